@@ -1,0 +1,29 @@
+"""The exceptions that sgdmix-albu raises on purpose.
+
+Each one also derives from the built-in exception that a caller would expect, so
+``except ValueError`` keeps working for people who do not know this package.
+"""
+
+from __future__ import annotations
+
+__all__ = ["DataError", "InvalidInputError", "MissingExtraError", "SGDMixError", "UnknownNameError"]
+
+
+class SGDMixError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class InvalidInputError(SGDMixError, ValueError):
+    """An argument has the wrong type, shape, range or combination; the message says what was expected and what came."""
+
+
+class UnknownNameError(SGDMixError, LookupError):
+    """A name is not registered; the message lists what is and suggests the nearest."""
+
+
+class MissingExtraError(SGDMixError, ImportError):
+    """An optional package is absent; the message is the install command."""
+
+
+class DataError(SGDMixError, ValueError):
+    """A file or folder cannot be used; the message names it and says why."""

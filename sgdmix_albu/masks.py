@@ -1,0 +1,144 @@
+"""Stage 3: saliency maps to foreground masks (SGD-Mix, equations 8 and 9).
+
+    M_i = Z_i > otsu(Z_i);   M = M_i OR M_j
+
+A preset is a callable ``(maps, images) -> Foreground``: maps (B, h, w) float in [0, 1], images (B, C, H, W).
+Maps may be coarser than the images; masks always have the images' size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.registry import Registry
+from sgdmix_albu.types import Foreground
+
+__all__ = ["MaskPreset", "get_mask", "list_masks", "otsu", "otsu_threshold", "register_mask", "working_maps"]
+
+MaskPreset: TypeAlias = Callable[[Tensor, Tensor], Foreground]
+
+_PRESETS = Registry("mask preset", group="sgdmix_albu.masks")
+_PRESETS.register("otsu", "sgdmix_albu.masks:otsu")
+
+_LEVELS = 256
+# Side to which a map is averaged before its histogram is taken: 4096 pixels or more fix a threshold, and
+# the histogram of a 224 x 224 map would cost more than the mixing itself.
+_HISTOGRAM_SIDE = 64
+
+
+def list_masks() -> list[str]:
+    """Names of the mask presets, sorted.
+
+    Example:
+        >>> "otsu" in list_masks()
+        True
+    """
+    return _PRESETS.names()
+
+
+def get_mask(spec: str | MaskPreset) -> MaskPreset:
+    """A preset by name, or any callable ``(maps, images) -> Foreground`` as it is.
+
+    Raises:
+        UnknownNameError: No preset has that name.
+        InvalidInputError: Neither a name nor a callable.
+    """
+    if isinstance(spec, str):
+        preset: MaskPreset = _PRESETS.load(spec)
+        return preset
+    if callable(spec):
+        return spec
+    raise InvalidInputError(f"expected a mask preset's name or a callable, got {type(spec).__name__}")
+
+
+def register_mask(name: str, target: Any, *, extra: str | None = None) -> None:
+    """Add a preset: a callable or ``"module:Object"``; see :meth:`sgdmix_albu.registry.Registry.register`."""
+    _PRESETS.register(name, target, extra=extra)
+
+
+def otsu(maps: Tensor, images: Tensor) -> Foreground:
+    """The paper's mask: saliency above its own Otsu threshold.
+
+    Args:
+        maps: (B, h, w) float in [0, 1].
+        images: (B, C, H, W); only the size is used.
+
+    Returns:
+        Masks (B, H, W) and thresholds (B,). Departure from the paper: the histogram is that of the map
+        averaged down to about 64 x 64 pixels where it is larger; the comparison is at full resolution.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.tensor([[[0.1, 0.1, 0.9]]])
+        >>> otsu(maps, torch.zeros(1, 3, 1, 3)).masks
+        tensor([[[False, False,  True]]])
+    """
+    thresholds = otsu_threshold(working_maps(maps))
+    return Foreground(_upsampled(maps, images) > thresholds[:, None, None], thresholds)
+
+
+def otsu_threshold(maps: Tensor) -> Tensor:
+    """Otsu's threshold (IEEE Trans. SMC 9(1), 1979) of each map, for the comparison ``map > threshold``.
+
+    The map is read at 8 bits, ``round(255 map)``, as the usual implementations do; the threshold returned lies
+    halfway between the last background level and the next, so that the comparison splits the 8-bit map just
+    as ``skimage.filters.threshold_otsu`` does. Of equally good levels the lowest is taken. A constant map has
+    its own level as threshold, which leaves its mask empty.
+
+    Args:
+        maps: (B, h, w) float in [0, 1].
+
+    Returns:
+        (B,) float32 in [0, 1.002].
+
+    Raises:
+        InvalidInputError: Not a (B, h, w) floating-point tensor.
+
+    Example:
+        >>> import torch
+        >>> float(255 * otsu_threshold(torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])))
+        0.5
+    """
+    if maps.ndim != 3 or not maps.dtype.is_floating_point or 0 in maps.shape[1:]:
+        raise InvalidInputError(
+            f"expected (B, h, w) floating-point maps, got {maps.dtype} {tuple(maps.shape)}"
+        )
+    levels = (maps.float() * (_LEVELS - 1)).round_().clamp_(0, _LEVELS - 1).long().flatten(1)
+    row = torch.arange(len(levels), device=maps.device)[:, None] * _LEVELS
+    histogram = torch.bincount((levels + row).flatten(), minlength=len(levels) * _LEVELS)
+    weight = histogram.view(-1, _LEVELS).double()
+    level = torch.arange(_LEVELS, device=maps.device, dtype=torch.float64)
+    below = weight.cumsum(1)
+    sum_below = (weight * level).cumsum(1)
+    above = below[:, -1:] - below
+    sum_above = sum_below[:, -1:] - sum_below
+    gap = sum_below / below.clamp_min(1) - sum_above / above.clamp_min(1)
+    between = below * above * gap.square()
+    best = between.argmax(1)
+    constant = between.amax(1) == 0
+    best = torch.where(constant, levels[:, 0], best)
+    return ((best + 0.5) / (_LEVELS - 1)).float()
+
+
+def working_maps(maps: Tensor) -> Tensor:
+    """Maps averaged down by a whole factor to between 64 and 127 pixels on the shorter side, if larger."""
+    factor = min(maps.shape[-2:]) // _HISTOGRAM_SIDE
+    return (
+        maps
+        if factor < 2 or not len(maps)
+        else F.avg_pool2d(maps[:, None].float(), factor, ceil_mode=True)[:, 0]
+    )
+
+
+def _upsampled(maps: Tensor, images: Tensor) -> Tensor:
+    if not len(maps):
+        return maps.new_zeros(0, *images.shape[-2:])
+    if maps.shape[-2:] == images.shape[-2:]:
+        return maps
+    return F.interpolate(maps[:, None], size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]

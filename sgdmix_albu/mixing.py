@@ -1,0 +1,276 @@
+"""Stages 2 to 4 as pure functions: every random draw is passed in or handed back.
+
+``mix_batch`` is the whole; both faces are built from its three steps:
+:func:`describe` (masks), :func:`plan_mix` (targets and union masks) and :func:`sgdmix_albu.blending.blend`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sgdmix_albu.blending import blend
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.masks import MaskPreset, get_mask, working_maps
+from sgdmix_albu.selection import class_allows, draw_candidates, nearest, pairwise_distances, same_pixels
+from sgdmix_albu.types import Draws, Guards, MixedBatch, MixPlan, TargetClass
+
+__all__ = ["Described", "describe", "draw", "mix_batch", "plan_mix"]
+
+
+@dataclass(frozen=True)
+class Described:
+    """What selection needs to know of N images.
+
+    Attributes:
+        maps: (N, h, w) float32 saliency at working resolution.
+        masks: (N, H, W) bool foreground masks.
+        thresholds: (N,) float32.
+        flat: (N,) bool, the saliency map is constant and says nothing.
+        empty: (N,) bool, the mask is empty.
+        labels: (N,) or (N, K), or None where no class constraint needs them.
+    """
+
+    maps: Tensor
+    masks: Tensor
+    thresholds: Tensor
+    flat: Tensor
+    empty: Tensor
+    labels: Tensor | None = None
+
+    def followed_by(self, other: Described) -> Described:
+        """These rows, then the other's: the pool when a memory of earlier images is used."""
+        joined = {
+            name: None if value is None else torch.cat([value, getattr(other, name)])
+            for name, value in vars(self).items()
+        }
+        return Described(**joined)
+
+
+def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | None = None) -> Described:
+    """Stage 3 of each image by itself.
+
+    Args:
+        maps: (B, h, w) float in [0, 1]; h and w may be smaller than H and W.
+        images: (B, C, H, W), uint8 or float.
+        mask: A preset from :func:`sgdmix_albu.masks.get_mask`.
+        labels: Carried along for class constraints.
+
+    Raises:
+        InvalidInputError: The maps do not fit the images or leave [0, 1], or the preset broke its contract.
+    """
+    if maps.ndim != 3 or len(maps) != len(images) or not maps.dtype.is_floating_point or 0 in maps.shape[1:]:
+        raise InvalidInputError(
+            f"expected ({len(images)}, h, w) floating-point saliency maps, got {maps.dtype} {tuple(maps.shape)}"
+        )
+    maps = maps.detach().float()
+    low, high = _bounds(maps)
+    if not bool(((low >= 0) & (high <= 1)).all()):
+        raise InvalidInputError(
+            f"saliency maps must lie in [0, 1], got values from {low.min():g} to {high.max():g}"
+        )
+    masks, thresholds = mask(maps, images)
+    if masks.dtype != torch.bool or masks.shape != images.shape[:1] + images.shape[-2:]:
+        raise InvalidInputError(
+            f"the mask preset must return bool masks {(len(images), *images.shape[-2:])}, "
+            f"got {masks.dtype} {tuple(masks.shape)}"
+        )
+    return Described(
+        maps=working_maps(maps),
+        masks=masks,
+        thresholds=thresholds,
+        flat=low == high,
+        empty=~masks.flatten(1).any(1),
+        labels=labels,
+    )
+
+
+def draw(
+    batch: int, pool: int, *, p: float = 1.0, candidates: int = 50, generator: torch.Generator | None = None
+) -> Draws:
+    """All the randomness of one step: which images are mixed, and which pool rows are their candidates.
+
+    Args:
+        batch: Number of sources, B: the first B rows of the pool.
+        pool: Number of rows in the pool, N >= B.
+        p: Probability that an image is mixed.
+        candidates: Candidates drawn for each source.
+        generator: A CPU generator; None for torch's own.
+
+    Returns:
+        CPU tensors ``applied`` (B,) and ``candidates`` (B, N).
+
+    Raises:
+        InvalidInputError: ``p`` outside [0, 1] or ``candidates`` below 1.
+
+    Example:
+        >>> draw(2, 2, p=0.0).applied
+        tensor([False, False])
+    """
+    check_settings(p=p, candidates=candidates)
+    return Draws(
+        applied=torch.rand(batch, generator=generator) < p,
+        candidates=draw_candidates(batch, pool, candidates, generator=generator),
+    )
+
+
+def check_settings(*, p: float = 1.0, candidates: int = 50, max_coverage: float = 0.95) -> None:
+    """Refuse settings that mean nothing, before any work."""
+    if not 0 <= p <= 1:
+        raise InvalidInputError(f"p must be a probability in [0, 1], got {p!r}")
+    if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
+        raise InvalidInputError(f"candidates must be a positive integer, got {candidates!r}")
+    if not 0 < max_coverage <= 1:
+        raise InvalidInputError(f"max_coverage must lie in (0, 1], got {max_coverage!r}")
+
+
+def plan_mix(
+    pool: Described,
+    draws: Draws,
+    *,
+    max_coverage: float = 0.95,
+    target_class: TargetClass = "any",
+    repeats: Tensor | None = None,
+) -> MixPlan:
+    """Choose each source's target and form the union masks.
+
+    The sources are the first B rows of the pool. A candidate whose map is flat or whose mask is empty is not
+    chosen: where its object lies is unknown, so it could show in the mix. When the union mask of the nearest
+    candidate covers more than ``max_coverage``, the next-nearest is tried; when none is left, the image stays
+    unmixed.
+
+    Args:
+        pool: What :func:`describe` says of sources and further candidates, N rows.
+        draws: From :func:`draw`; B is the number of ``draws.applied``.
+        max_coverage: The largest fraction of an image that a union mask may cover.
+        target_class: "any", or only candidates of the "same" or a "different" class.
+        repeats: (B, N) bool, candidates to exclude besides; e.g. from
+            :func:`sgdmix_albu.selection.same_pixels`.
+
+    Returns:
+        The plan; see :class:`sgdmix_albu.types.MixPlan`.
+
+    Raises:
+        InvalidInputError: ``max_coverage`` out of range, or a class constraint without labels.
+    """
+    check_settings(max_coverage=max_coverage)
+    device, batch = pool.maps.device, len(draws.applied)
+    flat, empty = pool.flat[:batch], pool.empty[:batch] & ~pool.flat[:batch]
+    wanted = draws.applied.to(device) & ~(flat | empty)
+    eligible = draws.candidates.to(device) & ~(pool.flat | pool.empty) & wanted[:, None]
+    if target_class != "any":
+        if pool.labels is None:
+            raise InvalidInputError(f"target_class={target_class!r} needs labels, and none were found")
+        eligible &= class_allows(pool.labels[:batch], pool.labels, target_class).to(device)
+    if repeats is not None:
+        eligible &= ~repeats.to(device)
+
+    target, distance, union, refused = _nearest_uncrowded(pool, eligible, max_coverage)
+    applied = target >= 0
+    drawn = draws.applied.to(device)
+    return MixPlan(
+        target=torch.where(applied, target, torch.arange(batch, device=device)),
+        applied=applied,
+        distance=torch.where(applied, distance, torch.nan),
+        masks=union,
+        thresholds=pool.thresholds[:batch],
+        guards=Guards(flat & drawn, empty & drawn, refused, wanted & ~applied),
+    )
+
+
+def mix_batch(
+    images: Tensor,
+    maps: Tensor,
+    *,
+    labels: Tensor | None = None,
+    mask: str | MaskPreset = "otsu",
+    candidates: int = 50,
+    p: float = 1.0,
+    max_coverage: float = 0.95,
+    target_class: TargetClass = "any",
+    exclude_duplicates: bool = False,
+    feather: float = 0,
+    generator: torch.Generator | None = None,
+    draws: Draws | None = None,
+) -> MixedBatch:
+    """Mix a batch within itself and say what was done (SGD-Mix, sections 5.1 and 5.2).
+
+    Args:
+        images: (B, C, H, W), uint8 or float, any memory format; not changed.
+        maps: (B, h, w) float saliency in [0, 1], at the images' resolution or coarser.
+        labels: (B,) or (B, K); only needed for ``target_class``. The mixed image's label is the source's.
+        mask: A preset's name or a callable; see :func:`sgdmix_albu.masks.get_mask`.
+        candidates: N, candidates drawn for each source (the paper: 30 to 50).
+        p: Probability that an image is mixed; the others come back bit-identical.
+        max_coverage: The largest fraction of an image that a union mask may cover.
+        target_class: "any", or only targets of the "same" or a "different" class.
+        exclude_duplicates: Never choose a target with exactly the source's pixels.
+        feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge.
+        generator: CPU generator of the draws; None for torch's own.
+        draws: Draws of an earlier call, to repeat it; ``p``, ``candidates`` and ``generator`` are then unused.
+
+    Returns:
+        Mixed images, the plan (target, distance, masks, thresholds, kept, guards), foregrounds and draws.
+
+    Raises:
+        InvalidInputError: An argument does not fit, with what was expected and what came.
+
+    Example:
+        >>> import torch
+        >>> from sgdmix_albu.saliency import get_backend
+        >>> images = torch.rand(8, 3, 64, 64)
+        >>> mixed = mix_batch(images, get_backend("spectral_residual")(images))
+        >>> mixed.images.shape, mixed.plan.target.shape, mixed.plan.guards.counts()["flat_saliency"]
+        (torch.Size([8, 3, 64, 64]), torch.Size([8]), 0)
+    """
+    if not isinstance(images, Tensor) or images.ndim != 4:
+        came = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise InvalidInputError(f"expected (B, C, H, W) images, got {came}")
+    pool = describe(maps, images, get_mask(mask), labels)
+    if draws is None:
+        draws = draw(len(images), len(images), p=p, candidates=candidates, generator=generator)
+    repeats = same_pixels(images, images) if exclude_duplicates else None
+    plan = plan_mix(pool, draws, max_coverage=max_coverage, target_class=target_class, repeats=repeats)
+    mixed = blend(images, images, plan.target, plan.masks, feather=feather)
+    return MixedBatch(images=mixed, plan=plan, foreground=pool.masks, draws=draws)
+
+
+def _nearest_uncrowded(
+    pool: Described, eligible: Tensor, max_coverage: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Nearest candidates whose union masks leave enough room: (target or -1, distance, union, refused)."""
+    batch = len(eligible)
+    sources = pool.maps[:batch]
+    distances = pairwise_distances(sources, pool.maps)
+    target, distance = nearest(distances, eligible, sources, pool.maps)
+    union = pool.masks[:batch] | pool.masks[target.clamp_min(0)]
+    union |= (target < 0)[:, None, None]
+    refused = torch.zeros_like(target)
+    crowded = _crowded(union, target, max_coverage)
+    while len(crowded):
+        refused[crowded] += 1
+        eligible[crowded, target[crowded]] = False
+        target[crowded], distance[crowded] = nearest(
+            distances[crowded], eligible[crowded], sources[crowded], pool.maps
+        )
+        union[crowded] = pool.masks[crowded] | pool.masks[target[crowded].clamp_min(0)]
+        union[crowded] |= (target[crowded] < 0)[:, None, None]
+        crowded = crowded[_crowded(union[crowded], target[crowded], max_coverage)]
+    return target, distance, union, refused
+
+
+def _crowded(union: Tensor, target: Tensor, max_coverage: float) -> Tensor:
+    """Rows with a target whose union mask covers more than ``max_coverage``."""
+    if not len(union):
+        return target
+    coverage = union.flatten(1).sum(1) / union[0].numel()
+    return ((coverage > max_coverage) & (target >= 0)).nonzero()[:, 0]
+
+
+def _bounds(maps: Tensor) -> tuple[Tensor, Tensor]:
+    if not len(maps):
+        return maps.new_zeros(0), maps.new_zeros(0)
+    low, high = torch.aminmax(maps.flatten(1), dim=1)
+    return low, high

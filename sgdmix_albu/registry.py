@@ -1,0 +1,103 @@
+"""One lazy registry: a name leads to ``"module:Object"``, imported when it is first asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+from dataclasses import dataclass
+from typing import Any
+
+from sgdmix_albu.errors import InvalidInputError, UnknownNameError
+from sgdmix_albu.optional import import_optional
+
+__all__ = ["Registry", "nearest_names"]
+
+
+def nearest_names(name: str, known: list[str]) -> str:
+    """Say what ``name`` may have meant: ``"; did you mean 'a' or 'b'?"`` or an empty string.
+
+    Example:
+        >>> nearest_names("gradcan", ["gradcam", "occlusion"])
+        "; did you mean 'gradcam'?"
+    """
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+@dataclass(frozen=True)
+class _Row:
+    target: Any
+    extra: str | None
+
+
+class Registry:
+    """Names to objects, each imported on first use.
+
+    Args:
+        kind: What the rows are, in words, for messages: ``"saliency backend"``.
+        group: Entry-point group through which other packages add rows, read once, on first use.
+            A row registered here wins over an entry point of the same name.
+
+    Example:
+        >>> registry = Registry("codec")
+        >>> registry.register("json", "json:loads")
+        >>> registry.names(), registry.load("json")("[1]")
+        (['json'], [1])
+    """
+
+    def __init__(self, kind: str, group: str | None = None) -> None:
+        self.kind = kind
+        self._group = group
+        self._rows: dict[str, _Row] = {}
+        self._entry_points_read = False
+
+    def register(self, name: str, target: Any, *, extra: str | None = None) -> None:
+        """Add a row.
+
+        Args:
+            name: The name that users type.
+            target: ``"module:Object"``, imported on first use, or the object itself.
+            extra: The pip extra that ``module`` needs, named in the error when it is missing.
+
+        Raises:
+            InvalidInputError: The name is taken or empty, or a string target is not ``"module:Object"``.
+        """
+        if not isinstance(name, str) or not name:
+            raise InvalidInputError(f"a {self.kind} needs a name (a non-empty string), got {name!r}")
+        if name in self._rows:
+            raise InvalidInputError(f"a {self.kind} named {name!r} is registered already")
+        if isinstance(target, str) and not all(target.partition(":")):
+            raise InvalidInputError(f"expected 'module:Object' for the {self.kind} {name!r}, got {target!r}")
+        self._rows[name] = _Row(target, extra)
+
+    def names(self) -> list[str]:
+        """All registered names, sorted."""
+        self._read_entry_points()
+        return sorted(self._rows)
+
+    def load(self, name: str) -> Any:
+        """Import and return what ``name`` stands for.
+
+        Raises:
+            UnknownNameError: No such name; the nearest ones are suggested.
+            MissingExtraError: The row's package is not installed.
+        """
+        if name not in self._rows:
+            self._read_entry_points()
+        if name not in self._rows:
+            known = self.names()
+            raise UnknownNameError(
+                f"unknown {self.kind} {name!r}{nearest_names(str(name), known)} Known: {', '.join(known)}"
+            )
+        row = self._rows[name]
+        if not isinstance(row.target, str):
+            return row.target
+        module, _, attribute = row.target.partition(":")
+        return getattr(import_optional(module, extra=row.extra), attribute)
+
+    def _read_entry_points(self) -> None:
+        if self._group is None or self._entry_points_read:
+            return
+        self._entry_points_read = True
+        for entry in importlib.metadata.entry_points(group=self._group):
+            self._rows.setdefault(entry.name, _Row(entry.value, None))

@@ -1,0 +1,176 @@
+"""The contract that every saliency backend keeps, enforced in one place."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgdmix_albu.errors import InvalidInputError, SGDMixError
+
+__all__ = ["FunctionBackend", "SaliencyBackend", "normalize_maps", "resize_maps"]
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class SaliencyBackend(ABC):
+    """Images in, saliency maps out.
+
+    ``backend(images, labels)`` takes (B, C, H, W) images, uint8 in [0, 255] or any float dtype, with C of
+    1 or 3, and optional (B,) integer labels. It returns (B, H, W) float32 maps in [0, 1] on the images'
+    device: finite, each stretched so that its least value is 0 and its greatest 1, and all zeros where the
+    raw map is constant. No graph is kept, the images are not changed, B may be 0, and the map of an image
+    does not depend on the other images of the batch.
+
+    A subclass writes :meth:`_raw` and nothing else.
+
+    Args:
+        microbatch: The most images handed to :meth:`_raw` at once, to bound memory; None for all.
+    """
+
+    # True: _raw receives RGB in [0, 1]. False: it receives what the user passed (as float32), which is what
+    # a model that was trained on standardised images needs.
+    wants_rgb: ClassVar[bool] = True
+
+    def __init__(self, *, microbatch: int | None = None) -> None:
+        if microbatch is not None and microbatch < 1:
+            raise InvalidInputError(f"microbatch must be a positive integer or None, got {microbatch!r}")
+        self.microbatch = microbatch
+
+    @abstractmethod
+    def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Raw saliency of (b, C, H, W) float32 images: (b, h, w), any range, at the method's own resolution."""
+
+    def __call__(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Saliency maps at the images' resolution, (B, H, W)."""
+        return resize_maps(self.coarse(images, labels), images.shape[-2:])
+
+    def coarse(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Saliency maps at the method's own resolution, (B, h, w): what mixing uses, since it is cheaper.
+
+        Raises:
+            InvalidInputError: Images or labels do not fit the contract.
+            SGDMixError: The backend returned something that is not a finite (b, h, w) map.
+        """
+        _check(images, labels)
+        if images.shape[0] == 0:
+            return images.new_zeros(images.shape[:1] + images.shape[2:], dtype=torch.float32)
+        step = self.microbatch or images.shape[0]
+        chunks = []
+        for start in range(0, images.shape[0], step):
+            part = self._prepare(images[start : start + step].detach())
+            raw = self._raw(part, None if labels is None else labels[start : start + step])
+            chunks.append(normalize_maps(self._checked(raw, part)))
+        return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+
+    def _prepare(self, images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:
+            images = images.to(torch.float32) / 255
+        images = images.to(torch.float32)
+        return _to_rgb(images) if self.wants_rgb else images
+
+    def _checked(self, raw: Tensor, images: Tensor) -> Tensor:
+        name = type(self).__name__
+        if not isinstance(raw, Tensor) or raw.ndim != 3 or raw.shape[0] != images.shape[0]:
+            came = f"shape {tuple(raw.shape)}" if isinstance(raw, Tensor) else type(raw).__name__
+            raise SGDMixError(f"{name} must return a ({images.shape[0]}, h, w) tensor of maps, got {came}")
+        raw = raw.detach().to(images.device, torch.float32)
+        if not bool(raw.isfinite().all()):
+            bad = [i for i, ok in enumerate(raw.isfinite().flatten(1).all(1).tolist()) if not ok]
+            raise SGDMixError(f"{name} gave NaN or infinite saliency for image(s) {bad} of the batch")
+        return raw
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class FunctionBackend(SaliencyBackend):
+    """Any function or object ``(B, C, H, W) -> (B, h, w)`` as a backend.
+
+    The function receives the images as they are, converted to float32 (uint8 scaled to [0, 1]).
+
+    Example:
+        >>> import torch
+        >>> backend = FunctionBackend(lambda images: images.mean(1))
+        >>> backend(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 8, 8])
+    """
+
+    wants_rgb = False
+
+    def __init__(self, function: Callable[[Tensor], Tensor], *, microbatch: int | None = None) -> None:
+        super().__init__(microbatch=microbatch)
+        self.function = function
+
+    def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return self.function(images)
+
+    def __repr__(self) -> str:
+        return f"FunctionBackend({self.function!r})"
+
+
+def normalize_maps(maps: Tensor) -> Tensor:
+    """Stretch each (h, w) map of a (B, h, w) batch to [0, 1]; a constant map becomes zeros.
+
+    Example:
+        >>> import torch
+        >>> normalize_maps(torch.tensor([[[1.0, 3.0]], [[2.0, 2.0]]]))
+        tensor([[[0., 1.]],
+        <BLANKLINE>
+                [[0., 0.]]])
+    """
+    if maps.numel() == 0:
+        return maps
+    low, high = torch.aminmax(maps.flatten(1), dim=1)
+    span = high - low
+    # A span below float32's own rounding of the values is noise, not contrast.
+    flat = span <= torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
+    scale = torch.where(flat, torch.zeros_like(span), 1 / span.clamp_min(torch.finfo(maps.dtype).tiny))
+    return ((maps - low[:, None, None]) * scale[:, None, None]).clamp_(0, 1)
+
+
+def resize_maps(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Bring (B, h, w) maps to ``size`` = (H, W) by bilinear interpolation; unchanged if they fit already."""
+    height, width = size
+    if maps.shape[-2:] == (height, width):
+        return maps
+    if maps.shape[0] == 0:
+        return maps.new_zeros(0, height, width)
+    return F.interpolate(maps[:, None], size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+
+
+def _to_rgb(images: Tensor) -> Tensor:
+    """(B, 1 or 3, H, W) to RGB in [0, 1].
+
+    An image with a value outside [0, 1] is taken to be standardised with ImageNet's mean and deviation, the
+    field's habit before a collate function, and is mapped back, then clamped. Decided for each image by
+    itself, so that a batch equals a loop.
+    """
+    images = images.expand(-1, 3, -1, -1)
+    low, high = torch.aminmax(images.flatten(1), dim=1)
+    standardised = (low < 0) | (high > 1)
+    if not bool(standardised.any()):
+        return images
+    mean = images.new_tensor(_IMAGENET_MEAN)[:, None, None]
+    std = images.new_tensor(_IMAGENET_STD)[:, None, None]
+    return torch.where(standardised[:, None, None, None], images * std + mean, images).clamp_(0, 1)
+
+
+def _check(images: Tensor, labels: Tensor | None) -> None:
+    if not isinstance(images, Tensor):
+        raise InvalidInputError(f"expected a (B, C, H, W) image tensor, got {type(images).__name__}")
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape[2:]:
+        raise InvalidInputError(
+            f"expected images of shape (B, C, H, W) with C of 1 or 3, got shape {tuple(images.shape)}"
+        )
+    if images.dtype != torch.uint8 and not images.dtype.is_floating_point:
+        raise InvalidInputError(f"expected uint8 or floating-point images, got {images.dtype}")
+    if labels is not None and (labels.ndim < 1 or labels.shape[0] != images.shape[0]):
+        raise InvalidInputError(
+            f"expected one label for each of {images.shape[0]} images, got labels of shape {tuple(labels.shape)}"
+        )

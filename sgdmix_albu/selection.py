@@ -1,0 +1,171 @@
+"""Stage 2: for each source, the candidate whose saliency map is nearest (SGD-Mix, section 5.1).
+
+j* = argmin_j || Z_i - Z_j ||_2,  j != i
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.types import TargetClass
+
+__all__ = ["class_allows", "draw_candidates", "nearest", "pairwise_distances", "same_pixels"]
+
+# Candidates that the matrix product ranks first and the direct difference ranks again: the product's
+# rounding error can swap neighbours, and four deep it no longer reaches the first place.
+_RERANKED = 4
+
+
+def pairwise_distances(maps: Tensor, pool: Tensor) -> Tensor:
+    """Root-mean-square difference between every map and every map of the pool, by one matrix product.
+
+    This is the paper's L2 distance divided by sqrt(h w), so that it lies in [0, 1] at every resolution; the
+    argmin is the same. ||a - b||^2 is expanded to ||a||^2 + ||b||^2 - 2ab after subtracting the pool's mean
+    map, which changes no distance and keeps the cancellation small.
+
+    Args:
+        maps: (B, h, w) float in [0, 1].
+        pool: (N, h, w) float in [0, 1].
+
+    Returns:
+        (B, N) float32.
+
+    Raises:
+        InvalidInputError: The maps' sizes differ.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.tensor([[[0.0, 0.0]], [[1.0, 1.0]]])
+        >>> pairwise_distances(maps, maps)
+        tensor([[0., 1.],
+                [1., 0.]])
+    """
+    if maps.ndim != 3 or pool.ndim != 3 or maps.shape[1:] != pool.shape[1:]:
+        raise InvalidInputError(
+            f"expected maps (B, h, w) and a pool (N, h, w) of one size, got {tuple(maps.shape)} and {tuple(pool.shape)}"
+        )
+    if not maps.shape[0] or not pool.shape[0]:
+        return torch.zeros(maps.shape[0], pool.shape[0], device=maps.device)
+    a, b = maps.flatten(1).float(), pool.flatten(1).float()
+    centre = b.mean(0)
+    a, b = a - centre, b - centre
+    with torch.autocast(a.device.type, enabled=False):  # autocast would round the product to half precision
+        squared = torch.addmm(a.square().sum(1)[:, None] + b.square().sum(1), a, b.T, alpha=-2)
+    return (squared.clamp_min_(0) / a.shape[1]).sqrt_()
+
+
+def nearest(distances: Tensor, eligible: Tensor, maps: Tensor, pool: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest eligible candidate of each source.
+
+    Args:
+        distances: (B, N) from :func:`pairwise_distances`.
+        eligible: (B, N) bool, True where the candidate may be chosen.
+        maps: (B, h, w), the sources' maps, for settling near ties exactly.
+        pool: (N, h, w), the candidates' maps.
+
+    Returns:
+        (B,) int64 rows of the pool, -1 where nothing is eligible, and (B,) float32 distances, infinite there.
+        Of candidates equally near, the lowest row wins.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.tensor([[[0.0]], [[0.9]], [[1.0]]])
+        >>> others = ~torch.eye(3, dtype=torch.bool)
+        >>> nearest(pairwise_distances(maps, maps), others, maps, maps)[0]
+        tensor([1, 2, 1])
+    """
+    if not distances.shape[0] or not distances.shape[1]:
+        none = torch.full(distances.shape[:1], -1, dtype=torch.int64, device=distances.device)
+        return none, torch.full(distances.shape[:1], torch.inf, device=distances.device)
+    reach = min(_RERANKED, distances.shape[1])
+    ranked = distances.masked_fill(~eligible, torch.inf)
+    first = ranked.topk(reach, dim=1, largest=False).indices.sort(dim=1).values
+    exact = (maps[:, None].float() - pool[first].float()).flatten(2).square().mean(2).sqrt()
+    exact = exact.masked_fill(~eligible.gather(1, first), torch.inf)
+    best = exact.argmin(dim=1, keepdim=True)
+    distance = exact.gather(1, best)[:, 0]
+    chosen = first.gather(1, best)[:, 0]
+    return chosen.masked_fill(distance.isinf(), -1), distance
+
+
+def draw_candidates(
+    batch: int, pool: int, candidates: int, *, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw ``candidates`` rows of the pool for each source, without replacement and never the source itself.
+
+    Source i is row i of the pool. When the pool holds no more than ``candidates`` others, all are taken and
+    nothing random is drawn.
+
+    Returns:
+        (batch, pool) bool on the CPU, True where the row is a candidate.
+
+    Example:
+        >>> draw_candidates(2, 4, 50)
+        tensor([[False,  True,  True,  True],
+                [ True, False,  True,  True]])
+    """
+    if batch > pool:
+        raise InvalidInputError(
+            f"the pool must begin with the batch itself: got a batch of {batch}, a pool of {pool}"
+        )
+    itself = torch.eye(batch, pool, dtype=torch.bool)
+    if candidates >= pool - 1:
+        return ~itself
+    keys = torch.rand(batch, pool, generator=generator).masked_fill_(itself, torch.inf)
+    chosen = keys.topk(candidates, dim=1, largest=False).indices
+    return torch.zeros_like(itself).scatter_(1, chosen, True)
+
+
+def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass) -> Tensor:
+    """Which candidates the class constraint lets through: (B, N) bool.
+
+    Args:
+        labels: (B,) integer labels of the sources, or (B, K) class probabilities.
+        pool_labels: (N,) or (N, K), the same for the pool.
+        target_class: "any", "same" or "different".
+
+    Raises:
+        InvalidInputError: An unknown constraint, or labels of another shape.
+
+    Example:
+        >>> import torch
+        >>> class_allows(torch.tensor([0, 1]), torch.tensor([0, 1]), "different")
+        tensor([[False,  True],
+                [ True, False]])
+    """
+    if labels.ndim not in (1, 2):
+        raise InvalidInputError(
+            f"expected labels (B,) or class probabilities (B, K), got {tuple(labels.shape)}"
+        )
+    if labels.ndim == 2:
+        labels, pool_labels = labels.argmax(1), pool_labels.argmax(1)
+    equal = labels[:, None] == pool_labels[None]
+    if target_class == "any":
+        return torch.ones_like(equal)
+    if target_class == "same":
+        return equal
+    if target_class == "different":
+        return ~equal
+    raise InvalidInputError(f"target_class must be 'any', 'same' or 'different', got {target_class!r}")
+
+
+def same_pixels(images: Tensor, pool: Tensor) -> Tensor:
+    """Which pool images equal which source to the last bit, (B, N) bool: repeats that a sampler put in a batch.
+
+    Their sums are compared first, so that only likely repeats are compared whole.
+
+    Example:
+        >>> import torch
+        >>> images = torch.tensor([0.0, 1.0, 0.0])[:, None, None, None].expand(3, 3, 2, 2)
+        >>> same_pixels(images, images)[0]
+        tensor([ True, False,  True])
+    """
+    if not images.shape[0] or not pool.shape[0]:
+        return torch.zeros(images.shape[0], pool.shape[0], dtype=torch.bool, device=images.device)
+    a, b = (batch.flatten(1).sum(1, dtype=torch.float64) for batch in (images, pool))
+    likely = torch.isclose(a[:, None], b[None], rtol=1e-9, atol=0, equal_nan=True)
+    for i, j in likely.nonzero().tolist():
+        likely[i, j] = torch.equal(images[i], pool[j])
+    return likely

@@ -1,0 +1,106 @@
+"""What the stages hand to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Draws", "Foreground", "Guards", "MixPlan", "MixedBatch", "Rows", "TargetClass"]
+
+Rows: TypeAlias = "Tensor | Sequence[Tensor]"
+"""A batch to gather from: one (N, ...) tensor, or N tensors of one shape."""
+
+TargetClass: TypeAlias = Literal["any", "same", "different"]
+
+
+class Foreground(NamedTuple):
+    """Stage 3 of each image by itself.
+
+    Attributes:
+        masks: (B, H, W) bool, True on the foreground.
+        thresholds: (B,) float32, the saliency above which a pixel entered the mask (before any refinement).
+    """
+
+    masks: Tensor
+    thresholds: Tensor
+
+
+class Draws(NamedTuple):
+    """All the randomness of one mixing step; the same draws give the same result.
+
+    Attributes:
+        applied: (B,) bool, True where the image is to be mixed.
+        candidates: (B, N) bool, True where row j of the pool may become the target of image i.
+    """
+
+    applied: Tensor
+    candidates: Tensor
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What was refused, for each image of the batch.
+
+    Attributes:
+        flat_saliency: (B,) bool, the image's own saliency map is constant: left unmixed.
+        empty_mask: (B,) bool, the image's own mask is empty though its map is not: left unmixed.
+        over_coverage: (B,) int64, nearer candidates refused because the union mask would have covered more
+            than ``max_coverage`` of the image.
+        no_target: (B,) bool, no candidate was left (or there was none to begin with): left unmixed.
+    """
+
+    flat_saliency: Tensor
+    empty_mask: Tensor
+    over_coverage: Tensor
+    no_target: Tensor
+
+    def counts(self) -> dict[str, int]:
+        """How many images each guard touched."""
+        return {name: int(value.count_nonzero()) for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class MixPlan:
+    """All that is decided before a pixel moves; the same plan applied twice gives the same pixels.
+
+    Attributes:
+        target: (B,) int64, row of the chosen target in the pool; the image itself where it stays unmixed.
+        applied: (B,) bool, True where the image is mixed.
+        distance: (B,) float32, root-mean-square difference of source and target map, in [0, 1]; NaN where unmixed.
+        masks: (B, H, W) bool union masks, True where the source is kept; all True where unmixed.
+        thresholds: (B,) float32, each source's saliency threshold.
+        guards: What was refused and why.
+    """
+
+    target: Tensor
+    applied: Tensor
+    distance: Tensor
+    masks: Tensor
+    thresholds: Tensor
+    guards: Guards
+
+    @property
+    def kept(self) -> Tensor:
+        """(B,) float32, fraction of each image's pixels that stay the source's."""
+        return self.masks.flatten(1).float().mean(1)
+
+
+@dataclass(frozen=True)
+class MixedBatch:
+    """Mixed images and what was done to get them.
+
+    Attributes:
+        images: (B, C, H, W), fresh memory, the input's dtype.
+        plan: Targets, distances, masks, thresholds and guard hits.
+        foreground: (B, H, W) bool, each source's own mask.
+        draws: The random draws; pass them back in to get the same result again.
+    """
+
+    images: Tensor
+    plan: MixPlan
+    foreground: Tensor
+    draws: Draws
