@@ -1,0 +1,164 @@
+"""Image files: listing a class-per-folder tree and reading whatever photograph lies in it.
+
+Torch-free (Pillow and numpy), so that the command line and the offline stages can use it cheaply.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sgdmix_albu.errors import DataError, InvalidInputError
+
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageEntry", "list_images", "read_image"]
+
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+# Pillow's own threshold for a decompression bomb: 256 MB of RGB.
+MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One image file of a class-per-folder tree.
+
+    Attributes:
+        key: Path below the folder with forward slashes, ``"warbler/0001.jpg"``: the image's name everywhere.
+        path: Where the file is.
+        class_name: Name of the first-level folder.
+        label: Index of ``class_name`` among the sorted first-level folders, as in torchvision's ImageFolder.
+    """
+
+    key: str
+    path: Path
+    class_name: str
+    label: int
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[ImageEntry]:
+    """List the image files of a class-per-folder tree, sorted by class and key; nothing is opened.
+
+    Each first-level folder is a class (a link to a folder too); images are looked for at any depth below it,
+    by suffix (:data:`IMAGE_SUFFIXES`, any case). Hidden files and folders, files of other kinds, and images
+    that lie outside a class folder are not part of the tree.
+
+    Args:
+        folder: The tree's root.
+
+    Raises:
+        DataError: No such folder, no class folder in it, or no image in any of them.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> (root / "owl").mkdir(); (root / "tit").mkdir(); (root / "tit" / "1.PNG").touch()
+        >>> [(entry.key, entry.class_name, entry.label) for entry in list_images(root)]
+        [('tit/1.PNG', 'tit', 1)]
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(
+            f"expected a folder of images, {root} is {'a file' if root.exists() else 'not there'}"
+        )
+    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not _hidden(path.name))
+    if not classes:
+        raise DataError(f"expected one folder per class in {root}, found no folder there")
+    entries = [
+        ImageEntry(path.relative_to(root).as_posix(), path, name, label)
+        for label, name in enumerate(classes)
+        for path in _images_below(root / name)
+    ]
+    if not entries:
+        raise DataError(
+            f"found no image in the {len(classes)} class folder(s) of {root}; known suffixes: "
+            + ", ".join(sorted(IMAGE_SUFFIXES))
+        )
+    return entries
+
+
+def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read an image file as upright 8-bit RGB, or say why it cannot be read.
+
+    The EXIF orientation is applied. Grey, palette and CMYK become RGB; 16-bit grey is scaled to 8 bits;
+    transparency is laid over white; of an animation the first frame is taken.
+
+    Args:
+        path: The file.
+        max_pixels: Files that declare more pixels (width times height) are refused before they are decoded.
+
+    Raises:
+        DataError: The file is missing, empty, not an image, truncated, damaged or too large.
+        InvalidInputError: ``max_pixels`` is not positive.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "half_clear.png"
+        >>> Image.new("LA", (2, 1), (0, 128)).save(file)
+        >>> read_image(file).getpixel((0, 0))
+        (127, 127, 127)
+    """
+    if max_pixels < 1:
+        raise InvalidInputError(f"max_pixels must be positive, got {max_pixels}")
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise DataError(f"cannot read {path}: the file is empty")
+        with Image.open(path) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise DataError(f"cannot read {path}: {width} x {height} pixels, the limit is {max_pixels}")
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"cannot read {path}: not an image, or its header is damaged") from error
+    # Pillow's decoders meet damaged files with errors of many kinds: OSError, SyntaxError, struct.error, ...
+    except Exception as error:
+        raise DataError(f"cannot read {path}: {_reason(error)}") from error
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def _images_below(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        found += [
+            Path(where, name)
+            for name in files
+            if not _hidden(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES
+        ]
+    return sorted(found, key=Path.as_posix)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _from_16_bit(image)
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range")
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        white = Image.new("RGBA", clear.size, "white")
+        return Image.alpha_composite(white, clear).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey to RGB: 65535 is white; Pillow's own conversion clips at 255 instead."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"integer pixels from {values.min()} to {values.max()}, expected 16 bits")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    return text if text and not isinstance(error, KeyError) else f"{type(error).__name__} {text}".strip()
