@@ -14,7 +14,7 @@ class SGDMixError(Exception):
 
 
 class InvalidInputError(SGDMixError, ValueError):
-    """An argument has the wrong type, shape, range or combination; the message says what was expected and what came."""
+    """An argument has the wrong type, shape or range; the message says what was expected and what came."""
 
 
 class UnknownNameError(SGDMixError, LookupError):

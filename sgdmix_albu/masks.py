@@ -86,7 +86,7 @@ def otsu(maps: Tensor, images: Tensor) -> Foreground:
 def otsu_threshold(maps: Tensor) -> Tensor:
     """Otsu's threshold (IEEE Trans. SMC 9(1), 1979) of each map, for the comparison ``map > threshold``.
 
-    The map is read at 8 bits, ``round(255 map)``, as the usual implementations do; the threshold returned lies
+    The map is read at 8 bits, ``round(255 map)``, as usual implementations do; the threshold returned lies
     halfway between the last background level and the next, so that the comparison splits the 8-bit map just
     as ``skimage.filters.threshold_otsu`` does. Of equally good levels the lowest is taken. A constant map has
     its own level as threshold, which leaves its mask empty.

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class Described:
 
     def followed_by(self, other: Described) -> Described:
         """These rows, then the other's: the pool when a memory of earlier images is used."""
-        joined = {
+        joined: dict[str, Any] = {
             name: None if value is None else torch.cat([value, getattr(other, name)])
             for name, value in vars(self).items()
         }
@@ -63,7 +64,7 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
     """
     if maps.ndim != 3 or len(maps) != len(images) or not maps.dtype.is_floating_point or 0 in maps.shape[1:]:
         raise InvalidInputError(
-            f"expected ({len(images)}, h, w) floating-point saliency maps, got {maps.dtype} {tuple(maps.shape)}"
+            f"expected ({len(images)}, h, w) float saliency maps, got {maps.dtype} {tuple(maps.shape)}"
         )
     maps = maps.detach().float()
     low, high = _bounds(maps)
@@ -209,7 +210,7 @@ def mix_batch(
         exclude_duplicates: Never choose a target with exactly the source's pixels.
         feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge.
         generator: CPU generator of the draws; None for torch's own.
-        draws: Draws of an earlier call, to repeat it; ``p``, ``candidates`` and ``generator`` are then unused.
+        draws: Draws of an earlier call, to repeat it; ``p``, ``candidates`` and ``generator`` go unused.
 
     Returns:
         Mixed images, the plan (target, distance, masks, thresholds, kept, guards), foregrounds and draws.

@@ -44,7 +44,8 @@ def pairwise_distances(maps: Tensor, pool: Tensor) -> Tensor:
     """
     if maps.ndim != 3 or pool.ndim != 3 or maps.shape[1:] != pool.shape[1:]:
         raise InvalidInputError(
-            f"expected maps (B, h, w) and a pool (N, h, w) of one size, got {tuple(maps.shape)} and {tuple(pool.shape)}"
+            "expected maps (B, h, w) and a pool (N, h, w) of one size, "
+            f"got {tuple(maps.shape)} and {tuple(pool.shape)}"
         )
     if not maps.shape[0] or not pool.shape[0]:
         return torch.zeros(maps.shape[0], pool.shape[0], device=maps.device)
@@ -152,7 +153,7 @@ def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass)
 
 
 def same_pixels(images: Tensor, pool: Tensor) -> Tensor:
-    """Which pool images equal which source to the last bit, (B, N) bool: repeats that a sampler put in a batch.
+    """Which pool images have exactly a source's pixels, (B, N) bool: repeats that a sampler put in a batch.
 
     Their sums are compared first, so that only likely repeats are compared whole.
 

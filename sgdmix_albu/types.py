@@ -70,7 +70,7 @@ class MixPlan:
     Attributes:
         target: (B,) int64, row of the chosen target in the pool; the image itself where it stays unmixed.
         applied: (B,) bool, True where the image is mixed.
-        distance: (B,) float32, root-mean-square difference of source and target map, in [0, 1]; NaN where unmixed.
+        distance: (B,) float32, root-mean-square difference of source and target map; NaN where unmixed.
         masks: (B, H, W) bool union masks, True where the source is kept; all True where unmixed.
         thresholds: (B,) float32, each source's saliency threshold.
         guards: What was refused and why.
