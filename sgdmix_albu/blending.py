@@ -116,9 +116,7 @@ def _check(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, feather: f
             f"{tuple(source.shape)} and {masks.dtype} {tuple(masks.shape)}"
         )
     if target.shape != source.shape[:1]:
-        raise InvalidInputError(
-            f"expected one target for each of {len(source)} images, got {tuple(target.shape)}"
-        )
+        raise InvalidInputError(f"expected one target for each of {len(source)} images, got {tuple(target.shape)}")
     if len(source) and (pool[0].shape != source.shape[1:] or pool[0].dtype != source.dtype):
         raise InvalidInputError(
             f"expected a pool of {source.dtype} {tuple(source.shape[1:])} images, "

@@ -6,7 +6,14 @@ Each one also derives from the built-in exception that a caller would expect, so
 
 from __future__ import annotations
 
-__all__ = ["DataError", "InvalidInputError", "MissingExtraError", "SGDMixError", "UnknownNameError"]
+__all__ = [
+    "DataError",
+    "InvalidInputError",
+    "InvalidTypeError",
+    "MissingExtraError",
+    "SGDMixError",
+    "UnknownNameError",
+]
 
 
 class SGDMixError(Exception):
@@ -15,6 +22,10 @@ class SGDMixError(Exception):
 
 class InvalidInputError(SGDMixError, ValueError):
     """An argument has the wrong type, shape or range; the message says what was expected and what came."""
+
+
+class InvalidTypeError(SGDMixError, TypeError):
+    """A value of the wrong kind altogether, such as a sample in which there is no image."""
 
 
 class UnknownNameError(SGDMixError, LookupError):

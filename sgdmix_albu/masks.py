@@ -106,9 +106,7 @@ def otsu_threshold(maps: Tensor) -> Tensor:
         0.5
     """
     if maps.ndim != 3 or not maps.dtype.is_floating_point or 0 in maps.shape[1:]:
-        raise InvalidInputError(
-            f"expected (B, h, w) floating-point maps, got {maps.dtype} {tuple(maps.shape)}"
-        )
+        raise InvalidInputError(f"expected (B, h, w) floating-point maps, got {maps.dtype} {tuple(maps.shape)}")
     levels = (maps.float() * (_LEVELS - 1)).round_().clamp_(0, _LEVELS - 1).long().flatten(1)
     row = torch.arange(len(levels), device=maps.device)[:, None] * _LEVELS
     histogram = torch.bincount((levels + row).flatten(), minlength=len(levels) * _LEVELS)
@@ -129,11 +127,7 @@ def otsu_threshold(maps: Tensor) -> Tensor:
 def working_maps(maps: Tensor) -> Tensor:
     """Maps averaged down by a whole factor to between 64 and 127 pixels on the shorter side, if larger."""
     factor = min(maps.shape[-2:]) // _HISTOGRAM_SIDE
-    return (
-        maps
-        if factor < 2 or not len(maps)
-        else F.avg_pool2d(maps[:, None].float(), factor, ceil_mode=True)[:, 0]
-    )
+    return maps if factor < 2 or not len(maps) else F.avg_pool2d(maps[:, None].float(), factor, ceil_mode=True)[:, 0]
 
 
 def _upsampled(maps: Tensor, images: Tensor) -> Tensor:

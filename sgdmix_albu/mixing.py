@@ -41,6 +41,12 @@ class Described:
     empty: Tensor
     labels: Tensor | None = None
 
+    def row(self, i: int) -> Described:
+        """The i-th image alone, copied, N = 1."""
+        return Described(
+            **{name: None if value is None else value[i : i + 1].clone() for name, value in vars(self).items()}
+        )
+
     def followed_by(self, other: Described) -> Described:
         """These rows, then the other's: the pool when a memory of earlier images is used."""
         joined: dict[str, Any] = {
@@ -69,9 +75,7 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
     maps = maps.detach().float()
     low, high = _bounds(maps)
     if not bool(((low >= 0) & (high <= 1)).all()):
-        raise InvalidInputError(
-            f"saliency maps must lie in [0, 1], got values from {low.min():g} to {high.max():g}"
-        )
+        raise InvalidInputError(f"saliency maps must lie in [0, 1], got values from {low.min():g} to {high.max():g}")
     masks, thresholds = mask(maps, images)
     if masks.dtype != torch.bool or masks.shape != images.shape[:1] + images.shape[-2:]:
         raise InvalidInputError(
@@ -238,9 +242,7 @@ def mix_batch(
     return MixedBatch(images=mixed, plan=plan, foreground=pool.masks, draws=draws)
 
 
-def _nearest_uncrowded(
-    pool: Described, eligible: Tensor, max_coverage: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _nearest_uncrowded(pool: Described, eligible: Tensor, max_coverage: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Nearest candidates whose union masks leave enough room: (target or -1, distance, union, refused)."""
     batch = len(eligible)
     sources = pool.maps[:batch]
@@ -253,9 +255,7 @@ def _nearest_uncrowded(
     while len(crowded):
         refused[crowded] += 1
         eligible[crowded, target[crowded]] = False
-        target[crowded], distance[crowded] = nearest(
-            distances[crowded], eligible[crowded], sources[crowded], pool.maps
-        )
+        target[crowded], distance[crowded] = nearest(distances[crowded], eligible[crowded], sources[crowded], pool.maps)
         union[crowded] = pool.masks[crowded] | pool.masks[target[crowded].clamp_min(0)]
         union[crowded] |= (target[crowded] < 0)[:, None, None]
         crowded = crowded[_crowded(union[crowded], target[crowded], max_coverage)]

@@ -44,8 +44,7 @@ def pairwise_distances(maps: Tensor, pool: Tensor) -> Tensor:
     """
     if maps.ndim != 3 or pool.ndim != 3 or maps.shape[1:] != pool.shape[1:]:
         raise InvalidInputError(
-            "expected maps (B, h, w) and a pool (N, h, w) of one size, "
-            f"got {tuple(maps.shape)} and {tuple(pool.shape)}"
+            f"expected maps (B, h, w) and a pool (N, h, w) of one size, got {tuple(maps.shape)} and {tuple(pool.shape)}"
         )
     if not maps.shape[0] or not pool.shape[0]:
         return torch.zeros(maps.shape[0], pool.shape[0], device=maps.device)
@@ -91,9 +90,7 @@ def nearest(distances: Tensor, eligible: Tensor, maps: Tensor, pool: Tensor) -> 
     return chosen.masked_fill(distance.isinf(), -1), distance
 
 
-def draw_candidates(
-    batch: int, pool: int, candidates: int, *, generator: torch.Generator | None = None
-) -> Tensor:
+def draw_candidates(batch: int, pool: int, candidates: int, *, generator: torch.Generator | None = None) -> Tensor:
     """Draw ``candidates`` rows of the pool for each source, without replacement and never the source itself.
 
     Source i is row i of the pool. When the pool holds no more than ``candidates`` others, all are taken and
@@ -108,9 +105,7 @@ def draw_candidates(
                 [ True, False,  True,  True]])
     """
     if batch > pool:
-        raise InvalidInputError(
-            f"the pool must begin with the batch itself: got a batch of {batch}, a pool of {pool}"
-        )
+        raise InvalidInputError(f"the pool must begin with the batch itself: got a batch of {batch}, a pool of {pool}")
     itself = torch.eye(batch, pool, dtype=torch.bool)
     if candidates >= pool - 1:
         return ~itself
@@ -137,9 +132,7 @@ def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass)
                 [ True, False]])
     """
     if labels.ndim not in (1, 2):
-        raise InvalidInputError(
-            f"expected labels (B,) or class probabilities (B, K), got {tuple(labels.shape)}"
-        )
+        raise InvalidInputError(f"expected labels (B,) or class probabilities (B, K), got {tuple(labels.shape)}")
     if labels.ndim == 2:
         labels, pool_labels = labels.argmax(1), pool_labels.argmax(1)
     equal = labels[:, None] == pool_labels[None]

@@ -9,10 +9,24 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Draws", "Foreground", "Guards", "MixPlan", "MixedBatch", "Rows", "TargetClass"]
+__all__ = [
+    "BEST_MASK",
+    "BEST_SALIENCY",
+    "Draws",
+    "Foreground",
+    "Guards",
+    "MixPlan",
+    "MixedBatch",
+    "Rows",
+    "TargetClass",
+]
 
 Rows: TypeAlias = "Tensor | Sequence[Tensor]"
 """A batch to gather from: one (N, ...) tensor, or N tensors of one shape."""
+
+# The defaults of both faces: the training-free pair that measures best at a price small beside a training step.
+BEST_SALIENCY = "spectral_residual"
+BEST_MASK = "otsu"
 
 TargetClass: TypeAlias = Literal["any", "same", "different"]
 
