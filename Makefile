@@ -1,0 +1,50 @@
+# `make` alone lists the targets. Every target sets up .venv by itself the first time (about 6 GB, mostly
+# torch), and again only when pyproject.toml, constraints.txt or this file changes.
+
+PYTHON ?= python3
+BIN    := .venv/bin
+READY  := .venv/.ready
+STEP   := $(PYTHON) make/step.py
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 24
+
+demo: $(READY) ## mix and audit the embedded birds; prints where to look (under 2 minutes)
+	@$(BIN)/sgdmix demo
+
+test: $(READY) ## run every test, and every example of the docs
+	@$(BIN)/pytest
+
+check: $(READY) ## lint, formatting, types and import rules
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## put the code into shape (ruff)
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+docs: site/index.html ## build the documentation into site/
+	@echo "The documentation is in site/index.html"
+
+clean: ## remove what the targets made, the environment too
+	rm -rf .venv .venv-* site demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+site/index.html: $(READY) mkdocs.yml README.md CHANGELOG.md $(shell find docs sgdmix_albu -type f -not -name '*.pyc')
+	@$(STEP) "Build the documentation" $(BIN)/mkdocs build --strict
+
+# The stamp is written last and removed first: an environment without it was interrupted, and is made afresh.
+$(READY): pyproject.toml constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@[ -e $@ ] || $(STEP) "Create .venv" $(PYTHON) -m venv --clear .venv
+	@rm -f $@
+	@$(STEP) "Install sgdmix-albu and what it needs" $(BIN)/python -m pip install \
+	    --disable-pip-version-check --no-input --progress-bar off -c constraints.txt -e '.[dev,docs]'
+	@touch $@
+
+-include make/*.mk
+
+.PHONY: help demo test check format docs clean

@@ -1,0 +1,77 @@
+"""Rules for every test and every example of the documentation: seeded, offline, warnings are errors.
+
+The Python blocks of README.md and docs/**/*.md are collected by sybil, in order and one namespace a page;
+docstring examples by pytest's own ``--doctest-modules``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+# Before anything that reads them is imported. Child processes inherit them: the proxy that is not there keeps
+# them offline too.
+os.environ.update(
+    NO_ALBUMENTATIONS_UPDATE="1",  # albumentations asks the package index for its newest version on import
+    HF_HUB_OFFLINE="1",
+    http_proxy="http://127.0.0.1:9",
+    https_proxy="http://127.0.0.1:9",
+)
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+settings.register_profile("sgdmix", deadline=None, derandomize=True, max_examples=25)
+settings.load_profile("sgdmix")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # one process for each core already
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every global random source starts from the same state."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  albumentations and scikit-image still read numpy's global state
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection to another machine is an error."""
+    connect = socket.socket.connect
+
+    def connect_to_this_machine(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in {"127.0.0.1", "::1", "localhost"}:
+            raise RuntimeError(f"tests stay offline; this one tried to reach {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_to_this_machine)
+
+
+def _enter_folder(namespace: dict[str, Any]) -> None:
+    """A page's examples may write files: they run in a folder that is thrown away."""
+    namespace["_home"], namespace["_folder"] = Path.cwd(), tempfile.TemporaryDirectory()
+    os.chdir(namespace["_folder"].name)
+
+
+def _leave_folder(namespace: dict[str, Any]) -> None:
+    os.chdir(namespace["_home"])
+    namespace["_folder"].cleanup()
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser(), SkipParser()],
+    patterns=["README.md", "docs/*.md", "docs/*/*.md"],
+    fixtures=["seeded", "offline"],
+    setup=_enter_folder,
+    teardown=_leave_folder,
+).pytest()
