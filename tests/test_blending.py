@@ -1,0 +1,130 @@
+"""Stage 4 against the equation, pixel by pixel."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgdmix_albu.blending import blend, feathered
+from sgdmix_albu.errors import InvalidInputError
+
+DTYPES = [torch.uint8, torch.bool, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def batch_of(dtype: torch.dtype, *shape: int, seed: int = 0) -> torch.Tensor:
+    return (torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 255).to(dtype)
+
+
+def random_masks(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(1)) < 0.5
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        *product([(3, 3, 5, 8), (3, 1, 4, 4), (3, 6, 7), (3, 2, 2, 4, 5), (0, 3, 4, 4)], ["contiguous", "sliced"]),
+        ((3, 3, 5, 8), "channels_last"),
+    ],
+)
+def test_hard_blend_is_the_equation(dtype, shape, layout):
+    images = batch_of(dtype, *shape)
+    if layout == "channels_last":
+        images = images.contiguous(memory_format=torch.channels_last)
+    if layout == "sliced":
+        images = images.repeat_interleave(2, dim=-1)[..., ::2]
+    before = images.clone()
+    masks = random_masks(shape[0], *shape[-2:])
+    target = torch.arange(shape[0]).roll(1)
+    mixed = blend(images, images, target, masks)
+    assert mixed.dtype == dtype
+    assert mixed.shape == images.shape
+    assert torch.equal(images, before)
+    for i, j in enumerate(target.tolist()):
+        for y in range(shape[-2]):
+            for x in range(shape[-1]):
+                expected = images[i] if masks[i, y, x] else images[j]
+                assert torch.equal(mixed[i, ..., y, x], expected[..., y, x])
+
+
+def test_output_is_fresh_memory_in_the_same_layout():
+    images = batch_of(torch.float32, 2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    mixed = blend(images, images, torch.tensor([0, 1]), torch.ones(2, 4, 4, dtype=torch.bool))
+    assert torch.equal(mixed, images)
+    assert mixed.data_ptr() != images.data_ptr()
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_nan_of_the_other_image_does_not_leak():
+    images = torch.tensor([1.0, torch.nan])[:, None, None, None].expand(2, 1, 2, 2)
+    masks = torch.tensor([[[True, False], [True, True]]]).expand(2, 2, 2)
+    mixed = blend(images, images, torch.tensor([1, 0]), masks)
+    assert mixed[0].isnan().tolist() == [[[False, True], [False, False]]]
+    assert mixed[1].isnan().tolist() == [[[True, False], [True, True]]]
+
+
+def test_pool_may_be_a_list_of_images():
+    images = batch_of(torch.float32, 3, 3, 4, 5)
+    masks = random_masks(3, 4, 5)
+    target = torch.tensor([2, 2, 0])
+    for feather in (0, 2):
+        expected = blend(images, images, target, masks, feather=feather)
+        assert torch.equal(blend(images, list(images), target, masks, feather=feather), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("width", [1, 2, 5, 9.5])
+def test_feather_keeps_the_source_inside_and_the_target_far_outside(dtype, width):
+    images = batch_of(dtype, 2, 3, 40, 48)
+    masks = torch.zeros(2, 40, 48, dtype=torch.bool)
+    masks[:, 15:25, 18:30] = True
+    masks[:, 20, 5:18] = True  # a leg one pixel wide
+    mixed = blend(images, images, torch.tensor([1, 0]), masks, feather=width)
+    keep = masks[:, None].expand_as(images)
+    assert torch.equal(mixed[keep], images[keep])
+    far = torch.ones(40, 48, dtype=torch.bool)
+    reach = int(width) + 2
+    far[max(0, 15 - reach) : 25 + reach, max(0, 5 - reach) : 30 + reach] = False
+    assert far.any()
+    assert torch.equal(mixed[0][:, far], images[1][:, far])
+    low, high = torch.minimum(images[0], images[1]).float(), torch.maximum(images[0], images[1]).float()
+    slack = 1 if dtype in (torch.float16, torch.bfloat16) else 1e-3
+    assert ((mixed[0].float() >= low - slack) & (mixed[0].float() <= high + slack)).all()
+
+
+@given(st.integers(1, 12), st.integers(0, 1000))
+def test_feather_weights_fall_from_one_to_zero(width, seed):
+    masks = torch.zeros(1, 30, 60, dtype=torch.bool)
+    masks[:, :, :20] = True
+    weights = feathered(masks, width)[0, 15]
+    assert (weights[:20] == 1).all()
+    assert (weights.diff() <= 1e-6).all()
+    assert (weights[20 + width + 2 :] == 0).all()
+    assert 0 < weights[20] < 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"masks": torch.zeros(2, 3, 4, dtype=torch.bool)}, r"got \(2, 3, 4, 4\) and torch.bool \(2, 3, 4\)"),
+        ({"masks": torch.zeros(2, 4, 4)}, "torch.float32"),
+        ({"target": torch.tensor([0])}, "one target for each of 2 images"),
+        ({"pool": torch.zeros(2, 3, 5, 4)}, r"got torch.float32 \(3, 5, 4\)"),
+        ({"pool": torch.zeros(2, 3, 4, 4, dtype=torch.half)}, "got torch.float16"),
+        ({"feather": -1}, "got -1"),
+        ({"feather": float("nan")}, "got nan"),
+    ],
+)
+def test_wrong_arguments(change, message):
+    arguments = {
+        "source": torch.zeros(2, 3, 4, 4),
+        "pool": torch.zeros(2, 3, 4, 4),
+        "target": torch.tensor([1, 0]),
+        "masks": torch.zeros(2, 4, 4, dtype=torch.bool),
+    }
+    with pytest.raises(InvalidInputError, match=message):
+        blend(**{**arguments, **change})

@@ -1,0 +1,114 @@
+"""Stage 3 against scikit-image, OpenCV and the definition of Otsu's criterion."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from skimage.filters import threshold_otsu
+
+from sgdmix_albu.errors import InvalidInputError, UnknownNameError
+from sgdmix_albu.masks import get_mask, otsu, otsu_threshold, working_maps
+
+maps_8bit = hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)))
+
+
+def as_maps(levels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(levels).float() / 255
+
+
+def between_class_variance(levels: np.ndarray, threshold: int) -> float:
+    """Otsu's criterion by its definition: w0 w1 (mean0 - mean1)^2 of the two classes."""
+    low, high = levels[levels <= threshold].astype(float), levels[levels > threshold].astype(float)
+    if not low.size or not high.size:
+        return 0.0
+    return low.size * high.size / levels.size**2 * (low.mean() - high.mean()) ** 2
+
+
+@given(maps_8bit)
+def test_otsu_maximises_the_between_class_variance(levels):
+    thresholds = otsu_threshold(as_maps(levels)) * 255 - 0.5
+    for one, threshold in zip(levels, thresholds.tolist(), strict=True):
+        best = max(between_class_variance(one, level) for level in range(256))
+        assert between_class_variance(one, round(threshold)) == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_otsu_splits_like_scikit_image_and_opencv(seed):
+    rng = np.random.default_rng(seed)
+    smooth = cv2.GaussianBlur(rng.random((64, 48)), (0, 0), 2 + seed)
+    levels = np.uint8(255 * (smooth - smooth.min()) / np.ptp(smooth))
+    mask = as_maps(levels[None]) > otsu_threshold(as_maps(levels[None]))[:, None, None]
+    np.testing.assert_array_equal(mask[0].numpy(), levels > threshold_otsu(levels))
+    np.testing.assert_array_equal(mask[0].numpy(), cv2.threshold(levels, 0, 1, cv2.THRESH_OTSU)[1].astype(bool))
+
+
+@pytest.mark.parametrize("level", [0, 1, 128, 255])
+def test_flat_map_has_an_empty_mask(level):
+    maps = torch.full((1, 5, 7), level / 255)
+    assert not otsu(maps, torch.zeros(1, 3, 5, 7)).masks.any()
+
+
+def test_one_hot_map_keeps_its_one_pixel():
+    maps = torch.zeros(2, 6, 6)
+    maps[0, 2, 3] = 1
+    maps[1, 5, 5] = 1 / 255
+    masks = otsu(maps, torch.zeros(2, 3, 6, 6)).masks
+    assert masks.flatten(1).sum(1).tolist() == [1, 1]
+    assert masks[0, 2, 3]
+    assert masks[1, 5, 5]
+
+
+def test_one_hot_pixel_survives_the_working_resolution():
+    maps = torch.zeros(1, 224, 224)
+    maps[0, 100, 30] = 1
+    masks = otsu(maps, torch.zeros(1, 3, 224, 224)).masks
+    assert masks.nonzero().tolist() == [[0, 100, 30]]
+
+
+def test_threshold_at_working_resolution_is_close_to_the_full_one():
+    rng = np.random.default_rng(0)
+    smooth = np.stack([cv2.GaussianBlur(rng.random((224, 224)), (0, 0), 12) for _ in range(8)])
+    maps = torch.from_numpy(smooth - smooth.min((1, 2), keepdims=True)).float()
+    maps /= maps.amax((1, 2), keepdim=True)
+    difference = (otsu_threshold(working_maps(maps)) - otsu_threshold(maps)).abs()
+    assert difference.max() <= 3 / 255
+
+
+@pytest.mark.parametrize(("size", "expected"), [((64, 300), (64, 300)), ((128, 129), (64, 65)), ((224, 224), (75, 75))])
+def test_working_resolution(size, expected):
+    assert working_maps(torch.rand(2, *size)).shape == (2, *expected)
+
+
+def test_coarse_maps_give_masks_of_the_images_size():
+    maps = torch.zeros(1, 4, 4)
+    maps[:, 1:3, 1:3] = 1
+    masks, thresholds = otsu(maps, torch.zeros(1, 3, 40, 20))
+    assert masks.shape == (1, 40, 20)
+    assert thresholds.shape == (1,)
+    assert masks[0, 20, 10]
+    assert not masks[0, 0].any()
+
+
+def test_empty_batch():
+    masks, thresholds = otsu(torch.zeros(0, 4, 4), torch.zeros(0, 3, 8, 8))
+    assert masks.shape == (0, 8, 8)
+    assert thresholds.shape == (0,)
+
+
+def test_integer_maps_are_refused():
+    with pytest.raises(InvalidInputError, match="floating-point maps, got torch.uint8"):
+        otsu_threshold(torch.zeros(1, 2, 2, dtype=torch.uint8))
+
+
+def test_preset_names():
+    assert get_mask("otsu") is otsu
+    assert get_mask(otsu) is otsu
+    with pytest.raises(UnknownNameError, match="did you mean 'otsu'"):
+        get_mask("otso")
+    with pytest.raises(InvalidInputError, match="got int"):
+        get_mask(3)

@@ -1,0 +1,204 @@
+"""Stages 2 to 4 together, against a plain loop written from the paper's equations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from skimage.filters import threshold_otsu
+
+from sgdmix_albu import mix_batch
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing import draw
+from sgdmix_albu.types import Draws, Foreground
+
+
+def blobs(seed: int, n: int, h: int = 24, w: int = 20) -> torch.Tensor:
+    """Maps at 8 bits, one soft blob each, somewhere."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:h, :w]
+    centre_y, centre_x, radius = rng.uniform(0, h, n), rng.uniform(0, w, n), rng.uniform(2, 7, n)
+    distance = (y - centre_y[:, None, None]) ** 2 + (x - centre_x[:, None, None]) ** 2
+    maps = np.exp(-distance / (2 * radius[:, None, None] ** 2))
+    return torch.from_numpy(np.round(255 * maps) / 255).float()
+
+
+def pictures(seed: int, n: int, h: int = 24, w: int = 20) -> torch.Tensor:
+    return torch.rand(n, 3, h, w, generator=torch.Generator().manual_seed(seed))
+
+
+def sgd_mix(images: np.ndarray, maps: np.ndarray, max_coverage: float) -> tuple[np.ndarray, list[int]]:
+    """SGD-Mix by the book: one image, one candidate and one pixel at a time."""
+    masks = [z > threshold_otsu(np.uint8(np.round(255 * z))) / 255 + 1e-6 for z in maps]
+    mixed, targets = images.copy(), []
+    for i, source in enumerate(maps):
+        order = sorted((np.linalg.norm(source - other), j) for j, other in enumerate(maps) if j != i)
+        fitting = [j for _, j in order if (masks[i] | masks[j]).mean() <= max_coverage]
+        targets.append(fitting[0] if fitting else i)
+        background = ~(masks[i] | masks[targets[-1]])
+        mixed[i][:, background] = images[targets[-1]][:, background]
+    return mixed, targets
+
+
+@given(st.integers(0, 10_000), st.integers(2, 9), st.sampled_from([1.0, 0.5, 0.3, 0.1]))
+def test_mix_is_the_paper(seed, n, max_coverage):
+    images, maps = pictures(seed, n), blobs(seed, n)
+    before = images.clone(), maps.clone()
+    mixed = mix_batch(images, maps, max_coverage=max_coverage)
+    expected, targets = sgd_mix(images.numpy(), maps.numpy(), max_coverage)
+    applied = mixed.plan.applied
+    assert mixed.plan.target[applied].tolist() == [t for t, a in zip(targets, applied.tolist(), strict=True) if a]
+    np.testing.assert_array_equal(mixed.images[applied].numpy(), expected[applied.numpy()])
+    assert torch.equal(mixed.images[~applied], images[~applied])
+    assert torch.equal(mixed.plan.guards.no_target, ~applied)
+    assert torch.equal(images, before[0])
+    assert torch.equal(maps, before[1])
+
+
+@given(st.integers(0, 10_000))
+def test_what_is_reported_is_what_was_done(seed):
+    images, maps = pictures(seed, 8), blobs(seed, 8)
+    result = mix_batch(images, maps, max_coverage=0.6)
+    plan = result.plan
+    for i in range(8):
+        kept = (result.images[i] == images[i]).all(0)
+        assert torch.equal(kept, plan.masks[i])
+        assert plan.kept[i] == pytest.approx(plan.masks[i].double().mean().item())
+        if not plan.applied[i]:
+            assert plan.masks[i].all()
+            assert plan.distance[i].isnan()
+            continue
+        j = plan.target[i]
+        assert torch.equal(plan.masks[i], result.foreground[i] | result.foreground[j])
+        assert plan.distance[i] == pytest.approx((maps[i] - maps[j]).square().mean().sqrt().item(), rel=1e-4)
+        assert plan.masks[i].double().mean() <= 0.6
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_batches_without_a_partner_come_back_unmixed(n):
+    result = mix_batch(pictures(0, n), blobs(0, n))
+    assert torch.equal(result.images, pictures(0, n))
+    assert result.plan.guards.counts()["no_target"] == n
+
+
+def test_p_is_per_image_and_the_rest_is_bit_identical():
+    images, maps = pictures(1, 200), blobs(1, 200)
+    result = mix_batch(images, maps, p=0.3, generator=torch.Generator().manual_seed(0))
+    # Binomial(200, 0.3): four standard deviations are 26.
+    assert abs(int(result.plan.applied.sum()) - 60) < 26
+    untouched = ~result.plan.applied
+    assert torch.equal(result.images[untouched], images[untouched])
+    assert torch.equal(mix_batch(images, maps, p=0.0).images, images)
+
+
+def test_draws_handed_back_repeat_the_result():
+    images, maps = pictures(2, 30), blobs(2, 30)
+    first = mix_batch(images, maps, p=0.5, candidates=4, generator=torch.Generator().manual_seed(3))
+    again = mix_batch(images, maps, draws=first.draws)
+    seeded = mix_batch(images, maps, p=0.5, candidates=4, generator=torch.Generator().manual_seed(3))
+    other = mix_batch(images, maps, p=0.5, candidates=4, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.images, seeded.images)
+    assert not torch.equal(first.images, other.images)
+
+
+def test_target_comes_from_the_candidates_drawn():
+    images, maps = pictures(3, 20), blobs(3, 20)
+    result = mix_batch(images, maps, candidates=3, generator=torch.Generator().manual_seed(0))
+    rows = torch.arange(20)[result.plan.applied]
+    assert result.draws.candidates[rows, result.plan.target[rows]].all()
+
+
+def test_flat_saliency_is_counted_and_never_a_target():
+    images, maps = pictures(4, 6), blobs(4, 6)
+    maps[2] = 0.5
+    result = mix_batch(images, maps)
+    assert result.plan.guards.flat_saliency.tolist() == [False, False, True, False, False, False]
+    assert not result.plan.applied[2]
+    assert 2 not in result.plan.target[result.plan.applied].tolist()
+    assert not result.plan.guards.empty_mask.any()
+
+
+def test_empty_mask_is_counted_and_never_a_target():
+    def all_but_the_first(maps, images):
+        masks = maps > 0.5
+        masks[0] = False
+        return Foreground(masks, torch.full((len(maps),), 0.5))
+
+    result = mix_batch(pictures(5, 5), blobs(5, 5), mask=all_but_the_first)
+    assert result.plan.guards.empty_mask.tolist() == [True, False, False, False, False]
+    assert not result.plan.applied[0]
+    assert 0 not in result.plan.target[result.plan.applied].tolist()
+
+
+def test_crowded_candidates_are_refused_in_order():
+    # The nearest map of image 0 is image 1, but their union fills the canvas; image 2 is next.
+    def fixed(maps, images):
+        masks = torch.zeros(3, 1, 10, dtype=torch.bool)
+        masks[0, :, :6], masks[1, :, 4:], masks[2, :, 3:8] = True, True, True
+        return Foreground(masks, torch.zeros(3))
+
+    maps = torch.tensor([0.0, 0.1, 0.3])[:, None, None] + torch.linspace(0, 0.5, 10)
+    result = mix_batch(pictures(0, 3, 1, 10), maps, mask=fixed, max_coverage=0.85)
+    assert result.plan.target.tolist() == [2, 2, 1]
+    assert result.plan.guards.over_coverage.tolist() == [1, 1, 0]
+
+
+def test_class_constraint_and_duplicates():
+    images, maps = pictures(6, 6), blobs(6, 6)
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    same = mix_batch(images, maps, labels=labels, target_class="same", max_coverage=1.0).plan
+    assert same.target[same.applied].tolist() == [[1, 0, 3, 2, 5, 4][i] for i in same.applied.nonzero()[:, 0].tolist()]
+    different = mix_batch(images, maps, labels=labels, target_class="different", max_coverage=1.0).plan
+    assert (labels[different.target] != labels)[different.applied].all()
+    images[1], maps[1] = images[0], maps[0]
+    assert mix_batch(images, maps, max_coverage=1.0).plan.target[0] == 1
+    assert mix_batch(images, maps, max_coverage=1.0, exclude_duplicates=True).plan.target[0] != 1
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32])
+def test_image_dtypes_share_one_plan(dtype):
+    images, maps = (pictures(7, 5) * 255).to(dtype), blobs(7, 5)
+    result = mix_batch(images, maps)
+    assert result.images.dtype == dtype
+    assert torch.equal(result.plan.target, mix_batch(pictures(7, 5), maps).plan.target)
+
+
+def test_batch_equals_what_each_pair_gives_alone():
+    images, maps = pictures(8, 7), blobs(8, 7)
+    whole = mix_batch(images, maps)
+    for i in whole.plan.applied.nonzero()[:, 0].tolist():
+        pair = torch.tensor([i, int(whole.plan.target[i])])
+        alone = mix_batch(images[pair], maps[pair])
+        assert torch.equal(alone.images[0], whole.images[i])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": torch.zeros(3, 4, 4)}, r"got \(3, 4, 4\)"),
+        ({"images": [1]}, "got list"),
+        ({"maps": torch.zeros(3, 4, 4)}, r"expected \(2, h, w\) float saliency maps"),
+        ({"maps": torch.zeros(2, 4, 4, dtype=torch.uint8)}, "got torch.uint8"),
+        ({"maps": torch.full((2, 4, 4), 2.0)}, r"must lie in \[0, 1\], got values from 2 to 2"),
+        ({"maps": torch.full((2, 4, 4), torch.nan)}, "nan"),
+        ({"p": 1.5}, "got 1.5"),
+        ({"candidates": 0}, "got 0"),
+        ({"max_coverage": 0.0}, "got 0.0"),
+        ({"target_class": "same"}, "needs labels"),
+        ({"mask": lambda maps, images: Foreground(maps, maps[:, 0, 0])}, "must return bool masks"),
+    ],
+)
+def test_wrong_arguments(change, message):
+    arguments = {"images": torch.zeros(2, 3, 4, 4), "maps": torch.zeros(2, 4, 4), **change}
+    with pytest.raises(InvalidInputError, match=message):
+        mix_batch(**arguments)
+
+
+def test_draw_alone():
+    applied, candidates = draw(3, 8, p=1.0, candidates=2, generator=torch.Generator().manual_seed(0))
+    assert isinstance(draw(3, 8), Draws)
+    assert applied.all()
+    assert candidates.sum(1).tolist() == [2, 2, 2]

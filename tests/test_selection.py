@@ -1,0 +1,110 @@
+"""Stage 2 against a brute-force search written from the equation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.selection import class_allows, draw_candidates, nearest, pairwise_distances, same_pixels
+
+
+def random_maps(seed: int, n: int, h: int = 9, w: int = 7) -> torch.Tensor:
+    return torch.rand(n, h, w, generator=torch.Generator().manual_seed(seed))
+
+
+@given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 20))
+def test_distances_equal_scipy(seed, n, m):
+    maps, pool = random_maps(seed, n), random_maps(seed + 1, m)
+    expected = cdist(maps.flatten(1).double(), pool.flatten(1).double()) / np.sqrt(63)
+    np.testing.assert_allclose(pairwise_distances(maps, pool), expected, atol=2e-5)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 16), st.floats(0.1, 1))
+def test_nearest_is_the_exact_argmin(seed, n, share):
+    generator = torch.Generator().manual_seed(seed)
+    maps = random_maps(seed, n)
+    eligible = (torch.rand(n, n, generator=generator) < share) & ~torch.eye(n, dtype=torch.bool)
+    target, distance = nearest(pairwise_distances(maps, maps), eligible, maps, maps)
+    exact = cdist(maps.flatten(1).double(), maps.flatten(1).double())
+    for i in range(n):
+        allowed = [j for j in range(n) if eligible[i, j]]
+        if not allowed:
+            assert target[i] == -1
+            assert distance[i].isinf()
+            continue
+        assert target[i] in allowed
+        assert target[i] == min(allowed, key=lambda j: exact[i, j])
+        assert distance[i] == pytest.approx(exact[i, target[i]] / np.sqrt(63), rel=1e-5)
+
+
+def test_near_ties_far_from_the_origin_are_settled_exactly():
+    # Differences of 1e-4 beside norms of 60: the expanded product alone cannot order them in float32.
+    base = torch.full((1, 64, 64), 0.95)
+    pool = torch.cat([base + 3e-4, base + 1e-4, base - 2e-4])
+    everything = torch.ones(1, 3, dtype=torch.bool)
+    target, _ = nearest(pairwise_distances(base, pool), everything, base, pool)
+    assert target.item() == 1
+
+
+def test_ties_go_to_the_lowest_row():
+    maps = torch.zeros(6, 3, 3)
+    others = ~torch.eye(6, dtype=torch.bool)
+    target, _ = nearest(pairwise_distances(maps, maps), others, maps, maps)
+    assert (target <= 4).all()
+    assert (target != torch.arange(6)).all()
+
+
+@given(st.integers(1, 12), st.integers(0, 12), st.integers(1, 20), st.integers(0, 100))
+def test_candidates_are_n_others_without_repeats(batch, more, candidates, seed):
+    pool = batch + more
+    drawn = draw_candidates(batch, pool, candidates, generator=torch.Generator().manual_seed(seed))
+    assert drawn.shape == (batch, pool)
+    assert not drawn.diagonal().any()
+    assert (drawn.sum(1) == min(candidates, pool - 1)).all()
+
+
+def test_candidates_are_drawn_evenly():
+    generator = torch.Generator().manual_seed(0)
+    hits = sum(draw_candidates(5, 11, 3, generator=generator).float() for _ in range(2000)) / 2000
+    off_diagonal = hits[~torch.eye(5, 11, dtype=torch.bool)]
+    # Binomial(2000, 0.3): four standard deviations are 0.041.
+    assert (off_diagonal - 0.3).abs().max() < 0.041
+
+
+def test_candidates_repeat_under_a_seed():
+    first, second = (draw_candidates(6, 20, 4, generator=torch.Generator().manual_seed(7)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_class_constraint(soft):
+    labels = torch.tensor([0, 1, 1])
+    given_labels = torch.nn.functional.one_hot(labels).float() if soft else labels
+    assert class_allows(given_labels, given_labels, "any").all()
+    same = class_allows(given_labels, given_labels, "same")
+    assert same.tolist() == [[True, False, False], [False, True, True], [False, True, True]]
+    assert torch.equal(class_allows(given_labels, given_labels, "different"), ~same)
+
+
+def test_unknown_class_constraint():
+    with pytest.raises(InvalidInputError, match="got 'other'"):
+        class_allows(torch.zeros(1), torch.zeros(1), "other")
+
+
+def test_repeats_are_found_to_the_last_bit():
+    images = torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    images[2] = images[0]
+    images[3] = images[0].flip(-1)  # the same sum, other pixels
+    expected = torch.eye(4, dtype=torch.bool)
+    expected[0, 2] = expected[2, 0] = True
+    assert torch.equal(same_pixels(images, images), expected)
+
+
+def test_sizes_must_agree():
+    with pytest.raises(InvalidInputError, match=r"\(1, 2, 2\) and \(1, 3, 3\)"):
+        pairwise_distances(torch.zeros(1, 2, 2), torch.zeros(1, 3, 3))
