@@ -1,0 +1,257 @@
+"""A classifier from a file of weights, for Grad-CAM and its kin on the command line.
+
+Weights are data, never code: a safetensors file, or a file that ``torch.load(weights_only=True)`` accepts.
+The architecture is a name that torchvision or timm knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
+from sgdmix_albu.optional import import_optional
+from sgdmix_albu.registry import nearest_names
+
+__all__ = ["Checkpoint", "Classifier", "load_classifier", "open_classifier", "read_checkpoint"]
+
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
+
+_WRAPPERS = ("module.", "_orig_mod.")  # left by DistributedDataParallel and torch.compile
+_NESTED = ("state_dict", "model", "model_state_dict")
+_PROBE_CLASSES = 1000  # what most published weights have, so that most models are built once
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a weights file holds.
+
+    Attributes:
+        path: The file.
+        tensors: Parameters and buffers by name.
+        arch: The architecture's name, where the file gives it.
+        class_names: Names of the model's outputs in their order, where the file gives them.
+        sha256: Of the file.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    arch: str | None
+    class_names: tuple[str, ...] | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A classifier ready for use.
+
+    Attributes:
+        model: In evaluation mode, on the CPU.
+        arch: The architecture's name.
+        num_classes: Number of outputs, read from the weights.
+        class_names: Names of the outputs in their order, or None where nothing gives them.
+        sha256: Of the weights file.
+    """
+
+    model: nn.Module
+    arch: str
+    num_classes: int
+    class_names: tuple[str, ...] | None
+    sha256: str
+
+
+def load_classifier(path: str | os.PathLike[str], arch: str | None = None) -> nn.Module:
+    """The model of :func:`open_classifier`.
+
+    Example:
+        >>> import tempfile, torchvision
+        >>> file = Path(tempfile.mkdtemp()) / "weights.pt"
+        >>> torch.save(torchvision.models.resnet18(num_classes=10).state_dict(), file)
+        >>> load_classifier(file, "resnet18").fc
+        Linear(in_features=512, out_features=10, bias=True)
+    """
+    return open_classifier(path, arch).model
+
+
+def open_classifier(path: str | os.PathLike[str], arch: str | None = None) -> Classifier:
+    """Build a torchvision or timm classifier and fill it with the weights of a file.
+
+    The number of classes is read from the weights. Where both libraries know the name, the one whose parameters
+    the weights fit is taken.
+
+    Args:
+        path: A safetensors file, or what ``torch.save`` made of ``model.state_dict()`` or of
+            ``{"arch": "resnet18", "class_names": [...], "state_dict": model.state_dict()}``.
+        arch: A model name of torchvision or timm; None takes the file's own.
+
+    Returns:
+        The model in evaluation mode, on the CPU, and what is known of it.
+
+    Raises:
+        DataError: The file cannot be read, holds more than tensors, or does not fit the architecture.
+        UnknownNameError: Neither library knows the architecture.
+        InvalidInputError: Neither ``arch`` nor the file names an architecture.
+        MissingExtraError: A safetensors file, and safetensors is not installed.
+    """
+    checkpoint = read_checkpoint(path)
+    name = arch or checkpoint.arch
+    if name is None:
+        raise InvalidInputError(f"{path} does not name its architecture; give one, for example --arch resnet18")
+    model, num_classes = _fitting_model(name, checkpoint)
+    names = checkpoint.class_names
+    if names is not None and len(names) != num_classes:
+        raise DataError(f"{path} names {len(names)} classes, its weights have {num_classes}")
+    return Classifier(model.eval(), name, num_classes, names, checkpoint.sha256)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a weights file without running any code that it may hold.
+
+    Training checkpoints are understood where the parameters lie under ``state_dict``, ``model`` or
+    ``model_state_dict``; the prefixes that DistributedDataParallel and ``torch.compile`` leave are dropped.
+
+    Raises:
+        DataError: The file cannot be read or holds no tensors, or holds more than data.
+        MissingExtraError: A safetensors file, and safetensors is not installed.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read the weights {path}: {error.strerror or error}") from error
+    content, notes = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    tensors = {_bare(str(key)): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise DataError(f"{path} holds no parameters; save them with torch.save(model.state_dict(), path)")
+    arch, names = notes.get("arch"), notes.get("class_names")
+    return Checkpoint(
+        path=path,
+        tensors=tensors,
+        arch=arch if isinstance(arch, str) else None,
+        class_names=tuple(map(str, names)) if isinstance(names, list | tuple) else None,
+        sha256=digest,
+    )
+
+
+def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    safetensors = import_optional("safetensors", extra="diffusion")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            notes: dict[str, Any] = dict(file.metadata() or {})
+            names = file.keys()  # the file itself cannot be iterated
+            content = {name: file.get_tensor(name) for name in names}
+        if "class_names" in notes:
+            notes["class_names"] = json.loads(notes["class_names"])
+    # safetensors has one error of its own and passes on others; all mean that the file is damaged.
+    except Exception as error:
+        raise DataError(f"cannot read the weights {path}: {error}") from error
+    return content, notes
+
+
+def _read_torch(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    # The unpickler meets damaged files with errors of many kinds.
+    except Exception as error:
+        raise DataError(
+            f"cannot read the weights {path}: not a file of tensors alone, or damaged; "
+            "save them with torch.save(model.state_dict(), path)"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise DataError(f"expected named parameters in {path}, found {type(content).__name__}")
+    for key in _NESTED:
+        if isinstance(content.get(key), Mapping):
+            return content[key], dict(content)
+    return content, {}
+
+
+def _bare(name: str) -> str:
+    for prefix in _WRAPPERS:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _fitting_model(arch: str, checkpoint: Checkpoint) -> tuple[nn.Module, int]:
+    """The first library's model of that name which the weights fit, and its number of classes."""
+    wanted = {key: tuple(value.shape) for key, value in checkpoint.tensors.items()}
+    misfits = []
+    for library, build in _builders(arch):
+        model, classes = _build(build, _PROBE_CLASSES), _PROBE_CLASSES
+        found = _classes(_shapes(model), wanted)
+        if found not in (None, _PROBE_CLASSES):
+            model, classes = _build(build, found), found
+        misfit = _misfit(_shapes(model), wanted)
+        if misfit is None:
+            model.load_state_dict(dict(checkpoint.tensors))
+            return model, classes
+        misfits.append(f"{library}'s {arch}: {misfit}")
+    raise DataError(f"the weights in {checkpoint.path} do not fit " + "; nor ".join(misfits))
+
+
+def _builders(arch: str) -> Iterator[tuple[str, Callable[[int], nn.Module]]]:
+    """Each library that knows the name, and how it builds the model with a number of classes."""
+    models = import_optional("torchvision.models")
+    known = models.list_models(module=models)
+    found = False
+    if arch in known:
+        found = True
+        yield "torchvision", lambda classes: models.get_model(arch, weights=None, num_classes=classes)
+    try:
+        timm = import_optional("timm")
+    except ImportError:
+        timm = None
+    if timm is not None and timm.is_model(arch):
+        found = True
+        yield "timm", lambda classes: timm.create_model(arch, pretrained=False, num_classes=classes)
+    if not found:
+        where = "torchvision" if timm is None else "torchvision and timm"
+        everything = known if timm is None else known + timm.list_models()
+        note = "; timm, which knows more, is not installed" if timm is None else ""
+        raise UnknownNameError(f"{where} know no classifier {arch!r}{nearest_names(arch, everything)}{note}")
+
+
+def _build(build: Callable[[int], nn.Module], classes: int) -> nn.Module:
+    # Initial weights are random and about to be replaced: neither the caller's random state nor the
+    # user's eyes (some torchvision models warn of slow initialisation) should notice.
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return build(classes)
+
+
+def _shapes(model: nn.Module) -> Shapes:
+    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+
+
+def _classes(built: Shapes, wanted: Shapes) -> int | None:
+    """Number of classes in the weights: the size found where the built model has the probe's."""
+    sizes = {
+        wanted[key][0]
+        for key, shape in built.items()
+        if shape[:1] == (_PROBE_CLASSES,) and key in wanted and wanted[key][1:] == shape[1:] and wanted[key]
+    }
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _misfit(built: Shapes, wanted: Shapes) -> str | None:
+    """What keeps the weights from fitting, or None."""
+    missing, extra = built.keys() - wanted.keys(), wanted.keys() - built.keys()
+    other = sorted(key for key in built.keys() & wanted.keys() if built[key] != wanted[key])
+    said = [
+        f"{len(keys)} {what} (such as {min(keys)!r})"
+        for keys, what in [(missing, "parameters missing"), (extra, "parameters unknown")]
+        if keys
+    ]
+    if other:
+        key = other[0]
+        said.append(f"{len(other)} of another shape ({key!r} {built[key]}, the file has {wanted[key]})")
+    return ", ".join(said) or None
