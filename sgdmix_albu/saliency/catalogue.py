@@ -1,0 +1,54 @@
+"""The saliency backends by name. Torch-free: a row is imported when it is first asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.registry import Registry
+
+__all__ = ["BACKENDS", "GIVEN", "list_backends", "register_backend"]
+
+GIVEN = "given"  # not a backend: the faces take the maps that travel with the samples
+
+_HOME = "sgdmix_albu.saliency"
+
+BACKENDS = Registry("saliency backend", group="sgdmix_albu.saliency")
+BACKENDS.register("spectral_residual", f"{_HOME}.spectral_residual:SpectralResidual")
+
+
+def list_backends() -> list[str]:
+    """Names that :func:`get_backend` knows, sorted; nothing is imported.
+
+    Example:
+        >>> "spectral_residual" in list_backends()
+        True
+    """
+    return BACKENDS.names()
+
+
+def register_backend(name: str, target: Any, *, extra: str | None = None) -> None:
+    """Make a backend of your own known by name.
+
+    A package can do the same without being imported, through the entry-point group ``sgdmix_albu.saliency``.
+
+    Args:
+        name: The name that users type.
+        target: A :class:`SaliencyBackend` subclass, made anew with the user's options each time; or a ready
+            backend; or a function (B, C, H, W) -> (B, h, w). Or ``"module:Object"``, which leads to one of
+            these and is imported on first use.
+        extra: The pip extra of this package that ``module`` needs, if any; its name goes into the error.
+
+    Raises:
+        InvalidInputError: The name is taken, reserved or empty, or a string target is not ``"module:Object"``.
+
+    Example:
+        >>> register_backend("brightness", lambda images: images.mean(1))
+        >>> from sgdmix_albu.saliency import get_backend
+        >>> import torch
+        >>> get_backend("brightness")(torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 8, 8])
+    """
+    if name == GIVEN:
+        raise InvalidInputError(f"the name {GIVEN!r} stands for maps that travel with the samples; choose another")
+    BACKENDS.register(name, target, extra=extra)

@@ -1,0 +1,83 @@
+"""From what a user passes as ``saliency=`` to a backend."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.saliency.base import FunctionBackend, SaliencyBackend
+from sgdmix_albu.saliency.catalogue import BACKENDS, GIVEN, list_backends
+
+__all__ = ["get_backend"]
+
+
+def get_backend(spec: Any, **options: Any) -> SaliencyBackend:
+    """The saliency backend that ``spec`` means.
+
+    Args:
+        spec: A name from :func:`list_backends`; a :class:`SaliencyBackend` (returned as it is) or a subclass of
+            it; a function or object (B, C, H, W) -> (B, h, w); or a ready ``captum.attr`` attribution object.
+        **options: Passed to the backend: ``model=``, ``layer=``, ``microbatch=`` and so on.
+
+    Raises:
+        UnknownNameError: No backend has this name; the nearest ones are suggested.
+        InvalidInputError: An option is missing or is not one of this backend's, or ``spec`` is none of the above.
+        MissingExtraError: The package that the backend lives in is not installed.
+
+    Example:
+        >>> get_backend("spectral_residual", microbatch=16)
+        SpectralResidual()
+        >>> get_backend("spectral_residual", steps=3)
+        Traceback (most recent call last):
+        ...
+        sgdmix_albu.errors.InvalidInputError: 'spectral_residual' has no option 'steps'; its options: microbatch
+    """
+    if isinstance(spec, str):
+        if spec == GIVEN:
+            raise InvalidInputError(
+                f"{GIVEN!r} is not a backend: it stands for maps that travel with the samples, for "
+                "SGDMix(saliency='given')"
+            )
+        return _make(repr(spec), BACKENDS.load(spec), options)
+    return _make(_name_of(spec), spec, options)
+
+
+def _make(name: str, target: Any, options: dict[str, Any]) -> SaliencyBackend:
+    if isinstance(target, SaliencyBackend):
+        return _call(name, lambda: target, options)
+    if _is_factory(target):
+        return _call(name, target, options)
+    if callable(target) and not isinstance(target, type):
+        return _call(name, functools.partial(FunctionBackend, target), options)
+    raise InvalidInputError(
+        "expected a saliency backend's name, a SaliencyBackend, a captum attribution or a function "
+        f"(B, C, H, W) -> (B, h, w), got {target!r}. Names: {', '.join(list_backends())}"
+    )
+
+
+def _is_factory(target: Any) -> bool:
+    """Whether calling ``target`` makes a backend, rather than a map."""
+    maker = target.func if isinstance(target, functools.partial) else target
+    return isinstance(maker, type) and issubclass(maker, SaliencyBackend)
+
+
+def _call(name: str, factory: Callable[..., SaliencyBackend], options: dict[str, Any]) -> SaliencyBackend:
+    parameters = inspect.signature(factory).parameters.values()
+    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+    if len(known) == len(parameters):
+        for option in options:
+            if option not in known:
+                listed = f"its options: {', '.join(known)}" if known else "it takes none"
+                raise InvalidInputError(f"{name} has no option {option!r}; {listed}")
+    for parameter in parameters:
+        required = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        if required and parameter.name not in options:
+            raise InvalidInputError(f"{name} needs {parameter.name}=; its options: {', '.join(known)}")
+    return factory(**options)
+
+
+def _name_of(spec: Any) -> str:
+    return spec.__name__ if isinstance(spec, type) else f"a {type(spec).__name__} as saliency"
