@@ -87,7 +87,7 @@ class Registry:
         if name not in self._rows:
             known = self.names()
             raise UnknownNameError(
-                f"unknown {self.kind} {name!r}{nearest_names(str(name), known)} Known: {', '.join(known)}"
+                f"unknown {self.kind} {name!r}{nearest_names(str(name), known) or '.'} Known: {', '.join(known)}"
             )
         row = self._rows[name]
         if not isinstance(row.target, str):
