@@ -8,6 +8,7 @@ Maps may be coarser than the images; masks always have the images' size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -27,9 +28,9 @@ _PRESETS = Registry("mask preset", group="sgdmix_albu.masks")
 _PRESETS.register("otsu", "sgdmix_albu.masks:otsu")
 
 _LEVELS = 256
-# Side to which a map is averaged before its histogram is taken: 4096 pixels or more fix a threshold, and
-# the histogram of a 224 x 224 map would cost more than the mixing itself.
-_HISTOGRAM_SIDE = 64
+# Side to which maps are reduced for histograms and distances: the resolution of the paper's spectral residual.
+# A threshold or a distance at the full 224 x 224 would cost more than the mixing itself.
+_WORKING_SIDE = 64
 
 
 def list_masks() -> list[str]:
@@ -70,8 +71,8 @@ def otsu(maps: Tensor, images: Tensor) -> Foreground:
         images: (B, C, H, W); only the size is used.
 
     Returns:
-        Masks (B, H, W) and thresholds (B,). Departure from the paper: the histogram is that of the map
-        averaged down to about 64 x 64 pixels where it is larger; the comparison is at full resolution.
+        Masks (B, H, W) and thresholds (B,). Departure from the paper: on maps of more than 64 pixels a side the
+        histogram is that of a regular grid of pixels; the comparison is at full resolution.
 
     Example:
         >>> import torch
@@ -79,7 +80,8 @@ def otsu(maps: Tensor, images: Tensor) -> Foreground:
         >>> otsu(maps, torch.zeros(1, 3, 1, 3)).masks
         tensor([[[False, False,  True]]])
     """
-    thresholds = otsu_threshold(working_maps(maps))
+    step = _reduction(maps)
+    thresholds = otsu_threshold(maps[:, ::step, ::step])
     return Foreground(_upsampled(maps, images) > thresholds[:, None, None], thresholds)
 
 
@@ -125,9 +127,13 @@ def otsu_threshold(maps: Tensor) -> Tensor:
 
 
 def working_maps(maps: Tensor) -> Tensor:
-    """Maps averaged down by a whole factor to between 64 and 127 pixels on the shorter side, if larger."""
-    factor = min(maps.shape[-2:]) // _HISTOGRAM_SIDE
-    return maps if factor < 2 or not len(maps) else F.avg_pool2d(maps[:, None].float(), factor, ceil_mode=True)[:, 0]
+    """Maps averaged down by a whole factor to at most 64 pixels on the longer side, for comparing them."""
+    factor = _reduction(maps)
+    return maps if factor == 1 or not len(maps) else F.avg_pool2d(maps[:, None].float(), factor, ceil_mode=True)[:, 0]
+
+
+def _reduction(maps: Tensor) -> int:
+    return math.ceil(max(maps.shape[-2:]) / _WORKING_SIDE)
 
 
 def _upsampled(maps: Tensor, images: Tensor) -> Tensor:

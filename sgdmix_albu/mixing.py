@@ -29,16 +29,16 @@ class Described:
         maps: (N, h, w) float32 saliency at working resolution.
         masks: (N, H, W) bool foreground masks.
         thresholds: (N,) float32.
-        flat: (N,) bool, the saliency map is constant and says nothing.
-        empty: (N,) bool, the mask is empty.
+        areas: (N,) int32, pixels in each mask.
+        flat: (N,) bool, the saliency map is constant at 8 bits and says nothing.
         labels: (N,) or (N, K), or None where no class constraint needs them.
     """
 
     maps: Tensor
     masks: Tensor
     thresholds: Tensor
+    areas: Tensor
     flat: Tensor
-    empty: Tensor
     labels: Tensor | None = None
 
     def row(self, i: int) -> Described:
@@ -66,28 +66,26 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
         labels: Carried along for class constraints.
 
     Raises:
-        InvalidInputError: The maps do not fit the images or leave [0, 1], or the preset broke its contract.
+        InvalidInputError: The maps do not fit the images, or the preset broke its contract.
     """
     if maps.ndim != 3 or len(maps) != len(images) or not maps.dtype.is_floating_point or 0 in maps.shape[1:]:
         raise InvalidInputError(
             f"expected ({len(images)}, h, w) float saliency maps, got {maps.dtype} {tuple(maps.shape)}"
         )
     maps = maps.detach().float()
-    low, high = _bounds(maps)
-    if not bool(((low >= 0) & (high <= 1)).all()):
-        raise InvalidInputError(f"saliency maps must lie in [0, 1], got values from {low.min():g} to {high.max():g}")
     masks, thresholds = mask(maps, images)
     if masks.dtype != torch.bool or masks.shape != images.shape[:1] + images.shape[-2:]:
         raise InvalidInputError(
             f"the mask preset must return bool masks {(len(images), *images.shape[-2:])}, "
             f"got {masks.dtype} {tuple(masks.shape)}"
         )
+    working = working_maps(maps)
     return Described(
-        maps=working_maps(maps),
+        maps=working,
         masks=masks,
         thresholds=thresholds,
-        flat=low == high,
-        empty=~masks.flatten(1).any(1),
+        areas=_areas(masks),
+        flat=_spans(working) < 0.5 / 255,
         labels=labels,
     )
 
@@ -131,6 +129,12 @@ def check_settings(*, p: float = 1.0, candidates: int = 50, max_coverage: float 
         raise InvalidInputError(f"max_coverage must lie in (0, 1], got {max_coverage!r}")
 
 
+def check_range(maps: Tensor) -> None:
+    """Refuse saliency that leaves [0, 1] or is not a number."""
+    if maps.numel() and not bool(((low := maps.min()) >= 0) & ((high := maps.max()) <= 1)):
+        raise InvalidInputError(f"saliency maps must lie in [0, 1], got values from {low:g} to {high:g}")
+
+
 def plan_mix(
     pool: Described,
     draws: Draws,
@@ -162,9 +166,9 @@ def plan_mix(
     """
     check_settings(max_coverage=max_coverage)
     device, batch = pool.maps.device, len(draws.applied)
-    flat, empty = pool.flat[:batch], pool.empty[:batch] & ~pool.flat[:batch]
-    wanted = draws.applied.to(device) & ~(flat | empty)
-    eligible = draws.candidates.to(device) & ~(pool.flat | pool.empty) & wanted[:, None]
+    usable = ~pool.flat & (pool.areas > 0)
+    wanted = draws.applied.to(device) & usable[:batch]
+    eligible = draws.candidates.to(device) & usable & wanted[:, None]
     if target_class != "any":
         if pool.labels is None:
             raise InvalidInputError(f"target_class={target_class!r} needs labels, and none were found")
@@ -174,14 +178,15 @@ def plan_mix(
 
     target, distance, union, refused = _nearest_uncrowded(pool, eligible, max_coverage)
     applied = target >= 0
-    drawn = draws.applied.to(device)
+    flat = draws.applied.to(device) & pool.flat[:batch]
+    empty = draws.applied.to(device) & ~pool.flat[:batch] & (pool.areas[:batch] == 0)
     return MixPlan(
         target=torch.where(applied, target, torch.arange(batch, device=device)),
         applied=applied,
         distance=torch.where(applied, distance, torch.nan),
         masks=union,
         thresholds=pool.thresholds[:batch],
-        guards=Guards(flat & drawn, empty & drawn, refused, wanted & ~applied),
+        guards=Guards(flat, empty, refused, wanted & ~applied),
     )
 
 
@@ -233,6 +238,7 @@ def mix_batch(
     if not isinstance(images, Tensor) or images.ndim != 4:
         came = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise InvalidInputError(f"expected (B, C, H, W) images, got {came}")
+    check_range(maps)
     pool = describe(maps, images, get_mask(mask), labels)
     if draws is None:
         draws = draw(len(images), len(images), p=p, candidates=candidates, generator=generator)
@@ -249,29 +255,28 @@ def _nearest_uncrowded(pool: Described, eligible: Tensor, max_coverage: float) -
     distances = pairwise_distances(sources, pool.maps)
     target, distance = nearest(distances, eligible, sources, pool.maps)
     union = pool.masks[:batch] | pool.masks[target.clamp_min(0)]
-    union |= (target < 0)[:, None, None]
     refused = torch.zeros_like(target)
-    crowded = _crowded(union, target, max_coverage)
-    while len(crowded):
+    room = max_coverage * pool.masks[0].numel() if len(pool.masks) else 0.0
+    # Two masks that do not fill the room one after the other cannot fill it together.
+    doubtful = (target >= 0) & (pool.areas[:batch] + pool.areas[target.clamp_min(0)] > room)
+    crowded = doubtful.nonzero()[:, 0]
+    while len(crowded := crowded[(target[crowded] >= 0) & (_areas(union[crowded]) > room)]):
         refused[crowded] += 1
         eligible[crowded, target[crowded]] = False
         target[crowded], distance[crowded] = nearest(distances[crowded], eligible[crowded], sources[crowded], pool.maps)
         union[crowded] = pool.masks[crowded] | pool.masks[target[crowded].clamp_min(0)]
-        union[crowded] |= (target[crowded] < 0)[:, None, None]
-        crowded = crowded[_crowded(union[crowded], target[crowded], max_coverage)]
+    union[target < 0] = True
     return target, distance, union, refused
 
 
-def _crowded(union: Tensor, target: Tensor, max_coverage: float) -> Tensor:
-    """Rows with a target whose union mask covers more than ``max_coverage``."""
-    if not len(union):
-        return target
-    coverage = union.flatten(1).sum(1) / union[0].numel()
-    return ((coverage > max_coverage) & (target >= 0)).nonzero()[:, 0]
+def _areas(masks: Tensor) -> Tensor:
+    """(N,) int32 pixels in each of (N, H, W) bool masks."""
+    return masks.flatten(1).view(torch.uint8).sum(1, dtype=torch.int32)
 
 
-def _bounds(maps: Tensor) -> tuple[Tensor, Tensor]:
+def _spans(maps: Tensor) -> Tensor:
+    """(N,) greatest minus least value of each map."""
     if not len(maps):
-        return maps.new_zeros(0), maps.new_zeros(0)
+        return maps.new_zeros(0)
     low, high = torch.aminmax(maps.flatten(1), dim=1)
-    return low, high
+    return high - low

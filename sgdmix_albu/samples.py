@@ -59,6 +59,7 @@ def mixable(flat: list[Any], labels: Tensor | None, maps: Tensor | None) -> list
 
 
 def check_leaves(leaves: list[Any], labels: Tensor | None) -> None:
+    """Refuse a batch whose tensors do not belong together, in the words of torchvision's ``CutMix``."""
     images = leaves[0]
     if images.ndim != 4:
         raise InvalidInputError(
