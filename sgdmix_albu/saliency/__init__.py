@@ -13,12 +13,23 @@ from sgdmix_albu.saliency.catalogue import list_backends, register_backend
 
 if TYPE_CHECKING:
     from sgdmix_albu.saliency.base import SaliencyBackend, normalize_maps
+    from sgdmix_albu.saliency.given import SaliencyMap, collate
     from sgdmix_albu.saliency.resolve import get_backend
 
-__all__ = ["SaliencyBackend", "get_backend", "list_backends", "normalize_maps", "register_backend"]
+__all__ = [
+    "SaliencyBackend",
+    "SaliencyMap",
+    "collate",
+    "get_backend",
+    "list_backends",
+    "normalize_maps",
+    "register_backend",
+]
 
 _HOMES = {
     "SaliencyBackend": "sgdmix_albu.saliency.base",
+    "SaliencyMap": "sgdmix_albu.saliency.given",
+    "collate": "sgdmix_albu.saliency.given",
     "get_backend": "sgdmix_albu.saliency.resolve",
     "normalize_maps": "sgdmix_albu.saliency.base",
 }
