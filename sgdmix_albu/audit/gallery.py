@@ -1,0 +1,86 @@
+"""The six pictures of one source and the words under them; the same in the report and in the panels."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from sgdmix_albu.audit import panels
+from sgdmix_albu.audit.collection import Sample
+from sgdmix_albu.audit.panels import Pixels
+from sgdmix_albu.audit.variant import Variant
+
+__all__ = ["STEPS", "caption", "class_rows", "comparison", "figures", "steps", "table"]
+
+STEPS = ("source", "saliency", "mask", "target", "union", "result")
+
+
+def steps(sample: Sample, variant: Variant, row: int) -> list[Pixels]:
+    """Source, saliency, mask, target, union and result of one source, in the order of :data:`STEPS`."""
+    source = panels.photograph(sample.images[row])
+    size = source.shape[:2]
+    target = int(variant.plan.target[row])
+    mixed = bool(variant.plan.applied[row])
+    return [
+        source,
+        panels.heat(variant.maps[row], size),
+        mask(sample, variant, row),
+        panels.photograph(sample.images[target]) if mixed else np.full_like(source, 128),
+        panels.union(source, variant.masks[row], variant.masks[target]),
+        panels.photograph(variant.mixed[row]),
+    ]
+
+
+def mask(sample: Sample, variant: Variant, row: int) -> Pixels:
+    """What the mask keeps, with its errors tinted where the truth is known."""
+    return panels.masked(sample.images[row], variant.masks[row], None if sample.truth is None else sample.truth[row])
+
+
+def figures(variant: Variant, row: int) -> str:
+    """What was measured of one source, in a few words."""
+    if not variant.plan.applied[row]:
+        return "left unmixed"
+    names = ("coverage", "spill", "leak", "kept", "distance")
+    values = ((name, float(variant.measures[name][row])) for name in names if name in variant.measures)
+    return ", ".join(f"{name} {value:.2f}" for name, value in values if not np.isnan(value))
+
+
+def caption(sample: Sample, variant: Variant, row: int) -> str:
+    """File, target's file and figures, one line."""
+    onto = f" onto {sample.keys[int(variant.plan.target[row])]}" if variant.plan.applied[row] else ""
+    return f"{sample.keys[row]}{onto}: {figures(variant, row)}"
+
+
+def class_rows(sample: Sample, limit: int) -> list[int]:
+    """The first source of each class, in the classes' order, at most ``limit``; none where images have no class."""
+    first: dict[str, int] = {}
+    for row in range(sample.sources):
+        if sample.classes[row]:
+            first.setdefault(sample.classes[row], row)
+    return [first[name] for name in sorted(first)][:limit]
+
+
+def table(sample: Sample, variant: Variant, rows: list[int]) -> Image.Image:
+    """A panel with the six pictures of each of these sources."""
+    return panels.panel(
+        [steps(sample, variant, row) for row in rows],
+        STEPS,
+        [caption(sample, variant, row) for row in rows],
+    )
+
+
+def comparison(sample: Sample, variants: list[Variant], rows: list[int]) -> Image.Image:
+    """A panel with the same sources side by side: mask and result of every variant."""
+    cells = [
+        [
+            panels.photograph(sample.images[row]),
+            *(
+                picture
+                for variant in variants
+                for picture in (mask(sample, variant, row), panels.photograph(variant.mixed[row]))
+            ),
+        ]
+        for row in rows
+    ]
+    titles = ["source", *(title for variant in variants for title in (variant.name, "result"))]
+    return panels.panel(cells, titles, [sample.keys[row] for row in rows])

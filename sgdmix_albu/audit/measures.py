@@ -1,0 +1,207 @@
+"""What can be measured of a mask, one number per image or pair; pure functions without a threshold.
+
+Where a measure has no meaning (the share of an empty mask, the coverage of an image without an object) the
+answer is NaN, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from sgdmix_albu.errors import InvalidInputError
+
+__all__ = [
+    "area",
+    "border_share",
+    "corner_share",
+    "coverage",
+    "largest_piece_share",
+    "leak",
+    "overlap",
+    "spill",
+    "void_share",
+]
+
+
+def area(masks: Tensor) -> Tensor:
+    """Share of each image that its mask covers: (B, H, W) bool to (B,) float32.
+
+    Example:
+        >>> import torch
+        >>> area(torch.tensor([[[True, False]]]))
+        tensor([0.5000])
+    """
+    return _share(masks, torch.ones_like(masks))
+
+
+def coverage(masks: Tensor, truth: Tensor) -> Tensor:
+    """Share of the true object that the mask holds, |M and FG| / |FG|.
+
+    Args:
+        masks: (B, H, W) bool.
+        truth: (B, H, W) bool, the true foregrounds.
+
+    Returns:
+        (B,) float32 in [0, 1]; NaN where there is no object.
+
+    Example:
+        >>> import torch
+        >>> coverage(torch.tensor([[[True, False]]]), torch.tensor([[[True, True]]]))
+        tensor([0.5000])
+    """
+    return _share(masks, truth)
+
+
+def spill(masks: Tensor, truth: Tensor) -> Tensor:
+    """Share of the true background that the mask holds, |M and not FG| / |not FG|; arguments as above.
+
+    Example:
+        >>> import torch
+        >>> spill(torch.tensor([[[True, False]]]), torch.tensor([[[True, False]]]))
+        tensor([0.])
+    """
+    return _share(masks, ~truth)
+
+
+def leak(unions: Tensor, target_truth: Tensor) -> Tensor:
+    """Share of the target's true object that shows in the mix, |not M and FG_target| / |FG_target|.
+
+    Args:
+        unions: (B, H, W) bool union masks.
+        target_truth: (B, H, W) bool, the true foreground of each pair's target.
+
+    Returns:
+        (B,) float32 in [0, 1]; NaN where the target has no object.
+
+    Example:
+        >>> import torch
+        >>> leak(torch.tensor([[[True, False]]]), torch.tensor([[[True, True]]]))
+        tensor([0.5000])
+    """
+    return _share(~unions, target_truth)
+
+
+def overlap(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union of two (B, H, W) bool masks: (B,) float32, NaN where both are empty.
+
+    Example:
+        >>> import torch
+        >>> overlap(torch.tensor([[[True, True]]]), torch.tensor([[[True, False]]]))
+        tensor([0.5000])
+    """
+    return _share(first & second, first | second)
+
+
+def void_share(source: Tensor, target: Tensor) -> Tensor:
+    """Share of the union mask that only the target's mask holds, |M_j and not M_i| / |M_i or M_j|.
+
+    There the mix shows the source's own background in the shape of the target's object: a hole in the new
+    background, or a halo round the source.
+
+    Args:
+        source: (B, H, W) bool foreground masks M_i.
+        target: (B, H, W) bool foreground masks M_j.
+
+    Returns:
+        (B,) float32 in [0, 1]; NaN where both are empty.
+
+    Example:
+        >>> import torch
+        >>> void_share(torch.tensor([[[True, False]]]), torch.tensor([[[True, True]]]))
+        tensor([0.5000])
+    """
+    return _share(~source, source | target)
+
+
+def largest_piece_share(masks: Tensor) -> Tensor:
+    """Share of each mask's area that its largest 8-connected piece holds.
+
+    Returns:
+        (B,) float32 in (0, 1]; NaN where the mask is empty.
+
+    Example:
+        >>> import torch
+        >>> largest_piece_share(torch.tensor([[[True, False, True, True]]]))
+        tensor([0.6667])
+    """
+    return torch.tensor([_largest(mask) for mask in masks.cpu().numpy()], dtype=torch.float32)
+
+
+def border_share(masks: Tensor, margin: float = 0.1) -> Tensor:
+    """Share of each mask's area that lies in a margin along the image's border.
+
+    Args:
+        masks: (B, H, W) bool.
+        margin: Width of the margin in parts of the side, in (0, 0.5]. At 0.1 it is 36% of the image, which
+            is what a mask without any preference has there.
+
+    Returns:
+        (B,) float32 in [0, 1]; NaN where the mask is empty.
+
+    Raises:
+        InvalidInputError: ``margin`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> border_share(torch.ones(1, 10, 10, dtype=torch.bool))
+        tensor([0.3600])
+    """
+    if not 0 < margin <= 0.5:
+        raise InvalidInputError(f"margin must lie in (0, 0.5], got {margin!r}")
+    height, width = masks.shape[-2:]
+    ring = torch.ones(height, width, dtype=torch.bool, device=masks.device)
+    rows, columns = max(1, round(margin * height)), max(1, round(margin * width))
+    ring[rows : height - rows, columns : width - columns] = False
+    return _share(ring.expand_as(masks), masks)
+
+
+def corner_share(maps: Tensor, side: float = 0.25) -> Tensor:
+    """Share of each map's total saliency that lies in the heaviest of the four corners.
+
+    Args:
+        maps: (B, h, w) float, not negative.
+        side: Side of a corner in parts of the image's side, in (0, 0.5]. At 0.25 a corner is 6.25% of the
+            image, which is the share that a map without any preference has there.
+
+    Returns:
+        (B,) float32 in [0, 1]; NaN where the map is zero everywhere.
+
+    Raises:
+        InvalidInputError: ``side`` is out of range.
+
+    Example:
+        >>> import torch
+        >>> corner_share(torch.ones(1, 8, 8))
+        tensor([0.0625])
+    """
+    if not 0 < side <= 0.5:
+        raise InvalidInputError(f"side must lie in (0, 0.5], got {side!r}")
+    height, width = maps.shape[-2:]
+    rows, columns = max(1, round(side * height)), max(1, round(side * width))
+    corners = [
+        maps[:, vertical, horizontal].flatten(1).sum(1)
+        for vertical in (slice(rows), slice(height - rows, None))
+        for horizontal in (slice(columns), slice(width - columns, None))
+    ]
+    return torch.stack(corners).amax(0).float() / maps.flatten(1).sum(1).float()
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """|part and whole| / |whole| of (B, H, W) bool masks; 0 / 0 is NaN."""
+    if part.shape != whole.shape or part.ndim != 3 or part.dtype != torch.bool or whole.dtype != torch.bool:
+        raise InvalidInputError(
+            "expected two bool masks of one shape (B, H, W), got "
+            f"{part.dtype} {tuple(part.shape)} and {whole.dtype} {tuple(whole.shape)}"
+        )
+    return (part & whole).flatten(1).sum(1).float() / whole.flatten(1).sum(1).float()
+
+
+def _largest(mask: np.ndarray) -> float:
+    total = int(mask.sum())
+    if not total:
+        return float("nan")
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return float(stats[1:, cv2.CC_STAT_AREA].max() / total)

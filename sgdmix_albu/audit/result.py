@@ -1,0 +1,102 @@
+"""What an audit found, as data: returned to Python and written as ``audit.json``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sgdmix_albu.audit.verdict import Level
+
+__all__ = ["AuditResult", "SignCount", "VariantResult"]
+
+
+@dataclass(frozen=True)
+class SignCount:
+    """How often one warning sign was seen.
+
+    Attributes:
+        name: The failure's name.
+        count: Images that show it.
+        share: The same as a share of the measured images.
+        worst: Keys of up to six of them, the worst first.
+    """
+
+    name: str
+    count: int
+    share: float
+    worst: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """What one saliency backend with one mask preset made of the sample.
+
+    Attributes:
+        name: Backend and preset.
+        saliency: The backend's name.
+        mask: The preset's name.
+        level: "trusted", "unproven", "doubtful" or "untrusted".
+        verdict: The reason in one sentence.
+        advice: What to try next.
+        means: Mean of each measure, None where it has no value; "coverage", "spill" and "leak" only with true masks.
+        incomplete: Share of the masks that hold less than three quarters of their object; None without true masks.
+        leaking: Share of the pairs that show more than a quarter of the target's object; None without true masks.
+        unmixed: Share of the sources that were left unmixed.
+        guards: How many sources each guard touched.
+        signs: The warning signs.
+        milliseconds: Saliency and mask per image, on this machine at that time.
+        samples: For each measured source its key, its target's key (None where unmixed) and its measures.
+    """
+
+    name: str
+    saliency: str
+    mask: str
+    level: Level
+    verdict: str
+    advice: tuple[str, ...]
+    means: dict[str, float | None]
+    incomplete: float | None
+    leaking: float | None
+    unmixed: float
+    guards: dict[str, int]
+    signs: tuple[SignCount, ...]
+    milliseconds: float
+    samples: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What an audit found.
+
+    Attributes:
+        folder: Where the report and the panels are.
+        report: The HTML report.
+        best: Name of the variant that did best.
+        level: Its level.
+        verdict: One sentence on it.
+        variants: All of them, in the order asked for.
+        measured: Number of sources that the figures are about.
+        skipped: Key and reason of each file that could not be used.
+        settings: What to pass to run the audit again.
+        versions: Of Python and the packages that matter.
+        files: Names of the files written, in ``folder``.
+    """
+
+    folder: Path
+    report: Path
+    best: str
+    level: Level
+    verdict: str
+    variants: tuple[VariantResult, ...]
+    measured: int
+    skipped: tuple[tuple[str, str], ...]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    files: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain dictionaries and lists, without the folder, which may be moved."""
+        plain = asdict(self)
+        del plain["folder"]
+        return {**plain, "report": self.report.name}

@@ -1,0 +1,320 @@
+"""The audit from end to end: sample, variants, verdicts, files."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from sgdmix_albu.audit import gallery
+from sgdmix_albu.audit.backends import AuditBackend, open_eyes
+from sgdmix_albu.audit.collection import Sample, draw_sample, open_collection
+from sgdmix_albu.audit.report import render
+from sgdmix_albu.audit.result import AuditResult, SignCount, VariantResult
+from sgdmix_albu.audit.signs import SIGNS, Flag, find_flags
+from sgdmix_albu.audit.variant import Variant, run_variant
+from sgdmix_albu.audit.verdict import Verdict, incomplete_share, judge, leaking_share, mean
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.masks import MaskPreset, get_mask
+from sgdmix_albu.mixing import draw
+from sgdmix_albu.saliency import SaliencyBackend
+from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
+
+__all__ = ["run_audit"]
+
+_SHOWN_CLASSES = 24
+_WORST = 6
+_LEVELS = ("trusted", "unproven", "doubtful", "untrusted")
+_PACKAGES = ("sgdmix-albu", "torch", "torchvision", "captum", "numpy", "opencv-python-headless", "pillow")
+
+
+def run_audit(
+    data: str | os.PathLike[str] | None = None,
+    *,
+    out: str | os.PathLike[str],
+    dataset: str | None = None,
+    saliency: Sequence[str | SaliencyBackend] = (BEST_SALIENCY,),
+    mask: Sequence[str | MaskPreset] = (BEST_MASK,),
+    model: str | os.PathLike[str] | nn.Module | None = None,
+    arch: str | None = None,
+    class_names: str | os.PathLike[str] | None = None,
+    normalize: str = "imagenet",
+    samples: int = 10,
+    pairs: int = 50,
+    masks: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    size: int = 224,
+    candidates: int = 50,
+    max_coverage: float = 0.95,
+    overwrite: bool = False,
+) -> AuditResult:
+    """Show what saliency and masks do on a data set, measure it, and say whether to trust it.
+
+    Every backend is run with every preset on the same sources and candidates. Writes ``report.html`` (self-contained),
+    ``audit.json`` (all figures) and PNG panels into ``out``; they appear there together, or not at all.
+
+    Args:
+        data: Class-per-folder tree, or a flat folder of images.
+        out: Folder to write.
+        dataset: "aviary", the embedded data set, in the place of ``data``; brings its own true masks.
+        saliency: Backends, by name or as objects.
+        mask: Mask presets, by name or as callables.
+        model: Classifier for backends that look through one: a weights file or a module.
+        arch: Architecture of the weights file, unless it names it itself.
+        class_names: File with the names of the classifier's outputs, one a line; None: as the weights file
+            says, or the sorted class folders.
+        normalize: What the classifier expects of pixels in [0, 1]: "imagenet" or "none".
+        samples: Sources that are shown.
+        pairs: Sources, drawn at random, that are measured.
+        masks: Folder of true masks, PNG files of the images' relative names, object light on dark.
+        seed: The same seed draws the same sources and candidates.
+        size: All images are resized to size x size.
+        candidates: Candidates of each source.
+        max_coverage: The largest share of an image that a union mask may cover.
+        overwrite: Replace the files of an earlier audit in ``out``.
+
+    Returns:
+        What is also in ``audit.json``; see :class:`sgdmix_albu.audit.AuditResult`.
+
+    Raises:
+        InvalidInputError: An argument does not fit.
+        DataError: Data cannot be read, or ``out`` is not empty.
+        UnknownNameError: No such backend, preset, data set or architecture.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "audit"
+        >>> result = run_audit(dataset="aviary", out=folder, saliency=["spectral_residual"], mask=["otsu"],
+        ...                    pairs=6, samples=2, candidates=6, size=64)
+        >>> result.report.name, result.measured, result.variants[0].name
+        ('report.html', 6, 'spectral_residual + otsu')
+    """
+    folder = Path(out)
+    _check(saliency=saliency, mask=mask, samples=samples, pairs=pairs, candidates=candidates, size=size)
+    _check_folder(folder, overwrite)
+    presets = {_name(spec): get_mask(spec) for spec in mask}
+    collection = open_collection(data, dataset=dataset, masks=masks, size=size, seed=seed)
+    eyes = None
+    if model is not None:
+        eyes = open_eyes(model, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
+    backends = {_name(spec): AuditBackend.make(spec, eyes) for spec in saliency}
+    sample = draw_sample(
+        collection,
+        measured=max(pairs, samples),
+        candidates=candidates,
+        shown_classes=_SHOWN_CLASSES,
+        size=size,
+        seed=seed,
+    )
+    draws = draw(
+        sample.sources,
+        len(sample.images),
+        candidates=candidates,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    variants = []
+    for name, backend in tqdm(backends.items(), desc="audit", unit="backend", disable=None):
+        maps, milliseconds = backend.maps(sample.images, sample.labels)
+        variants += [
+            run_variant(
+                sample,
+                draws,
+                maps,
+                preset,
+                saliency=name,
+                mask=preset_name,
+                max_coverage=max_coverage,
+                map_milliseconds=milliseconds,
+            )
+            for preset_name, preset in presets.items()
+        ]
+    flags = [find_flags(variant, sample.measured) for variant in variants]
+    found = tuple(_found(sample, variant, flagged) for variant, flagged in zip(variants, flags, strict=True))
+    best = min(found, key=_rank)
+    shown = list(range(min(samples, sample.measured)))
+    class_rows = gallery.class_rows(sample, _SHOWN_CLASSES)
+    panels = _panels(sample, variants, shown, class_rows)
+    result = AuditResult(
+        folder=folder,
+        report=folder / "report.html",
+        best=best.name,
+        level=best.level,
+        verdict=best.verdict,
+        variants=found,
+        measured=sample.measured,
+        skipped=sample.skipped,
+        settings={
+            "data": None if data is None else str(data),
+            "dataset": dataset,
+            "saliency": list(backends),
+            "mask": list(presets),
+            "masks": None if masks is None else str(masks),
+            "model": None if model is None else _name(model),
+            "arch": arch,
+            "class_names": None if class_names is None else str(class_names),
+            "normalize": normalize,
+            "samples": samples,
+            "pairs": pairs,
+            "seed": seed,
+            "size": size,
+            "candidates": candidates,
+            "max_coverage": max_coverage,
+        },
+        versions=_versions(),
+        files=("report.html", "audit.json", *panels),
+    )
+    page = render(sample, variants, flags, result, shown=shown, class_rows=class_rows)
+    _write(result, page, panels)
+    return result
+
+
+def _found(sample: Sample, variant: Variant, flags: dict[str, list[Flag]]) -> VariantResult:
+    """The figures of one variant, over the measured sources only."""
+    measured = sample.measured
+    measures = {name: values[:measured] for name, values in variant.measures.items()}
+    applied = variant.plan.applied[:measured]
+    verdict: Verdict = judge(measures, flags, applied, (variant.saliency, variant.mask))
+    return VariantResult(
+        name=variant.name,
+        saliency=variant.saliency,
+        mask=variant.mask,
+        level=verdict.level,
+        verdict=verdict.sentence,
+        advice=verdict.advice,
+        means={name: mean(values) for name, values in measures.items()},
+        incomplete=incomplete_share(measures),
+        leaking=leaking_share(measures),
+        unmixed=1 - float(applied.float().mean()),
+        guards={name: int(hits[:measured].count_nonzero()) for name, hits in vars(variant.plan.guards).items()},
+        signs=tuple(
+            SignCount(
+                sign.name,
+                len(flags[sign.name]),
+                len(flags[sign.name]) / measured,
+                tuple(sample.keys[flag.row] for flag in flags[sign.name][:_WORST]),
+            )
+            for sign in SIGNS
+        ),
+        milliseconds=variant.milliseconds,
+        samples=tuple(_row(sample, variant, row) for row in range(measured)),
+    )
+
+
+def _row(sample: Sample, variant: Variant, row: int) -> dict[str, Any]:
+    values = {name: float(measure[row]) for name, measure in variant.measures.items()}
+    return {
+        "key": sample.keys[row],
+        "target": sample.keys[int(variant.plan.target[row])] if variant.plan.applied[row] else None,
+        **{name: None if value != value else round(value, 4) for name, value in values.items()},
+    }
+
+
+def _rank(found: VariantResult) -> tuple[float, ...]:
+    """Best first: by level, then with true masks by coverage - spill (Youden's J), without by rarity of signs."""
+    coverage, spill = found.means.get("coverage"), found.means.get("spill")
+    gain = 0.0 if coverage is None or spill is None else coverage - spill
+    return (_LEVELS.index(found.level), -gain, sum(sign.share for sign in found.signs))
+
+
+def _panels(sample: Sample, variants: list[Variant], shown: list[int], class_rows: list[int]) -> dict[str, Any]:
+    """File name to picture."""
+    pictures = {}
+    for variant in variants:
+        stem = _slug(variant.name)
+        pictures[f"samples-{stem}.png"] = gallery.table(sample, variant, shown)
+        if class_rows:
+            pictures[f"classes-{stem}.png"] = gallery.table(sample, variant, class_rows)
+    if len(variants) > 1:
+        pictures["comparison.png"] = gallery.comparison(sample, variants, shown)
+    return pictures
+
+
+def _write(result: AuditResult, page: str, panels: dict[str, Any]) -> None:
+    """Write all files beside the folder, then move them there; an earlier audit's files go first."""
+    folder = result.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for name, picture in panels.items():
+            picture.save(fresh / name, optimize=True)
+        (fresh / "report.html").write_text(page, encoding="utf-8")
+        text = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+        (fresh / "audit.json").write_text(text + "\n", encoding="utf-8")
+        fresh.chmod(0o777 & ~_umask())
+        if folder.is_dir() and any(folder.iterdir()):
+            for name in _earlier_files(folder):
+                (folder / name).unlink(missing_ok=True)
+            for name in result.files:
+                (fresh / name).replace(folder / name)
+        else:
+            fresh.replace(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _earlier_files(folder: Path) -> list[str]:
+    """Names that an earlier audit says it wrote; only plain names, whatever its file says."""
+    try:
+        names = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["files"]
+        return [name for name in names if isinstance(name, str) and Path(name).name == name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"expected a folder to write to, {folder} is a file")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise DataError(f"{folder} is not empty; choose another folder, or pass overwrite to replace an earlier audit")
+
+
+def _check(*, saliency: Any, mask: Any, **counts: Any) -> None:
+    for name, values in (("saliency", saliency), ("mask", mask)):
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            raise InvalidInputError(f"{name} must be a list of one or more, got {values!r}")
+        names = [_name(value) for value in values]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise InvalidInputError(f"{name} lists {repeated[0]!r} more than once")
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InvalidInputError(f"{name} must be a positive integer, got {value!r}")
+
+
+def _name(spec: Any) -> str:
+    """How a backend, preset or model is called in the report."""
+    if isinstance(spec, str | os.PathLike):
+        return str(spec)
+    return getattr(spec, "__name__", None) or type(spec).__name__
+
+
+def _slug(text: str) -> str:
+    """A variant's name as a file name."""
+    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

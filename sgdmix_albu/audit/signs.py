@@ -1,0 +1,143 @@
+"""Warning signs that need no true masks, under the names of the method's known failures.
+
+Each sign is a set of tests on the measures. The limits were set so that true masks, used as if a backend had
+found them, pass nearly all of them on the ECSSD photographs; they say "look here", not "wrong".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sgdmix_albu.audit.variant import Variant
+from sgdmix_albu.types import Guards
+
+__all__ = ["SIGNS", "Flag", "Sign", "find_flags"]
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A failure that can be suspected without true masks.
+
+    Attributes:
+        name: The specification's name of the failure.
+        meaning: What goes wrong, for people.
+        advice: What to try.
+    """
+
+    name: str
+    meaning: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One image under suspicion.
+
+    Attributes:
+        row: The source's row in the sample.
+        severity: From 0 at the limit to 1 at the worst value there is.
+        reason: The figure that raised the flag, in words.
+    """
+
+    row: int
+    severity: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Test:
+    sign: str
+    measure: str
+    limit: float
+    above: bool
+    words: str
+
+    def flag(self, row: int, value: float) -> Flag | None:
+        """None where the value is within the limit, or NaN."""
+        past = value - self.limit if self.above else self.limit - value
+        if not past > 0:
+            return None
+        room = 1 - self.limit if self.above else self.limit
+        return Flag(row, min(1.0, past / room), self.words.format(f"{value:.0%}"))
+
+
+SALIENCY, GREEDY, GEOMETRY, VOID = (
+    "saliency failure",
+    "mask too greedy",
+    "geometry mismatch",
+    "occlusion or void",
+)
+
+SIGNS = (
+    Sign(
+        SALIENCY,
+        "The mask is tiny, scattered in many pieces or on the border, or the saliency sits in one corner, as it "
+        "does on a watermark or a shadow: the wrong pixels are kept.",
+        "another saliency backend; a mask preset that joins pieces; cropping a watermark away",
+    ),
+    Sign(
+        GREEDY,
+        "The union of both masks fills the canvas, so that the mix brings almost no new background.",
+        "a tighter mask preset; more candidates, so that nearer targets are found; a lower max_coverage",
+    ),
+    Sign(
+        GEOMETRY,
+        "The nearest candidate is still far: its object lies elsewhere or has another shape, as when a sitting "
+        "bird meets the background of a flying one.",
+        "more candidates, or a memory of earlier batches; targets of the same class",
+    ),
+    Sign(
+        VOID,
+        "A large part of what is kept is kept for the target's object only: a hole in the new background that "
+        "shows the source's old one, seen as a halo.",
+        "more candidates; a tighter mask preset; refinement by diffusion, which closes such holes",
+    ),
+)
+
+_TESTS = (
+    _Test(SALIENCY, "mask area", 0.02, False, "mask holds only {} of the image"),
+    _Test(SALIENCY, "largest piece", 0.5, False, "scattered: the largest piece is {} of the mask"),
+    _Test(SALIENCY, "border share", 0.45, True, "{} of the mask lies along the border"),
+    _Test(SALIENCY, "corner share", 0.25, True, "{} of the saliency sits in one corner"),
+    _Test(GREEDY, "kept", 0.8, True, "union mask keeps {} of the source"),
+    _Test(GEOMETRY, "relative distance", 0.85, True, "nearest is at {} of a typical candidate's distance"),
+    _Test(GEOMETRY, "overlap", 0.2, False, "the two masks overlap by {}"),
+    _Test(VOID, "void", 0.4, True, "{} of the union is the target's object only"),
+)
+
+
+def find_flags(variant: Variant, measured: int) -> dict[str, list[Flag]]:
+    """Images under suspicion, for each sign, the worst first; an image appears once under each sign.
+
+    Args:
+        variant: What a backend and a preset made of the sample.
+        measured: Only the first so many sources are looked at.
+    """
+    found: dict[str, dict[int, Flag]] = {sign.name: {} for sign in SIGNS}
+    for sign, flag in _guarded(variant.plan.guards, measured):
+        found[sign][flag.row] = flag
+    unmixed = ~variant.plan.applied
+    for test in _TESTS:
+        for row, value in enumerate(variant.measures[test.measure][:measured].tolist()):
+            # An unmixed image keeps all of itself; the guard that left it so has spoken for it already.
+            seen = None if test.measure == "kept" and unmixed[row] else test.flag(row, value)
+            known = found[test.sign].get(row)
+            if seen and (known is None or seen.severity > known.severity):
+                found[test.sign][row] = seen
+    return {name: sorted(flags.values(), key=lambda flag: (-flag.severity, flag.row)) for name, flags in found.items()}
+
+
+def _guarded(guards: Guards, measured: int) -> list[tuple[str, Flag]]:
+    """Flags of images that mixing itself left alone."""
+    found = []
+    for row in range(measured):
+        if guards.flat_saliency[row]:
+            found.append((SALIENCY, Flag(row, 1.0, "flat saliency, left unmixed")))
+        elif guards.empty_mask[row]:
+            found.append((SALIENCY, Flag(row, 1.0, "empty mask, left unmixed")))
+        elif guards.no_target[row] and guards.over_coverage[row]:
+            refused = int(guards.over_coverage[row])
+            found.append((GREEDY, Flag(row, 1.0, f"left unmixed: {refused} unions over max_coverage")))
+        elif guards.no_target[row]:
+            found.append((GEOMETRY, Flag(row, 1.0, "left unmixed: no candidate with a mask")))
+    return found

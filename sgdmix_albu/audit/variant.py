@@ -1,0 +1,121 @@
+"""One saliency backend with one mask preset, run over the sample and measured."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sgdmix_albu.audit import measures
+from sgdmix_albu.audit.collection import Sample
+from sgdmix_albu.blending import blend
+from sgdmix_albu.masks import MaskPreset
+from sgdmix_albu.mixing import describe, plan_mix
+from sgdmix_albu.selection import pairwise_distances
+from sgdmix_albu.types import Draws, MixPlan
+
+__all__ = ["Variant", "run_variant"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one pair of backend and preset makes of the sample; N images, of which the first B are sources.
+
+    Attributes:
+        saliency: The backend's name.
+        mask: The preset's name.
+        maps: (N, h, w) float32 saliency at working resolution.
+        masks: (N, H, W) bool foreground masks.
+        plan: Targets and union masks of the B sources.
+        mixed: (B, 3, H, W) uint8.
+        measures: Name to (B,) float32; NaN where the measure has no meaning.
+        milliseconds: Saliency and mask, per image on this machine.
+    """
+
+    saliency: str
+    mask: str
+    maps: Tensor
+    masks: Tensor
+    plan: MixPlan
+    mixed: Tensor
+    measures: dict[str, Tensor]
+    milliseconds: float
+
+    @property
+    def name(self) -> str:
+        """Backend and preset, as shown to people."""
+        return f"{self.saliency} + {self.mask}"
+
+
+def run_variant(
+    sample: Sample,
+    draws: Draws,
+    maps: Tensor,
+    preset: MaskPreset,
+    *,
+    saliency: str,
+    mask: str,
+    max_coverage: float,
+    map_milliseconds: float,
+) -> Variant:
+    """Masks, pairs and mixes of the sample, and everything that is measured of them.
+
+    Args:
+        sample: The images; the first ``sample.sources`` are mixed.
+        draws: From :func:`sgdmix_albu.mixing.draw`; the same for every variant, so that they compare.
+        maps: (N, h, w) from :meth:`sgdmix_albu.audit.backends.AuditBackend.maps`.
+        preset: The mask preset.
+        saliency: The backend's name.
+        mask: The preset's name.
+        max_coverage: The largest share of an image that a union mask may cover.
+        map_milliseconds: What a map took, per image.
+    """
+    start = time.perf_counter()
+    described = describe(maps, sample.images, preset)
+    mask_milliseconds = 1000 * (time.perf_counter() - start) / len(sample.images)
+    plan = plan_mix(described, draws, max_coverage=max_coverage)
+    sources = sample.images[: sample.sources]
+    return Variant(
+        saliency=saliency,
+        mask=mask,
+        maps=described.maps,
+        masks=described.masks,
+        plan=plan,
+        mixed=blend(sources, sample.images, plan.target, plan.masks),
+        measures=_measured(described.maps, described.masks, plan, draws, sample.truth),
+        milliseconds=map_milliseconds + mask_milliseconds,
+    )
+
+
+def _measured(maps: Tensor, masks: Tensor, plan: MixPlan, draws: Draws, truth: Tensor | None) -> dict[str, Tensor]:
+    sources = len(plan.target)
+    own, theirs = masks[:sources], masks[plan.target]
+
+    def of_pairs(values: Tensor) -> Tensor:
+        return torch.where(plan.applied, values, torch.nan)
+
+    found = {
+        "mask area": measures.area(own),
+        "largest piece": measures.largest_piece_share(own),
+        "border share": measures.border_share(own),
+        "corner share": measures.corner_share(maps[:sources]),
+        "kept": plan.kept,
+        "distance": plan.distance,
+        "relative distance": plan.distance / _typical_distance(maps, draws),
+        "overlap": of_pairs(measures.overlap(own, theirs)),
+        "void": of_pairs(measures.void_share(own, theirs)),
+        "threshold": plan.thresholds,
+    }
+    if truth is not None:
+        found["coverage"] = measures.coverage(own, truth[:sources])
+        found["spill"] = measures.spill(own, truth[:sources])
+        found["leak"] = of_pairs(measures.leak(plan.masks, truth[plan.target]))
+    return found
+
+
+def _typical_distance(maps: Tensor, draws: Draws) -> Tensor:
+    """(B,) the median distance from each source to its candidates: what a random target would be at."""
+    distances = pairwise_distances(maps[: len(draws.applied)], maps)
+    return distances.masked_fill(~draws.candidates, torch.nan).nanmedian(dim=1).values
