@@ -1,0 +1,76 @@
+"""Numpy pictures (H, W) or (H, W, C) as the tensors (..., H, W) of the core, without copies where possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgdmix_albu.blending import blend
+from sgdmix_albu.errors import InvalidInputError
+
+__all__ = ["Array", "composite", "resized", "to_tensor"]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+def to_tensor(picture: Array) -> Tensor:
+    """(H, W) or (H, W, C) to a (1, H, W) or (C, H, W) view; copied only if torch cannot share the memory."""
+    picture = np.ascontiguousarray(picture)
+    tensor = torch.from_numpy(picture if picture.flags.writeable else picture.copy())
+    return tensor[None] if tensor.ndim == 2 else tensor.movedim(-1, 0)
+
+
+def composite(sources: Sequence[Array], others: Sequence[Array | None], union: Array, *, feather: float) -> list[Array]:
+    """Keep each source where its union mask holds, and take the other picture elsewhere.
+
+    Args:
+        sources: B pictures (H, W) or (H, W, C) of one shape and dtype.
+        others: B pictures like them; None leaves the source as it is.
+        union: (B, H, W) bool.
+        feather: As in :func:`sgdmix_albu.blending.blend`.
+
+    Returns:
+        B pictures; unmixed ones are the sources themselves.
+    """
+    if not len(sources) == len(others) == len(union):
+        raise InvalidInputError(f"this mix was decided for {len(others)} pictures, got {len(sources)}")
+    mixed = list(sources)
+    for i, (source, other) in enumerate(zip(sources, others, strict=True)):
+        if other is None:
+            continue
+        if source.shape[:2] != union.shape[1:]:
+            raise InvalidInputError(
+                f"this mix was decided for pictures of {union.shape[1]} x {union.shape[2]}, "
+                f"got {source.shape[0]} x {source.shape[1]}"
+            )
+        row = blend(
+            to_tensor(source)[None],
+            [to_tensor(other)],
+            torch.zeros(1, dtype=torch.int64),
+            torch.from_numpy(union[i])[None],
+            feather=feather,
+        )[0]
+        mixed[i] = row.movedim(0, -1).numpy().reshape(source.shape)
+    return mixed
+
+
+def resized(picture: Array, size: tuple[int, int], *, nearest: bool) -> Array:
+    """A picture at ``size`` = (H, W), stretched: images by an antialiased bilinear filter, masks by nearest pixel."""
+    height, width = picture.shape[:2]
+    if (height, width) == size:
+        return picture
+    if nearest:
+        rows, columns = (
+            ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+            for new, old in zip(size, (height, width), strict=True)
+        )
+        return picture[rows][:, columns]
+    tensor = F.interpolate(to_tensor(picture)[None], size=size, mode="bilinear", antialias=True)[0]
+    filtered: Array = np.reshape(tensor.movedim(0, -1).numpy(), (*size, *picture.shape[2:]))
+    return filtered

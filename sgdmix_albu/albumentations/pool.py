@@ -1,0 +1,194 @@
+"""Reading a call of Albumentations: which pictures are mixed, and which may become their backgrounds.
+
+A row is a dict of pictures that belong together: ``{"image": ..., "mask": ..., "saliency": ...}``. Sources come
+first, the donors of the metadata after them, as in the pool of :func:`sgdmix_albu.mixing.plan_mix`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from sgdmix_albu.albumentations.arrays import Array, resized
+from sgdmix_albu.errors import InvalidInputError
+
+__all__ = ["Pool", "read_labels", "read_pool", "row_key"]
+
+Row: TypeAlias = dict[str, Any]
+
+_PICTURES = {"image", "images", "mask", "masks"}
+_UNSUPPORTED = ("volume", "volumes", "mask3d", "masks3d")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The pictures of one call.
+
+    Attributes:
+        sources: B rows that are to be mixed.
+        donors: D rows of the metadata, as the user gave them.
+        batched: Whether the call was about ``images``; else B = 1.
+        kinds: For each key that is composited, "image", "mask" or "masks" (a stack of masks of one image).
+    """
+
+    sources: list[Row]
+    donors: list[Row]
+    batched: bool
+    kinds: dict[str, str]
+
+    def __len__(self) -> int:
+        return len(self.sources) + len(self.donors)
+
+    def row(self, place: int) -> Row:
+        """Sources as they are; donors brought to the sources' size and number of dimensions."""
+        if place < len(self.sources):
+            return self.sources[place]
+        donor = self.donors[place - len(self.sources)]
+        return donor | {key: _fitted(donor[key], self.sources[0][key], kind) for key, kind in self.kinds.items()}
+
+
+def read_pool(data: Mapping[str, Any], aliases: Mapping[str, str], metadata_key: str, saliency_key: str) -> Pool:
+    """Find sources and donors in the data of one call, and refuse what cannot be mixed.
+
+    Args:
+        data: What the transform was called with.
+        aliases: ``additional_targets`` of the pipeline, name to kind.
+        metadata_key: Where the donors are.
+        saliency_key: The target that holds saliency maps; it is not composited, unless it is "mask".
+
+    Raises:
+        InvalidInputError: What was expected and what came.
+    """
+    batched = _is_batch(data)
+    if data.get(saliency_key) is not None and saliency_key not in {**aliases, **dict.fromkeys(_PICTURES)}:
+        raise InvalidInputError(
+            f"{saliency_key} must follow the image through crops and flips: declare it, "
+            f"A.Compose(..., additional_targets={{{saliency_key!r}: {'masks' if batched else 'mask'!r}}})"
+        )
+    named = {name: aliases.get(name, name) for name in data if data[name] is not None}
+    pictures = {name: kind for name, kind in named.items() if kind in _PICTURES}
+    sources, kinds = _batch_rows(data, pictures) if batched else _single_row(data, pictures)
+    if saliency_key in aliases:
+        kinds.pop(saliency_key, None)
+    donors = _donors(data, metadata_key, needed=not batched)
+    for number, donor in enumerate(donors):
+        _check_donor(f"{metadata_key}[{number}]", donor, sources, kinds)
+    return Pool(sources, donors, batched, kinds)
+
+
+def read_labels(data: Mapping[str, Any], pool: Pool, key: str, metadata_key: str) -> Array | None:
+    """One label for each row of the pool; None where the sources have none.
+
+    Raises:
+        InvalidInputError: The sources have labels and a donor has none, or their number is wrong.
+    """
+    if data.get(key) is None:
+        return None
+    own = list(data[key]) if pool.batched else [data[key]]
+    if len(own) != len(pool.sources):
+        raise InvalidInputError(f"expected {key} to hold one for each of {len(pool.sources)} images, got {len(own)}")
+    for number, donor in enumerate(pool.donors):
+        if key not in donor:
+            raise InvalidInputError(
+                f"expected {metadata_key}[{number}] to have the key {key!r}, since the source has it; "
+                f"it has {', '.join(map(repr, donor))}"
+            )
+    return np.asarray([*own, *(donor[key] for donor in pool.donors)])
+
+
+def row_key(name: str, batched: bool) -> str:
+    """The key of a row under which a target's picture stands: image i of ``images`` is the "image" of row i."""
+    return {"images": "image", "masks": "mask"}.get(name, name) if batched else name
+
+
+def _is_batch(data: Mapping[str, Any]) -> bool:
+    unsupported = [name for name in _UNSUPPORTED if data.get(name) is not None]
+    if unsupported:
+        raise InvalidInputError(f"SGDMix mixes image or images, and does not support {', '.join(unsupported)}")
+    present = [name for name in ("image", "images") if data.get(name) is not None]
+    if len(present) != 1:
+        raise InvalidInputError(f"SGDMix needs either image or images, got {' and '.join(present) or 'neither'}")
+    return present == ["images"]
+
+
+def _single_row(data: Mapping[str, Any], pictures: Mapping[str, str]) -> tuple[list[Row], dict[str, str]]:
+    if "images" in pictures.values():
+        raise InvalidInputError("a target of kind 'images' goes with images, and this call was about one image")
+    row = {name: data[name] for name in pictures}
+    _check_picture("image", row["image"])
+    return [row], {name: kind for name, kind in pictures.items() if kind != "masks" or len(data[name])}
+
+
+def _batch_rows(data: Mapping[str, Any], pictures: Mapping[str, str]) -> tuple[list[Row], dict[str, str]]:
+    """Row i holds the i-th picture of each target; a single mask cannot be shared, as backgrounds differ."""
+    size = len(data["images"])
+    for name, kind in pictures.items():
+        if kind in ("image", "mask"):
+            raise InvalidInputError(f"with images, {name} must be a target of kind '{kind}s', one for each image")
+        if len(data[name]) != size:
+            raise InvalidInputError(f"expected {name} to hold one for each of {size} images, got {len(data[name])}")
+    rows = [{row_key(name, True): data[name][i] for name in pictures} for i in range(size)]
+    for i, row in enumerate(rows):
+        _check_picture(f"images[{i}]", row["image"])
+        if row["image"].shape != rows[0]["image"].shape or row["image"].dtype != rows[0]["image"].dtype:
+            raise InvalidInputError(
+                f"expected images of one shape and dtype, got {_said(rows[0]['image'])} and {_said(row['image'])}"
+            )
+    return rows, {row_key(name, True): kind.removesuffix("s") for name, kind in pictures.items()}
+
+
+def _donors(data: Mapping[str, Any], metadata_key: str, *, needed: bool) -> list[Row]:
+    metadata = data.get(metadata_key)
+    if metadata is None and not needed:
+        return []
+    if not isinstance(metadata, Sequence) or not all(isinstance(donor, dict) for donor in metadata):
+        came = "none" if metadata is None else type(metadata).__name__
+        if isinstance(metadata, Sequence):
+            came += f" of {', '.join(sorted({type(donor).__name__ for donor in metadata}))}"
+        raise InvalidInputError(f"expected a list of donors, {metadata_key}=[{{'image': array}}, ...], got {came}")
+    return list(metadata)
+
+
+def _check_donor(where: str, donor: Row, sources: list[Row], kinds: Mapping[str, str]) -> None:
+    for key, kind in kinds.items():
+        if donor.get(key) is None:
+            why = "" if key == "image" else f": the background of the source's {key} comes from the donor's"
+            raise InvalidInputError(
+                f"expected {where} to have the key {key!r}{why}; it has {', '.join(map(repr, donor))}"
+            )
+        if not sources:
+            continue
+        own, other = sources[0][key], donor[key]
+        if kind == "masks":
+            if len(own) != len(other):
+                raise InvalidInputError(f"expected {len(own)} masks in {where}[{key!r}], got {len(other)}")
+            own, other = own[0], other[0]
+        _check_picture(f"{where}[{key!r}]", other)
+        if other.dtype != own.dtype or _channels(other) != _channels(own):
+            raise InvalidInputError(
+                f"expected {where}[{key!r}] to have the source's dtype and channels, {_said(own)}, got {_said(other)}"
+            )
+
+
+def _check_picture(where: str, picture: Any) -> None:
+    fits = isinstance(picture, np.ndarray) and picture.ndim in (2, 3) and picture.size > 0
+    if not fits:
+        raise InvalidInputError(f"expected {where} to be an array (H, W) or (H, W, C), got {_said(picture)}")
+
+
+def _channels(picture: Array) -> int:
+    return picture.shape[2] if picture.ndim == 3 else 1
+
+
+def _said(picture: Any) -> str:
+    return f"{picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+
+
+def _fitted(picture: Any, like: Any, kind: str) -> Any:
+    if kind == "masks":
+        return [_fitted(one, own, "mask") for one, own in zip(picture, like, strict=True)]
+    size = like.shape[:2]
+    return resized(picture, size, nearest=kind == "mask").reshape(like.shape)
