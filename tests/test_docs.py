@@ -1,0 +1,102 @@
+"""The documentation itself: every example is run, nothing is fetched from elsewhere, pages find each other.
+
+The examples are collected by conftest.py in the root folder; here is what makes sure of it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+LANGUAGES = {"python", "bash", "console", "text", "toml", "yaml", "json", "bibtex"}
+FENCE = re.compile(r"^( *)(```+)(.*)$", re.MULTILINE)
+
+
+def _pages(repository: Path) -> list[Path]:
+    return [repository / name for name in ("README.md", "CONTRIBUTING.md")] + sorted(
+        (repository / "docs").rglob("*.md")
+    )
+
+
+def _pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_every_block_names_its_language(repository: Path) -> None:
+    """A block without one would look like an example and would not be run."""
+    unnamed = []
+    for page in _pages(repository):
+        opening = True
+        for match in FENCE.finditer(page.read_text()):
+            if opening and match[3].split(" ")[0] not in LANGUAGES:
+                unnamed.append(f"{page.relative_to(repository)}: {match[0].strip()}")
+            opening = not opening
+    assert unnamed == []
+
+
+def test_every_python_block_is_collected(repository: Path) -> None:
+    written = {
+        page.relative_to(repository).as_posix(): page.read_text().count("```python")
+        for page in _pages(repository)
+        if page.name != "CONTRIBUTING.md"
+    }
+    listing = _pytest(repository, "--collect-only", "README.md", "docs").stdout
+    collected = {page: listing.count(f"{page}::line:") for page in written}
+    assert collected == written
+    assert sum(written.values()) >= 15
+
+
+def test_no_python_in_the_pages_that_are_not_collected(repository: Path) -> None:
+    assert "```python" not in (repository / "CONTRIBUTING.md").read_text()
+
+
+WRONG = {
+    "false": ("assert 1 == 2", "AssertionError"),
+    "warns": ("import warnings; warnings.warn('old')", "UserWarning: old"),
+    "fetches": ("import socket; socket.create_connection(('192.0.2.1', 80))", "tests stay offline"),
+}
+WRITES_THEN_READS = """
+```python
+open("file", "w").close()
+```
+
+```python
+open("file").close()
+```
+"""
+
+
+def test_wrong_examples_turn_the_tests_red_and_right_ones_do_not(repository: Path, tmp_path: Path) -> None:
+    """The test settings of this checkout around pages and modules of the test's own."""
+    for name in ("conftest.py", "pyproject.toml"):
+        shutil.copy(repository / name, tmp_path)
+    for folder in ("docs", "sgdmix_albu"):
+        (tmp_path / folder).mkdir()
+    for name, (line, _) in WRONG.items():
+        (tmp_path / "docs" / f"{name}.md").write_text(f"```python\n{line}\n```\n")
+        (tmp_path / "sgdmix_albu" / f"{name}.py").write_text(f'"""Title.\n\nExample:\n    >>> {line}\n"""\n')
+    (tmp_path / "docs" / "right.md").write_text(WRITES_THEN_READS)
+    (tmp_path / "README.md").write_text("```python\nassert __import__('os').listdir() == []\n```\n")
+
+    output = _pytest(tmp_path, "docs", "sgdmix_albu", "README.md").stdout
+    assert "6 failed, 3 passed" in output, output
+    for name, (_, message) in WRONG.items():
+        assert re.search(rf"FAILED docs/{name}\.md\S+ - .*{message.split(':')[0]}", output), output
+        assert f"FAILED sgdmix_albu/{name}.py::{name}" in output
+        assert output.count(message) >= 2
+    assert not (tmp_path / "file").exists()
+
+
+def test_links_between_files_lead_somewhere(repository: Path) -> None:
+    """mkdocs checks the pages under docs/; these are read on their own."""
+    broken = [
+        f"{page.name}: {link}"
+        for page in (repository / "README.md", repository / "CONTRIBUTING.md", repository / "CHANGELOG.md")
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text())
+        if "://" not in link and not (repository / link).exists()
+    ]
+    assert broken == []
