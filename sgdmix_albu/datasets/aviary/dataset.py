@@ -1,0 +1,220 @@
+"""The aviary as a map-style dataset in torchvision's manner."""
+
+from __future__ import annotations
+
+import operator
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch.utils.data import Dataset
+
+from sgdmix_albu.datasets.aviary.captions import describe
+from sgdmix_albu.datasets.aviary.drawing import SIZES, draw
+from sgdmix_albu.datasets.aviary.scene import HABITATS, Scene, compose
+from sgdmix_albu.datasets.aviary.species import MAX_SPECIES, Species, species_table
+from sgdmix_albu.datasets.aviary.splits import LAYOUTS, SPLITS, class_counts
+from sgdmix_albu.errors import InvalidInputError
+
+__all__ = ["Aviary", "AviarySample"]
+
+
+@dataclass(frozen=True, slots=True)
+class AviarySample:
+    """One picture with everything known about it.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) bool, True on the bird: bill, tail and legs included, parts hidden by something before it excluded.
+        label: Class index, as in `Aviary.targets`.
+        habitat: Name of the background, one of eight.
+        caption: The picture in attribute words.
+    """
+
+    image: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.bool_]
+    label: int
+    habitat: str
+    caption: str
+
+
+class Aviary(Dataset[tuple[Any, Any]]):
+    """Procedural birds for fine-grained classification, with exact foreground masks.
+
+    Species come in families of four: a family shares its colours, and siblings differ from the eldest in one or two
+    of crown, wing bars, bill, tail, breast and eye. Every image follows from ``seed``, ``split``, its species and its
+    number within the species alone, so a larger dataset begins with the same images, and no global random state is
+    used. Nothing is stored: images are drawn when asked for.
+
+    Args:
+        split: ``"train"``, ``"val"`` or ``"test"``: different images of the same species.
+        species: How many species (the first ones, up to 200), or the indices of the species wanted, for held-out sets.
+        per_species: Images of each class; of the commonest one where ``layout`` is ``"long_tailed"``.
+        size: Height and width in pixels, 32 to 512; the same scenes at any size.
+        correlation: Chance that a bird is in its species' own habitat rather than in any of the eight: 0 makes
+            habitat and species independent, 1 makes the habitat give the species away (up to species that share one).
+        habitat_shift: In the test split, give every species another home, so that what held between habitat and
+            species in training misleads; train and val are not affected.
+        layout: ``"balanced"``, ``"long_tailed"`` or ``"few_shot"``; val and test are always balanced.
+        imbalance: Rarest class against commonest, in (0, 1], for ``"long_tailed"`` (see `splits.class_counts`).
+        shots: Training images of each class for ``"few_shot"``.
+        signs: Share of images with a watermark-like word over the lower border, 0 to 1.
+        seed: Any non-negative integer: another seed, other images of the same species.
+        transform: Applied to the PIL image.
+        target_transform: Applied to the label.
+
+    Attributes:
+        classes: Class names, ``"000.common_olive_warbler"``; in order of the species' index they sort as they stand.
+        class_to_idx: Class name to label.
+        targets: Label of every image.
+        species: The `Species` of every class.
+        counts: Images of every class.
+
+    Raises:
+        InvalidInputError: An argument is of the wrong type or outside its range.
+
+    Example:
+        >>> birds = Aviary("train", species=3, per_species=2, size=64)
+        >>> len(birds), birds.targets
+        (6, [0, 0, 1, 1, 2, 2])
+        >>> image, label = birds[5]
+        >>> image.size, birds.classes[label]
+        ((64, 64), '002.common_chestnut_bunting')
+        >>> birds.render(5).mask.shape
+        (64, 64)
+    """
+
+    def __init__(
+        self,
+        split: str = "train",
+        *,
+        species: int | Sequence[int] = 12,
+        per_species: int = 40,
+        size: int = 64,
+        correlation: float = 0.0,
+        habitat_shift: bool = False,
+        layout: str = "balanced",
+        imbalance: float = 0.1,
+        shots: int = 5,
+        signs: float = 0.0,
+        seed: int = 0,
+        transform: Callable[[Image.Image], Any] | None = None,
+        target_transform: Callable[[int], Any] | None = None,
+    ) -> None:
+        self.split = _one_of("split", split, SPLITS)
+        self.species = _chosen(species)
+        self.size = _whole("size", size, *SIZES)
+        self.correlation = _share("correlation", correlation)
+        self.habitat_shift = habitat_shift
+        self.layout = _one_of("layout", layout, LAYOUTS)
+        self.signs = _share("signs", signs)
+        self.seed = _whole("seed", seed, 0)
+        self.transform = transform
+        self.target_transform = target_transform
+
+        _whole("per_species", per_species, 1)
+        _whole("shots", shots, 1)
+        if not _share("imbalance", imbalance) > 0:
+            raise InvalidInputError(f"imbalance: expected a number above 0, up to 1, got {imbalance!r}")
+        self.counts = class_counts(self.layout, self.split, len(self.species), per_species, imbalance, shots)
+        if min(self.counts) == 0:
+            raise InvalidInputError(
+                f"per_species={per_species} with imbalance={imbalance} leaves the rarest class without an image; "
+                f"expected per_species * imbalance to be at least 1"
+            )
+        self._ends = list(accumulate(self.counts))
+        self.classes = [each.folder for each in self.species]
+        self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
+        self.targets = [label for label, count in enumerate(self.counts) for _ in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """Image (PIL, RGB) and label, each through its transform."""
+        pixels, _ = draw(self.scene(index), self.size)
+        image, label = Image.fromarray(pixels), self.targets[index]
+        return (
+            image if self.transform is None else self.transform(image),
+            label if self.target_transform is None else self.target_transform(label),
+        )
+
+    def scene(self, index: int) -> Scene:
+        """Everything that is drawn in an image, independent of its size."""
+        label, number = self._place(index)
+        species = self.species[label]
+        shift = len(HABITATS) // 2 if self.habitat_shift and self.split == "test" else 0
+        return compose(
+            np.random.default_rng([self.seed, SPLITS.index(self.split), species.index, number]),
+            species,
+            home=HABITATS[(species.index + shift) % len(HABITATS)],
+            correlation=self.correlation,
+            signs=self.signs,
+        )
+
+    def render(self, index: int) -> AviarySample:
+        """An image with its mask, habitat and caption; no transform is applied."""
+        scene = self.scene(index)
+        image, mask = draw(scene, self.size)
+        return AviarySample(image, mask, self.targets[index], scene.habitat, describe(scene))
+
+    def caption(self, index: int) -> str:
+        """An image in attribute words, without drawing it."""
+        return describe(self.scene(index))
+
+    def __repr__(self) -> str:
+        return (
+            f"Aviary({self.split!r}, species={len(self.species)}, images={len(self)}, size={self.size}, "
+            f"layout={self.layout!r}, correlation={self.correlation}, seed={self.seed})"
+        )
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Label of an image and its number within the class."""
+        place = operator.index(index)
+        place += len(self) if place < 0 else 0
+        if not 0 <= place < len(self):
+            # Not one of ours: iterating over a dataset without an iterator ends at Python's own IndexError.
+            raise IndexError(f"image {index} of a dataset of {len(self)}")
+        label = bisect_right(self._ends, place)
+        return label, place - (self._ends[label] - self.counts[label])
+
+
+def _chosen(species: int | Sequence[int]) -> tuple[Species, ...]:
+    table = species_table()
+    if isinstance(species, Sequence) and not isinstance(species, str | bytes):
+        indices = [_whole("species", each, 0, MAX_SPECIES - 1) for each in species]
+        if not indices or len(set(indices)) < len(indices):
+            raise InvalidInputError(f"species: expected one index or more, each once, got {species!r}")
+        return tuple(table[each] for each in indices)
+    return table[: _whole("species", species, 1, MAX_SPECIES)]
+
+
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidInputError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def _whole(name: str, value: Any, low: int, high: int | None = None) -> int:
+    limits = f"from {low}" if high is None else f"{low} to {high}"
+    message = f"{name}: expected a whole number {limits}, got {value!r}"
+    if isinstance(value, bool):
+        raise InvalidInputError(message)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InvalidInputError(message) from None
+    if number < low or (high is not None and number > high):
+        raise InvalidInputError(message)
+    return number
+
+
+def _share(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidInputError(f"{name}: expected a number from 0 to 1, got {value!r}")
+    return float(value)
