@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 BIN    := .venv/bin
+export NO_MKDOCS_2_WARNING := 1 # an advertisement
 READY  := .venv/.ready
 STEP   := $(PYTHON) make/step.py
 
@@ -30,6 +31,9 @@ format: $(READY) ## put the code into shape (ruff)
 docs: site/index.html ## build the documentation into site/
 	@echo "The documentation is in site/index.html"
 
+serve: $(READY) ## show the documentation at http://127.0.0.1:8000, with search, as it is written
+	@$(BIN)/mkdocs serve --quiet
+
 clean: ## remove what the targets made, the environment too
 	rm -rf .venv .venv-* site demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
@@ -47,4 +51,4 @@ $(READY): pyproject.toml constraints.txt Makefile
 
 -include make/*.mk
 
-.PHONY: help demo test check format docs clean
+.PHONY: help demo test check format docs serve clean
