@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,11 +22,12 @@ from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.registry import nearest_names
 
-__all__ = ["Checkpoint", "Classifier", "load_classifier", "open_classifier", "read_checkpoint"]
+__all__ = ["Checkpoint", "Classifier", "load_classifier", "open_classifier", "read_checkpoint", "standardized"]
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
 _WRAPPERS = ("module.", "_orig_mod.")  # left by DistributedDataParallel and torch.compile
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _NESTED = ("state_dict", "model", "model_state_dict")
 _PROBE_CLASSES = 1000  # what most published weights have, so that most models are built once
 
@@ -68,6 +69,17 @@ class Classifier:
     class_names: tuple[str, ...] | None
     sha256: str
 
+    def outputs_for(self, classes: Sequence[str]) -> list[int] | None:
+        """The output that stands for each class of a data set.
+
+        By name, where the outputs have names; where they have none and there are as many as classes, in order,
+        as for a model trained on torchvision's ImageFolder. Else None: the model does not know these classes.
+        """
+        names = self.class_names
+        if names is None:
+            return list(range(self.num_classes)) if self.num_classes == len(classes) else None
+        return [names.index(name) for name in classes] if set(classes) <= set(names) else None
+
 
 def load_classifier(path: str | os.PathLike[str], arch: str | None = None) -> nn.Module:
     """The model of :func:`open_classifier`.
@@ -82,7 +94,9 @@ def load_classifier(path: str | os.PathLike[str], arch: str | None = None) -> nn
     return open_classifier(path, arch).model
 
 
-def open_classifier(path: str | os.PathLike[str], arch: str | None = None) -> Classifier:
+def open_classifier(
+    path: str | os.PathLike[str], arch: str | None = None, *, class_names: str | os.PathLike[str] | None = None
+) -> Classifier:
     """Build a torchvision or timm classifier and fill it with the weights of a file.
 
     The number of classes is read from the weights. Where both libraries know the name, the one whose parameters
@@ -92,6 +106,7 @@ def open_classifier(path: str | os.PathLike[str], arch: str | None = None) -> Cl
         path: A safetensors file, or what ``torch.save`` made of ``model.state_dict()`` or of
             ``{"arch": "resnet18", "class_names": [...], "state_dict": model.state_dict()}``.
         arch: A model name of torchvision or timm; None takes the file's own.
+        class_names: A text file with the names of the outputs, one a line; None takes the weights file's own.
 
     Returns:
         The model in evaluation mode, on the CPU, and what is known of it.
@@ -107,9 +122,9 @@ def open_classifier(path: str | os.PathLike[str], arch: str | None = None) -> Cl
     if name is None:
         raise InvalidInputError(f"{path} does not name its architecture; give one, for example --arch resnet18")
     model, num_classes = _fitting_model(name, checkpoint)
-    names = checkpoint.class_names
+    names = checkpoint.class_names if class_names is None else _read_names(Path(class_names))
     if names is not None and len(names) != num_classes:
-        raise DataError(f"{path} names {len(names)} classes, its weights have {num_classes}")
+        raise DataError(f"{class_names or path} names {len(names)} classes, the weights have {num_classes}")
     return Classifier(model.eval(), name, num_classes, names, checkpoint.sha256)
 
 
@@ -179,6 +194,20 @@ def _bare(name: str) -> str:
     for prefix in _WRAPPERS:
         name = name.removeprefix(prefix)
     return name
+
+
+def _read_names(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the class names {path}: {error}") from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def standardized(images: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8 as float32 with ImageNet's mean and deviation, which most classifiers expect."""
+    mean, std = images.new_tensor(_MEAN, dtype=torch.float32), images.new_tensor(_STD, dtype=torch.float32)
+    return (images / 255 - mean[:, None, None]) / std[:, None, None]
 
 
 def _fitting_model(arch: str, checkpoint: Checkpoint) -> tuple[nn.Module, int]:

@@ -10,9 +10,10 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torchvision.transforms.v2.functional import normalize
 
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
-from sgdmix_albu.models import load_classifier, open_classifier, read_checkpoint
+from sgdmix_albu.models import load_classifier, open_classifier, read_checkpoint, standardized
 
 
 @pytest.fixture(scope="module")
@@ -116,5 +117,23 @@ def test_another_architecture_is_refused_with_the_difference(weights: Path) -> N
 def test_class_names_must_match_the_weights(tmp_path: Path, network: nn.Module) -> None:
     path = tmp_path / "weights.pt"
     torch.save({"class_names": ["a"], "state_dict": network.state_dict()}, path)
-    with pytest.raises(DataError, match="names 1 classes, its weights have 7"):
+    with pytest.raises(DataError, match="names 1 classes, the weights have 7"):
         open_classifier(path, "mobilenet_v3_small")
+
+
+def test_outputs_for_classes(tmp_path: Path, weights: Path) -> None:
+    by_order = open_classifier(weights, "mobilenet_v3_small")
+    assert by_order.outputs_for(list("tuvwxyz")) == list(range(7))
+    assert by_order.outputs_for(["t", "u"]) is None
+    (tmp_path / "names.txt").write_text("g\nf\ne\n\nd\nc\nb\na\n")
+    by_name = open_classifier(weights, "mobilenet_v3_small", class_names=tmp_path / "names.txt")
+    assert by_name.outputs_for(["a", "c"]) == [6, 4]
+    assert by_name.outputs_for(["a", "owl"]) is None
+    with pytest.raises(DataError, match="cannot read the class names"):
+        open_classifier(weights, "mobilenet_v3_small", class_names=tmp_path / "none.txt")
+
+
+def test_standardized_equals_torchvision() -> None:
+    images = torch.randint(0, 256, (2, 3, 5, 4), dtype=torch.uint8)
+    expected = normalize(images / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    torch.testing.assert_close(standardized(images), expected)

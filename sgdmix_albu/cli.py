@@ -1,0 +1,218 @@
+"""The command ``sgdmix``: arguments in, a call, an exit code out. No logic lives here.
+
+Exit codes: 0 done; 1 done, but files were skipped; 2 not done, one line on stderr says why; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from sgdmix_albu import __version__
+from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
+
+__all__ = ["main"]
+
+_DATASETS = ("aviary",)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    arguments = vars(_parser(argv).parse_args(argv))
+    command: Callable[..., int] = arguments.pop("command")
+    try:
+        return command(**arguments)
+    except SGDMixError as error:
+        print(f"sgdmix: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sgdmix: interrupted", file=sys.stderr)
+        return 130
+
+
+def _mix(**arguments: Any) -> int:
+    from sgdmix_albu.offline import mix_folder
+
+    summary = mix_folder(**arguments)
+    print(summary)
+    return 1 if summary.skipped else 0
+
+
+def _audit(**arguments: Any) -> int:
+    from sgdmix_albu.audit import run_audit
+
+    run_audit(**arguments)
+    return 0
+
+
+def _demo(**arguments: Any) -> int:
+    from sgdmix_albu.audit.demo import run_demo
+
+    run_demo(**arguments)
+    return 0
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sgdmix",
+        description="Put objects of labelled photographs on each other's backgrounds (SGD-Mix, arXiv 2505.11813).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"sgdmix {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    # With --dataset there is no DATA. argparse cannot say that of a positional argument (an optional one
+    # swallows the wrong word as soon as options stand between the two), so it is left out.
+    embedded = any(word.partition("=")[0] == "--dataset" for word in argv)
+    _add_demo(commands)
+    _add_mix(commands, embedded)
+    _add_audit(commands, embedded)
+    return parser
+
+
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # it has no public name
+
+
+def _add_command(commands: _Commands, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _add_demo(commands: _Commands) -> None:
+    parser = _add_command(commands, "demo", _demo, "mix and audit the embedded birds, and say where to look")
+    parser.add_argument(
+        "--out", default="demo-output", metavar="DIR", help="where the results go (default: %(default)s)"
+    )
+
+
+def _add_mix(commands: _Commands, embedded: bool) -> None:
+    parser = _add_command(
+        commands, "mix", _mix, "write a mixed copy of a folder of labelled images, and what was done to each"
+    )
+    _add_data(parser, embedded)
+    parser.add_argument("out", metavar="OUT", help="folder to write; one folder per class and metadata.jsonl")
+    how = parser.add_argument_group("how to mix")
+    how.add_argument(
+        "--saliency", default=BEST_SALIENCY, metavar="NAME", help="saliency backend (default: %(default)s)"
+    )
+    how.add_argument("--mask", default=BEST_MASK, metavar="NAME", help="mask preset (default: %(default)s)")
+    how.add_argument(
+        "--candidates",
+        type=_count,
+        default=50,
+        metavar="N",
+        help="candidates drawn for each image (default: %(default)s)",
+    )
+    how.add_argument(
+        "--p", type=float, default=1.0, metavar="P", help="probability that an image is mixed (default: %(default)s)"
+    )
+    how.add_argument(
+        "--target-class",
+        choices=("any", "same", "different"),
+        default="any",
+        help="which targets may be chosen (default: %(default)s)",
+    )
+    how.add_argument(
+        "--max-coverage",
+        type=float,
+        default=0.95,
+        metavar="F",
+        help="largest share a union mask may cover (default: %(default)s)",
+    )
+    how.add_argument(
+        "--feather", type=float, default=0.0, metavar="PX", help="soft edge outside the mask (default: %(default)s)"
+    )
+    how.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="the same seed gives the same images (default: %(default)s)"
+    )
+    _add_model(parser)
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--size", type=_count, default=None, metavar="N", help="bring all images to N x N (default: as they are)"
+    )
+    files.add_argument(
+        "--format",
+        dest="image_format",
+        choices=("png", "jpg"),
+        default="png",
+        help="format of the mixed images (default: %(default)s)",
+    )
+    files.add_argument("--limit", type=_count, metavar="N", help="take N images only, spread over the classes")
+    files.add_argument("--overwrite", action="store_true", help="replace what an earlier run left in OUT")
+    files.add_argument("--jobs", type=_count, metavar="N", help="threads that read and write (default: one a core)")
+
+
+def _add_audit(commands: _Commands, embedded: bool) -> None:
+    parser = _add_command(
+        commands, "audit", _audit, "show what saliency and masks do on a folder of images, and whether to trust them"
+    )
+    _add_data(parser, embedded)
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the report goes")
+    parser.add_argument(
+        "--saliency",
+        nargs="+",
+        default=[BEST_SALIENCY],
+        metavar="NAME",
+        help=f"backends to compare (default: {BEST_SALIENCY})",
+    )
+    parser.add_argument(
+        "--mask", nargs="+", default=[BEST_MASK], metavar="NAME", help=f"mask presets to compare (default: {BEST_MASK})"
+    )
+    parser.add_argument("--masks", metavar="DIR", help="folder of true foreground masks, for coverage and leak")
+    parser.add_argument(
+        "--samples", type=_count, default=10, metavar="N", help="samples that are shown (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--pairs", type=_count, default=50, metavar="N", help="pairs that are measured (default: %(default)s)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier audit left in DIR")
+    parser.add_argument(
+        "--seed", type=_seed, default=0, metavar="N", help="the same seed draws the same samples (default: %(default)s)"
+    )
+    _add_model(parser)
+
+
+def _add_data(parser: argparse.ArgumentParser, embedded: bool) -> None:
+    if embedded:
+        parser.set_defaults(data=None)
+    else:
+        parser.add_argument("data", metavar="DATA", help="folder with one folder of images per class")
+    parser.add_argument("--dataset", choices=_DATASETS, help="an embedded data set in the place of DATA")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("classifier, for saliency that looks through one (gradcam, ...)")
+    group.add_argument("--model", metavar="FILE", help="its weights: safetensors, or torch.save(model.state_dict())")
+    group.add_argument("--arch", metavar="NAME", help="its name in torchvision or timm, unless the file says it")
+    group.add_argument(
+        "--class-names", metavar="FILE", help="names of its outputs, one a line (default: the sorted class folders)"
+    )
+    group.add_argument(
+        "--normalize",
+        choices=("imagenet", "none"),
+        default="imagenet",
+        help="what it expects of pixels in [0, 1] (default: %(default)s)",
+    )
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return number
+
+
+def _seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 2**63 - 1, got {text}")
+    return number

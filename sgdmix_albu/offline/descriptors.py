@@ -1,0 +1,238 @@
+"""Maps and masks of a whole set, computed once for each image and kept small.
+
+For each image: its saliency on a 64 x 64 grid at 8 bits and its mask on the same grid at 1 bit, for choosing
+targets; and its mask at full resolution, compressed, for mixing. About 5 to 6 KB for a 224 x 224 photograph.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgdmix_albu.errors import DataError, SGDMixError
+from sgdmix_albu.masks import MaskPreset
+from sgdmix_albu.mixing import Described, describe
+from sgdmix_albu.offline.parallel import ordered_map
+from sgdmix_albu.offline.pixels import load_pixels
+from sgdmix_albu.offline.progress import Progress
+from sgdmix_albu.offline.source import Item, Skipped
+
+__all__ = ["GRID", "Descriptors", "Look", "describe_items"]
+
+Look: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+GRID = 64
+# Images that meet in one call of the saliency backend: few enough that their float copies stay within about 200 MB.
+# Fixed, not an option: a network's rounding can depend on the batch, and a run must not depend on its speed.
+_BATCH = 32
+_BATCH_PIXELS = 16_000_000
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """What planning and execution need to know of N images; rows agree.
+
+    Attributes:
+        items: The images.
+        maps: (N, 64, 64) uint8 saliency.
+        grid_masks: (N, 512) uint8, foreground masks on the same grid, eight pixels a byte.
+        thresholds: (N,) float32.
+        flat: (N,) bool, the saliency map is constant.
+        empty: (N,) bool, the mask is empty.
+        packed: N full-resolution masks, compressed; see :meth:`mask`.
+        sizes: N pairs of height and width.
+    """
+
+    items: list[Item]
+    maps: Tensor
+    grid_masks: Tensor
+    thresholds: Tensor
+    flat: Tensor
+    empty: Tensor
+    packed: list[bytes]
+    sizes: list[tuple[int, int]]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def mask(self, row: int) -> Tensor:
+        """(H, W) bool foreground mask of one image at its own resolution."""
+        height, width = self.sizes[row]
+        bits = np.frombuffer(zlib.decompress(self.packed[row]), np.uint8)
+        flat = np.unpackbits(bits, count=height * width)
+        return torch.from_numpy(flat.reshape(height, width)).bool()
+
+    def select(self, rows: Tensor) -> Described:
+        """These rows in the form that :func:`sgdmix_albu.mixing.plan_mix` reads."""
+        bits = torch.from_numpy(np.unpackbits(self.grid_masks[rows].numpy(), axis=1))
+        # A mask that is only lost on the coarse grid is not empty.
+        areas = bits.sum(1, dtype=torch.int32).maximum((~self.empty[rows]).int())
+        labels = torch.tensor([self.items[row].label for row in rows.tolist()])
+        return Described(
+            maps=self.maps[rows].float() / 255,
+            masks=bits.bool().view(-1, GRID, GRID),
+            thresholds=self.thresholds[rows],
+            areas=areas,
+            flat=self.flat[rows],
+            labels=labels,
+        )
+
+
+def describe_items(
+    items: Sequence[Item],
+    look: Look,
+    preset: MaskPreset,
+    *,
+    size: int | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> tuple[Descriptors, list[Skipped]]:
+    """Read every image once and keep its map and mask; list those that cannot be used.
+
+    Args:
+        items: The images.
+        look: Stage 1: (B, 3, H, W) uint8 images and (B,) labels to coarse maps.
+        preset: Stage 3.
+        size: Bring every image to size x size first.
+        jobs: Threads that read; the result does not depend on it.
+        progress: Reports each image; None for silence.
+
+    Raises:
+        DataError: No image can be used; the first reason is given.
+        SGDMixError: ``look`` or the preset fails on everything it is first given.
+    """
+    reading = ordered_map(lambda item: _read(item, size), items, jobs)
+    if progress is not None:
+        reading = progress.over(reading, "saliency and masks", len(items))
+    kept: list[_Kept] = []
+    skipped: list[Skipped] = []
+    for window in _windows(reading, skipped):
+        found, failed = _describe_window(window, look, preset, fatal=not kept)
+        kept += found
+        skipped += failed
+    if not kept:
+        first = skipped[0]
+        raise DataError(f"none of {len(items)} images can be used; the first, {first.key}: {first.reason}")
+    return _stacked(kept), skipped
+
+
+@dataclass(frozen=True)
+class _Kept:
+    item: Item
+    map: Tensor
+    grid_mask: bytes
+    threshold: float
+    flat: bool
+    empty: bool
+    packed: bytes
+    size: tuple[int, int]
+
+
+_Read = tuple[Item, Tensor | str]
+
+
+def _read(item: Item, size: int | None) -> _Read:
+    try:
+        return item, load_pixels(item, size)
+    except DataError as error:
+        return item, str(error)
+
+
+def _windows(reading: Iterable[_Read], skipped: list[Skipped]) -> Iterator[list[tuple[Item, Tensor]]]:
+    """Readable images in groups of bounded size; the others go to ``skipped``."""
+    window: list[tuple[Item, Tensor]] = []
+    pixels = 0
+    for item, image in reading:
+        if isinstance(image, str):
+            skipped.append(Skipped(item.key, image))
+            continue
+        area = image.shape[1] * image.shape[2]
+        if window and (len(window) == _BATCH or pixels + area > _BATCH_PIXELS):
+            yield window
+            window, pixels = [], 0
+        window.append((item, image))
+        pixels += area
+    if window:
+        yield window
+
+
+def _describe_window(
+    window: list[tuple[Item, Tensor]],
+    look: Look,
+    preset: MaskPreset,
+    *,
+    fatal: bool,
+) -> tuple[list[_Kept], list[Skipped]]:
+    """Descriptors of a window in its order: images of one size together, alone where together fails.
+
+    When nothing at all succeeds and ``fatal`` holds, the fault lies with the settings, not with the images.
+    """
+    kept: dict[int, _Kept] = {}
+    failed: dict[int, SGDMixError] = {}
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, (_, image) in enumerate(window):
+        groups.setdefault(tuple(image.shape), []).append(place)
+    queue = list(groups.values())
+    while queue:
+        places = queue.pop(0)
+        try:
+            described = _described([window[place] for place in places], look, preset)
+        except SGDMixError as error:
+            if len(places) > 1:
+                queue += [[place] for place in places]
+            else:
+                failed[places[0]] = error
+            continue
+        kept.update(zip(places, described, strict=True))
+    if fatal and not kept:
+        raise next(iter(failed.values()))
+    reasons = [Skipped(window[place][0].key, str(failed[place])) for place in sorted(failed)]
+    return [kept[place] for place in sorted(kept)], reasons
+
+
+def _described(group: list[tuple[Item, Tensor]], look: Look, preset: MaskPreset) -> list[_Kept]:
+    images = torch.stack([image for _, image in group])
+    labels = torch.tensor([item.label for item, _ in group])
+    result = describe(look(images, labels), images, preset)
+    maps = (_on_grid(result.maps) * 255).round_().byte()
+    grid_masks = np.packbits((_on_grid(result.masks.float()) > 0.5).flatten(1).numpy(), axis=1)
+    return [
+        _Kept(
+            item=item,
+            map=maps[row].clone(),
+            grid_mask=grid_masks[row].tobytes(),
+            threshold=float(result.thresholds[row]),
+            flat=bool(result.flat[row]),
+            empty=not result.areas[row],
+            packed=zlib.compress(np.packbits(result.masks[row].numpy()).tobytes(), 1),
+            size=(image.shape[1], image.shape[2]),
+        )
+        for row, (item, image) in enumerate(group)
+    ]
+
+
+def _on_grid(values: Tensor) -> Tensor:
+    """(B, h, w) float to (B, 64, 64): averaged down, or interpolated up where it is coarser."""
+    if min(values.shape[1:]) < GRID:
+        return F.interpolate(values[:, None], size=(GRID, GRID), mode="bilinear", align_corners=False)[:, 0]
+    return F.adaptive_avg_pool2d(values[:, None], GRID)[:, 0]
+
+
+def _stacked(kept: list[_Kept]) -> Descriptors:
+    return Descriptors(
+        items=[one.item for one in kept],
+        maps=torch.stack([one.map for one in kept]),
+        grid_masks=torch.from_numpy(np.stack([np.frombuffer(one.grid_mask, np.uint8) for one in kept])),
+        thresholds=torch.tensor([one.threshold for one in kept]),
+        flat=torch.tensor([one.flat for one in kept]),
+        empty=torch.tensor([one.empty for one in kept]),
+        packed=[one.packed for one in kept],
+        sizes=[one.size for one in kept],
+    )

@@ -1,0 +1,121 @@
+"""Rows in, files out. Nothing random happens here: any number of threads gives the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgdmix_albu.blending import blend
+from sgdmix_albu.errors import DataError
+from sgdmix_albu.offline.descriptors import Descriptors
+from sgdmix_albu.offline.files import OutputFolder
+from sgdmix_albu.offline.parallel import ordered_map
+from sgdmix_albu.offline.pixels import load_pixels, resized, to_image, to_pixels
+from sgdmix_albu.offline.plan import Row
+from sgdmix_albu.offline.source import Skipped
+
+__all__ = ["FORMATS", "Done", "execute", "mix_row"]
+
+# Level 1 is 2.5 times as fast as Pillow's default and gives photographs 5% larger. JPEG keeps full colour
+# resolution, since mask edges are sharp in colour too.
+FORMATS: Mapping[str, tuple[str, Mapping[str, int]]] = {
+    "png": ("PNG", {"compress_level": 1}),
+    "jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A file that was written.
+
+    Attributes:
+        row: The plan's row.
+        kept: Share of the image's pixels that are the source's.
+    """
+
+    row: Row
+    kept: float
+
+
+def execute(
+    rows: list[Row],
+    descriptors: Descriptors,
+    folder: OutputFolder,
+    *,
+    size: int | None,
+    feather: float,
+    jobs: int,
+) -> Iterator[Done | Skipped]:
+    """Write each row's image, in order.
+
+    Args:
+        rows: The plan.
+        descriptors: What the plan's rows refer to.
+        folder: Where the files go.
+        size: As for the descriptors.
+        feather: Width in pixels of the fade outside the mask.
+        jobs: Threads.
+
+    Yields:
+        For each row, what was written, or why nothing was: an image that could be read when it was described
+        and cannot be read any more.
+
+    Raises:
+        DataError: A file cannot be written.
+    """
+
+    def write(row: Row) -> Done | Skipped:
+        try:
+            pixels, kept = mix_row(row, descriptors, size=size, feather=feather)
+        except DataError as error:
+            return Skipped(descriptors.items[row.source].key, str(error))
+        folder.write(row.name, _encoder(pixels, PurePosixPath(row.name).suffix[1:]))
+        return Done(row, kept)
+
+    return ordered_map(write, rows, jobs)
+
+
+def mix_row(row: Row, descriptors: Descriptors, *, size: int | None, feather: float) -> tuple[Tensor, float]:
+    """The image of one row: (3, H, W) uint8, and the share of its pixels that are the source's.
+
+    The target, and its mask, are brought to the source's size.
+
+    Raises:
+        DataError: Source or target cannot be read any more, or has changed its size.
+    """
+    source = _load_again(descriptors, row.source, size)
+    if row.target is None:
+        return source, 1.0
+    target = _load_again(descriptors, row.target, size)
+    own, other = descriptors.mask(row.source), descriptors.mask(row.target)
+    if target.shape != source.shape:
+        height, width = source.shape[1:]
+        target = to_pixels(resized(to_image(target), (width, height)))
+        other = F.interpolate(other[None, None].float(), size=(height, width), mode="nearest-exact")[0, 0] > 0
+    union = own | other
+    mixed = blend(source[None], target[None], torch.zeros(1, dtype=torch.int64), union[None], feather=feather)
+    return mixed[0], float(union.float().mean())
+
+
+def _load_again(descriptors: Descriptors, row: int, size: int | None) -> Tensor:
+    item, expected = descriptors.items[row], descriptors.sizes[row]
+    pixels = load_pixels(item, size)
+    if pixels.shape[1:] != expected:
+        raise DataError(f"{item.key} changed while it was in use: {tuple(pixels.shape[1:])} pixels, {expected} before")
+    return pixels
+
+
+def _encoder(pixels: Tensor, suffix: str) -> Callable[[BinaryIO], None]:
+    kind, options = FORMATS[suffix]
+    image = to_image(pixels)
+
+    def encode(file: BinaryIO) -> None:
+        image.save(file, kind, **options)
+
+    return encode

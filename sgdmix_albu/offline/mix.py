@@ -1,0 +1,252 @@
+"""``sgdmix mix``: a folder of labelled images in, the same folder mixed out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from sgdmix_albu import __version__
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.masks import get_mask
+from sgdmix_albu.mixing import check_settings
+from sgdmix_albu.models import Classifier, open_classifier, standardized
+from sgdmix_albu.offline.descriptors import Descriptors, Look, describe_items
+from sgdmix_albu.offline.execute import FORMATS, Done, execute
+from sgdmix_albu.offline.files import METADATA, OutputFolder
+from sgdmix_albu.offline.parallel import default_jobs, one_thread_each
+from sgdmix_albu.offline.plan import plan_rows
+from sgdmix_albu.offline.progress import Progress
+from sgdmix_albu.offline.source import Skipped, open_source
+from sgdmix_albu.saliency import get_backend
+from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, TargetClass
+
+__all__ = ["Summary", "mix_folder"]
+
+_WHY_UNMIXED = {
+    "not_drawn": "left out by --p",
+    "flat_saliency": "the saliency map is flat",
+    "empty_mask": "the mask is empty",
+    "no_target": "no candidate",
+    "over_coverage": "every candidate's union covers more than --max-coverage",
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did; ``str()`` of it is what the command prints.
+
+    Attributes:
+        out: The folder written.
+        mixed: Number of mixed images.
+        unmixed: Reason to number of images that were written as they are.
+        skipped: Images that are not in the output, and why.
+        ignored: Other files found in the input: what they are, and how many.
+        seconds: Duration of each step.
+    """
+
+    out: Path
+    mixed: int
+    unmixed: Counter[str]
+    skipped: list[Skipped]
+    ignored: Counter[str]
+    seconds: dict[str, float]
+
+    @property
+    def written(self) -> int:
+        """Number of images in the output."""
+        return self.mixed + self.unmixed.total()
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"mixed    {self.mixed} of {self.written + len(self.skipped)} images"
+        for reason, count in sorted(self.unmixed.items()):
+            yield f"unmixed  {count}: {_WHY_UNMIXED[reason]}; written as they are"
+        for one in self.skipped:
+            yield f"skipped  {one.key}: {one.reason}"
+        if self.ignored:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.ignored.items()))
+            yield f"ignored  {self.ignored.total()} files that are no images: {kinds}"
+        total = sum(self.seconds.values())
+        steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
+        yield f"time     {total:.1f} s, {1000 * total / max(self.written, 1):.1f} ms an image ({steps})"
+        yield f"out      {self.out}, with {METADATA}"
+
+
+def mix_folder(
+    data: str | os.PathLike[str] | None,
+    out: str | os.PathLike[str],
+    *,
+    dataset: str | None = None,
+    saliency: str = BEST_SALIENCY,
+    mask: str = BEST_MASK,
+    model: str | os.PathLike[str] | None = None,
+    arch: str | None = None,
+    class_names: str | os.PathLike[str] | None = None,
+    normalize: Literal["imagenet", "none"] = "imagenet",
+    candidates: int = 50,
+    p: float = 1.0,
+    target_class: TargetClass = "any",
+    max_coverage: float = 0.95,
+    feather: float = 0,
+    seed: int = 0,
+    size: int | None = None,
+    image_format: Literal["png", "jpg"] = "png",
+    limit: int | None = None,
+    overwrite: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Write a mixed copy of a labelled image set.
+
+    The output has the input's layout and an image for each image of the input that can be read; one that
+    stays unmixed is written as it is. ``metadata.jsonl``, written last, says what was done to each.
+
+    Args:
+        data: A class-per-folder image tree; None with ``dataset``.
+        out: The folder to write.
+        dataset: Name of an embedded data set in the place of ``data``.
+        saliency: A backend's name; see :func:`sgdmix_albu.saliency.list_backends`.
+        mask: A preset's name; see :func:`sgdmix_albu.masks.list_masks`.
+        model: Weights of the classifier that the backend looks through; see :mod:`sgdmix_albu.models`.
+        arch: Its name in torchvision or timm, unless the file gives it.
+        class_names: Text file with the names of its outputs, one a line.
+        normalize: What it expects of pixels in [0, 1]: "imagenet" or "none".
+        candidates: Candidates drawn from the whole set for each image.
+        p: Probability that an image is mixed.
+        target_class: "any", or only targets of the "same" or a "different" class.
+        max_coverage: The largest share of an image that a union mask may cover.
+        feather: Width in pixels of the fade outside the mask.
+        seed: The same seed gives the same images.
+        size: Bring all images to size x size; None keeps each as it is.
+        image_format: "png" or "jpg".
+        limit: Take at most so many images, spread evenly over the set.
+        overwrite: Go on although ``out`` is not empty. Files that an earlier run wrote there are removed.
+        jobs: Threads that read and write; None for one a core. The result does not depend on it.
+        progress: Where to report; None for stderr.
+
+    Returns:
+        Counts, reasons and times.
+
+    Raises:
+        InvalidInputError: A setting means nothing.
+        UnknownNameError: No such backend, preset, data set or architecture.
+        DataError: The input, the weights or the output folder cannot be used.
+    """
+    began = time.perf_counter()
+    check_settings(p=p, candidates=candidates, max_coverage=max_coverage)
+    for name, value, known in (
+        ("image_format", image_format, tuple(FORMATS)),
+        ("normalize", normalize, ("imagenet", "none")),
+        ("target_class", target_class, get_args(TargetClass)),
+    ):
+        if value not in known:
+            raise InvalidInputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    if not 0 <= feather < float("inf"):
+        raise InvalidInputError(f"feather must be a width in pixels, 0 or more, got {feather!r}")
+    settings: dict[str, Any] = {
+        "saliency": saliency,
+        "mask": mask,
+        "candidates": candidates,
+        "p": p,
+        "target_class": target_class,
+        "max_coverage": max_coverage,
+        "feather": feather,
+        "seed": seed,
+    }
+    source = open_source(data, dataset, size=size)
+    preset = get_mask(mask)
+    if model is None:
+        look: Look = get_backend(saliency).coarse
+    else:
+        classifier = open_classifier(model, arch, class_names=class_names)
+        look, explained = _look_through(classifier, saliency, source.class_names, normalize)
+        settings |= {"model": classifier.arch, "model_sha256": classifier.sha256}
+        settings |= {"normalize": normalize, "explained": explained}
+    folder = OutputFolder(out, overwrite=overwrite, source=data)
+    source = source.thinned(limit)
+    jobs, progress = jobs or default_jobs(), progress or Progress()
+
+    descriptors, unreadable = describe_items(source.items, look, preset, size=size, jobs=jobs, progress=progress)
+    described = time.perf_counter()
+    with one_thread_each():
+        rows = plan_rows(
+            descriptors,
+            suffix=f".{image_format}",
+            p=p,
+            candidates=candidates,
+            target_class=target_class,
+            max_coverage=max_coverage,
+            seed=seed,
+        )
+        planned = time.perf_counter()
+        folder.begin(row.name for row in rows)
+        results = execute(rows, descriptors, folder, size=size, feather=feather, jobs=jobs)
+        done: list[Done] = []
+        lost: list[Skipped] = []
+        for result in progress.over(results, "mixing", len(rows)):
+            if isinstance(result, Done):
+                done.append(result)
+            else:
+                lost.append(result)
+    folder.finish(_metadata(one, descriptors, settings) for one in done)
+    return Summary(
+        out=folder.path,
+        mixed=sum(one.row.target is not None for one in done),
+        unmixed=Counter(one.row.unmixed for one in done if one.row.unmixed is not None),
+        skipped=source.skipped + unreadable + lost,
+        ignored=source.ignored,
+        seconds={
+            "saliency and masks": described - began,
+            "choosing targets": planned - described,
+            "mixing and writing": time.perf_counter() - planned,
+        },
+    )
+
+
+def _look_through(
+    classifier: Classifier, saliency: str, classes: Sequence[str], normalize: str
+) -> tuple[Look, Literal["label", "predicted"]]:
+    """Saliency through a classifier, and which class it explains: the label's where the classifier knows it."""
+    backend = get_backend(saliency, model=classifier.model)
+    outputs = classifier.outputs_for(classes)
+    output_of = None if outputs is None else torch.tensor(outputs)
+
+    def look(images: Tensor, labels: Tensor) -> Tensor:
+        pixels = standardized(images) if normalize == "imagenet" else images
+        return backend.coarse(pixels, None if output_of is None else output_of[labels])
+
+    return look, "predicted" if output_of is None else "label"
+
+
+def _metadata(done: Done, descriptors: Descriptors, settings: dict[str, Any]) -> dict[str, Any]:
+    """One line of the metadata file; every line has the same fields, so that it reads as a table."""
+    row = done.row
+    source = descriptors.items[row.source]
+    target = None if row.target is None else descriptors.items[row.target]
+    return {
+        "file_name": row.name,
+        "label": source.class_name,
+        "label_index": source.label,
+        "mixed": row.target is not None,
+        "source": source.key,
+        "target": target and target.key,
+        "target_label": target and target.class_name,
+        "distance": row.distance,
+        "kept": done.kept,
+        "source_threshold": float(descriptors.thresholds[row.source]),
+        "target_threshold": None if row.target is None else float(descriptors.thresholds[row.target]),
+        "unmixed_because": row.unmixed,
+        "refused_over_coverage": row.refused,
+        **settings,
+        "versions": {"sgdmix_albu": __version__, "torch": torch.__version__},
+    }

@@ -1,0 +1,153 @@
+"""What there is to read: a class-per-folder tree or an embedded data set, one interface."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from sgdmix_albu.errors import InvalidInputError, UnknownNameError
+from sgdmix_albu.images import IMAGE_SUFFIXES, list_images, read_image
+from sgdmix_albu.registry import nearest_names
+
+if TYPE_CHECKING:
+    from sgdmix_albu.datasets.aviary import Aviary
+
+__all__ = ["Item", "Skipped", "Source", "open_source"]
+
+_AVIARY_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image that may be read.
+
+    Attributes:
+        key: Its name in the set, ``"warbler/0001.jpg"``.
+        class_name: Its label.
+        label: Index of the label among the set's classes.
+        read: Decodes it, upright RGB; raises DataError where that cannot be done.
+    """
+
+    key: str
+    class_name: str
+    label: int
+    read: Callable[[], Image.Image]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that is not in the output, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A set of labelled images, listed but not read.
+
+    Attributes:
+        name: What the user calls it.
+        items: What may be read, in the order of the set.
+        class_names: Label index to name, as torchvision's ImageFolder counts them.
+        skipped: Image files that have no place in the set.
+        ignored: Other files found there: what they are, and how many.
+    """
+
+    name: str
+    items: list[Item]
+    class_names: list[str]
+    skipped: list[Skipped]
+    ignored: Counter[str]
+
+    def thinned(self, limit: int | None) -> Source:
+        """At most ``limit`` items, spread evenly over the set."""
+        total = len(self.items)
+        if limit is None or limit >= total:
+            return self
+        return replace(self, items=[self.items[k * total // limit] for k in range(limit)])
+
+
+def open_source(data: str | os.PathLike[str] | None, dataset: str | None = None, *, size: int | None = None) -> Source:
+    """List a folder or an embedded data set.
+
+    Args:
+        data: A class-per-folder image tree; None with ``dataset``.
+        dataset: Name of an embedded data set ("aviary"); None with ``data``.
+        size: Side in pixels at which an embedded data set is drawn.
+
+    Raises:
+        InvalidInputError: Both or none of ``data`` and ``dataset``.
+        UnknownNameError: No such embedded data set.
+        DataError: No such folder, or no image in a class folder.
+    """
+    if (data is None) == (dataset is None):
+        raise InvalidInputError(f"expected either data or dataset, got data={data!r} and dataset={dataset!r}")
+    if dataset is None:
+        return _folder(Path(str(data)))
+    if dataset != "aviary":
+        raise UnknownNameError(f"unknown data set {dataset!r}{nearest_names(dataset, ['aviary'])} Known: aviary")
+    return _aviary(size or _AVIARY_SIZE)
+
+
+def _folder(root: Path) -> Source:
+    items, skipped = [], []
+    entries = list_images(root)
+    for entry in entries:
+        if _printable(entry.key):
+            items.append(Item(entry.key, entry.class_name, entry.label, partial(read_image, entry.path)))
+        else:
+            skipped.append(Skipped(ascii(entry.key), "its name is not valid UTF-8"))
+    class_names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    loose, ignored = _others(root, {entry.key for entry in entries})
+    skipped += [Skipped(key, "it lies in no class folder, so it has no label") for key in loose]
+    return Source(str(root), items, class_names, skipped, ignored)
+
+
+def _printable(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _others(root: Path, listed: set[str]) -> tuple[list[str], Counter[str]]:
+    """Images outside the class folders, and a count of every other file that is not listed."""
+    loose: list[str] = []
+    ignored: Counter[str] = Counter()
+    for where, _, files in os.walk(root):
+        for name in files:
+            key = Path(where, name).relative_to(root).as_posix()
+            if key in listed:
+                continue
+            suffix = PurePosixPath(name).suffix.lower()
+            hidden = any(part.startswith(".") for part in PurePosixPath(key).parts)
+            if "/" not in key and suffix in IMAGE_SUFFIXES and not hidden:
+                loose.append(key)
+            else:
+                ignored["hidden" if hidden else suffix or "no suffix"] += 1
+    return sorted(loose), ignored
+
+
+def _aviary(size: int) -> Source:
+    from sgdmix_albu.datasets.aviary import Aviary
+
+    birds = Aviary("train", size=size)
+    numbers = [number for count in birds.counts for number in range(count)]
+    items = [
+        Item(f"{birds.classes[label]}/{number:05d}.png", birds.classes[label], label, partial(_draw, birds, row))
+        for row, (label, number) in enumerate(zip(birds.targets, numbers, strict=True))
+    ]
+    return Source("aviary (embedded)", items, birds.classes, [], Counter())
+
+
+def _draw(birds: Aviary, row: int) -> Image.Image:
+    return Image.fromarray(birds.render(row).image)
