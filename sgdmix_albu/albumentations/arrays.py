@@ -62,15 +62,14 @@ def composite(sources: Sequence[Array], others: Sequence[Array | None], union: A
 
 def resized(picture: Array, size: tuple[int, int], *, nearest: bool) -> Array:
     """A picture at ``size`` = (H, W), stretched: images by an antialiased bilinear filter, masks by nearest pixel."""
-    height, width = picture.shape[:2]
-    if (height, width) == size:
+    if picture.shape[:2] == size:
         return picture
     if nearest:
         rows, columns = (
             ((np.arange(new) + 0.5) * old / new).astype(np.int64)
-            for new, old in zip(size, (height, width), strict=True)
+            for new, old in zip(size, picture.shape[:2], strict=True)
         )
-        return picture[rows][:, columns]
+        sampled: Array = picture[rows[:, None], columns]
+        return sampled
     tensor = F.interpolate(to_tensor(picture)[None], size=size, mode="bilinear", antialias=True)[0]
-    filtered: Array = np.reshape(tensor.movedim(0, -1).numpy(), (*size, *picture.shape[2:]))
-    return filtered
+    return np.reshape(tensor.movedim(0, -1).numpy(), (*size, *picture.shape[2:]))
