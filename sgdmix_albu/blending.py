@@ -14,8 +14,6 @@ from sgdmix_albu.types import Rows
 
 __all__ = ["blend", "feathered"]
 
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
 
 def blend(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, *, feather: float = 0) -> Tensor:
     """Keep the source where the mask holds and take row ``target[i]`` of the pool elsewhere.
@@ -48,9 +46,8 @@ def blend(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, *, feather:
         return source.clone()
     if feather and source.dtype != torch.bool:
         return _blend_soft(source, _gather(pool, target), feathered(masks, feather))
-    if source.device.type != "cpu":
-        return torch.where(_align(masks, source), source, _gather(pool, target))
-    return _blend_rows(source, pool, target.tolist(), masks)
+    mixed = _gather(pool, target)
+    return torch.where(_align(masks, source), source, mixed, out=mixed)  # in place: no third batch in memory
 
 
 def feathered(masks: Tensor, width: float) -> Tensor:
@@ -74,22 +71,6 @@ def feathered(masks: Tensor, width: float) -> Tensor:
     return torch.maximum((2 * soft[:, 0]).clamp_(max=1), masks.float())
 
 
-def _blend_rows(source: Tensor, pool: Rows, target: list[int], masks: Tensor) -> Tensor:
-    """One image at a time, so that both operands stay in cache and no gathered copy of the pool is made.
-
-    The choice is made on the bits, target ^ ((source ^ target) & mask), which is exact for every dtype
-    (NaN included) and three times as fast on a CPU as ``torch.where`` with a bool condition.
-    """
-    out = torch.empty_like(source)
-    bits = _BITS[source.element_size()]
-    for mixed, own, row, mask in zip(out.view(bits), source.view(bits), target, masks, strict=True):
-        other = pool[row].view(bits)
-        torch.bitwise_xor(own, other, out=mixed)
-        mixed &= -mask.to(bits) if bits != torch.uint8 else mask.to(bits) * 255
-        mixed ^= other
-    return out
-
-
 def _blend_soft(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     weight = _align(weight, source)
     mixed = torch.lerp(target.float(), source.float(), weight)
@@ -99,8 +80,9 @@ def _blend_soft(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def _gather(pool: Rows, target: Tensor) -> Tensor:
+    """The chosen rows in fresh memory; unlike ``index_select``, indexing keeps the memory format."""
     if isinstance(pool, Tensor):
-        return pool.index_select(0, target.to(pool.device))
+        return pool[target.to(pool.device)]
     return torch.stack([pool[row] for row in target.tolist()])
 
 

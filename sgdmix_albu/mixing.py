@@ -131,7 +131,10 @@ def check_settings(*, p: float = 1.0, candidates: int = 50, max_coverage: float 
 
 def check_range(maps: Tensor) -> None:
     """Refuse saliency that leaves [0, 1] or is not a number."""
-    if maps.numel() and not bool(((low := maps.min()) >= 0) & ((high := maps.max()) <= 1)):
+    if not maps.numel():
+        return
+    low, high = torch.aminmax(maps)
+    if not bool((low >= 0) & (high <= 1)):
         raise InvalidInputError(f"saliency maps must lie in [0, 1], got values from {low:g} to {high:g}")
 
 

@@ -127,6 +127,7 @@ class SGDMix(v2.Transform):
         self.generator = generator
         self.guard_counts: Counter[str] = Counter()
 
+    @torch.compiler.disable  # targets depend on the data: one graph break here instead of twenty inside
     def forward(self, *inputs: Any) -> Any:
         """Mix the batch found in ``inputs``, which come back in the same structure."""
         sample = inputs if len(inputs) > 1 else inputs[0]
@@ -180,6 +181,19 @@ class SGDMix(v2.Transform):
         hard = isinstance(inpt, tv_tensors.Mask)  # class indices cannot fade into each other
         mixed = blend(batch, pool, plan.target, plan.masks, feather=0 if hard else self.feather)
         return tv_tensors.wrap(mixed, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else mixed
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As plain bytes: a spawned worker dies of a pickled torch.Generator, whose state comes as a shared tensor.
+        state = self.__dict__.copy()
+        if self.generator is not None:
+            state["generator"] = bytes(self.generator.get_state().tolist())
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if state["generator"] is not None:
+            self.generator = torch.Generator()
+            self.generator.set_state(torch.tensor(list(state["generator"]), dtype=torch.uint8))
 
     def _maps(self, images: Tensor, labels: Tensor | None, maps: Tensor | None) -> Tensor:
         if self._backend is None:
