@@ -3,9 +3,11 @@
 
 PYTHON ?= python3
 BIN    := .venv/bin
-export NO_MKDOCS_2_WARNING := 1 # an advertisement
 READY  := .venv/.ready
 STEP   := $(PYTHON) make/step.py
+
+# mkdocs-material prints an advertisement otherwise.
+export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
 
