@@ -16,8 +16,6 @@ from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
 __all__ = ["main"]
 
-_DATASETS = ("aviary",)
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
@@ -27,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(**arguments)
     except SGDMixError as error:
-        print(f"sgdmix: error: {error}", file=sys.stderr)
+        print("sgdmix: error:", " ".join(str(error).splitlines()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("sgdmix: interrupted", file=sys.stderr)
@@ -186,7 +184,7 @@ def _add_data(parser: argparse.ArgumentParser, embedded: bool) -> None:
         parser.set_defaults(data=None)
     else:
         parser.add_argument("data", metavar="DATA", help="folder with one folder of images per class")
-    parser.add_argument("--dataset", choices=_DATASETS, help="an embedded data set in the place of DATA")
+    parser.add_argument("--dataset", metavar="NAME", help="an embedded data set (aviary); leave DATA out")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

@@ -72,7 +72,7 @@ class Summary:
         for reason, count in sorted(self.unmixed.items()):
             yield f"unmixed  {count}: {_WHY_UNMIXED[reason]}; written as they are"
         for one in self.skipped:
-            yield f"skipped  {one.key}: {one.reason}"
+            yield f"skipped  {one}"
         if self.ignored:
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.ignored.items()))
             yield f"ignored  {self.ignored.total()} files that are no images: {kinds}"

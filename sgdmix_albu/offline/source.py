@@ -8,20 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import Any
 
 from PIL import Image
 
-from sgdmix_albu.errors import InvalidInputError, UnknownNameError
+from sgdmix_albu.datasets import get_dataset
+from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.images import IMAGE_SUFFIXES, list_images, read_image
-from sgdmix_albu.registry import nearest_names
-
-if TYPE_CHECKING:
-    from sgdmix_albu.datasets.aviary import Aviary
 
 __all__ = ["Item", "Skipped", "Source", "open_source"]
 
-_AVIARY_SIZE = 224
+_EMBEDDED_SIZE = 224
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,10 @@ class Skipped:
 
     key: str
     reason: str
+
+    def __str__(self) -> str:
+        key = self.key if self.key.isprintable() else ascii(self.key)
+        return f"{key}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,7 @@ def open_source(data: str | os.PathLike[str] | None, dataset: str | None = None,
         raise InvalidInputError(f"expected either data or dataset, got data={data!r} and dataset={dataset!r}")
     if dataset is None:
         return _folder(Path(str(data)))
-    if dataset != "aviary":
-        raise UnknownNameError(f"unknown data set {dataset!r}{nearest_names(dataset, ['aviary'])} Known: aviary")
-    return _aviary(size or _AVIARY_SIZE)
+    return _embedded(dataset, size or _EMBEDDED_SIZE)
 
 
 def _folder(root: Path) -> Source:
@@ -104,7 +103,7 @@ def _folder(root: Path) -> Source:
         if _printable(entry.key):
             items.append(Item(entry.key, entry.class_name, entry.label, partial(read_image, entry.path)))
         else:
-            skipped.append(Skipped(ascii(entry.key), "its name is not valid UTF-8"))
+            skipped.append(Skipped(entry.key, "its name is not valid UTF-8"))
     class_names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     loose, ignored = _others(root, {entry.key for entry in entries})
     skipped += [Skipped(key, "it lies in no class folder, so it has no label") for key in loose]
@@ -137,17 +136,17 @@ def _others(root: Path, listed: set[str]) -> tuple[list[str], Counter[str]]:
     return sorted(loose), ignored
 
 
-def _aviary(size: int) -> Source:
-    from sgdmix_albu.datasets.aviary import Aviary
+def _embedded(name: str, size: int) -> Source:
+    images = get_dataset(name, split="train", size=size)
+    seen: Counter[int] = Counter()
+    items = []
+    for row, label in enumerate(images.targets):
+        key = f"{images.classes[label]}/{seen[label]:05d}.png"
+        items.append(Item(key, images.classes[label], label, partial(_picture, images, row)))
+        seen[label] += 1
+    return Source(f"{name} (embedded)", items, list(images.classes), [], Counter())
 
-    birds = Aviary("train", size=size)
-    numbers = [number for count in birds.counts for number in range(count)]
-    items = [
-        Item(f"{birds.classes[label]}/{number:05d}.png", birds.classes[label], label, partial(_draw, birds, row))
-        for row, (label, number) in enumerate(zip(birds.targets, numbers, strict=True))
-    ]
-    return Source("aviary (embedded)", items, birds.classes, [], Counter())
 
-
-def _draw(birds: Aviary, row: int) -> Image.Image:
-    return Image.fromarray(birds.render(row).image)
+def _picture(images: Any, row: int) -> Image.Image:
+    picture: Image.Image = images[row][0]
+    return picture
