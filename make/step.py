@@ -25,7 +25,8 @@ def main(label: str, *command: str) -> int:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         path = Path(log.name)
         while (status := _wait(process, 0.2 if terminal else 15)) is None:
-            line = f"{label}: {time.monotonic() - started:.0f} s, {(_lines(path) or ['...'])[-1].strip()}"
+            said = "".join(f", {line.strip()}" for line in _lines(path)[-1:])
+            line = f"{label}: {time.monotonic() - started:.0f} s{said}"
             if terminal:
                 print(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
             else:
