@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sgdmix_albu.datasets.aviary.paint import Points
 from sgdmix_albu.datasets.aviary.scene import Scene
-from sgdmix_albu.datasets.aviary.shapes import BILL_LENGTH, HEAD, SKULL, TAIL_LENGTH, TORSO
+from sgdmix_albu.datasets.aviary.shapes import BILL_LENGTH, CREST, HEAD, SKULL, TAIL_LENGTH, TORSO, tail_end
 
 _MARGIN = 0.03  # the bird keeps this far from the picture's border
 
@@ -73,15 +73,16 @@ def pose(scene: Scene) -> Anatomy:
     head = _frame(nape, scene.head_pitch, size=HEAD, mirrored=scene.looks_back)
     tail = _frame(body.place([(-0.42, 0.0)])[0], scene.tilt - scene.tail_lift, mirrored=True, turn=-1)
     bill_length = BILL_LENGTH[scene.species.bill_length] / HEAD * (1 - 0.3 * scene.head_turn)
-    tips = [(0.9 + bill_length, 0.1), (-0.9, -1.8)] if scene.species.crown == "crest" else [(0.9 + bill_length, 0.1)]
+    bill_tip = head.place([(0.9 + bill_length, 0.1)])
+    crown = head.place(CREST) if scene.species.crown == "crest" else bill_tip
 
     legs = _legs(body, scene.stance)
     torso, skull = body.place(TORSO), head.place(SKULL)
     chest = body.place([(0.22, -0.02)])[0] + 0.225 * _CIRCLE
     neck = _hull(np.concatenate([chest, nape + 0.93 * HEAD * _CIRCLE]))
-    tail_tip = tail.place([(TAIL_LENGTH[scene.species.tail_length], 0.0)])
+    tail_tip = tail.place(tail_end(scene.species.tail, TAIL_LENGTH[scene.species.tail_length]))
 
-    extent = np.concatenate([torso, skull, head.place(tips), tail_tip, *legs])
+    extent = np.concatenate([torso, skull, crown, bill_tip, tail_tip, *legs])
     low, high = extent.min(axis=0), extent.max(axis=0)
     scale = min(scene.scale, (1 - 2 * _MARGIN) / float((high - low).max()))
     into = scale * np.diag([1.0 if scene.facing == "right" else -1.0, 1.0])

@@ -186,11 +186,9 @@ def _shaded(layer: Layer, coverage: Layer, bird: Anatomy, light: Light) -> Layer
     """Model the body: the blurred silhouette is its height, lit along the light's direction; plumage texture on top."""
     side = coverage.shape[0]
     height: Field = soften(resize(coverage, _SHADE_SIDE), 0.17 * bird.scale).astype(np.float32) * np.float32(1 / 255)
-    step = 0.09 * bird.scale * _SHADE_SIDE
-    angle = np.radians(light.angle)
-    dx, dy = step * np.cos(angle), -step * np.sin(angle)
-    towards, away = _shift(height, dx, dy), _shift(height, -dx, -dy)
-    relief = (away - towards) * np.float32(0.5 * light.contrast)
+    angle, step = np.radians(light.angle), 0.09 * bird.scale * _SHADE_SIDE
+    relief = _slope(height, round(step * float(np.cos(angle))), round(-step * float(np.sin(angle))))
+    relief *= np.float32(0.5 * light.contrast)
     relief += (height - np.float32(0.86)) * np.float32(0.22)
     texture = resize(feathers(_SHADE_SIDE, bird.body.axes, bird.body.origin), side)
     grain = texture.astype(np.float32) * np.float32(0.16 / 128) - np.float32(0.16)
@@ -200,6 +198,10 @@ def _shaded(layer: Layer, coverage: Layer, bird: Anatomy, light: Light) -> Layer
     return np.asarray(cv2.multiply(layer, shade, dtype=cv2.CV_8U), dtype=np.uint8)
 
 
-def _shift(field: Field, dx: float, dy: float) -> Field:
-    move = np.array([[1.0, 0.0, dx], [0.0, 1.0, dy]])
-    return np.asarray(cv2.warpAffine(field, move, field.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP))
+def _slope(height: Field, dx: int, dy: int) -> Field:
+    """Height ``(dx, dy)`` pixels behind each pixel less the height as far ahead; 0 beyond the border."""
+    side, pad = height.shape[0], max(abs(dx), abs(dy))
+    wide = cv2.copyMakeBorder(height, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
+    behind = wide[pad - dy : pad - dy + side, pad - dx : pad - dx + side]
+    ahead = wide[pad + dy : pad + dy + side, pad + dx : pad + dx + side]
+    return np.asarray(behind - ahead, dtype=np.float32)

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from sgdmix_albu.datasets.aviary.splits import LAYOUTS, SPLITS, class_counts
 from sgdmix_albu.errors import InvalidInputError
 
 __all__ = ["Aviary", "AviarySample"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any] | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Aviary(Dataset[tuple[Any, Any]]):
 
     Args:
         split: ``"train"``, ``"val"`` or ``"test"``: different images of the same species.
-        species: How many species (the first ones, up to 200), or the indices of the species wanted, for held-out sets.
+        species: How many species (the first ones, up to 216), or the indices of the species wanted, for held-out sets.
         per_species: Images of each class; of the commonest one where ``layout`` is ``"long_tailed"``.
         size: Height and width in pixels, 32 to 512; the same scenes at any size.
         correlation: Chance that a bird is in its species' own habitat rather than in any of the eight: 0 makes
@@ -110,12 +112,14 @@ class Aviary(Dataset[tuple[Any, Any]]):
         self.species = _chosen(species)
         self.size = _whole("size", size, *SIZES)
         self.correlation = _share("correlation", correlation)
+        if not isinstance(habitat_shift, bool):
+            raise InvalidInputError(f"habitat_shift: expected True or False, got {habitat_shift!r}")
         self.habitat_shift = habitat_shift
         self.layout = _one_of("layout", layout, LAYOUTS)
         self.signs = _share("signs", signs)
         self.seed = _whole("seed", seed, 0)
-        self.transform = transform
-        self.target_transform = target_transform
+        self.transform = _function("transform", transform)
+        self.target_transform = _function("target_transform", target_transform)
 
         _whole("per_species", per_species, 1)
         _whole("shots", shots, 1)
@@ -197,6 +201,12 @@ def _chosen(species: int | Sequence[int]) -> tuple[Species, ...]:
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise InvalidInputError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def _function(name: str, value: _Function) -> _Function:
+    if value is not None and not callable(value):
+        raise InvalidInputError(f"{name}: expected a function or None, got {value!r}")
     return value
 
 

@@ -54,8 +54,8 @@ def _spray(layer: Layer, thing: Distractor) -> None:
             at = place + 0.16 * side * thing.size * across
             blossom(layer, (at[0], at[1]), 0.24 * thing.size, thing.angle + 20 * k, mix(*_PETALS, thing.variant))
         else:
-            spur = np.stack([place, place + thing.size * (0.3 * side * across - 0.25 * outwards)])
-            fill(layer, ribbon(spur, thing.size * np.array([0.04, 0.015])), _BARK)
+            spur = place + thing.size * (0.3 * side * across - 0.25 * outwards)
+            fill(layer, np.stack([place - 0.03 * thing.size * across, spur, place + 0.03 * thing.size * across]), _BARK)
 
 
 def _sign(layer: Layer, thing: Distractor) -> None:

@@ -10,7 +10,7 @@ from sgdmix_albu.datasets.aviary.anatomy import pose
 from sgdmix_albu.datasets.aviary.bird import paint_bird
 from sgdmix_albu.datasets.aviary.distractors import paint_distractor
 from sgdmix_albu.datasets.aviary.habitats import paint_habitat
-from sgdmix_albu.datasets.aviary.paint import Layer, lay_over
+from sgdmix_albu.datasets.aviary.paint import Layer, lay_over, trimmed
 from sgdmix_albu.datasets.aviary.perches import paint_perch
 from sgdmix_albu.datasets.aviary.scene import Distractor, Light, Scene
 
@@ -38,7 +38,7 @@ def draw(scene: Scene, size: int) -> tuple[Layer, npt.NDArray[np.bool_]]:
             paint_distractor(picture, thing)
     paint_perch(picture, scene.habitat, scene.stance, bird.feet, bird.scale, scene.background_seed)
     layer = paint_bird(side, bird, scene)
-    coverage = layer[..., 3].copy()
+    coverage = trimmed(layer[..., 3])
     lay_over(picture, layer[..., :3], coverage)
 
     front = [thing for thing in scene.distractors if thing.front]

@@ -28,6 +28,8 @@ _Number = TypeVar("_Number", np.uint8, np.float32)
 _LEAF = np.array(
     [(0.0, 0.0), (0.2, -0.15), (0.48, -0.2), (0.78, -0.11), (1.0, 0.0), (0.78, 0.11), (0.48, 0.2), (0.2, 0.15)]
 )
+_LEAVES = np.stack([_LEAF, _LEAF * (0.96, 0.5)])
+_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 _SHIFT = 4  # OpenCV's fixed point: vertices are placed to 1/16 of a pixel
 _TILE = 512  # side of the cloud texture
 _PLUMAGE, _PLUMAGE_REACH = 192, 1  # pixels of the plumage texture for one body length; body lengths from the middle
@@ -65,10 +67,11 @@ def lines(layer: Layer, many: Points, width: float, colour: Colour | float) -> N
 
 
 def leaf(layer: Layer, at: npt.ArrayLike, length: float, angle: float, colour: Colour) -> None:
-    """Paint a pointed leaf that grows from ``at`` in the direction ``angle`` (degrees, 90 is up), half of it lit."""
+    """Paint a pointed leaf that grows from ``at`` in the direction ``angle`` (degrees, 90 is up), lit from above."""
     frame = length * rotation(np.radians(angle))
-    fill(layer, np.asarray(at) + _LEAF @ frame, dim(colour, 0.78))
-    fill(layer, np.asarray(at) + _LEAF * (0.96, 0.5) @ frame - (0.0, 0.06 * length), colour)
+    whole, lit = np.asarray(at) + _LEAVES @ frame
+    fill(layer, whole, dim(colour, 0.78))
+    fill(layer, lit - (0.0, 0.06 * length), colour)
 
 
 def blossom(layer: Layer, at: tuple[float, float], radius: float, angle: float, colour: Colour) -> None:
@@ -85,6 +88,14 @@ def glaze(layer: Layer, opacity: float, painter: Callable[[Layer], None]) -> Non
     over = layer.copy()
     painter(over)
     cv2.addWeighted(over, opacity, layer, 1 - opacity, 0, dst=layer)
+
+
+def trimmed(coverage: Layer) -> Layer:
+    """Coverage (S, S) less the 0.6 pixels by which OpenCV draws every filled shape too wide.
+
+    Without this a bird would be fatter in a small picture than in a large one.
+    """
+    return np.asarray(cv2.addWeighted(coverage, 0.4, cv2.erode(coverage, _CROSS), 0.6, 0), dtype=np.uint8)
 
 
 def lay_over(bottom: Layer, top: Layer, coverage: Layer) -> None:

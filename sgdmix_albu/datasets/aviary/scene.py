@@ -121,7 +121,7 @@ def compose(
         head_turn=rng.random(),
         looks_back=rng.random() < 0.1,
         tail_lift=rng.uniform(-8.0, 20.0),
-        scale=rng.uniform(0.38, 0.56),
+        scale=rng.uniform(0.42, 0.62),
         x=rng.uniform(0.40, 0.60),
         y=rng.uniform(0.42, 0.56),
         light=Light(
@@ -136,8 +136,8 @@ def compose(
 
 
 def _distractors(rng: np.random.Generator, signed: bool) -> tuple[Distractor, ...]:
-    """Up to four things behind the bird and at most one before it, near the border so that marks stay visible."""
-    kinds = [("leaf", "twig", "blossom", "bokeh")[k] for k in rng.integers(4, size=rng.integers(1, 5))]
+    """Up to three things behind the bird and at most one before it, near the border so that marks stay visible."""
+    kinds = [("leaf", "twig", "blossom", "bokeh")[k] for k in rng.integers(4, size=rng.integers(4))]
     things = [_distractor(rng, kind, front=False) for kind in kinds]
     if rng.random() < 0.3:
         things.append(_distractor(rng, ("leaf", "twig", "blossom")[rng.integers(3)], front=True))

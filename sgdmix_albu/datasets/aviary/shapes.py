@@ -101,7 +101,7 @@ EYE = (0.40, -0.14)
 EYE_STRIPE = _stroke((0.98, 0.0), (0.44, -0.14), (-0.25, -0.08), (-0.85, 0.12), widths=[0.24, 0.20])
 BROW = _stroke((0.98, -0.22), (0.42, -0.48), (-0.25, -0.46), (-0.82, -0.16), widths=[0.24, 0.16])
 
-# --- bill: from base (0) to tip (1), heights in bill depths; the upper edge out, the lower edge back -------------------
+# --- bill: from base (0) to tip (1), heights in bill depths; the upper edge out, the lower edge back ----
 BILL_BASE = (0.84, 0.06)
 BILL_LENGTH = {"short": 0.15, "medium": 0.22, "long": 0.34}
 BILL_DEPTH = {"cone": 0.165, "slender": 0.08, "curved": 0.085, "hooked": 0.12}
@@ -167,7 +167,7 @@ _HALF_TURN = np.linspace(-np.pi / 2, np.pi / 2, 11)
 def tail_end(shape: str, length: float) -> Points:
     """The end of a tail of this ``length``, from its upper to its lower corner."""
     if shape == "square":
-        return np.array([(length - 0.03, -0.10), (length, -0.075), (length, 0.075), (length - 0.03, 0.10)])
+        return np.array([(length - 0.02, -0.09), (length, -0.075), (length, 0.075), (length - 0.02, 0.09)])
     if shape == "forked":
         return np.array([(length, -0.125), (length - 0.13, 0.0), (length, 0.125)])
-    return np.stack([length * (0.78 + 0.22 * np.cos(_HALF_TURN)), 0.1 * np.sin(_HALF_TURN)], axis=1)
+    return np.stack([length * 0.96 - 0.19 * (1 - np.cos(_HALF_TURN)), 0.135 * np.sin(_HALF_TURN)], axis=1)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
-MAX_SPECIES = 200
 SIBLINGS = 4
+MAX_SPECIES = 54 * SIBLINGS
 _BLOCK = 6  # families that take turns: species 0..5 are the eldest of families 0..5, species 6..11 their next siblings
 
 
@@ -94,7 +94,7 @@ def species_table() -> tuple[Species, ...]:
     Example:
         >>> table = species_table()
         >>> len(table), table[0].name
-        (200, 'common olive warbler')
+        (216, 'common olive warbler')
     """
     return tuple(_species(index) for index in range(MAX_SPECIES))
 
