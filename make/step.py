@@ -24,13 +24,19 @@ def main(label: str, *command: str) -> int:
     with tempfile.NamedTemporaryFile("w", prefix="sgdmix-", suffix=".log", delete=False) as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         path = Path(log.name)
-        while (status := _wait(process, 0.2 if terminal else 15)) is None:
-            said = "".join(f", {line.strip()}" for line in _lines(path)[-1:])
-            line = f"{label}: {time.monotonic() - started:.0f} s{said}"
-            if terminal:
-                print(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
-            else:
-                print(line[:160], flush=True)
+        try:
+            while (status := _wait(process, 0.2 if terminal else 15)) is None:
+                said = "".join(f", {line.strip()}" for line in _lines(path)[-1:])
+                line = f"{label}: {time.monotonic() - started:.0f} s{said}"
+                if terminal:
+                    print(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
+                else:
+                    print(line[:160], flush=True)
+        except BaseException:  # interrupted: leave nothing running, nothing lying about
+            process.terminate()
+            process.wait()
+            path.unlink(missing_ok=True)
+            raise
     seconds = f"{time.monotonic() - started:.0f} s"
     start_of_line = "\r\033[K" if terminal else ""
     if status == 0:
