@@ -43,8 +43,12 @@ def _mix(**arguments: Any) -> int:
 def _audit(**arguments: Any) -> int:
     from sgdmix_albu.audit import run_audit
 
-    run_audit(**arguments)
-    return 0
+    result = run_audit(**arguments)
+    for key, reason in result.skipped:
+        print(f"skipped  {key}: {reason}")
+    print(f"verdict  {result.best}: {result.verdict}")
+    print(f"report   {result.report}")
+    return 1 if result.skipped else 0
 
 
 def _demo(**arguments: Any) -> int:

@@ -118,8 +118,8 @@ def describe_items(
         kept += found
         skipped += failed
     if not kept:
-        first = skipped[0]
-        raise DataError(f"none of {len(items)} images can be used; the first, {first.key}: {first.reason}")
+        why = f"; the first, {skipped[0]}" if skipped else ""
+        raise DataError(f"none of {len(items)} images can be used{why}")
     return _stacked(kept), skipped
 
 

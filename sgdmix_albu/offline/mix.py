@@ -144,15 +144,16 @@ def mix_folder(
     """
     began = time.perf_counter()
     check_settings(p=p, candidates=candidates, max_coverage=max_coverage)
-    for name, value, known in (
-        ("image_format", image_format, tuple(FORMATS)),
-        ("normalize", normalize, ("imagenet", "none")),
-        ("target_class", target_class, get_args(TargetClass)),
-    ):
-        if value not in known:
-            raise InvalidInputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-    if not 0 <= feather < float("inf"):
-        raise InvalidInputError(f"feather must be a width in pixels, 0 or more, got {feather!r}")
+    _check(
+        choices={
+            "image_format": (image_format, tuple(FORMATS)),
+            "normalize": (normalize, ("imagenet", "none")),
+            "target_class": (target_class, get_args(TargetClass)),
+        },
+        counts={"size": size, "limit": limit, "jobs": jobs},
+        feather=feather,
+        seed=seed,
+    )
     settings: dict[str, Any] = {
         "saliency": saliency,
         "mask": mask,
@@ -211,6 +212,21 @@ def mix_folder(
             "mixing and writing": time.perf_counter() - planned,
         },
     )
+
+
+def _check(
+    *, choices: dict[str, tuple[str, tuple[str, ...]]], counts: dict[str, int | None], feather: float, seed: int
+) -> None:
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise InvalidInputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InvalidInputError(f"{name} must be 1 or more, got {count!r}")
+    if not 0 <= feather < float("inf"):
+        raise InvalidInputError(f"feather must be a width in pixels, 0 or more, got {feather!r}")
+    if not 0 <= seed < 2**63:
+        raise InvalidInputError(f"seed must be a number from 0 to 2**63 - 1, got {seed!r}")
 
 
 def _look_through(

@@ -1,0 +1,206 @@
+"""The command: light to start, exit codes, one line for each error, and the manual's examples."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from offline_helpers import write_tree
+
+from sgdmix_albu import __version__, audit, cli, offline
+from sgdmix_albu.audit import run_audit as run_audit_itself
+from sgdmix_albu.errors import DataError
+
+HEAVY = {"torch", "torchvision", "numpy", "PIL", "captum", "albumentations", "cv2", "diffusers", "ray", "timm", "tqdm"}
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Call the command; its exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["mix", "--help"], ["audit", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys\nfrom sgdmix_albu.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(("usage: sgdmix", "sgdmix "))
+    assert {name.partition(".")[0] for name in done.stderr.split()} & HEAVY == set()
+
+
+def test_python_dash_m_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sgdmix_albu", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"sgdmix {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["mox"], "invalid choice: 'mox'"),
+        (["mix", "data"], "required: OUT"),
+        (["mix", "data", "out", "--candidates", "0"], "expected 1 or more, got 0"),
+        (["mix", "data", "out", "--seed", "-1"], "expected a number from 0"),
+        (["mix", "data", "out", "--cand", "3"], "unrecognized arguments: --cand 3"),
+        (["mix", "data", "out", "--dataset", "aviary"], "unrecognized arguments: out"),
+        (["audit", "data"], "required: --out"),
+    ],
+)
+def test_misuse(run: Run, arguments: list[str], message: str) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert message in err
+
+
+def test_mix(run: Run, tmp_path: Path) -> None:
+    data = write_tree(tmp_path / "data")
+    assert run("mix", data, "--seed", 3, tmp_path / "out")[0] == 0
+    (data / "class 0" / "empty.png").touch()
+    code, out, err = run("mix", data, tmp_path / "out", "--overwrite", "--p", 0)
+    assert (code, err) == (1, "")
+    assert "skipped  class 0/empty.png: cannot read" in out
+    assert "unmixed  12: left out by --p" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none", "out"], "expected a folder of images, none is not there"),
+        (["data", "data/out"], "must lie apart"),
+        (["data", "."], "must lie apart"),
+        (["data", "full"], "full is not empty"),
+        (["data", "out", "--p", "2"], "p must be a probability"),
+        (["data", "out", "--saliency", "spectral_residuals"], "did you mean 'spectral_residual'?"),
+        (["data", "out", "--mask", "otsus"], "did you mean 'otsu'?"),
+        (["--dataset", "avairy", "out"], "did you mean 'aviary'?"),
+        (["data", "out", "--model", "none.pt", "--arch", "resnet18"], "cannot read the weights none.pt"),
+    ],
+)
+def test_errors_are_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    write_tree(tmp_path / "data", classes=1, images=2)
+    write_tree(tmp_path / "full", classes=1, images=1)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("mix", *arguments)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"sgdmix: error: .+\n", err)
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_of_several_lines_is_printed_on_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise DataError("one\ntwo")
+
+    monkeypatch.setattr(offline, "mix_folder", fail, raising=False)
+    assert run("mix", "a", "b") == (2, "", "sgdmix: error: one two\n")
+
+
+def test_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(offline, "mix_folder", interrupt, raising=False)
+    assert run("mix", "a", "b") == (130, "", "sgdmix: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "audit photos --out report --saliency a b --mask c --samples 3 --pairs 4 --masks truth --seed 5",
+            {"data": "photos", "out": "report", "saliency": ["a", "b"], "mask": ["c"], "samples": 3, "pairs": 4}
+            | {"masks": "truth", "seed": 5, "dataset": None, "model": None},
+        ),
+        ("audit --dataset aviary --out x", {"data": None, "dataset": "aviary"}),
+    ],
+)
+@pytest.mark.parametrize("skipped", [[], [("owl/1.png", "the file is empty")]])
+def test_audit(
+    run: Run, monkeypatch: pytest.MonkeyPatch, line: str, expected: dict[str, Any], skipped: list[tuple[str, str]]
+) -> None:
+    given: dict[str, Any] = {}
+
+    def run_audit(data: object, *, out: str, **settings: object) -> SimpleNamespace:
+        given.update(settings, data=data, out=out)
+        return SimpleNamespace(best="a + c", verdict="good", report=Path(out, "report.html"), skipped=skipped)
+
+    monkeypatch.setattr(audit, "run_audit", run_audit)
+    code, out, err = run(*line.split())
+    assert (code, err) == (len(skipped), "")
+    assert out.splitlines()[-2:] == ["verdict  a + c: good", f"report   {Path(given['out'], 'report.html')}"]
+    assert ("skipped  owl/1.png: the file is empty" in out) == bool(skipped)
+    assert expected.items() <= given.items()
+    assert set(given) <= set(inspect.signature(run_audit_itself).parameters)
+
+
+def test_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    demo = pytest.importorskip("sgdmix_albu.audit.demo")
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(demo, "run_demo", lambda **arguments: given.update(arguments))
+    assert run("demo", "--out", "here") == (0, "", "")
+    assert given == {"out": "here"}
+
+
+def test_main_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["sgdmix", "--version"])
+    with pytest.raises(SystemExit, match="^0$"):
+        runpy.run_module("sgdmix_albu", run_name="__main__")
+    assert capsys.readouterr().out == f"sgdmix {__version__}\n"
+
+
+# The manual's console examples: a line "$ ..." is run, the lines under it are what it prints; "..." stands for
+# any rest of a line, alone on its line for any lines, and "[exit code N]" for another exit code than 0.
+
+
+def examples(page: Path) -> Iterator[tuple[str, str]]:
+    """Commands and what they print."""
+    for block in re.findall(r"^```console\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+            command, _, expected = part.partition("\n")
+            yield command, expected
+
+
+def pattern(expected: str) -> str:
+    escaped = re.escape(expected)
+    return escaped.replace(re.escape("\n...\n"), r"\n(?:.*\n)*").replace(re.escape("..."), ".*")
+
+
+def test_examples_of_the_manual(run: Run, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tree(tmp_path / "photos")
+    found = list(examples(repository / "docs" / "how-to" / "command-line.md"))
+    assert len(found) >= 5
+    for command, expected in found:
+        words = shlex.split(command)
+        if words[0] == "sgdmix":
+            code, out, err = run(*words[1:])
+            printed = out + err + (f"[exit code {code}]\n" if code else "")
+        else:
+            printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        assert re.fullmatch(pattern(expected), printed), (command, printed)

@@ -1,0 +1,338 @@
+"""``mix_folder`` from end to end: pixels from source and target and nowhere else, nothing lost, readable by others."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from offline_helpers import bright, brightness, photograph, pixels, write_tree
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.datasets import ImageFolder
+
+from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
+from sgdmix_albu.masks import _PRESETS, register_mask
+from sgdmix_albu.offline import mix_folder
+from sgdmix_albu.offline.progress import Progress
+from sgdmix_albu.saliency import register_backend
+from sgdmix_albu.saliency.catalogue import BACKENDS
+
+
+@pytest.fixture(autouse=True)
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend and a preset whose result can be checked by hand, under names."""
+    for registry in (BACKENDS, _PRESETS):
+        monkeypatch.setattr(registry, "_rows", dict(registry._rows))
+    register_backend("brightness", brightness)
+    register_mask("bright", bright)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tree(tmp_path_factory.mktemp("photographs"), classes=3, images=4)
+
+
+def mix(data: Path | None, out: Path, **settings: Any) -> Any:
+    return mix_folder(data, out, **{"saliency": "brightness", "mask": "bright", "jobs": 2, **settings})
+
+
+def metadata(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def foreground(image: np.ndarray) -> np.ndarray:
+    return image.astype(np.float32).mean(2) / 255 > 0.5
+
+
+def nearest_pixels(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Each pixel's value is that of the old pixel under its centre, in whole numbers."""
+    rows = (2 * np.arange(height) + 1) * mask.shape[0] // (2 * height)
+    columns = (2 * np.arange(width) + 1) * mask.shape[1] // (2 * width)
+    return mask[rows][:, columns]
+
+
+def test_every_pixel_is_the_sources_or_the_targets(photographs: Path, tmp_path: Path) -> None:
+    summary = mix(photographs, tmp_path / "out")
+    rows = metadata(tmp_path / "out")
+    assert (summary.mixed, summary.written, summary.skipped) == (12, 12, [])
+    for row in rows:
+        source, target = pixels(photographs / row["source"]), pixels(photographs / row["target"])
+        mixed = pixels(tmp_path / "out" / row["file_name"])
+        assert row["label"] == Path(row["source"]).parts[0]
+        height, width = mixed.shape[:2]
+        assert mixed.shape == source.shape
+        kept = foreground(source)
+        if target.shape == source.shape:
+            kept |= foreground(target)
+        else:  # another size: the target and its mask follow the source's
+            target = np.asarray(Image.fromarray(target).resize((width, height), Image.Resampling.BICUBIC))
+            kept |= nearest_pixels(foreground(pixels(photographs / row["target"])), height, width)
+        assert np.array_equal(mixed, np.where(kept[..., None], source, target))
+        assert row["kept"] == pytest.approx(kept.mean())
+        assert row["mixed"] is True
+        assert row["unmixed_because"] is None
+
+
+def test_metadata_says_everything(photographs: Path, tmp_path: Path) -> None:
+    mix(photographs, tmp_path, seed=7, candidates=5, max_coverage=0.9)
+    (row, *others) = metadata(tmp_path)
+    assert row["file_name"] == "class 0/000.png"
+    assert (row["seed"], row["candidates"], row["max_coverage"]) == (7, 5, 0.9)
+    assert (row["saliency"], row["mask"], row["source_threshold"]) == ("brightness", "bright", 0.5)
+    assert row["versions"]["torch"] == torch.__version__
+    assert 0 < row["distance"] < 1
+    assert all(other.keys() == row.keys() for other in others)
+
+
+def test_any_number_of_jobs_gives_the_same_bytes(photographs: Path, tmp_path: Path) -> None:
+    for jobs in (1, 4):
+        mix(photographs, tmp_path / str(jobs), jobs=jobs, seed=3, p=0.7)
+    assert contents(tmp_path / "1") == contents(tmp_path / "4")
+    mix(photographs, tmp_path / "other", seed=4, p=0.7, candidates=2)
+    assert contents(tmp_path / "1") != contents(tmp_path / "other")
+
+
+def test_unmixed_images_are_written_as_they_are(photographs: Path, tmp_path: Path) -> None:
+    summary = mix(photographs, tmp_path, p=0.5, seed=1)
+    unmixed = [row for row in metadata(tmp_path) if not row["mixed"]]
+    assert summary.unmixed == Counter(not_drawn=len(unmixed))
+    assert 0 < len(unmixed) < 12
+    for row in unmixed:
+        assert np.array_equal(pixels(tmp_path / row["file_name"]), pixels(photographs / row["source"]))
+        assert (row["target"], row["distance"], row["kept"]) == (None, None, 1.0)
+        assert row["unmixed_because"] == "not_drawn"
+
+
+def test_one_size_for_all_and_jpeg(photographs: Path, tmp_path: Path) -> None:
+    mix(photographs, tmp_path, size=32, image_format="jpg")
+    rows = metadata(tmp_path)
+    assert {Path(row["file_name"]).suffix for row in rows} == {".jpg"}
+    assert {pixels(tmp_path / row["file_name"]).shape for row in rows} == {(32, 32, 3)}
+
+
+def test_a_single_image(tmp_path: Path) -> None:
+    data = write_tree(tmp_path / "data", classes=1, images=1)
+    summary = mix(data, tmp_path / "out")
+    assert (summary.mixed, summary.unmixed) == (0, Counter(no_target=1))
+    assert "unmixed  1: no candidate; written as they are" in str(summary)
+
+
+def test_torchvision_reads_the_result(photographs: Path, tmp_path: Path) -> None:
+    mix(photographs, tmp_path)
+    before, after = ImageFolder(photographs), ImageFolder(tmp_path)
+    assert after.classes == before.classes
+    assert [label for _, label in after.samples] == [label for _, label in before.samples]
+    assert after[5][0].size == before[5][0].size
+    assert [row["label_index"] for row in metadata(tmp_path)] == before.targets
+
+
+def test_hugging_face_reads_the_result(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    mix(photographs, tmp_path / "out", p=0.5, seed=1)
+    loaded = datasets.load_dataset(
+        "imagefolder", data_dir=str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    rows = {row["file_name"]: row for row in metadata(tmp_path / "out")}
+    assert len(loaded) == len(rows) == 12
+    seen = set()
+    for record in loaded:
+        row = next(row for row in rows.values() if row["source"] == record["source"])
+        assert np.array_equal(np.asarray(record["image"]), pixels(tmp_path / "out" / row["file_name"]))
+        assert (record["label"], record["target"], record["kept"]) == (row["label"], row["target"], row["kept"])
+        seen.add(row["file_name"])
+    assert seen == set(rows)
+
+
+def awkward_tree(root: Path) -> Path:
+    """One image of each kind that a folder of photographs may hold, with good ones beside them."""
+    write_tree(root, classes=2, images=3)
+    kinds = root / "kinds of files"
+    kinds.mkdir()
+    picture = Image.fromarray(photograph(50, (40, 48)))
+    exif = Image.Exif()
+    exif[274] = 6
+    picture.convert("L").save(kinds / "grey.png")
+    picture.convert("CMYK").save(kinds / "cmyk.jpg")
+    picture.convert("RGBA").save(kinds / "rgba.png")
+    picture.quantize(16).save(kinds / "palette.gif")
+    picture.save(kinds / "turned.jpg", exif=exif)
+    Image.fromarray(photograph(51)[..., 0].astype(np.uint16) * 257).save(kinds / "deep.png")
+    Image.fromarray(photograph(52, (1500, 2000))).save(kinds / "large.jpg")
+    picture.save(kinds / "same.png")
+    picture.save(kinds / "same.bmp")
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG")
+    (kinds / "truncated.jpg").write_bytes(buffer.getvalue()[:-200])
+    (kinds / "empty.jpg").touch()
+    (kinds / "text.png").write_text("<html>404</html>")
+    (kinds / "broken link.png").symlink_to(root / "nowhere.png")
+    (root / "loose.png").write_bytes((kinds / "rgba.png").read_bytes())
+    (root / "class without images").mkdir()
+    return root
+
+
+def test_awkward_files_are_mixed_or_listed_and_nothing_is_lost(tmp_path: Path) -> None:
+    data = awkward_tree(tmp_path / "data")
+    before = contents(data)
+    summary = mix(data, tmp_path / "out")
+    assert sorted(one.key for one in summary.skipped) == [
+        "kinds of files/broken link.png",
+        "kinds of files/empty.jpg",
+        "kinds of files/text.png",
+        "kinds of files/truncated.jpg",
+        "loose.png",
+    ]
+    rows = metadata(tmp_path / "out")
+    assert len(rows) == summary.written == 6 + 9
+    assert {row["file_name"] for row in rows} | {"metadata.jsonl"} == contents(tmp_path / "out").keys()
+    sizes = {Path(row["source"]).name: pixels(tmp_path / "out" / row["file_name"]).shape[:2] for row in rows}
+    assert sizes["turned.jpg"] == (48, 40)
+    assert sizes["large.jpg"] == (1500, 2000)
+    assert {row["file_name"] for row in rows} >= {"kinds of files/same.png.png", "kinds of files/same.bmp.png"}
+    assert contents(data) == before
+    for word in ("truncated.jpg: cannot read", "loose.png: it lies in no class folder", "mixed    15 of 20 images"):
+        assert word in str(summary)
+
+
+def test_a_file_that_vanishes_while_the_run_goes_on(photographs: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(photographs, tmp_path / "data")
+    seen = 0
+
+    def last_look(images: Tensor) -> Tensor:
+        nonlocal seen
+        seen += len(images)
+        if seen == 12:
+            (data / "class 1" / "002.png").unlink()
+        return brightness(images)
+
+    register_backend("last_look", last_look)
+    summary = mix(data, tmp_path / "out", saliency="last_look")
+    reasons = {one.key: one.reason for one in summary.skipped}
+    assert "No such file" in reasons["class 1/002.png"]
+    rows = metadata(tmp_path / "out")
+    assert len(rows) + len(reasons) == 12
+    assert "class 1/002.png" not in {row["target"] for row in rows}
+
+
+def test_the_output_is_only_touched_when_the_input_has_been_read(photographs: Path, tmp_path: Path) -> None:
+    mix(photographs, tmp_path / "out")
+    before = contents(tmp_path / "out")
+
+    def broken(images: Tensor) -> Tensor:
+        raise SGDMixError("no such layer")
+
+    register_backend("broken", broken)
+    with pytest.raises(SGDMixError, match="no such layer"):
+        mix(photographs, tmp_path / "out", saliency="broken", overwrite=True)
+    with pytest.raises(DataError, match="not empty"):
+        mix(photographs, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+    mix(photographs, tmp_path / "out", limit=3, image_format="jpg", overwrite=True)
+    assert {Path(name).suffix for name in contents(tmp_path / "out")} == {".jpg", ".jsonl"}
+
+
+def test_interrupted(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupting(Progress):
+        def over(self, items: Any, label: str, total: int) -> Any:
+            for done, item in enumerate(items):
+                if label == "mixing" and done == 4:
+                    raise KeyboardInterrupt
+                yield item
+
+    threads, running = torch.get_num_threads(), threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        mix(photographs, tmp_path / "out", progress=Interrupting())
+    assert (torch.get_num_threads(), threading.active_count()) == (threads, running)
+    left = contents(tmp_path / "out")
+    assert "metadata.jsonl" not in left
+    assert not [name for name in left if name.endswith(".tmp")]
+    assert all(pixels(tmp_path / "out" / name).size for name in left if name.endswith(".png"))
+    mix(photographs, tmp_path / "out", overwrite=True)
+    assert len(contents(tmp_path / "out")) == 13
+
+
+def test_disk_full(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, calls = os.fsync, iter(range(10**6))
+
+    def filling(descriptor: int) -> None:
+        if next(calls) > 5:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", filling)
+    with pytest.raises(DataError, match="No space left on device"):
+        mix(photographs, tmp_path)
+    left = contents(tmp_path)
+    assert "metadata.jsonl" not in left
+    assert not [name for name in left if name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *[("p", 2), ("candidates", 0), ("size", 0), ("limit", 0), ("jobs", 0), ("seed", -1)],
+        *[("feather", -1), ("feather", float("nan"))],
+        *[("target_class", "x"), ("image_format", "gif"), ("normalize", "x")],
+    ],
+)
+def test_settings_are_checked_before_anything_is_made(
+    photographs: Path, tmp_path: Path, setting: str, value: object
+) -> None:
+    with pytest.raises(InvalidInputError, match=setting):
+        mix(photographs, tmp_path / "out", **{setting: value})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_classifier_gets_its_pixels_and_its_outputs(photographs: Path, tmp_path: Path) -> None:
+    import torchvision
+
+    from sgdmix_albu.saliency import SaliencyBackend
+
+    seen: list[tuple[float, list[int] | None]] = []
+
+    class Noting(SaliencyBackend):
+        wants_rgb = False
+
+        def __init__(self, *, model: nn.Module) -> None:
+            super().__init__()
+            assert model.fc.out_features in (3, 4)
+
+        def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
+            seen.append((float(images.min()), None if labels is None else sorted(set(labels.tolist()))))
+            return brightness(images)
+
+    register_backend("noting", Noting)
+    weights = tmp_path / "weights.pt"
+    names = ["other", "class 2", "class 1", "class 0"]
+
+    def run(out: str, classes: int, **settings: Any) -> dict[str, Any]:
+        torch.save(torchvision.models.resnet18(num_classes=classes).state_dict(), weights)
+        seen.clear()
+        mix(photographs, tmp_path / out, saliency="noting", model=weights, arch="resnet18", **settings)
+        return metadata(tmp_path / out)[0]
+
+    row = run("by order", 3)
+    assert {tuple(labels or ()) for _, labels in seen} == {(0, 1, 2)}
+    assert min(low for low, _ in seen) < -0.5  # standardised
+    assert (row["model"], row["normalize"], row["explained"]) == ("resnet18", "imagenet", "label")
+    assert len(row["model_sha256"]) == 64
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    run("by name", 4, class_names=tmp_path / "names.txt", normalize="none")
+    assert {tuple(labels or ()) for _, labels in seen} == {(1, 2, 3)}
+    assert min(low for low, _ in seen) >= 0
+    assert run("unknown classes", 4)["explained"] == "predicted"
+    assert {labels for _, labels in seen} == {None}
