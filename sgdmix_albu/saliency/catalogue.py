@@ -15,6 +15,28 @@ _HOME = "sgdmix_albu.saliency"
 
 BACKENDS = Registry("saliency backend", group="sgdmix_albu.saliency")
 BACKENDS.register("spectral_residual", f"{_HOME}.spectral_residual:SpectralResidual")
+BACKENDS.register("gradcam", f"{_HOME}.captum:GradCam")
+for _name in (  # the rows of captum.METHODS, repeated here so that listing them does not import captum
+    "deconvolution",
+    "deep_lift",
+    "deep_lift_shap",
+    "feature_ablation",
+    "gradient_shap",
+    "guided_backprop",
+    "guided_gradcam",
+    "input_x_gradient",
+    "integrated_gradients",
+    "internal_influence",
+    "layer_activation",
+    "layer_conductance",
+    "layer_gradient_x_activation",
+    "layer_integrated_gradients",
+    "noise_tunnel",
+    "occlusion",
+    "saliency",
+    "shapley_value_sampling",
+):
+    BACKENDS.register(_name, f"{_HOME}.captum:{_name}")
 
 
 def list_backends() -> list[str]:

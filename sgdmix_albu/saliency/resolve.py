@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.optional import import_optional
 from sgdmix_albu.saliency.base import FunctionBackend, SaliencyBackend
 from sgdmix_albu.saliency.catalogue import BACKENDS, GIVEN, list_backends
+from sgdmix_albu.saliency.options import check_options
 
 __all__ = ["get_backend"]
 
@@ -33,7 +35,7 @@ def get_backend(spec: Any, **options: Any) -> SaliencyBackend:
         >>> get_backend("spectral_residual", steps=3)
         Traceback (most recent call last):
         ...
-        sgdmix_albu.errors.InvalidInputError: 'spectral_residual' has no option 'steps'; its options: microbatch
+        sgdmix_albu.errors.InvalidInputError: 'spectral_residual' has no option 'steps'. Its options: microbatch
     """
     if isinstance(spec, str):
         if spec == GIVEN:
@@ -50,6 +52,9 @@ def _make(name: str, target: Any, options: dict[str, Any]) -> SaliencyBackend:
         return _call(name, lambda: target, options)
     if _is_factory(target):
         return _call(name, target, options)
+    if callable(getattr(target, "attribute", None)) and not isinstance(target, type):
+        captum = import_optional("sgdmix_albu.saliency.captum")
+        return _call(name, functools.partial(captum.AttributionBackend, target), options)
     if callable(target) and not isinstance(target, type):
         return _call(name, functools.partial(FunctionBackend, target), options)
     raise InvalidInputError(
@@ -66,16 +71,12 @@ def _is_factory(target: Any) -> bool:
 
 def _call(name: str, factory: Callable[..., SaliencyBackend], options: dict[str, Any]) -> SaliencyBackend:
     parameters = inspect.signature(factory).parameters.values()
-    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
-    if len(known) == len(parameters):
-        for option in options:
-            if option not in known:
-                listed = f"its options: {', '.join(known)}" if known else "it takes none"
-                raise InvalidInputError(f"{name} has no option {option!r}; {listed}")
-    for parameter in parameters:
-        required = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
-        if required and parameter.name not in options:
-            raise InvalidInputError(f"{name} needs {parameter.name}=; its options: {', '.join(known)}")
+    named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    known = [p.name for p in named]
+    needed = [p.name for p in named if p.default is p.empty]
+    # A factory with **options knows best which of them it takes, and checks them itself.
+    passed_on = [] if len(named) == len(parameters) else [option for option in options if option not in known]
+    check_options(name, known, needed, [option for option in options if option not in passed_on])
     return factory(**options)
 
 

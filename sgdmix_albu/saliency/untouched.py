@@ -1,0 +1,84 @@
+"""Using somebody's model without leaving a trace on it."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["untouched"]
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Within: ``model`` in evaluation mode, its parameters frozen. After: everything as it was, also on an error.
+
+    Put back are each submodule's mode, hooks and attributes, ``requires_grad``, the buffers' values, and the
+    random states of Python, numpy and torch (on the CPU and the model's device). ``.grad`` cannot change, since
+    frozen parameters collect none. The graph of a forward pass made before stays valid. Frozen parameters also
+    mean that no graph is built below the first tensor that asks for gradients.
+
+    Modes are set without calling ``train()``, which some models override with lasting effects; in-place
+    compiled modules run uncompiled, for compiled code does not see new hooks. Inference mode is left.
+
+    Example:
+        >>> model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU()).train()
+        >>> with untouched(model):
+        ...     model.training, model[0].weight.requires_grad
+        (False, False)
+        >>> model.training, model[0].weight.requires_grad
+        (True, True)
+    """
+    modules = list(model.modules())
+    attributes = [dict(vars(module)) for module in modules]
+    # Hooks, buffers and the like are kept in dicts, which Captum changes in place.
+    tables = [
+        {name: copy.copy(value) for name, value in before.items() if isinstance(value, dict)} for before in attributes
+    ]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in _ordinary(model.buffers())]
+    with torch.inference_mode(False), _random_states(model):
+        try:
+            for module in modules:
+                module.training = False
+                if module._compiled_call_impl is not None:
+                    module._compiled_call_impl = None
+            for parameter in trained:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
+            for module, before, inner in zip(modules, attributes, tables, strict=True):
+                vars(module).clear()
+                vars(module).update(before)
+                for name, table in inner.items():
+                    before[name].clear()
+                    before[name].update(table)
+            with torch.no_grad():
+                for buffer, version, value in buffers:
+                    if buffer._version != version:
+                        buffer.copy_(value)
+
+
+def _ordinary(tensors: Iterator[Tensor]) -> list[Tensor]:
+    """Without inference tensors, which have no version and cannot be changed outside inference mode."""
+    return [tensor for tensor in tensors if not tensor.is_inference()]
+
+
+@contextmanager
+def _random_states(model: nn.Module) -> Iterator[None]:
+    parameter = next(model.parameters(), None)
+    on_gpu = [parameter.device] if parameter is not None and parameter.device.type == "cuda" else []
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  Captum draws from the global one
+    try:
+        with torch.random.fork_rng(devices=on_gpu):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
