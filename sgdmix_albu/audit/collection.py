@@ -74,7 +74,6 @@ def open_collection(
     dataset: str | None = None,
     masks: str | os.PathLike[str] | None = None,
     size: int = 224,
-    seed: int = 0,
 ) -> Collection:
     """List a class-per-folder tree, a flat folder of images, or an embedded data set.
 
@@ -84,7 +83,6 @@ def open_collection(
         masks: Folder of true masks: for ``owl/1.jpg`` the file ``owl/1.png``, object light, background dark.
             Images without a mask are left out. The embedded data set brings its own.
         size: Side in pixels at which an embedded data set is drawn.
-        seed: Seed of an embedded data set.
 
     Raises:
         InvalidInputError: Both or none of ``data`` and ``dataset``, or ``masks`` with ``dataset``.
@@ -96,7 +94,7 @@ def open_collection(
     if dataset is not None:
         if masks is not None:
             raise InvalidInputError(f"dataset {dataset!r} brings its own true masks; leave masks out")
-        return _embedded(dataset, size, seed)
+        return _embedded(dataset, size)
     return _folder(Path(str(data)), None if masks is None else Path(masks))
 
 
@@ -252,17 +250,16 @@ def _read_mask(path: Path, size: tuple[int, int]) -> Image.Image:
     return mask
 
 
-def _embedded(name: str, size: int, seed: int) -> Collection:
+def _embedded(name: str, size: int) -> Collection:
     if name != "aviary":
         raise UnknownNameError(f"unknown data set {name!r}{nearest_names(name, ['aviary'])} Known: aviary")
     from sgdmix_albu.datasets.aviary import Aviary
 
-    birds = Aviary(split="train", size=size, seed=seed)
+    birds = Aviary("train", size=size)
 
     def load(row: int) -> Loaded:
         drawn = birds.render(row)
         return Image.fromarray(drawn.image), Image.fromarray(drawn.mask)
 
-    labels = [int(label) for label in birds.labels]
-    keys = [f"{birds.class_names[label]}/{row:04d}" for row, label in enumerate(labels)]
-    return Collection(f"{name} (embedded)", keys, labels, list(birds.class_names), load)
+    keys = [f"{birds.classes[label]}/{row:04d}" for row, label in enumerate(birds.targets)]
+    return Collection(name, keys, birds.targets, birds.classes, load)

@@ -255,7 +255,11 @@ def _distributions(variant: Variant, measured: int) -> str:
         for name, heading, meaning, upper, limit in _CHARTS
         if name in variant.measures
     )
-    return f"<div class=charts>{charts}</div>"
+    average = _picture(panels.heat(variant.maps[:measured].mean(0), (_SIDE, _SIDE)), "mean of all saliency maps")
+    return (
+        f"<div class=charts>{charts}<figure class=mean><figcaption><b>mean saliency</b> a bright corner or edge here "
+        f"is a watermark, a caption or a shadow that many images share</figcaption>{average}</figure></div>"
+    )
 
 
 def _signs(sample: Sample, variant: Variant, flags: dict[str, list[Flag]], measured: int) -> str:

@@ -104,7 +104,7 @@ def run_audit(
     _check(saliency=saliency, mask=mask, samples=samples, pairs=pairs, candidates=candidates, size=size)
     _check_folder(folder, overwrite)
     presets = {_name(spec): get_mask(spec) for spec in mask}
-    collection = open_collection(data, dataset=dataset, masks=masks, size=size, seed=seed)
+    collection = open_collection(data, dataset=dataset, masks=masks, size=size)
     eyes = None
     if model is not None:
         eyes = open_eyes(model, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
@@ -247,14 +247,14 @@ def _write(result: AuditResult, page: str, panels: dict[str, Any]) -> None:
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         for name, picture in panels.items():
-            picture.save(fresh / name, optimize=True)
+            picture.save(fresh / name)
         (fresh / "report.html").write_text(page, encoding="utf-8")
         text = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
         (fresh / "audit.json").write_text(text + "\n", encoding="utf-8")
         fresh.chmod(0o777 & ~_umask())
         if folder.is_dir() and any(folder.iterdir()):
             for name in _earlier_files(folder):
-                (folder / name).unlink(missing_ok=True)
+                (folder / name).unlink()
             for name in result.files:
                 (fresh / name).replace(folder / name)
         else:
@@ -267,7 +267,8 @@ def _earlier_files(folder: Path) -> list[str]:
     """Names that an earlier audit says it wrote; only plain names, whatever its file says."""
     try:
         names = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["files"]
-        return [name for name in names if isinstance(name, str) and Path(name).name == name]
+        plain = [name for name in names if isinstance(name, str) and Path(name).name == name]
+        return [name for name in plain if (folder / name).is_file()]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
