@@ -109,6 +109,17 @@ def test_masks_boxes_key_points_and_additional_targets():
     assert (out["kinds"], out["label"]) == (["bird"], "wren")
 
 
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "uint16", "int32", "int64", "float32", "float64"])
+@pytest.mark.parametrize("size", [(H, W), (17, 33)])
+def test_masks_of_any_dtype(dtype, size):
+    source, donor = scenes(18, 2)
+    _, union = by_the_book(source, [donor])
+    source["mask"] = (source["mask"] % 2).astype(dtype)
+    out = mixed(source, [{**donor, "mask": np.zeros(size, dtype)}])
+    assert out["mask"].dtype == dtype
+    assert np.array_equal(out["mask"], np.where(union, source["mask"], 0))
+
+
 def test_images_take_their_backgrounds_from_each_other():
     rows = scenes(5, 6)
     batch = {

@@ -18,7 +18,7 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing import check_settings, describe, draw, plan_mix
 from sgdmix_albu.saliency import get_backend
-from sgdmix_albu.saliency.base import resize_maps
+from sgdmix_albu.saliency.base import FunctionBackend, resize_maps
 from sgdmix_albu.saliency.given import given_maps
 from sgdmix_albu.selection import same_pixels
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, Draws, MixPlan, TargetClass
@@ -63,8 +63,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             ``images``: "masks"), and a key of the donors. Bool, uint8 where 255 is 1, or float in [0, 1]. With
             "mask" the mask itself is the map. Where there is a map, the backend is not asked.
         label_key: Where the class of the source and of each donor is (with ``images``: one for each image).
-            Read only, and only for ``target_class`` and for backends with a model, which look at the
-            predicted class where the source has none. None: never.
+            Read only, and only for ``target_class`` and for backends that look through a model. None: never.
         p: Probability that a call is mixed: all images of an ``images`` batch or none, as everywhere in
             Albumentations.
 
@@ -257,7 +256,8 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
 
     def _labels(self, data: dict[str, Any], pool: Pool, places: list[int]) -> Tensor | None:
         """(N,) int64 classes of the rows looked at; None where nobody asks for them or there are none."""
-        for_backend = self.model is not None or not isinstance(self.saliency, str)
+        by_model = self.model is not None or not isinstance(self.saliency, str)
+        for_backend = by_model and not isinstance(self._backend, FunctionBackend)
         if self.label_key is None or not (for_backend or self.target_class != "any"):
             return None
         labels = read_labels(data, pool, self.label_key, self.metadata_key)
