@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 from sgdmix_albu.saliency.catalogue import list_backends, register_backend
 
 if TYPE_CHECKING:
+    from sgdmix_albu.saliency.bank import SaliencyBank
     from sgdmix_albu.saliency.base import SaliencyBackend, normalize_maps
+    from sgdmix_albu.saliency.build import build_bank
     from sgdmix_albu.saliency.given import SaliencyMap, collate
     from sgdmix_albu.saliency.resolve import get_backend
 
 __all__ = [
     "SaliencyBackend",
+    "SaliencyBank",
     "SaliencyMap",
+    "build_bank",
     "collate",
     "get_backend",
     "list_backends",
@@ -28,7 +32,9 @@ __all__ = [
 
 _HOMES = {
     "SaliencyBackend": "sgdmix_albu.saliency.base",
+    "SaliencyBank": "sgdmix_albu.saliency.bank",
     "SaliencyMap": "sgdmix_albu.saliency.given",
+    "build_bank": "sgdmix_albu.saliency.build",
     "collate": "sgdmix_albu.saliency.given",
     "get_backend": "sgdmix_albu.saliency.resolve",
     "normalize_maps": "sgdmix_albu.saliency.base",

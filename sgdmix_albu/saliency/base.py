@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,10 +37,19 @@ class SaliencyBackend(ABC):
     # a model that was trained on standardised images needs.
     wants_rgb: ClassVar[bool] = True
 
+    @property
+    def uses_labels(self) -> bool:
+        """Whether an image's map may depend on its label."""
+        return True
+
     def __init__(self, *, microbatch: int | None = None) -> None:
         if microbatch is not None and microbatch < 1:
             raise InvalidInputError(f"microbatch must be a positive integer or None, got {microbatch!r}")
         self.microbatch = microbatch
+
+    def settings(self) -> dict[str, Any]:
+        """What its maps depend on, apart from the images: a saliency bank is computed anew when this changes."""
+        return {name: value for name, value in vars(self).items() if name != "microbatch"}
 
     @abstractmethod
     def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
@@ -106,6 +115,11 @@ class FunctionBackend(SaliencyBackend):
     def __init__(self, function: Callable[[Tensor], Tensor], *, microbatch: int | None = None) -> None:
         super().__init__(microbatch=microbatch)
         self.function = function
+
+    @property
+    def uses_labels(self) -> bool:
+        """Never: the function is not given them."""
+        return False
 
     def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
         return self.function(images)

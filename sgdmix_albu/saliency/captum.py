@@ -36,6 +36,10 @@ class _LayerBackend(ModelBackend):
         self.layer = layer
         self._found: dict[tuple[int, int], str] = {}
 
+    def settings(self) -> dict[str, Any]:
+        """Without the layers found so far, which follow from the rest."""
+        return {name: value for name, value in super().settings().items() if name != "_found"}
+
     @contextmanager
     def _grid(self, inputs: Tensor) -> Iterator[nn.Module]:
         height, width = inputs.shape[-2:]
@@ -174,7 +178,6 @@ METHODS = {
     "layer_gradient_x_activation": Method(ca.LayerGradientXActivation, "positive", at_layer=True),
     "layer_integrated_gradients": Method(ca.LayerIntegratedGradients, "positive", at_layer=True, defaults=_steps),
     "layer_conductance": Method(ca.LayerConductance, "positive", at_layer=True, defaults=_steps),
-    "internal_influence": Method(ca.InternalInfluence, "abs_sum", at_layer=True, defaults=_steps),
     "occlusion": Method(ca.Occlusion, "positive", defaults=_windows),
     "feature_ablation": Method(ca.FeatureAblation, "positive", defaults=functools.partial(_cells, side=_CELLS)),
     "shapley_value_sampling": Method(
@@ -191,8 +194,9 @@ class CaptumBackend(_LayerBackend):
 
     Absent are: methods that need something else than images (LLM attributions, neuron selectors),
     ``FeaturePermutation`` (mixes the images of a batch), ``ShapleyValues`` (2^features passes), ``Lime`` and
-    ``KernelShap`` (need scikit-learn), ``LRP`` (its rules cover few architectures), and layer twins of methods
-    that are here. A ready object of any of them can still be given to :func:`get_backend`.
+    ``KernelShap`` (need scikit-learn), ``LRP`` (its rules cover few architectures), ``InternalInfluence``
+    (constant over the last map of any network that averages it), and layer twins of methods that are here. A
+    ready object of any that gives maps can still be handed to :func:`get_backend`.
 
     Args:
         name: The row's name.
@@ -230,7 +234,7 @@ class CaptumBackend(_LayerBackend):
         check_options(repr(name), [*own, *method.options], method.needed, given)
 
     @property
-    def uses_target(self) -> bool:  # type: ignore[override]
+    def uses_target(self) -> bool:
         """Whether the method explains a class at all."""
         return _takes_target(METHODS[self.name].kind)
 
@@ -292,7 +296,7 @@ class AttributionBackend(ModelBackend):
         check_options(repr(self), [*own, *self.method.options], needed, options)
 
     @property
-    def uses_target(self) -> bool:  # type: ignore[override]
+    def uses_target(self) -> bool:
         """Whether the method explains a class at all."""
         return _takes_target(type(self.attribution))
 

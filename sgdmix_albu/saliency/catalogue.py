@@ -26,7 +26,6 @@ for _name in (  # the rows of captum.METHODS, repeated here so that listing them
     "guided_gradcam",
     "input_x_gradient",
     "integrated_gradients",
-    "internal_influence",
     "layer_activation",
     "layer_conductance",
     "layer_gradient_x_activation",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,6 @@ class ModelBackend(SaliencyBackend):
     """
 
     wants_rgb = False
-    uses_target: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -56,6 +55,16 @@ class ModelBackend(SaliencyBackend):
         self.target = target
         self.preprocess = preprocess
 
+    @property
+    def uses_labels(self) -> bool:
+        """Whether each image's own class is explained."""
+        return self.uses_target and self.target == "label"
+
+    @property
+    def uses_target(self) -> bool:
+        """Whether the method explains a class at all."""
+        return True
+
     @abstractmethod
     def _attribute(self, inputs: Tensor, target: Tensor | None) -> Tensor:
         """Raw maps (b, h, w) of the model's inputs; ``target`` (b,) is None when the predicted class is meant.
@@ -71,16 +80,12 @@ class ModelBackend(SaliencyBackend):
             inputs = inputs.to(device)
             if self.preprocess is not None:
                 inputs = self.preprocess(inputs)
-            target = self._class_indices(labels, images) if self._needs_index else None
+            target = self._class_indices(labels, images) if self.uses_target and self.target != "predicted" else None
             handle = self.model.register_forward_hook(_Logits(target))
             try:
                 return self._attribute(inputs.to(dtype), None if target is None else target.to(device))
             finally:
                 handle.remove()
-
-    @property
-    def _needs_index(self) -> bool:
-        return self.uses_target and self.target != "predicted"
 
     def _home(self, images: Tensor) -> tuple[torch.device, torch.dtype]:
         parameter = next((p for p in self.model.parameters() if p.is_floating_point()), None)

@@ -43,6 +43,11 @@ class SpectralResidual(SaliencyBackend):
 
     wants_rgb = False
 
+    @property
+    def uses_labels(self) -> bool:
+        """Never."""
+        return False
+
     def attribute(self, inputs: Tensor, target: object = None) -> Tensor:
         """Captum's interface: the maps as attributions of the inputs' shape.
 
