@@ -5,12 +5,16 @@ from __future__ import annotations
 import albumentations as A
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from skimage.filters import threshold_otsu
 
 from sgdmix_albu.albumentations import SGDMix
+from sgdmix_albu.albumentations.arrays import resized
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
+from sgdmix_albu.saliency import SaliencyBackend
 
 H, W = 24, 20
 SALIENCY = {"saliency": "mask"}
@@ -160,6 +164,14 @@ def test_donors_of_another_size_are_stretched():
     assert np.array_equal(out["mask"], np.where(union, source["mask"], exact))
 
 
+@given(st.tuples(*[st.integers(1, 9)] * 4))
+def test_masks_are_resized_by_nearest_pixel(sizes):
+    old, new = sizes[:2], sizes[2:]
+    mask = np.arange(old[0] * old[1], dtype=np.float32).reshape(old)
+    expected = F.interpolate(torch.from_numpy(mask)[None, None], size=new, mode="nearest-exact")[0, 0]
+    assert np.array_equal(resized(mask, new, nearest=True), expected.numpy())
+
+
 def test_read_only_and_reversed_arrays_are_taken():
     source, donor = scenes(8, 2)
     for row in (source, donor):
@@ -213,6 +225,31 @@ def test_target_class(target_class, allowed):
     out = mixed(source, donors, target_class=target_class)
     assert np.array_equal(out["image"], np.where(union[..., None], source["image"], pool[nearest]["image"]))
     assert out["label"] == "wren"
+
+
+def test_a_backend_is_given_the_labels_of_what_it_looks_at():
+    class Labelled(SaliencyBackend):
+        def _raw(self, images, labels):
+            seen.append((images, labels))
+            return images.mean(1)
+
+    seen = []
+    rows = [without(row, "saliency", "mask") for row in scenes(19, 9)]
+    for label, row in enumerate(rows):
+        row["label"] = label
+        row["image"][0, 0] = label  # to be known again
+    mix = SGDMix(Labelled(), candidates=3, p=1)
+    for _ in range(5):
+        mix(**rows[0], sgdmix_metadata=rows[1:])
+    for images, labels in seen:
+        assert len(images) == len(labels) == 4
+        assert torch.equal((255 * images[:, 0, 0, 0]).round().long(), labels)
+    assert len({tuple(labels.tolist()) for _, labels in seen}) > 1
+    del rows[4]["label"]
+    with pytest.raises(InvalidInputError, match=r"sgdmix_metadata\[3\] to have the key 'label'"):
+        mix(**rows[0], sgdmix_metadata=rows[1:])
+    with pytest.raises(InvalidInputError, match="one class number for each image.*got <U"):
+        mix(image=rows[0]["image"], label="wren", sgdmix_metadata=[{**rows[1], "label": "owl"}])
 
 
 def test_exclude_duplicates():

@@ -14,7 +14,7 @@ from torch import Tensor
 from sgdmix_albu.blending import blend
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["Array", "composite", "resized", "to_tensor"]
+__all__ = ["Array", "composite", "resized", "stacked", "to_tensor"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -24,6 +24,12 @@ def to_tensor(picture: Array) -> Tensor:
     picture = np.ascontiguousarray(picture)
     tensor = torch.from_numpy(picture if picture.flags.writeable else picture.copy())
     return tensor[None] if tensor.ndim == 2 else tensor.movedim(-1, 0)
+
+
+def stacked(pictures: Sequence[Array]) -> Tensor:
+    """N pictures of one shape as (N, C, H, W); the channels stay innermost in memory, which is a plain copy."""
+    batch = torch.from_numpy(np.stack(pictures))
+    return batch[:, None] if batch.ndim == 3 else batch.movedim(-1, 1)
 
 
 def composite(sources: Sequence[Array], others: Sequence[Array | None], union: Array, *, feather: float) -> list[Array]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgdmix_albu.albumentations.arrays import Array, composite, to_tensor
+from sgdmix_albu.albumentations.arrays import Array, composite, stacked, to_tensor
 from sgdmix_albu.albumentations.fork import ForkHooks, albumentations
 from sgdmix_albu.albumentations.pool import Pool, read_labels, read_pool, row_key
 from sgdmix_albu.errors import InvalidInputError
@@ -227,7 +227,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
 
     def _plan(self, rows: list[Any], draws: Draws, labels: Tensor | None) -> MixPlan:
         """Stages 1 to 3 and the choice of targets; sources are the first rows."""
-        images = torch.stack([to_tensor(row["image"]) for row in rows])
+        images = stacked([row["image"] for row in rows])
         maps = self._maps(rows, images, labels)
         described = describe(maps, images, self._preset, None if self.target_class == "any" else labels)
         repeats = same_pixels(images[: len(draws.applied)], images) if self.exclude_duplicates else None
