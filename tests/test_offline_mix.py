@@ -18,12 +18,13 @@ from offline_helpers import bright, brightness, photograph, pixels, write_tree
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.datasets import ImageFolder
+from torchvision.models import resnet18
 
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
 from sgdmix_albu.masks import _PRESETS, register_mask
 from sgdmix_albu.offline import mix_folder
 from sgdmix_albu.offline.progress import Progress
-from sgdmix_albu.saliency import register_backend
+from sgdmix_albu.saliency import SaliencyBackend, register_backend
 from sgdmix_albu.saliency.catalogue import BACKENDS
 
 
@@ -298,17 +299,15 @@ def test_settings_are_checked_before_anything_is_made(
 
 
 def test_a_classifier_gets_its_pixels_and_its_outputs(photographs: Path, tmp_path: Path) -> None:
-    import torchvision
-
-    from sgdmix_albu.saliency import SaliencyBackend
-
     seen: list[tuple[float, list[int] | None]] = []
+    targets: list[str] = []
 
     class Noting(SaliencyBackend):
         wants_rgb = False
 
-        def __init__(self, *, model: nn.Module) -> None:
+        def __init__(self, *, model: nn.Module, target: str) -> None:
             super().__init__()
+            targets.append(target)
             assert model.fc.out_features in (3, 4)
 
         def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
@@ -320,7 +319,7 @@ def test_a_classifier_gets_its_pixels_and_its_outputs(photographs: Path, tmp_pat
     names = ["other", "class 2", "class 1", "class 0"]
 
     def run(out: str, classes: int, **settings: Any) -> dict[str, Any]:
-        torch.save(torchvision.models.resnet18(num_classes=classes).state_dict(), weights)
+        torch.save(resnet18(num_classes=classes).state_dict(), weights)
         seen.clear()
         mix(photographs, tmp_path / out, saliency="noting", model=weights, arch="resnet18", **settings)
         return metadata(tmp_path / out)[0]
@@ -336,3 +335,15 @@ def test_a_classifier_gets_its_pixels_and_its_outputs(photographs: Path, tmp_pat
     assert min(low for low, _ in seen) >= 0
     assert run("unknown classes", 4)["explained"] == "predicted"
     assert {labels for _, labels in seen} == {None}
+    assert targets == ["label", "label", "predicted"]
+
+
+def test_gradcam_and_a_model_that_takes_one_size(photographs: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    torch.save({"arch": "resnet18", "state_dict": resnet18(num_classes=3).state_dict()}, weights)
+    summary = mix(photographs, tmp_path / "out", saliency="gradcam", mask="otsu", model=weights, size=64)
+    assert summary.written == 12
+    timm = pytest.importorskip("timm")
+    torch.save(timm.create_model("vit_tiny_patch16_224", num_classes=3).state_dict(), weights)
+    with pytest.raises(SGDMixError, match=r"vit_tiny_patch16_224 failed on . images of .*; --size brings"):
+        mix(photographs, tmp_path / "none", saliency="gradcam", model=weights, arch="vit_tiny_patch16_224")

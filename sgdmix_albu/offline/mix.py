@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu import __version__
-from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.mixing import check_settings
 from sgdmix_albu.models import Classifier, open_classifier, standardized
@@ -233,15 +233,27 @@ def _look_through(
     classifier: Classifier, saliency: str, classes: Sequence[str], normalize: str
 ) -> tuple[Look, Literal["label", "predicted"]]:
     """Saliency through a classifier, and which class it explains: the label's where the classifier knows it."""
-    backend = get_backend(saliency, model=classifier.model)
     outputs = classifier.outputs_for(classes)
+    explained: Literal["label", "predicted"] = "predicted" if outputs is None else "label"
+    backend = get_backend(saliency, model=classifier.model, target=explained)
     output_of = None if outputs is None else torch.tensor(outputs)
 
     def look(images: Tensor, labels: Tensor) -> Tensor:
         pixels = standardized(images) if normalize == "imagenet" else images
-        return backend.coarse(pixels, None if output_of is None else output_of[labels])
+        try:
+            return backend.coarse(pixels, None if output_of is None else output_of[labels])
+        except SGDMixError:
+            raise
+        # The model's own complaint, of any kind: a transformer that takes one size only, memory that runs out.
+        except Exception as error:
+            height, width = images.shape[-2:]
+            said = str(error) or type(error).__name__
+            raise SGDMixError(
+                f"{classifier.arch} failed on {len(images)} images of {height} x {width}: {said}; "
+                "--size brings all images to the size that a model needs"
+            ) from error
 
-    return look, "predicted" if output_of is None else "label"
+    return look, explained
 
 
 def _metadata(done: Done, descriptors: Descriptors, settings: dict[str, Any]) -> dict[str, Any]:
