@@ -26,6 +26,7 @@ _OUTLINE = (255, 255, 255)
 _INK = (70, 70, 70)
 _GREY = (128, 128, 128)
 _GAP = 6
+_DRAWN_SIDE = 160
 
 
 def photograph(image: Picture) -> Pixels:
@@ -82,10 +83,11 @@ def masked(
         mask: (H, W) bool.
         truth: (H, W) bool true mask: the object's missed part is tinted vermilion, kept background blue.
     """
-    pixels, inside = photograph(image), _array(mask).astype(bool)
+    pixels = _enlarged(photograph(image))
+    inside = _on(pixels, mask)
     shown = np.where(inside[:, :, None], pixels, _faded(pixels))
     if truth is not None:
-        known = _array(truth).astype(bool)
+        known = _on(pixels, truth)
         shown = _tinted(shown, known & ~inside, _MISSED, 0.6)
         shown = _tinted(shown, inside & ~known, _SPILLED, 0.5)
     return _outlined(shown, inside)
@@ -99,8 +101,8 @@ def union(image: Picture, own: Tensor | npt.NDArray[np.generic], theirs: Tensor 
         own: (H, W) bool, the source's foreground mask.
         theirs: (H, W) bool, the target's.
     """
-    pixels = photograph(image)
-    inside, added = _array(own).astype(bool), _array(theirs).astype(bool)
+    pixels = _enlarged(photograph(image))
+    inside, added = _on(pixels, own), _on(pixels, theirs)
     kept = inside | added
     shown = np.where(kept[:, :, None], pixels, _faded(pixels))
     return _outlined(_tinted(shown, added & ~inside, _VOID, 0.5), kept)
@@ -201,6 +203,20 @@ def scaled(picture: Pixels, side: int) -> Pixels:
 
 def _array(values: Tensor | npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+
+
+def _enlarged(pixels: Pixels) -> Pixels:
+    """Small images are brought to about the size at which they are shown, so that outlines stay thin."""
+    factor = -(-_DRAWN_SIDE // min(pixels.shape[:2]))
+    if factor == 1:
+        return pixels
+    return np.asarray(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+
+
+def _on(pixels: Pixels, mask: Tensor | npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """A mask at the size of the picture it is drawn on."""
+    size = (pixels.shape[1], pixels.shape[0])
+    return cv2.resize(_array(mask).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
 
 
 def _faded(pixels: Pixels) -> Pixels:

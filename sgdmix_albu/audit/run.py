@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -49,7 +49,7 @@ def run_audit(
     model: str | os.PathLike[str] | nn.Module | None = None,
     arch: str | None = None,
     class_names: str | os.PathLike[str] | None = None,
-    normalize: str = "imagenet",
+    normalize: Literal["imagenet", "none"] = "imagenet",
     samples: int = 10,
     pairs: int = 50,
     masks: str | os.PathLike[str] | None = None,

@@ -31,7 +31,8 @@ COMPLETE = 0.75
 # saliency reliability is broken". The same share is the limit for leaks and for warning signs.
 TOLERATED = 0.20
 
-# Spill above which a mask that misses its object is called misplaced rather than too small.
+# Mean spill above which masks that miss their objects are called misplaced rather than too small, and masks that
+# hold them are called too wide.
 _WIDE_SPILL = 0.15
 
 Level = Literal["trusted", "unproven", "doubtful", "untrusted"]
@@ -135,11 +136,12 @@ def judge(
             "new background is left.",
             tuple(sign.advice for sign in frequent if sign.name == GREEDY),
         )
+    spilled = mean(measures["spill"]) or 0.0
     return Verdict(
         "trusted",
-        f"Can be trusted on this data: {whole}, and {1 - leaking:.0%} of the mixes show no more than "
-        f"{1 - COMPLETE:.0%} of the target's.",
-        (),
+        f"Can be trusted on this data: {whole}, and {1 - leaking:.0%} of the mixes show at most {1 - COMPLETE:.0%} of "
+        f"the target's. Of its old background a source brings {spilled:.0%} along.",
+        ("a tighter mask preset: what is kept round the objects shows as a halo",) if spilled > _WIDE_SPILL else (),
     )
 
 

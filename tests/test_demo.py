@@ -1,0 +1,59 @@
+"""The demo, made small: everything it does, on few birds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from sgdmix_albu.audit.demo import accuracy, run_demo, small_cnn, train
+from sgdmix_albu.errors import InvalidInputError
+
+
+def test_the_demo_runs_twice_and_says_where_to_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    first = run_demo(tmp_path, per_species=3, epochs=1)
+    printed = capsys.readouterr().out
+    assert "36 to train on, 12 held out: 12 species" in printed
+    assert "of the held-out birds named rightly (by chance: 8%)" in printed
+    assert printed.count(" s\n") == 4
+    named = [Path(line.strip()) for line in printed.partition("Look at:\n")[2].splitlines()]
+    assert named[0] == first.report
+    assert all(path.stat().st_size > 1000 for path in named)
+    for picture in named[1:]:
+        with Image.open(picture) as opened:
+            assert opened.width > 800
+    assert {found.saliency for found in first.variants} >= {"spectral_residual", "gradcam"}
+    assert all(found.incomplete is not None for found in first.variants)
+
+    pictures = {path: path.read_bytes() for path in named[1:]}
+    again = run_demo(tmp_path, per_species=3, epochs=1)
+    assert {path: path.read_bytes() for path in named[1:]} == pictures
+    assert [found.samples for found in again.variants] == [found.samples for found in first.variants]
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_training_learns_and_leaves_random_numbers_alone() -> None:
+    """Two classes that differ in colour: chance is a half."""
+    images = torch.randint(0, 100, (256, 3, 64, 64), dtype=torch.uint8)
+    labels = torch.arange(256) % 2
+    images[labels == 1, 0] += 60
+    state = torch.random.get_rng_state()
+    model = train(images[:192], labels[:192], epochs=10)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not model.training
+    assert accuracy(model, images[192:], labels[192:]) > 0.9
+
+
+def test_the_model_has_a_map_for_gradcam() -> None:
+    model = small_cnn(3, width=4)
+    features = model[:-3](torch.rand(1, 3, 64, 64))
+    assert features.shape == (1, 16, 8, 8)
+
+
+def test_nonsense_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="must be positive, got 0 and 10"):
+        run_demo(tmp_path / "out", per_species=0)
+    assert not (tmp_path / "out").exists()
