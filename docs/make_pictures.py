@@ -1,0 +1,78 @@
+"""Draw the pictures of the documentation with the package itself: ``python docs/make_pictures.py``.
+
+Writes docs/assets/*.png from the embedded birds; the same seed gives the same pictures.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from sgdmix_albu import mix_batch
+from sgdmix_albu.audit import strip
+from sgdmix_albu.datasets.aviary import Aviary
+from sgdmix_albu.saliency import get_backend
+from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
+
+ASSETS = Path(__file__).parent / "assets"
+SIZE = 256
+SHOWN = 176
+LIMIT = 300_000  # bytes a picture may have in the repository
+GAP = 6
+
+
+def main() -> None:
+    """Draw the strip of the home page."""
+    birds = Aviary("train", species=12, per_species=5, size=SIZE)
+    images = torch.stack([torch.from_numpy(birds.render(i).image).permute(2, 0, 1) for i in range(len(birds))])
+    maps = get_backend(BEST_SALIENCY)(images)
+    mixed = mix_batch(images, maps, mask=BEST_MASK, target_class="different", labels=torch.tensor(birds.targets))
+    # One bird of each of four families, the first that was mixed: not chosen by how well it came out.
+    rows = [
+        next(row for row in range(len(birds)) if mixed.plan.applied[row] and birds.targets[row] == label)
+        for label in (0, 4, 7, 9)
+    ]
+    pictures = [
+        strip(
+            images[row],
+            maps[row],
+            images[int(mixed.plan.target[row])],
+            mixed.plan.masks[row],
+            mixed.images[row],
+            side=SHOWN,
+            titles=row == rows[-1],
+        )
+        for row in rows
+    ]
+    save(stacked(pictures), ASSETS / "strip.png")
+
+
+def stacked(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures below each other, transparent between them."""
+    sheet = Image.new("RGBA", (pictures[0].width, sum(one.height + GAP for one in pictures) - GAP))
+    top = 0
+    for one in pictures:
+        sheet.paste(one, (0, top))
+        top += one.height + GAP
+    return sheet
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Save with as many colours as fit into the limit."""
+    path.parent.mkdir(exist_ok=True)
+    for colours in (None, 256, 128, 64):
+        data = io.BytesIO()
+        reduced = picture if colours is None else picture.quantize(colours, Image.Quantize.FASTOCTREE)
+        reduced.save(data, "PNG", optimize=True)
+        if data.tell() <= LIMIT:
+            path.write_bytes(data.getvalue())
+            print(f"{path}: {data.tell() // 1000} kB, {colours or 'all'} colours")
+            return
+    raise SystemExit(f"{path} does not fit into {LIMIT} bytes")
+
+
+if __name__ == "__main__":
+    main()
