@@ -45,8 +45,8 @@ def blend(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, *, feather:
     if source.numel() == 0:
         return source.clone()
     if feather and source.dtype != torch.bool:
-        return _blend_soft(source, _gather(pool, target), feathered(masks, feather))
-    mixed = _gather(pool, target)
+        return _blend_soft(source, _gather(source, pool, target), feathered(masks, feather))
+    mixed = _gather(source, pool, target)
     return torch.where(_align(masks, source), source, mixed, out=mixed)  # in place: no third batch in memory
 
 
@@ -79,11 +79,11 @@ def _blend_soft(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return torch.where(weight == 1, source, mixed.to(source.dtype))
 
 
-def _gather(pool: Rows, target: Tensor) -> Tensor:
-    """The chosen rows in fresh memory; unlike ``index_select``, indexing keeps the memory format."""
+def _gather(source: Tensor, pool: Rows, target: Tensor) -> Tensor:
+    """The chosen rows in fresh memory, in the source's memory format."""
     if isinstance(pool, Tensor):
-        return pool[target.to(pool.device)]
-    return torch.stack([pool[row] for row in target.tolist()])
+        return pool[target.to(pool.device)]  # unlike index_select, indexing keeps the format
+    return torch.stack([pool[row] for row in target.tolist()], out=torch.empty_like(source))
 
 
 def _align(masks: Tensor, images: Tensor) -> Tensor:

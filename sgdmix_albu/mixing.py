@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -119,7 +120,14 @@ def draw(
     )
 
 
-def check_settings(*, p: float = 1.0, candidates: int = 50, max_coverage: float = 0.95) -> None:
+def check_settings(
+    *,
+    p: float = 1.0,
+    candidates: int = 50,
+    max_coverage: float = 0.95,
+    target_class: TargetClass = "any",
+    feather: float = 0,
+) -> None:
     """Refuse settings that mean nothing, before any work."""
     if not 0 <= p <= 1:
         raise InvalidInputError(f"p must be a probability in [0, 1], got {p!r}")
@@ -127,6 +135,10 @@ def check_settings(*, p: float = 1.0, candidates: int = 50, max_coverage: float 
         raise InvalidInputError(f"candidates must be a positive integer, got {candidates!r}")
     if not 0 < max_coverage <= 1:
         raise InvalidInputError(f"max_coverage must lie in (0, 1], got {max_coverage!r}")
+    if target_class not in get_args(TargetClass):
+        raise InvalidInputError(f"target_class must be 'any', 'same' or 'different', got {target_class!r}")
+    if not 0 <= feather < math.inf:
+        raise InvalidInputError(f"feather must be a width in pixels, 0 or more, got {feather!r}")
 
 
 def check_range(maps: Tensor) -> None:
@@ -167,7 +179,7 @@ def plan_mix(
     Raises:
         InvalidInputError: ``max_coverage`` out of range, or a class constraint without labels.
     """
-    check_settings(max_coverage=max_coverage)
+    check_settings(max_coverage=max_coverage, target_class=target_class)
     device, batch = pool.maps.device, len(draws.applied)
     usable = ~pool.flat & (pool.areas > 0)
     wanted = draws.applied.to(device) & usable[:batch]

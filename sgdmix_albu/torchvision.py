@@ -105,7 +105,9 @@ class SGDMix(v2.Transform):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_settings(p=p, candidates=candidates, max_coverage=max_coverage)
+        check_settings(
+            p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather
+        )
         if labels_getter != "default" and labels_getter is not None and not callable(labels_getter):
             raise InvalidInputError(f"labels_getter must be 'default', a callable or None, got {labels_getter!r}")
         if isinstance(memory, bool) or not isinstance(memory, int) or memory < 0:

@@ -51,9 +51,10 @@ def test_hard_blend_is_the_equation(dtype, shape, layout):
                 assert torch.equal(mixed[i, ..., y, x], expected[..., y, x])
 
 
-def test_output_is_fresh_memory_in_the_same_layout():
+@pytest.mark.parametrize("rows", [list, torch.Tensor.clone])
+def test_output_is_fresh_memory_in_the_same_layout(rows):
     images = batch_of(torch.float32, 2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
-    mixed = blend(images, images, torch.tensor([0, 1]), torch.ones(2, 4, 4, dtype=torch.bool))
+    mixed = blend(images, rows(images), torch.tensor([0, 1]), torch.ones(2, 4, 4, dtype=torch.bool))
     assert torch.equal(mixed, images)
     assert mixed.data_ptr() != images.data_ptr()
     assert mixed.is_contiguous(memory_format=torch.channels_last)

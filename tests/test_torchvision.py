@@ -175,6 +175,8 @@ def test_conventions(sample, kind, message):
         ({"p": -0.1}, "got -0.1"),
         ({"candidates": 0}, "got 0"),
         ({"max_coverage": 2}, "got 2"),
+        ({"target_class": "other"}, "got 'other'"),
+        ({"feather": float("inf")}, "got inf"),
         ({"labels_getter": 3}, "got 3"),
         ({"memory": -1}, "got -1"),
         ({"saliency": "spectral_residul"}, "spectral_residual"),

@@ -119,7 +119,9 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         label_key: str | None = "label",
         p: float = 0.5,
     ) -> None:
-        check_settings(p=p, candidates=candidates, max_coverage=max_coverage)
+        check_settings(
+            p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather
+        )
         super().__init__(p=p)
         given = isinstance(saliency, str) and saliency == "given"
         options = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
