@@ -292,8 +292,7 @@ class AttributionBackend(ModelBackend):
         # Of an unknown method it is not known whether it draws random numbers.
         self.method = known or Method(type(attribution), "abs_sum", random=True)
         own = ["target", "preprocess", "microbatch"]
-        needed = self.method.needed if known is None else ()
-        check_options(repr(self), [*own, *self.method.options], needed, options)
+        check_options(repr(self), [*own, *self.method.options], self.method.needed, options)
 
     @property
     def uses_target(self) -> bool:

@@ -1,7 +1,7 @@
 """Write spectral_residual_opencv.npz: small photographs and OpenCV-contrib's spectral residual of them.
 
-The photographs are scikit-image's own. Run it where opencv-contrib-python-headless and scikit-image are installed (not in the project's own
-environment, whose opencv has no saliency module)::
+The photographs are scikit-image's own. Run it where opencv-contrib-python-headless and scikit-image are
+installed (not in the project's own environment, whose opencv has no saliency module)::
 
     python tests/golden/make_spectral_residual_opencv.py
 """
