@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ from hypothesis import settings
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
+from sgdmix_albu.masks import _PRESETS
+from sgdmix_albu.saliency.catalogue import BACKENDS
+
+REGISTRIES = (BACKENDS, _PRESETS)
+
 settings.register_profile("sgdmix", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("sgdmix")
 
@@ -45,6 +51,14 @@ def seeded() -> None:
 
 
 @pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """Names that a test or docstring registers are gone after it."""
+    before = _rows()
+    yield
+    _restore(before)
+
+
+@pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection to another machine is an error."""
     connect = socket.socket.connect
@@ -57,21 +71,33 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", connect_to_this_machine)
 
 
-def _enter_folder(namespace: dict[str, Any]) -> None:
-    """A page's examples may write files: they run in a folder that is thrown away."""
+def _rows() -> list[dict[str, Any]]:
+    return [dict(registry._rows) for registry in REGISTRIES]
+
+
+def _restore(rows: list[dict[str, Any]]) -> None:
+    for registry, before in zip(REGISTRIES, rows, strict=True):
+        registry._rows.clear()
+        registry._rows.update(before)
+
+
+def _open_page(namespace: dict[str, Any]) -> None:
+    """A page's examples may write files and register names; both are gone after it."""
     namespace["_home"], namespace["_folder"] = Path.cwd(), tempfile.TemporaryDirectory()
+    namespace["_rows"] = _rows()
     os.chdir(namespace["_folder"].name)
 
 
-def _leave_folder(namespace: dict[str, Any]) -> None:
+def _close_page(namespace: dict[str, Any]) -> None:
     os.chdir(namespace["_home"])
     namespace["_folder"].cleanup()
+    _restore(namespace["_rows"])
 
 
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), SkipParser()],
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
     fixtures=["seeded", "offline"],
-    setup=_enter_folder,
-    teardown=_leave_folder,
+    setup=_open_page,
+    teardown=_close_page,
 ).pytest()
