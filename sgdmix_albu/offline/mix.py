@@ -77,8 +77,8 @@ class Summary:
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.ignored.items()))
             yield f"ignored  {self.ignored.total()} files that are no images: {kinds}"
         total = sum(self.seconds.values())
-        steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
-        yield f"time     {total:.1f} s, {1000 * total / max(self.written, 1):.1f} ms an image ({steps})"
+        steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.seconds.items())
+        yield f"time     {total:.1f} s ({steps}), {1000 * total / max(self.written, 1):.1f} ms an image"
         yield f"out      {self.out}, with {METADATA}"
 
 
@@ -208,8 +208,8 @@ def mix_folder(
         ignored=source.ignored,
         seconds={
             "saliency and masks": described - began,
-            "choosing targets": planned - described,
-            "mixing and writing": time.perf_counter() - planned,
+            "targets": planned - described,
+            "mixing": time.perf_counter() - planned,
         },
     )
 
