@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
+from sgdmix_albu.saliency.untouched import untouched
 
 __all__ = ["FunctionBackend", "SaliencyBackend", "normalize_maps", "resize_maps"]
 
@@ -101,7 +103,8 @@ class SaliencyBackend(ABC):
 class FunctionBackend(SaliencyBackend):
     """Any function or object ``(B, C, H, W) -> (B, h, w)`` as a backend.
 
-    The function receives the images as they are, converted to float32 (uint8 scaled to [0, 1]).
+    The function receives the images as they are, converted to float32 (uint8 scaled to [0, 1]). A module runs
+    in evaluation mode and is left as it was.
 
     Example:
         >>> import torch
@@ -122,7 +125,9 @@ class FunctionBackend(SaliencyBackend):
         return False
 
     def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        return self.function(images)
+        used = untouched(self.function) if isinstance(self.function, nn.Module) else nullcontext()
+        with used:
+            return self.function(images)
 
     def __repr__(self) -> str:
         return f"FunctionBackend({self.function!r})"

@@ -73,7 +73,7 @@ class SpectralResidual(SaliencyBackend):
         energy = torch.fft.irfft2(whitened, s=grey.shape[1:]).square()
         blur = _gaussian(_SIZE, _SIGMA, grey.device)
         # A flat image has only rounding errors left to be surprised by.
-        return torch.where(grey.amax((1, 2), keepdim=True) > 0, blur @ energy @ blur.T, 0)
+        return torch.where(grey.amax((1, 2), keepdim=True) == 0, 0, blur @ energy @ blur.T)
 
 
 def _stretched_grey(images: Tensor) -> Tensor:
@@ -85,7 +85,8 @@ def _stretched_grey(images: Tensor) -> Tensor:
     grey = row_weights @ samples.mean(1) @ column_weights.T
     low, high = grey.amin((1, 2), keepdim=True), grey.amax((1, 2), keepdim=True)
     rounding = 1e-6 * samples[:, :, :: _SIZE // 4, :: _SIZE // 4].abs().amax((1, 2, 3))[:, None, None]
-    return torch.where(high - low > rounding, (grey - low) / (high - low), 0)
+    # Broken pixels compare false, so they come through and are reported.
+    return torch.where(high - low <= rounding, 0, (grey - low) / (high - low))
 
 
 def _sampling(length: int, device: torch.device) -> tuple[slice, Tensor]:

@@ -1,0 +1,288 @@
+"""The saliency bank: right maps, computed once, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from saliency_models import cnn
+from torch import Tensor, nn
+
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.saliency import SaliencyBackend, SaliencyBank, build_bank, get_backend
+from sgdmix_albu.saliency.fingerprint import fingerprint
+from sgdmix_albu.saliency.given import given_maps
+
+
+class Counting(SaliencyBackend):
+    """Brightness at 4 x 4; counts the images that it is given."""
+
+    def __init__(self, power: float = 1.0) -> None:
+        super().__init__()
+        self.power = power
+        self.seen = 0
+
+    @property
+    def uses_labels(self) -> bool:
+        return False
+
+    def settings(self) -> dict[str, Any]:
+        return {"power": self.power}
+
+    def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        self.seen += len(images)
+        return nn.functional.adaptive_avg_pool2d(images.mean(1), 4) ** self.power
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five images in two classes, of different sizes and kinds."""
+    rng = np.random.default_rng(0)
+    for i, name in enumerate(["owl/1.png", "owl/2.jpg", "owl/deep/3.png", "tit/1.png", "tit/4.webp"]):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (30 + i, 40, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "data"
+
+
+def build(folder: Path, backend: Any = "spectral_residual", **options: Any) -> SaliencyBank:
+    return build_bank(folder, folder.parent / "bank", backend, progress=False, batch_size=2, **options)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_maps_are_the_backends(folder: Path, workers: int) -> None:
+    bank = build(folder, size=(48, 64), workers=workers)
+    assert bank.keys == ["owl/1.png", "owl/2.jpg", "owl/deep/3.png", "tit/1.png", "tit/4.webp"]
+    assert len(bank) == 5
+    assert bank.shape == (64, 64)
+    for index, key in enumerate(bank.keys):
+        image = Image.open(folder / key).convert("RGB").resize((64, 48), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+        expected = (get_backend("spectral_residual").coarse(pixels)[0] * 255).round().to(torch.uint8)
+        assert (bank[key].int() - expected.int()).abs().max() <= 1  # a batch's rounding
+        assert torch.equal(bank.maps([index])[0], bank[key])
+    assert given_maps(bank.maps(torch.tensor([3, 0])), (2, 3, 10, 10)).shape == (2, 64, 64)
+    assert bank.maps([]).shape == (0, 64, 64)
+
+
+def test_by_content(folder: Path) -> None:
+    bank = build(folder)
+    elsewhere = shutil.copy(folder / "tit/1.png", folder.parent / "copy.png")
+    assert torch.equal(bank.of_file(elsewhere), bank["tit/1.png"])
+    with pytest.raises(DataError, match="no image 'tit/9.png'"):
+        bank["tit/9.png"]
+    (folder.parent / "other").write_bytes(b"other")
+    with pytest.raises(DataError, match="content of"):
+        bank.of_file(folder.parent / "other")
+    with pytest.raises(InvalidInputError, match="from 0 to 4, got 5"):
+        bank.maps([5])
+
+
+def test_is_cheap_to_send(folder: Path) -> None:
+    bank = build(folder)
+    expected = bank.maps(range(5))
+    sent = pickle.dumps(bank)
+    assert len(sent) < 64 * 64
+    assert torch.equal(pickle.loads(sent).maps(range(5)), expected)
+
+
+def test_only_what_changed_is_computed(folder: Path) -> None:
+    backend = Counting()
+    first = build(folder, backend)
+    before = {key: first[key] for key in first.keys}
+    assert backend.seen == 5
+    build(folder, backend)
+    assert backend.seen == 5  # nothing
+    Image.new("RGB", (20, 20), "red").save(folder / "tit/1.png")
+    shutil.move(folder / "owl/1.png", folder / "tit/moved.png")
+    (folder / "owl/2.jpg").unlink()
+    second = build(folder, backend)
+    assert backend.seen == 6  # the changed one; the moved one is known by its content
+    assert second.keys == ["owl/deep/3.png", "tit/1.png", "tit/4.webp", "tit/moved.png"]
+    assert torch.equal(second["tit/moved.png"], before["owl/1.png"])
+    assert not second["tit/1.png"].any()
+    build(folder, backend, size=100)
+    assert backend.seen == 10
+    other = Counting(power=2.0)
+    build(folder, other, size=100)
+    assert other.seen == 4
+
+
+def test_model_and_labels_count(folder: Path) -> None:
+    model = cnn()
+    first = build(folder, "gradcam", model=model, layer="features.0", size=32)
+    assert first.shape == (16, 16)
+    rows = (folder.parent / "bank" / "maps.u8").stat().st_size
+
+    def size_after(**options: Any) -> int:
+        build(folder, "gradcam", model=model, layer="features.0", size=32, **options)
+        return (folder.parent / "bank" / "maps.u8").stat().st_size
+
+    assert size_after() == rows
+    (folder / "tit/1.png").rename(folder / "owl/0.png")  # now another class is explained
+    assert size_after() == rows * 6 // 5
+    with torch.no_grad():
+        model.head[3].weight.add_(1)
+    assert size_after() == rows  # all anew
+    assert size_after(target="predicted") == rows
+
+
+def test_unreadable_images_are_listed(folder: Path) -> None:
+    (folder / "owl/bad.png").write_bytes(b"no image")
+    (folder / "owl/cut.png").write_bytes((folder / "owl/1.png").read_bytes()[:400])
+    bank = build(folder)
+    assert len(bank) == 5
+    assert sorted(bank.skipped) == ["owl/bad.png", "owl/cut.png"]
+    assert "not an image" in bank.skipped["owl/bad.png"]
+    for path in folder.rglob("*.*"):
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"no image of .* can be read; owl/1\.png: cannot read"):
+        build(folder)
+
+
+KILLED = """
+import sys
+import time
+from pathlib import Path
+from sgdmix_albu.saliency import build_bank
+
+calls = 0
+def brightness(images):
+    global calls
+    calls += 1
+    if calls == 3:
+        Path(sys.argv[3]).touch()
+        time.sleep(1000)
+    return images.mean(1)[:, ::8, ::8]
+
+build_bank(sys.argv[1], sys.argv[2], brightness, size=32, batch_size=1, progress=False)
+"""
+
+
+def test_killed_run_is_taken_up(folder: Path) -> None:
+    out, flag = folder.parent / "bank", folder.parent / "third"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder), str(out), str(flag)])
+    while not flag.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    with pytest.raises(DataError, match="is not finished; run build_bank again"):
+        SaliencyBank(out)
+    assert len((out / "index.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("cut", range(0, 260, 20))
+def test_taken_up_wherever_writing_stopped(folder: Path, cut: int) -> None:
+    """The files as a kill may leave them: each cut short, the index perhaps in the middle of a line."""
+    whole = build(folder, Counting()).maps(range(5))
+    out = folder.parent / "bank"
+    header = json.loads((out / "bank.json").read_text())
+    header["complete"] = False
+    (out / "bank.json").write_text(json.dumps(header))
+    index = (out / "index.jsonl").read_bytes()
+    (out / "index.jsonl").write_bytes(index[: len(index) - 3 * cut])
+    maps = (out / "maps.u8").read_bytes()
+    (out / "maps.u8").write_bytes(maps[: len(maps) - cut // 10])
+    again = Counting()
+    assert torch.equal(build(folder, again).maps(range(5)), whole)
+    assert again.seen >= (cut > 0)
+    assert again.seen <= 5
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("bank.json", lambda b: b[:40], "damaged: bank.json cannot be read"),
+        ("bank.json", lambda b: b.replace(b'"format": 1', b'"format": 9'), "has format 9, this version reads 1"),
+        ("bank.json", lambda b: None, "no saliency bank in"),
+        ("index.jsonl", lambda b: b[:-5], "damaged: index.jsonl is missing or not what was written"),
+        ("index.jsonl", lambda b: None, "damaged: index.jsonl"),
+        ("maps.u8", lambda b: b[:-1], "damaged: maps.u8 is missing or shorter"),
+        ("maps.u8", lambda b: None, "damaged: maps.u8"),
+        ("maps.u8", lambda b: bytes([b[0] ^ 1]) + b[1:], "damaged: the map of 'owl/1.png' is not what was written"),
+    ],
+)
+def test_damage_is_noticed(folder: Path, name: str, change: Any, message: str) -> None:
+    build(folder)
+    path = folder.parent / "bank" / name
+    content = change(path.read_bytes())
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        SaliencyBank(path.parent)["owl/1.png"]
+
+
+def test_damaged_map_is_computed_again(folder: Path) -> None:
+    expected = build(folder, Counting()).maps(range(5))
+    path = folder.parent / "bank" / "maps.u8"
+    path.write_bytes(path.read_bytes()[:16] + bytes(16) + path.read_bytes()[32:])
+    again = Counting()
+    assert torch.equal(build(folder, again).maps(range(5)), expected)
+    assert again.seen == 1
+
+
+def test_does_not_write_into_something_else(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"no saliency bank in .*: there is no bank.json"):
+        build_bank(folder, folder, "spectral_residual", progress=False)
+    with pytest.raises(InvalidInputError, match="must be positive"):
+        build(folder, size=0)
+
+
+# ---- fingerprints
+
+
+def test_fingerprint_of_models() -> None:
+    assert fingerprint(cnn()) == fingerprint(cnn())
+    assert fingerprint(cnn().eval()) == fingerprint(cnn())  # the mode does not matter
+    for change in ("weight", "buffer", "architecture", "dtype"):
+        model = cnn()
+        if change == "weight":
+            model.head[3].bias.data[0] += 1e-6
+        elif change == "buffer":
+            model.features[1].running_mean[0] += 1e-6
+        elif change == "architecture":
+            model.features[0].stride = (1, 1)
+        else:
+            model.to(torch.bfloat16)
+        assert fingerprint(model) != fingerprint(cnn()), change
+
+
+def test_fingerprint_of_functions() -> None:
+    def power(exponent: int) -> Any:
+        return lambda images: images.mean(1) ** exponent
+
+    assert fingerprint(power(2)) == fingerprint(power(2))
+    assert fingerprint(power(2)) != fingerprint(power(3))
+    assert fingerprint(lambda images: images.mean(1)) != fingerprint(lambda images: images.amax(1))
+
+
+def test_fingerprint_repeats_in_another_process() -> None:
+    made = "get_backend('gradcam', model=torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()))"
+    code = (
+        "import torch; from sgdmix_albu.saliency import get_backend\n"
+        "from sgdmix_albu.saliency.fingerprint import fingerprint\n"
+        f"torch.manual_seed(0); backend = {made}\nprint(fingerprint([type(backend), backend.settings()]))"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": s},
+        ).stdout
+        for s in ("1", "2")
+    ]
+    assert len(runs[0].strip()) == 64
+    assert runs[0] == runs[1]
