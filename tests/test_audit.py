@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor
 from sgdmix_albu.audit import run_audit
 from sgdmix_albu.audit.collection import draw_sample, open_collection, resized
 from sgdmix_albu.audit.result import AuditResult
+from sgdmix_albu.cli import _parser
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.types import Foreground
 
@@ -141,6 +144,33 @@ def test_a_watermark_is_a_saliency_failure(discs: Path) -> None:
     assert {row.name: row.share for row in found.signs}["saliency failure"] == 1
     page = (discs / "out" / "report.html").read_text()
     assert "100% of the saliency sits in one corner" in page
+
+
+def test_a_word_in_the_same_place_is_a_saliency_failure(discs: Path) -> None:
+    """It takes a small part of the saliency of each image, so only the mean of all maps shows it."""
+    for path in sorted((discs / "images").rglob("*.png")):
+        with Image.open(path) as opened:
+            image = np.asarray(opened).copy()
+        image[-6:-2, -14:-2] = (180, 20, 20)
+        Image.fromarray(image).save(path)
+    found = audit(discs, truth=False, saliency=[redness]).variants[0]
+    assert {row.name: row.share for row in found.signs}["saliency failure"] > 0.5
+    assert "on a small spot that many images share" in (discs / "out" / "report.html").read_text()
+
+
+def test_the_report_says_how_to_repeat_it(discs: Path) -> None:
+    settings = {"pairs": 4, "samples": 2, "candidates": 50, "seed": 3}
+    named = run_audit(discs / "images", out=discs / "a b", saliency=["spectral_residual"], mask=["otsu"], **settings)
+    page = named.report.read_text()
+    command = page.partition("<pre>")[2].partition("</pre>")[0]
+    words = shlex.split(html.unescape(command))
+    arguments = vars(_parser(words).parse_args(words[1:]))
+    assert arguments["data"] == str(discs / "images")
+    assert {name: arguments[name] for name in ("pairs", "samples", "seed")} == {"pairs": 4, "samples": 2, "seed": 3}
+    objects = audit(discs, mask=["otsu", upper_half])
+    call = html.unescape(objects.report.read_text().partition("<pre>")[2].partition("</pre>")[0])
+    assert call.startswith("run_audit(data=")
+    assert "saliency=[redness], mask=['otsu', upper_half]" in call
 
 
 def test_nothing_mixed_is_not_trusted(discs: Path) -> None:

@@ -83,6 +83,19 @@ def test_corner_share_is_the_heaviest_quadrant_of_quarters(array: np.ndarray) ->
     np.testing.assert_allclose(found, oracle, rtol=1e-5)
 
 
+def test_a_shared_spot_must_be_shared_and_away_from_the_middle() -> None:
+    maps = torch.full((6, 64, 64), 0.1)
+    for row in range(6):
+        maps[row, 20:36, 18 + 2 * row : 34 + 2 * row] = 1  # objects in the middle
+        maps[row, :8, 8 * row : 8 * row + 8] = 1  # a spot each, all in different places
+    assert measures.shared_spot_share(maps).isnan().all()
+    maps[:3, -8:, -8:] = 1
+    assert measures.shared_spot_share(maps).isnan().all()  # in half of them
+    maps[:5, -8:, -8:] = 1
+    expected = maps[:, -8:, -8:].sum((1, 2)) / maps.sum((1, 2))
+    torch.testing.assert_close(measures.shared_spot_share(maps), expected)
+
+
 def test_measures_do_not_depend_on_the_batch() -> None:
     first, second = torch.rand(3, 16, 16) > 0.5, torch.rand(3, 16, 16) > 0.5
     together = measures.void_share(first, second)

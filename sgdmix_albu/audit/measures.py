@@ -9,6 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
@@ -21,6 +22,7 @@ __all__ = [
     "largest_piece_share",
     "leak",
     "overlap",
+    "shared_spot_share",
     "spill",
     "void_share",
 ]
@@ -187,6 +189,43 @@ def corner_share(maps: Tensor, side: float = 0.25) -> Tensor:
         for horizontal in (slice(columns), slice(width - columns, None))
     ]
     return torch.stack(corners).amax(0).float() / maps.flatten(1).sum(1).float()
+
+
+def shared_spot_share(maps: Tensor, *, cells: int = 8, bright: float = 2.0, shared: float = 0.55) -> Tensor:
+    """Share of each map's saliency on a spot away from the middle that is bright in most of the maps.
+
+    Objects lie in different places, and mostly in the middle; a watermark or a caption lies in the same place in
+    image after image, and takes too little of each map to be seen there. The spot is the cell of a
+    ``cells`` x ``cells`` grid, outside the central half, that is bright in the most maps.
+
+    Args:
+        maps: (B, h, w) float, not negative; the more images, the surer.
+        cells: Cells along each side; a multiple of four.
+        bright: A cell is bright above so many times the map's mean.
+        shared: There is a spot when more than this share of the maps is bright there. With spectral residual at most
+            0.28 on photographs without watermarks (CUB, ECSSD), 0.43 on drawn birds, 0.36 with true masks as
+            maps; 0.70 to 0.93 with a word in the lower right corner of the same photographs.
+
+    Returns:
+        (B,) float32 in [0, 1]; NaN where there is no spot, or where the map is zero everywhere.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.ones(5, 16, 16)
+        >>> maps[:, 14:, 14:] = 5
+        >>> shared_spot_share(maps)[0]
+        tensor(0.0735)
+    """
+    if not len(maps):
+        return maps.new_zeros(0)
+    grids = F.adaptive_avg_pool2d(maps[:, None].float(), cells)[:, 0]
+    shares = grids / grids.sum((1, 2), keepdim=True)
+    common = (shares > bright / cells**2).float().mean(0)
+    common[cells // 4 : -(cells // 4), cells // 4 : -(cells // 4)] = 0
+    spot = int(common.argmax())
+    if common.max() <= shared:
+        return torch.full((len(maps),), torch.nan, device=maps.device)
+    return shares.flatten(1)[:, spot]
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:

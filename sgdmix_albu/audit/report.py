@@ -35,6 +35,9 @@ _BADGES = {
     "untrusted": "not to be trusted",
 }
 
+# Settings that the command line does not have, and what they are when nobody says.
+_PYTHON_ONLY = {"size": 224, "candidates": 50, "max_coverage": 0.95}
+
 # Measure, heading, what it means, end of its axis, where the limit lies.
 _CHARTS = (
     ("coverage", "coverage", "share of the true object in the mask; 1 is best", 1.0, COMPLETE),
@@ -255,7 +258,8 @@ def _distributions(variant: Variant, measured: int) -> str:
         for name, heading, meaning, upper, limit in _CHARTS
         if name in variant.measures
     )
-    average = _picture(panels.heat(variant.maps[:measured].mean(0), (_SIDE, _SIDE)), "mean of all saliency maps")
+    mean = variant.maps[:measured].mean(0)
+    average = _picture(panels.heat(mean / mean.max().clamp_min(1e-6), (_SIDE, _SIDE)), "mean of all saliency maps")
     return (
         f"<div class=charts>{charts}<figure class=mean><figcaption><b>mean saliency</b> a bright corner or edge here "
         f"is a watermark, a caption or a shadow that many images share</figcaption>{average}</figure></div>"
@@ -300,22 +304,39 @@ def _settings(result: AuditResult) -> str:
     settings = [(name, json.dumps(value, ensure_ascii=False)) for name, value in result.settings.items()]
     return (
         "<section><h2>To repeat it</h2>"
-        f"<pre>{escape(command(result.settings))}</pre>"
+        f"<pre>{escape(repetition(result.settings))}</pre>"
         f"<details><summary>Settings and versions</summary><dl>{_definitions(settings)}"
         f"{_definitions(result.versions.items())}</dl></details></section>"
     )
 
 
-def command(settings: dict[str, Any]) -> str:
-    """The command line that repeats an audit."""
+def repetition(settings: dict[str, Any]) -> str:
+    """The command line that repeats an audit; a Python call where objects or finer settings were passed."""
+    if settings["objects"] or any(settings[name] != value for name, value in _PYTHON_ONLY.items()):
+        objects = settings["objects"]
+        listed = ", ".join(
+            f"{name}={_literal(value, objects)}"
+            for name, value in settings.items()
+            if name != "objects" and value is not None
+        )
+        return f'run_audit({listed}, out="OUT")'
     words = ["sgdmix", "audit"]
     words += ["--dataset", settings["dataset"]] if settings["dataset"] else [str(settings["data"])]
     for name in ("saliency", "mask"):
         words += [f"--{name}", *settings[name]]
-    for name in ("masks", "model", "arch", "samples", "pairs", "seed"):
+    for name in ("masks", "model", "arch", "class_names", "samples", "pairs", "seed"):
         if settings[name] is not None:
-            words += [f"--{name}", str(settings[name])]
+            words += [f"--{name.replace('_', '-')}", str(settings[name])]
+    if settings["model"] is not None:
+        words += ["--normalize", settings["normalize"]]
     return shlex.join([*words, "--out", "OUT"])
+
+
+def _literal(value: Any, objects: list[str]) -> str:
+    """A setting as Python; objects by their name."""
+    if isinstance(value, list):
+        return f"[{', '.join(_literal(one, objects) for one in value)}]"
+    return str(value) if value in objects else repr(value)
 
 
 def _definitions(rows: Iterable[tuple[str, str]]) -> str:

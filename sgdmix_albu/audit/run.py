@@ -170,6 +170,7 @@ def run_audit(
             "size": size,
             "candidates": candidates,
             "max_coverage": max_coverage,
+            "objects": [_name(spec) for spec in (*saliency, *mask, model) if not _is_named(spec)],
         },
         versions=_versions(),
         files=("report.html", "audit.json", *panels),
@@ -297,6 +298,11 @@ def _check(*, saliency: Any, mask: Any, **counts: Any) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidInputError(f"{name} must be a positive integer, got {value!r}")
+
+
+def _is_named(spec: Any) -> bool:
+    """Whether a setting can be given on a command line."""
+    return spec is None or isinstance(spec, str | os.PathLike)
 
 
 def _name(spec: Any) -> str:

@@ -71,8 +71,8 @@ SALIENCY, GREEDY, GEOMETRY, VOID = (
 SIGNS = (
     Sign(
         SALIENCY,
-        "The mask is tiny, scattered in many pieces or on the border, or the saliency sits in one corner, as it "
-        "does on a watermark or a shadow: the wrong pixels are kept.",
+        "The mask is tiny, scattered in many pieces or on the border, or the saliency sits in one corner or on a spot "
+        "that many images share, as it does on a watermark: the wrong pixels are kept.",
         "another saliency backend; a mask preset that joins pieces; cropping a watermark away",
     ),
     Sign(
@@ -99,6 +99,7 @@ _TESTS = (
     _Test(SALIENCY, "largest piece", 0.5, False, "scattered: the largest piece is {} of the mask"),
     _Test(SALIENCY, "border share", 0.45, True, "{} of the mask lies along the border"),
     _Test(SALIENCY, "corner share", 0.25, True, "{} of the saliency sits in one corner"),
+    _Test(SALIENCY, "shared spot", 2 / 64, True, "{} of the saliency sits on a small spot that many images share"),
     _Test(GREEDY, "kept", 0.8, True, "union mask keeps {} of the source"),
     _Test(GEOMETRY, "relative distance", 0.85, True, "nearest is at {} of a typical candidate's distance"),
     _Test(GEOMETRY, "overlap", 0.2, False, "the two masks overlap by {}"),

@@ -101,6 +101,7 @@ def _measured(maps: Tensor, masks: Tensor, plan: MixPlan, draws: Draws, truth: T
         "largest piece": measures.largest_piece_share(own),
         "border share": measures.border_share(own),
         "corner share": measures.corner_share(maps[:sources]),
+        "shared spot": measures.shared_spot_share(maps[:sources]),
         "kept": plan.kept,
         "distance": plan.distance,
         "relative distance": plan.distance / _typical_distance(maps, draws),
