@@ -28,7 +28,7 @@ import pytest
 import torch
 from hypothesis import settings
 from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil.parsers.markdown import PythonCodeBlockParser
 
 from sgdmix_albu.masks import _PRESETS
 from sgdmix_albu.saliency.catalogue import BACKENDS
@@ -95,7 +95,7 @@ def _close_page(namespace: dict[str, Any]) -> None:
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(), SkipParser()],
+    parsers=[PythonCodeBlockParser()],
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
     fixtures=["seeded", "offline"],
     setup=_open_page,
