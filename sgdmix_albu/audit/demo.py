@@ -132,7 +132,7 @@ def train(images: Tensor, labels: Tensor, *, epochs: int, seed: int = 0) -> nn.M
     Returns:
         The classifier in evaluation mode; it expects uint8 scaled to [0, 1].
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
         model = small_cnn(int(labels.max()) + 1)
         steps = -(-len(images) // _BATCH)
@@ -228,6 +228,17 @@ def _print_table(result: AuditResult) -> None:
         print(f"      {found.name:{width}}  {figures}  {found.incomplete or 0:>10.0%}  {found.level}")
     print("      coverage: share of the bird in the mask; incomplete: masks that hold less than three quarters of it")
     print("      spill: share of the background in the mask; leak: share of the target's bird that shows in the mix")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in the same order on any number of cores, hence the same weights; so small a model loses little time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

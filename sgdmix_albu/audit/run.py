@@ -124,7 +124,7 @@ def run_audit(
         generator=torch.Generator().manual_seed(seed),
     )
     variants = []
-    for name, backend in tqdm(backends.items(), desc="audit", unit="backend", disable=None):
+    for name, backend in tqdm(backends.items(), desc="audit", unit="backend", disable=None, leave=False):
         maps, milliseconds = backend.maps(sample.images, sample.labels)
         variants += [
             run_variant(
