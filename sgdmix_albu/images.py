@@ -16,9 +16,7 @@ from sgdmix_albu.errors import DataError, InvalidInputError
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageEntry", "list_images", "read_image"]
 
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 # Pillow's own threshold for a decompression bomb: 256 MB of RGB.
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
@@ -63,9 +61,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[ImageEntry]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise DataError(
-            f"expected a folder of images, {root} is {'a file' if root.exists() else 'not there'}"
-        )
+        raise DataError(f"expected a folder of images, {root} is {'a file' if root.exists() else 'not there'}")
     classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not _hidden(path.name))
     if not classes:
         raise DataError(f"expected one folder per class in {root}, found no folder there")
@@ -132,9 +128,7 @@ def _images_below(folder: Path) -> list[Path]:
     for where, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _hidden(name)]
         found += [
-            Path(where, name)
-            for name in files
-            if not _hidden(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES
+            Path(where, name) for name in files if not _hidden(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES
         ]
     return sorted(found, key=Path.as_posix)
 

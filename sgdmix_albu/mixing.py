@@ -44,9 +44,10 @@ class Described:
 
     def row(self, i: int) -> Described:
         """The i-th image alone, copied, N = 1."""
-        return Described(
-            **{name: None if value is None else value[i : i + 1].clone() for name, value in vars(self).items()}
-        )
+        alone: dict[str, Any] = {
+            name: None if value is None else value[i : i + 1].clone() for name, value in vars(self).items()
+        }
+        return Described(**alone)
 
     def followed_by(self, other: Described) -> Described:
         """These rows, then the other's: the pool when a memory of earlier images is used."""

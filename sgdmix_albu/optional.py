@@ -32,6 +32,4 @@ def import_optional(module: str, *, extra: str | None = None) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != package:
             raise
         target = f"'sgdmix-albu[{extra}]'" if extra else package
-        raise MissingExtraError(
-            f"{module} is needed and is not installed; run: pip install {target}"
-        ) from error
+        raise MissingExtraError(f"{module} is needed and is not installed; run: pip install {target}") from error

@@ -33,7 +33,7 @@ __all__ = ["SGDMix"]
 Getter: TypeAlias = Callable[[Any], Any]
 
 
-class SGDMix(v2.Transform):
+class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
     """Put each image of a batch on the background of its best-matching neighbour; labels stay the source's.
 
     SGD-Mix (arXiv 2505.11813, section 5): the target is the candidate whose saliency map is nearest (L2);
@@ -129,7 +129,8 @@ class SGDMix(v2.Transform):
         self.generator = generator
         self.guard_counts: Counter[str] = Counter()
 
-    @torch.compiler.disable  # targets depend on the data: one graph break here instead of twenty inside
+    # Targets depend on the data: one graph break here instead of twenty inside.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, *inputs: Any) -> Any:
         """Mix the batch found in ``inputs``, which come back in the same structure."""
         sample = inputs if len(inputs) > 1 else inputs[0]

@@ -73,9 +73,7 @@ def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
     image = Image.new("RGBA", (3, 1))
     for x, pixel in enumerate([(10, 20, 30, 255), (10, 20, 30, 0), (0, 0, 0, 51)]):
         image.putpixel((x, 0), pixel)
-    assert read(save(image, tmp_path / "a.png")).tolist() == [
-        [[10, 20, 30], [255, 255, 255], [204, 204, 204]]
-    ]
+    assert read(save(image, tmp_path / "a.png")).tolist() == [[[10, 20, 30], [255, 255, 255], [204, 204, 204]]]
 
 
 def test_palette_with_and_without_transparency(tmp_path: Path) -> None:
