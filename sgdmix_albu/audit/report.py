@@ -176,10 +176,7 @@ def _comparison(sample: Sample, variants: Sequence[Variant], result: AuditResult
         for found in result.variants
     )
     heads = "".join(f"<th>{escape(sign.name)}" for sign in SIGNS)
-    pictures = "".join(
-        f"<th scope=col>{escape(text)}"
-        for text in ["source", *(word for variant in variants for word in (variant.name, "result"))]
-    )
+    columns = ["source", *(word for variant in variants for word in (variant.name, "result"))]
     side_by_side = "".join(
         f"<tr><td>{_picture(panels.photograph(sample.images[row]), sample.keys[row])}"
         + "".join(
@@ -194,7 +191,7 @@ def _comparison(sample: Sample, variants: Sequence[Variant], result: AuditResult
         f"<tr><th>variant<th>verdict{truth_heads}<th>new background{heads}<th>ms{rows}</table></div>"
         "<p class=note>Signs: share of the sources flagged. ms: saliency and mask of one image on the machine of the "
         "audit, whatever else it was doing.</p>"
-        f'<div class=scroll><table class="pictures compared"><tr>{pictures}{side_by_side}</table></div></section>'
+        f"{_pictures(columns, side_by_side)}</section>"
     )
 
 
@@ -232,7 +229,6 @@ def _samples_intro(sample: Sample) -> str:
 
 
 def _rows(sample: Sample, variant: Variant, rows: list[int]) -> str:
-    heads = "".join(f"<th scope=col>{step}" for step in gallery.STEPS)
     body = "".join(
         f"<tr><td colspan={len(gallery.STEPS)} class=caption>{_caption(sample, variant, row)}<tr>"
         + "".join(
@@ -241,7 +237,14 @@ def _rows(sample: Sample, variant: Variant, rows: list[int]) -> str:
         )
         for row in rows
     )
-    return f"<div class=scroll><table class=pictures><tr>{heads}{body}</table></div>"
+    return _pictures(gallery.STEPS, body)
+
+
+def _pictures(columns: Sequence[str], rows: str) -> str:
+    """A table of pictures under its headings; the rows are HTML already."""
+    heads = "".join(f"<th scope=col>{escape(column)}" for column in columns)
+    style = f'style="--columns:{len(columns)}"'
+    return f"<div class=scroll><table class=pictures {style}><tr>{heads}{rows}</table></div>"
 
 
 def _caption(sample: Sample, variant: Variant, row: int) -> str:
