@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +37,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     attributes = [dict(vars(module)) for module in modules]
     # Hooks, buffers and the like are kept in dicts, which Captum changes in place.
     tables = [
-        {name: copy.copy(value) for name, value in before.items() if isinstance(value, dict)} for before in attributes
+        {name: value.copy() for name, value in before.items() if isinstance(value, dict)} for before in attributes
     ]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in _ordinary(model.buffers())]
