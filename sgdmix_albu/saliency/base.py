@@ -76,7 +76,7 @@ class SaliencyBackend(ABC):
         for start in range(0, images.shape[0], step):
             part = self._prepare(images[start : start + step].detach())
             raw = self._raw(part, None if labels is None else labels[start : start + step])
-            chunks.append(normalize_maps(self._checked(raw, part)))
+            chunks.append(self._finished(raw, part))
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
     def _prepare(self, images: Tensor) -> Tensor:
@@ -85,16 +85,19 @@ class SaliencyBackend(ABC):
         images = images.to(torch.float32)
         return _to_rgb(images) if self.wants_rgb else images
 
-    def _checked(self, raw: Tensor, images: Tensor) -> Tensor:
+    def _finished(self, raw: Tensor, images: Tensor) -> Tensor:
+        """The raw maps checked and stretched."""
         name = type(self).__name__
-        if not isinstance(raw, Tensor) or raw.ndim != 3 or raw.shape[0] != images.shape[0]:
+        if not isinstance(raw, Tensor) or raw.ndim != 3 or raw.shape[0] != images.shape[0] or 0 in raw.shape:
             came = f"shape {tuple(raw.shape)}" if isinstance(raw, Tensor) else type(raw).__name__
             raise SGDMixError(f"{name} must return a ({images.shape[0]}, h, w) tensor of maps, got {came}")
         raw = raw.detach().to(images.device, torch.float32)
-        if not bool(raw.isfinite().all()):
-            bad = [i for i, ok in enumerate(raw.isfinite().flatten(1).all(1).tolist()) if not ok]
+        # Extremes carry every NaN and infinity, and are fewer to look through than the maps.
+        ends = torch.stack(torch.aminmax(raw.flatten(1), dim=1))
+        if not bool(ends.isfinite().all()):
+            bad = [i for i, fine in enumerate(ends.isfinite().all(0).tolist()) if not fine]
             raise SGDMixError(f"{name} gave NaN or infinite saliency for image(s) {bad} of the batch")
-        return raw
+        return _stretched(raw, *ends)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -145,12 +148,7 @@ def normalize_maps(maps: Tensor) -> Tensor:
     """
     if maps.numel() == 0:
         return maps
-    low, high = torch.aminmax(maps.flatten(1), dim=1)
-    span = high - low
-    # A span below float32's own rounding of the values is noise, not contrast.
-    flat = span <= torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
-    scale = torch.where(flat, torch.zeros_like(span), 1 / span.clamp_min(torch.finfo(maps.dtype).tiny))
-    return ((maps - low[:, None, None]) * scale[:, None, None]).clamp_(0, 1)
+    return _stretched(maps, *torch.aminmax(maps.flatten(1), dim=1))
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -161,6 +159,14 @@ def resize_maps(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     if maps.shape[0] == 0:
         return maps.new_zeros(0, height, width)
     return F.interpolate(maps[:, None], size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+
+
+def _stretched(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    span = high - low
+    # A span below float32's own rounding of the values is noise, not contrast.
+    flat = span <= torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
+    scale = torch.where(flat, torch.zeros_like(span), 1 / span.clamp_min(torch.finfo(maps.dtype).tiny))
+    return ((maps - low[:, None, None]) * scale[:, None, None]).clamp_(0, 1)
 
 
 def _to_rgb(images: Tensor) -> Tensor:
