@@ -86,6 +86,21 @@ def test_layer_that_does_not_fit(layer: str | nn.Module, message: str) -> None:
         get_backend("gradcam", model=cnn(), target=1, layer=layer)(images())
 
 
+def test_layer_beside_the_way() -> None:
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.unused = cnn(), nn.Conv2d(3, 4, 3)
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            self.unused(batch)
+            return self.model(batch)
+
+    for name in ("gradcam", "layer_gradient_x_activation"):
+        with pytest.raises(InvalidInputError, match="score of Beside does not depend on the layer 'unused'"):
+            get_backend(name, model=Beside(), target=1, layer="unused")(images())
+
+
 def test_no_layer_fits() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5))
     with pytest.raises(InvalidInputError, match="found no feature map for layer=None in Sequential"):

@@ -45,8 +45,16 @@ class _LayerBackend(ModelBackend):
         height, width = inputs.shape[-2:]
         if (height, width) not in self._found:
             self._found[height, width] = find_layer(self.model, self.layer, inputs)
-        with gridded(self.model.get_submodule(self._found[height, width]), (height, width)) as grid:
-            yield grid
+        name = self._found[height, width]
+        try:
+            with gridded(self.model.get_submodule(name), (height, width)) as grid:
+                yield grid
+        except RuntimeError as error:
+            if not any(sign in str(error) for sign in ("does not require grad", "not have been used in the graph")):
+                raise
+            raise InvalidInputError(
+                f"the score of {type(self.model).__name__} does not depend on the layer {name!r}; pass another layer="
+            ) from error
 
 
 class GradCam(_LayerBackend):
