@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -38,6 +39,8 @@ class SaliencyBackend(ABC):
     # True: _raw receives RGB in [0, 1]. False: it receives what the user passed (as float32), which is what
     # a model that was trained on standardised images needs.
     wants_rgb: ClassVar[bool] = True
+    # False: computed in float32 also under autocast. True: a model or function that autocast may speed up.
+    follows_autocast: ClassVar[bool] = False
 
     @property
     def uses_labels(self) -> bool:
@@ -75,7 +78,8 @@ class SaliencyBackend(ABC):
         chunks = []
         for start in range(0, images.shape[0], step):
             part = self._prepare(images[start : start + step].detach())
-            raw = self._raw(part, None if labels is None else labels[start : start + step])
+            with nullcontext() if self.follows_autocast else torch.autocast(part.device.type, enabled=False):
+                raw = self._raw(part, None if labels is None else labels[start : start + step])
             chunks.append(self._finished(raw, part))
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
@@ -117,6 +121,7 @@ class FunctionBackend(SaliencyBackend):
     """
 
     wants_rgb = False
+    follows_autocast = True
 
     def __init__(self, function: Callable[[Tensor], Tensor], *, microbatch: int | None = None) -> None:
         super().__init__(microbatch=microbatch)
