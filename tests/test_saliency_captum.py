@@ -77,6 +77,15 @@ def test_gradcam_keeps_no_graph_before_its_layer() -> None:
     assert asked == {"0": False, "3": False, "head": True}
 
 
+def test_autocast_is_respected() -> None:
+    """A model in mixed-precision training is explained at that speed, not in float32."""
+    model, seen = cnn(), []
+    model.features[0].register_forward_hook(lambda m, i, output: seen.append(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        get_backend("gradcam", model=model)(images(), LABELS)
+    assert set(seen) == {torch.bfloat16}
+
+
 def by_hand(name: str, model: nn.Module) -> Tensor:
     """Captum as its own documentation uses it, with the reduction over channels that the table promises."""
     inputs = images().requires_grad_()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
-from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch

@@ -39,6 +39,7 @@ class ModelBackend(SaliencyBackend):
     """
 
     wants_rgb = False
+    follows_autocast = True
 
     def __init__(
         self,
