@@ -14,6 +14,8 @@ from sgdmix_albu.types import Rows
 
 __all__ = ["blend", "feathered"]
 
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+
 
 def blend(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, *, feather: float = 0) -> Tensor:
     """Keep the source where the mask holds and take row ``target[i]`` of the pool elsewhere.
@@ -46,8 +48,9 @@ def blend(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, *, feather:
         return source.clone()
     if feather and source.dtype != torch.bool:
         return _blend_soft(source, _gather(source, pool, target), feathered(masks, feather))
-    mixed = _gather(source, pool, target)
-    return torch.where(_align(masks, source), source, mixed, out=mixed)  # in place: no third batch in memory
+    mixed = _bits(_gather(source, pool, target))
+    # In place: no third batch in memory.
+    return torch.where(_align(masks, source), _bits(source), mixed, out=mixed).view(source.dtype)
 
 
 def feathered(masks: Tensor, width: float) -> Tensor:
@@ -76,14 +79,20 @@ def _blend_soft(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     mixed = torch.lerp(target.float(), source.float(), weight)
     if not source.dtype.is_floating_point:
         mixed = mixed.round_()
-    return torch.where(weight == 1, source, mixed.to(source.dtype))
+    return torch.where(weight == 1, _bits(source), _bits(mixed.to(source.dtype))).view(source.dtype)
 
 
 def _gather(source: Tensor, pool: Rows, target: Tensor) -> Tensor:
     """The chosen rows in fresh memory, in the source's memory format."""
     if isinstance(pool, Tensor):
-        return pool[target.to(pool.device)]  # unlike index_select, indexing keeps the format
+        rows = _bits(pool)[target.to(pool.device)]  # unlike index_select, indexing keeps the format
+        return rows.view(pool.dtype)
     return torch.stack([pool[row] for row in target.tolist()], out=torch.empty_like(source))
+
+
+def _bits(images: Tensor) -> Tensor:
+    """The same memory as signed integers where torch 2.8 can neither index nor choose: unsigned beyond 8 bits."""
+    return images.view(_SIGNED.get(images.dtype, images.dtype))
 
 
 def _align(masks: Tensor, images: Tensor) -> Tensor:
