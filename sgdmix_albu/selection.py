@@ -159,7 +159,8 @@ def same_pixels(images: Tensor, pool: Tensor) -> Tensor:
     if not images.shape[0] or not pool.shape[0]:
         return torch.zeros(images.shape[0], pool.shape[0], dtype=torch.bool, device=images.device)
     a, b = (batch.flatten(1).sum(1, dtype=torch.float64) for batch in (images, pool))
-    a, b = torch.broadcast_tensors(a[:, None], b[None])  # torch 2.8's isclose does not do it with equal_nan
+    # Expanded by hand: with equal_nan, torch 2.8's isclose does not broadcast.
+    a, b = a[:, None].expand(-1, len(b)), b.expand(len(a), -1)
     likely = torch.isclose(a, b, rtol=1e-9, atol=0, equal_nan=True)
     for i, j in likely.nonzero().tolist():
         likely[i, j] = torch.equal(images[i], pool[j])
