@@ -26,6 +26,7 @@ MaskPreset: TypeAlias = Callable[[Tensor, Tensor], Foreground]
 
 _PRESETS = Registry("mask preset", group="sgdmix_albu.masks")
 _PRESETS.register("otsu", "sgdmix_albu.masks:otsu")
+_PRESETS.register("grabcut", "sgdmix_albu.mask_refinement:grabcut")
 
 _LEVELS = 256
 # Side to which maps are reduced for histograms and distances: the resolution of the paper's spectral residual.
@@ -82,7 +83,7 @@ def otsu(maps: Tensor, images: Tensor) -> Foreground:
     """
     step = _reduction(maps)
     thresholds = otsu_threshold(maps[:, ::step, ::step])
-    return Foreground(_upsampled(maps, images) > thresholds[:, None, None], thresholds)
+    return Foreground(upsampled(maps, images) > thresholds[:, None, None], thresholds)
 
 
 def otsu_threshold(maps: Tensor) -> Tensor:
@@ -136,7 +137,7 @@ def _reduction(maps: Tensor) -> int:
     return math.ceil(max(maps.shape[-2:]) / _WORKING_SIDE)
 
 
-def _upsampled(maps: Tensor, images: Tensor) -> Tensor:
+def upsampled(maps: Tensor, images: Tensor) -> Tensor:
     if not len(maps):
         return maps.new_zeros(0, *images.shape[-2:])
     if maps.shape[-2:] == images.shape[-2:]:

@@ -25,7 +25,7 @@ Rows: TypeAlias = "Tensor | Sequence[Tensor]"
 """A batch to gather from: one (N, ...) tensor, or N tensors of one shape."""
 
 # The defaults of both faces: the training-free pair that measures best at a price small beside a training step.
-BEST_SALIENCY = "spectral_residual"
+BEST_SALIENCY = "manifold_ranking"
 BEST_MASK = "otsu"
 
 TargetClass: TypeAlias = Literal["any", "same", "different"]

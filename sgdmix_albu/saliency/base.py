@@ -11,13 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sgdmix_albu.colour import to_rgb
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.saliency.untouched import untouched
 
 __all__ = ["FunctionBackend", "SaliencyBackend", "normalize_maps", "resize_maps"]
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class SaliencyBackend(ABC):
@@ -86,7 +84,7 @@ class SaliencyBackend(ABC):
         if images.dtype == torch.uint8:
             images = images.to(torch.float32) / 255
         images = images.to(torch.float32)
-        return _to_rgb(images) if self.wants_rgb else images
+        return to_rgb(images) if self.wants_rgb else images
 
     def _finished(self, raw: Tensor, images: Tensor) -> Tensor:
         """The raw maps checked and stretched."""
@@ -171,23 +169,6 @@ def _stretched(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
     flat = span <= torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
     scale = torch.where(flat, torch.zeros_like(span), 1 / span.clamp_min(torch.finfo(maps.dtype).tiny))
     return ((maps - low[:, None, None]) * scale[:, None, None]).clamp_(0, 1)
-
-
-def _to_rgb(images: Tensor) -> Tensor:
-    """(B, 1 or 3, H, W) to RGB in [0, 1].
-
-    An image with a value outside [0, 1] is taken to be standardised with ImageNet's mean and deviation, the
-    field's habit before a collate function, and is mapped back, then clamped. Decided for each image by
-    itself, so that a batch equals a loop.
-    """
-    images = images.expand(-1, 3, -1, -1)
-    low, high = torch.aminmax(images.flatten(1), dim=1)
-    standardised = (low < 0) | (high > 1)
-    if not bool(standardised.any()):
-        return images
-    mean = images.new_tensor(_IMAGENET_MEAN)[:, None, None]
-    std = images.new_tensor(_IMAGENET_STD)[:, None, None]
-    return torch.where(standardised[:, None, None, None], images * std + mean, images).clamp_(0, 1)
 
 
 def _check(images: Tensor, labels: Tensor | None) -> None:

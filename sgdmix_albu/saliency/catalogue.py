@@ -15,6 +15,7 @@ _HOME = "sgdmix_albu.saliency"
 
 BACKENDS = Registry("saliency backend", group="sgdmix_albu.saliency")
 BACKENDS.register("spectral_residual", f"{_HOME}.spectral_residual:SpectralResidual")
+BACKENDS.register("manifold_ranking", f"{_HOME}.manifold_ranking:ManifoldRanking")
 BACKENDS.register("gradcam", f"{_HOME}.captum:GradCam")
 for _name in (  # the rows of captum.METHODS, repeated here so that listing them does not import captum
     "deconvolution",

@@ -1,0 +1,100 @@
+"""Stage 3, refined: masks whose outline follows the image's own edges. The only stage-3 file that uses OpenCV."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgdmix_albu.colour import to_rgb
+from sgdmix_albu.masks import otsu_threshold, upsampled
+from sgdmix_albu.types import Foreground
+
+__all__ = ["grabcut"]
+
+_SIDE = 192  # pixels on a side while cutting: where one more pixel of outline stops paying for its time
+_LIKELY = 0.9  # of Otsu's threshold: above it a pixel is probably foreground
+_NEVER = 0.5  # of that: below it a pixel is background
+_CERTAIN = 0.7  # of the way from there to 1: above it a pixel is foreground
+_KEPT = 1.07  # of Otsu's threshold: above it a pixel stays in the mask whatever the cut says
+_SMALL = 0.3  # of the largest piece: smaller pieces are dropped
+
+
+def grabcut(maps: Tensor, images: Tensor) -> Foreground:
+    """The saliency mask, cut along the image's edges by GrabCut (Rother et al., SIGGRAPH 2004).
+
+    Colour models of what is salient and what is not are fitted once, and a graph cut draws the outline between
+    them at 192 x 192. The mask is what the cut or a saliency well above Otsu's threshold keeps, with holes
+    filled and small pieces dropped. A flat map has an empty mask.
+
+    Args:
+        maps: (B, h, w) float in [0, 1], on any device; the cutting is done on the CPU, image by image.
+        images: (B, 1 or 3, H, W), uint8 in [0, 255] or float; a float image that leaves [0, 1] is taken to be
+            standardised with ImageNet's statistics.
+
+    Returns:
+        Masks (B, H, W) and Otsu's thresholds (B,), on the maps' device.
+
+    Example:
+        >>> import torch
+        >>> image = torch.full((1, 3, 64, 64), 0.2)
+        >>> image[..., 16:48, 16:48] = 0.8
+        >>> hint = torch.zeros(1, 64, 64)
+        >>> hint[:, 20:44, 20:44] = 1.0
+        >>> int(grabcut(hint, image).masks.sum())
+        1024
+    """
+    size = images.shape[-2:]
+    if not len(maps):
+        return Foreground(torch.zeros(0, *size, dtype=torch.bool, device=maps.device), maps.new_zeros(0))
+    small = F.interpolate(maps[:, None].float(), (_SIDE, _SIDE), mode="bilinear", align_corners=False)[:, 0]
+    thresholds = otsu_threshold(small)
+    pixels = _small_pixels(images)
+    cut = [
+        _cut(pixel, level, float(threshold))
+        for pixel, level, threshold in zip(pixels, small.cpu().numpy(), thresholds, strict=True)
+    ]
+    masks = torch.from_numpy(np.stack(cut)).to(maps.device)
+    return Foreground(upsampled(masks.float(), images) > 0.5, thresholds)
+
+
+def _small_pixels(images: Tensor) -> npt.NDArray[np.uint8]:
+    """(B, C, H, W) to (B, 192, 192, 3) uint8."""
+    floats = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    small = F.interpolate(to_rgb(floats), (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)
+    pixels: npt.NDArray[np.uint8] = (small * 255).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return pixels
+
+
+def _cut(pixels: npt.NDArray[np.uint8], level: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
+    """One image's mask at 192 x 192."""
+    salient = level > min(_KEPT * threshold, 1.0)
+    likely = _LIKELY * threshold
+    hints = np.where(level > likely, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    hints[level < _NEVER * likely] = cv2.GC_BGD
+    hints[level > likely + _CERTAIN * (1 - likely)] = cv2.GC_FGD
+    inside = (hints == cv2.GC_FGD) | (hints == cv2.GC_PR_FGD)
+    # GrabCut fits five Gaussians to either side and needs pixels to fit them to.
+    if 5 <= inside.sum() <= inside.size - 5:
+        cv2.setRNGSeed(0)  # its k-means draws; the same image always gives the same mask
+        cv2.grabCut(pixels, hints, None, np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
+        salient = salient | (hints == cv2.GC_FGD) | (hints == cv2.GC_PR_FGD)
+    return _whole(salient)
+
+
+def _whole(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Holes filled, small pieces dropped; pieces touch along edges, not corners."""
+    # Background is what can be reached from a frame round the image; all else is filled.
+    framed = np.pad(mask, 1).astype(np.uint8)
+    cv2.floodFill(framed, None, (0, 0), 2)
+    filled = (framed[1:-1, 1:-1] != 2).astype(np.uint8)
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(filled, connectivity=4)
+    if count <= 2:
+        return filled.astype(bool)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    areas[0] = 0  # the background's
+    kept: npt.NDArray[np.bool_] = (areas >= _SMALL * areas.max())[pieces]
+    return kept

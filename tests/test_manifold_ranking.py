@@ -1,0 +1,126 @@
+"""Object saliency without a model: the kernels against scipy and plain loops, and the promise on photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.color import rgb2lab
+
+from sgdmix_albu.colour import rgb_to_lab
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.masks import get_mask
+from sgdmix_albu.saliency import get_backend
+from sgdmix_albu.saliency import manifold_ranking as module
+from sgdmix_albu.saliency.manifold_ranking import manifold_ranking
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def scene(size: tuple[int, int] = (90, 120)) -> tuple[torch.Tensor, torch.Tensor]:
+    """A textured disc on a gradient that reaches the border, and its mask."""
+    height, width = size
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    mask = (y - 0.1) ** 2 + (x + 0.15) ** 2 < 0.2
+    image = torch.stack([0.3 + 0.2 * y, 0.5 + 0.2 * x, 0.4 + 0 * x])
+    image[:, mask] = torch.tensor([0.9, 0.3, 0.1])[:, None] * (0.9 + 0.1 * noise(1, int(mask.sum())))
+    return image[None], mask[None]
+
+
+def test_lab_equals_scikit_image():
+    images = noise(2, 3, 5, 7)
+    expected = rgb2lab(images.movedim(1, -1).double().numpy())
+    np.testing.assert_allclose(rgb_to_lab(images).movedim(1, -1), expected, atol=2e-2)
+
+
+def test_ranking_solves_the_papers_equation():
+    nodes = noise(1, module._GRID**2, 3) * 20
+    gaps = torch.cdist(nodes, nodes)
+    weights = np.zeros((module._GRID**2,) * 2)
+    cells = [(i // module._GRID, i % module._GRID) for i in range(len(weights))]
+    last = module._GRID - 1
+    for i, (yi, xi) in enumerate(cells):
+        for j, (yj, xj) in enumerate(cells):
+            on_border = {yi, xi} & {0, last} and {yj, xj} & {0, last}
+            if i != j and (max(abs(yi - yj), abs(xi - xj)) <= 2 or on_border):
+                weights[i, j] = np.exp(-float(gaps[0, i, j]) / 10)
+    system = np.diag(weights.sum(1)) - 0.99 * weights  # Yang et al., equation 3: f = (D - aW)^-1 y
+    sides = np.array([[y == 0, y == last, x == 0, x == last] for y, x in cells], float)
+    like = np.linalg.solve(system, sides)
+    unlike = (1 - like / like.max(0)).prod(1)
+    unlike = (unlike - unlike.min()) / np.ptp(unlike)
+    ranks = np.linalg.solve(system, (unlike > unlike.mean()).astype(float))
+    expected = (ranks - ranks.min()) / np.ptp(ranks)
+    np.testing.assert_allclose(module._ranking(gaps)[0], expected, atol=2e-3)
+
+
+def test_likelihood_is_the_ratio_of_two_densities():
+    kernel, inside = noise(1, 9, 4), noise(1, 2, 2)
+    weights = inside.flatten()
+    within = (kernel[0] * weights).sum(1) / weights.sum() + 1e-3 / 4
+    without = (kernel[0] * (1 - weights)).sum(1) / (1 - weights).sum() + 1e-3 / 4
+    expected = (within / (within + without)).view(3, 3)
+    torch.testing.assert_close(module._likelihood(kernel, inside)[0], expected)
+
+
+def test_kernel_is_a_gaussian_of_feature_and_place():
+    pixels, nodes = noise(1, 16, 3) * 30, noise(1, 4, 3) * 30
+    expected = torch.empty(1, 16, 4)
+    for i in range(16):
+        for j in range(4):
+            place = torch.tensor([i // 4 + 0.5, i % 4 + 0.5]) / 4 - torch.tensor([j // 2 + 0.5, j % 2 + 0.5]) / 2
+            colour = pixels[0, i] - nodes[0, j]
+            expected[0, i, j] = (-(colour / 5).square().sum() / 2 - (place / 0.4).square().sum() / 2).exp()
+    torch.testing.assert_close(module._kernel(pixels, nodes), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_edges_of_a_ramp():
+    ramp = torch.arange(6.0).expand(1, 1, 5, 6)
+    across, down, falling, rising = module._edges(ramp)[0]
+    assert (across[:, :-1] == 1).all()
+    assert (down == 0).all()
+    assert (falling[:, :-1] == 1).all()
+    assert (rising[:, 1:] == 1).all()
+
+
+@pytest.mark.parametrize("size", [(90, 120), (64, 64), (31, 17), (8, 8)])
+def test_the_object_stands_out(size):
+    image, mask = scene(size)
+    saliency = get_backend("manifold_ranking")(image)
+    assert saliency.shape == mask.shape
+    assert saliency[mask].mean() > 0.6
+    assert saliency[~mask].mean() < 0.2
+
+
+@pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
+def test_constant_images_have_no_object(level):
+    assert (manifold_ranking(torch.full((2, 3, 40, 30), level)) == 0).all()
+
+
+def test_wrong_images():
+    with pytest.raises(InvalidInputError, match=r"got torch.float32 \(1, 1, 4, 4\)"):
+        manifold_ranking(torch.zeros(1, 1, 4, 4))
+
+
+def test_figures_on_photographs_are_kept(shared_data: Path):
+    """Every fifth photograph of the ladder; measured: 0.81 / 0.09 with otsu, 0.85 / 0.10 with grabcut on all."""
+    coverage, spill = {"otsu": [], "grabcut": []}, {"otsu": [], "grabcut": []}
+    for path in sorted((shared_data / "objects" / "images").iterdir())[::5]:
+        photograph = Image.open(path).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
+        outline = Image.open(shared_data / "objects" / "masks" / f"{path.stem}.png").convert("L")
+        image = torch.from_numpy(np.array(photograph)).movedim(-1, 0)[None]
+        truth = torch.from_numpy(np.array(outline.resize((224, 224), Image.Resampling.NEAREST)) > 127)
+        maps = get_backend("manifold_ranking").coarse(image)
+        for name in coverage:
+            mask = get_mask(name)(maps, image).masks[0]
+            coverage[name].append(mask[truth].double().mean())
+            spill[name].append(mask[~truth].double().mean())
+    assert np.mean(coverage["otsu"]) > 0.76
+    assert np.mean(spill["otsu"]) < 0.13
+    assert np.mean(coverage["grabcut"]) > 0.80
+    assert np.mean(spill["grabcut"]) < 0.13
