@@ -27,8 +27,10 @@ from sgdmix_albu.saliency import get_backend
 
 RUNGS = [
     ("spectral_residual", "otsu"),
+    ("spectral_residual", "guided"),
     ("spectral_residual", "grabcut"),
     ("manifold_ranking", "otsu"),
+    ("manifold_ranking", "guided"),
     ("manifold_ranking", "grabcut"),
 ]
 _BLOCK = 8

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.colour import to_rgb
+from sgdmix_albu.mask_guided import guided_maps
 from sgdmix_albu.masks import otsu_threshold, upsampled
 from sgdmix_albu.types import Foreground
 
 __all__ = ["grabcut"]
 
-_SIDE = 192  # pixels on a side while cutting: where one more pixel of outline stops paying for its time
+_SIDE = 144  # pixels on a side while cutting: where one more pixel of outline stops paying for its time
 _LIKELY = 0.9  # of Otsu's threshold: above it a pixel is probably foreground
 _NEVER = 0.5  # of that: below it a pixel is background
 _CERTAIN = 0.7  # of the way from there to 1: above it a pixel is foreground
@@ -24,11 +25,12 @@ _SMALL = 0.3  # of the largest piece: smaller pieces are dropped
 
 
 def grabcut(maps: Tensor, images: Tensor) -> Foreground:
-    """The saliency mask, cut along the image's edges by GrabCut (Rother et al., SIGGRAPH 2004).
+    """The guided saliency map, cut along the image's edges by GrabCut (Rother et al., SIGGRAPH 2004).
 
-    Colour models of what is salient and what is not are fitted once, and a graph cut draws the outline between
-    them at 192 x 192. The mask is what the cut or a saliency well above Otsu's threshold keeps, with holes
-    filled and small pieces dropped. A flat map has an empty mask.
+    The map is first fitted to the image as by :func:`sgdmix_albu.mask_guided.guided`. Colour models of what is
+    salient and what is not are fitted once, and a graph cut draws the outline between them at 144 x 144. The
+    mask is what the cut or a saliency well above Otsu's threshold keeps, with holes filled and small pieces
+    dropped. A flat map has an empty mask.
 
     Args:
         maps: (B, h, w) float in [0, 1], on any device; the cutting is done on the CPU, image by image.
@@ -36,23 +38,25 @@ def grabcut(maps: Tensor, images: Tensor) -> Foreground:
             standardised with ImageNet's statistics.
 
     Returns:
-        Masks (B, H, W) and Otsu's thresholds (B,), on the maps' device.
+        Masks (B, H, W) and Otsu's thresholds (B,) of the fitted maps, on the maps' device.
 
     Example:
         >>> import torch
-        >>> image = torch.full((1, 3, 64, 64), 0.2)
-        >>> image[..., 16:48, 16:48] = 0.8
-        >>> hint = torch.zeros(1, 64, 64)
-        >>> hint[:, 20:44, 20:44] = 1.0
-        >>> int(grabcut(hint, image).masks.sum())
-        1024
+        >>> image = torch.full((1, 3, 48, 48), 0.2)
+        >>> image[..., 12:36, 12:36] = 0.8
+        >>> hint = torch.zeros(1, 48, 48)
+        >>> hint[:, 15:33, 15:33] = 1.0
+        >>> mask = grabcut(hint, image).masks[0]
+        >>> bool(mask[14:34, 14:34].all()), bool(mask[:, :12].any())
+        (True, False)
     """
     size = images.shape[-2:]
     if not len(maps):
         return Foreground(torch.zeros(0, *size, dtype=torch.bool, device=maps.device), maps.new_zeros(0))
-    small = F.interpolate(maps[:, None].float(), (_SIDE, _SIDE), mode="bilinear", align_corners=False)[:, 0]
+    colours = _small_colours(images)
+    small = guided_maps(maps, colours)
     thresholds = otsu_threshold(small)
-    pixels = _small_pixels(images)
+    pixels = (colours * 255).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
     cut = [
         _cut(pixel, level, float(threshold))
         for pixel, level, threshold in zip(pixels, small.cpu().numpy(), thresholds, strict=True)
@@ -61,16 +65,15 @@ def grabcut(maps: Tensor, images: Tensor) -> Foreground:
     return Foreground(upsampled(masks.float(), images) > 0.5, thresholds)
 
 
-def _small_pixels(images: Tensor) -> npt.NDArray[np.uint8]:
-    """(B, C, H, W) to (B, 192, 192, 3) uint8."""
+def _small_colours(images: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, 3, 144, 144) RGB in [0, 1]."""
     floats = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     small = F.interpolate(to_rgb(floats), (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)
-    pixels: npt.NDArray[np.uint8] = (small * 255).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return pixels
+    return small.clamp(0, 1)
 
 
 def _cut(pixels: npt.NDArray[np.uint8], level: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
-    """One image's mask at 192 x 192."""
+    """One image's mask at 144 x 144."""
     salient = level > min(_KEPT * threshold, 1.0)
     likely = _LIKELY * threshold
     hints = np.where(level > likely, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
@@ -93,7 +96,7 @@ def _whole(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     filled = (framed[1:-1, 1:-1] != 2).astype(np.uint8)
     count, pieces, stats, _ = cv2.connectedComponentsWithStats(filled, connectivity=4)
     if count <= 2:
-        return filled.astype(bool)
+        return np.asarray(filled, dtype=bool)
     areas = stats[:, cv2.CC_STAT_AREA]
     areas[0] = 0  # the background's
     kept: npt.NDArray[np.bool_] = (areas >= _SMALL * areas.max())[pieces]

@@ -26,6 +26,7 @@ MaskPreset: TypeAlias = Callable[[Tensor, Tensor], Foreground]
 
 _PRESETS = Registry("mask preset", group="sgdmix_albu.masks")
 _PRESETS.register("otsu", "sgdmix_albu.masks:otsu")
+_PRESETS.register("guided", "sgdmix_albu.mask_guided:guided")
 _PRESETS.register("grabcut", "sgdmix_albu.mask_refinement:grabcut")
 
 _LEVELS = 256

@@ -12,13 +12,12 @@ from torch import Tensor
 
 from sgdmix_albu.colour import rgb_to_lab
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.saliency.base import SaliencyBackend, normalize_maps, resize_maps
+from sgdmix_albu.saliency.base import SaliencyBackend, normalize_maps
 
 __all__ = ["ManifoldRanking", "manifold_ranking"]
 
-_GRID = 20  # nodes on a side of the graph
-_FINE = 2  # map pixels on a side of a node
-_SAMPLES = 8  # image samples on a side of a node, for its mean and its texture
+_GRID = 24  # nodes on a side of the graph
+_SAMPLES = 6  # image samples on a side of a node, for its mean and its texture
 _RADIUS = 2  # nodes are linked to their neighbours' neighbours, as in Yang et al.
 _ALPHA = 0.99  # Yang et al., section 3.1
 _FALL_OFF = 10.0  # their 1 / sigma^2 = 10 on colours in [0, 1], in units of CIE Lab
@@ -39,7 +38,7 @@ class ManifoldRanking(SaliencyBackend):
         >>> import torch
         >>> images = torch.rand(2, 3, 90, 120, generator=torch.Generator().manual_seed(0))
         >>> ManifoldRanking()(images).shape, ManifoldRanking().coarse(images).shape
-        (torch.Size([2, 90, 120]), torch.Size([2, 40, 40]))
+        (torch.Size([2, 90, 120]), torch.Size([2, 24, 24]))
     """
 
     def __init__(self, *, microbatch: int | None = 8) -> None:
@@ -57,7 +56,7 @@ class ManifoldRanking(SaliencyBackend):
 def manifold_ranking(images: Tensor) -> Tensor:
     r"""Where the object is, for photographs of one thing before a background that reaches the border.
 
-    The image is squashed to a grid of 20 x 20 nodes, each with a feature ``f``: its mean CIE Lab colour, and the
+    The image is squashed to a grid of 24 x 24 nodes, each with a feature ``f``: its mean CIE Lab colour, and the
     mean strength of lightness steps in four directions in and around it.
 
     1. Ranking (Yang et al., equations 3 to 5). On the graph with weights ``W = exp(-|f_i - f_j| / 10)`` every
@@ -67,7 +66,7 @@ def manifold_ranking(images: Tensor) -> Tensor:
        follows paths over the image, blurs. The prior is the mean of both.
     3. Likelihood (Xie et al., section V): densities of features and positions inside and outside of the
        prior give ``p(in) / (p(in) + p(out))``; once more with the result (times a centre prior) in place of
-       the prior, now for each of 40 x 40 pixels. Both densities are normalised, which is what lets a small
+       the prior. Both densities are normalised, which is what lets a small
        object win inside a prior that is mostly background.
 
     The map is the second likelihood times the prior.
@@ -80,7 +79,7 @@ def manifold_ranking(images: Tensor) -> Tensor:
         images: (B, 3, H, W) floating-point RGB in [0, 1], any size.
 
     Returns:
-        (B, 40, 40) float32 in [0, 1]; zeros where the image is constant.
+        (B, 24, 24) float32 in [0, 1]; zeros where the image is constant.
 
     Raises:
         InvalidInputError: Not a (B, 3, H, W) floating-point tensor.
@@ -90,39 +89,34 @@ def manifold_ranking(images: Tensor) -> Tensor:
         >>> image = torch.full((1, 3, 40, 40), 0.2)
         >>> image[:, 0, 12:28, 12:28] = 0.9
         >>> saliency = manifold_ranking(image)[0]
-        >>> bool(saliency[20, 20] > 0.9), bool(saliency[2, 2] < 0.1)
+        >>> bool(saliency[12, 12] > 0.9), bool(saliency[2, 2] < 0.1)
         (True, True)
     """
     if images.ndim != 4 or images.shape[1] != 3 or not images.dtype.is_floating_point or 0 in images.shape[2:]:
         raise InvalidInputError(
             f"expected (B, 3, H, W) floating-point images, got {images.dtype} {tuple(images.shape)}"
         )
-    fine = _GRID * _FINE
     if not len(images):
-        return images.new_zeros(0, fine, fine, dtype=torch.float32)
-    nodes, pixels = _features(images)
+        return images.new_zeros(0, _GRID, _GRID, dtype=torch.float32)
+    nodes = _features(images)
     gaps = torch.cdist(nodes, nodes)
     ranked = _as_map(_ranking(gaps))
     prior = normalize_maps(ranked + _as_map(_novelty(gaps)))
-    first = _likelihood(_kernel(nodes, nodes), prior)
-    aimed = normalize_maps(first * _centre(_GRID, images.device))
-    second = _likelihood(_kernel(pixels, nodes), aimed)
+    kernel = _kernel(nodes)
+    first = _likelihood(kernel, prior)
+    second = _likelihood(kernel, normalize_maps(first * _centre(images.device)))
     flat = gaps.amax((1, 2)) < 1e-3
-    return normalize_maps(second * resize_maps(prior, (fine, fine))).masked_fill(flat[:, None, None], 0)
+    return normalize_maps(second * prior).masked_fill(flat[:, None, None], 0)
 
 
-def _features(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Colour and texture of the nodes, (B, 400, 7), and of the map's pixels, (B, 1600, 7)."""
+def _features(images: Tensor) -> Tensor:
+    """Colour and texture of the nodes, (B, N, 7)."""
     side = _GRID * _SAMPLES
     samples = F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
     colour = rgb_to_lab(samples)
     edges = F.avg_pool2d(_edges(colour[:, :1]), _SAMPLES)
-    texture = _TEXTURE * F.avg_pool2d(edges, 3, stride=1, padding=1, count_include_pad=False).log1p()
-    # Texture has no finer resolution than the windows it is taken over; colour has.
-    fine_texture = F.interpolate(texture, scale_factor=_FINE, mode="bilinear", align_corners=False)
-    nodes = torch.cat([F.avg_pool2d(colour, _SAMPLES), texture], 1)
-    pixels = torch.cat([F.avg_pool2d(colour, _SAMPLES // _FINE), fine_texture], 1)
-    return nodes.flatten(2).mT, pixels.flatten(2).mT
+    texture = F.avg_pool2d(edges, 3, stride=1, padding=1, count_include_pad=False).log1p()
+    return torch.cat([F.avg_pool2d(colour, _SAMPLES), _TEXTURE * texture], 1).flatten(2).mT
 
 
 def _edges(lightness: Tensor) -> Tensor:
@@ -160,21 +154,12 @@ def _novelty(gaps: Tensor) -> Tensor:
     return _stretched(-(alike @ share[border] + _RARE).log())
 
 
-def _kernel(at: Tensor, nodes: Tensor) -> Tensor:
-    """(B, M, N) Gaussian in features and position between (B, M, F) pixels and (B, N, F) nodes."""
-    a, b = _in_spreads(at), _in_spreads(nodes)
-    # -|a - b|^2 / 2 as one product, since passes over a (B, M, N) tensor are what costs.
-    ones = torch.ones_like
-    left = torch.cat([a, a.square().sum(2, keepdim=True) / -2, ones(a[..., :1])], 2)
-    right = torch.cat([b, ones(b[..., :1]), b.square().sum(2, keepdim=True) / -2], 2)
-    # Bounded, since denormal numbers slow the products that follow.
-    return (left @ right.mT).clamp_min_(-40).exp_()
-
-
-def _in_spreads(features: Tensor) -> Tensor:
-    """(B, N, F) features and their positions, (B, N, F + 2), in standard deviations of the kernel."""
-    positions = _positions(features.shape[1], features.device).expand(len(features), -1, -1)
-    return torch.cat([features / _COLOUR_SPREAD, positions / _SPACE_SPREAD], 2)
+def _kernel(nodes: Tensor) -> Tensor:
+    """(B, N, N) Gaussian in features and position between (B, N, F) nodes."""
+    positions = _positions(nodes.device).expand(len(nodes), -1, -1)
+    points = torch.cat([nodes / _COLOUR_SPREAD, positions / _SPACE_SPREAD], 2)
+    # Clamped, since processors are slow with the subnormal numbers that lie beyond.
+    return torch.cdist(points, points).square_().div_(-2).clamp_min_(-60).exp_()
 
 
 def _likelihood(kernel: Tensor, inside: Tensor) -> Tensor:
@@ -200,23 +185,21 @@ def _sides(device: torch.device) -> Tensor:
     return sides.flatten(1).T
 
 
-def _positions(count: int, device: torch.device) -> Tensor:
-    """(count, 2) centres of a square grid's cells, in image sides."""
-    side = round(count**0.5)
-    at = (torch.arange(side, device=device) + 0.5) / side
+def _positions(device: torch.device) -> Tensor:
+    """(N, 2) centres of the nodes, in image sides."""
+    at = (torch.arange(_GRID, device=device) + 0.5) / _GRID
     return torch.cartesian_prod(at, at)
 
 
-def _centre(side: int, device: torch.device) -> Tensor:
-    """(side, side) Gaussian around the middle."""
-    away = (_positions(side * side, device) - 0.5).square().sum(1)
-    return (away / (-2 * _CENTRE_SPREAD**2)).exp().view(side, side)
+def _centre(device: torch.device) -> Tensor:
+    """(24, 24) Gaussian around the middle."""
+    away = (_positions(device) - 0.5).square().sum(1)
+    return (away / (-2 * _CENTRE_SPREAD**2)).exp().view(_GRID, _GRID)
 
 
 def _as_map(values: Tensor) -> Tensor:
-    """(B, side * side) to (B, side, side)."""
-    side = round(values.shape[1] ** 0.5)
-    return values.view(-1, side, side)
+    """(B, N) to (B, 24, 24)."""
+    return values.view(-1, _GRID, _GRID)
 
 
 def _stretched(values: Tensor) -> Tensor:
