@@ -281,7 +281,8 @@ def _nearest_uncrowded(pool: Described, eligible: Tensor, max_coverage: float) -
         eligible[crowded, target[crowded]] = False
         target[crowded], distance[crowded] = nearest(distances[crowded], eligible[crowded], sources[crowded], pool.maps)
         union[crowded] = pool.masks[crowded] | pool.masks[target[crowded].clamp_min(0)]
-    union[target < 0] = True
+    if bool((target < 0).any()):
+        union[target < 0] = True
     return target, distance, union, refused
 
 

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from skimage.filters import threshold_otsu
 
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
-from sgdmix_albu.masks import get_mask, otsu, otsu_threshold, working_maps
+from sgdmix_albu.masks import get_mask, otsu, otsu_threshold, upsampled, working_maps
 
 maps_8bit = hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)))
 
@@ -92,6 +92,13 @@ def test_coarse_maps_give_masks_of_the_images_size():
     assert thresholds.shape == (1,)
     assert masks[0, 20, 10]
     assert not masks[0, 0].any()
+
+
+@pytest.mark.parametrize(("old", "new"), [((64, 64), (224, 200)), ((7, 9), (7, 40)), ((40, 40), (30, 8))])
+def test_upsampling_is_bilinear_interpolation(old, new):
+    maps = torch.rand(3, *old, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.interpolate(maps[:, None], size=new, mode="bilinear")[:, 0]
+    torch.testing.assert_close(upsampled(maps, torch.zeros(3, 3, *new)), expected)
 
 
 def test_empty_batch():
