@@ -26,7 +26,7 @@ Rows: TypeAlias = "Tensor | Sequence[Tensor]"
 
 # The defaults of both faces: the training-free pair that measures best at a price small beside a training step.
 BEST_SALIENCY = "manifold_ranking"
-BEST_MASK = "otsu"
+BEST_MASK = "guided"
 
 TargetClass: TypeAlias = Literal["any", "same", "different"]
 
