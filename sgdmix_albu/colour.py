@@ -5,20 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["rgb_to_lab", "to_rgb"]
+__all__ = ["rgb_to_lab", "to_float", "to_rgb"]
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+def to_float(images: Tensor) -> Tensor:
+    """Images of any dtype as float32; uint8 scaled to [0, 1]."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
 def to_rgb(images: Tensor) -> Tensor:
-    """(B, 1 or 3, H, W) to RGB in [0, 1].
+    """(B, 1 or 3, H, W), uint8 or float, to float32 RGB in [0, 1].
 
     An image with a value outside [0, 1] is taken to be standardised with ImageNet's mean and deviation, the
     field's habit before a collate function, and is mapped back, then clamped. Decided for each image by
     itself, so that a batch equals a loop.
     """
-    images = images.expand(-1, 3, -1, -1)
+    images = to_float(images).expand(-1, 3, -1, -1)
     low, high = torch.aminmax(images.flatten(1), dim=1)
     standardised = (low < 0) | (high > 1)
     if not bool(standardised.any()):

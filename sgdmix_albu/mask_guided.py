@@ -41,8 +41,7 @@ def guided(maps: Tensor, images: Tensor) -> Foreground:
     """
     if not len(maps):
         return otsu(maps, images)
-    floats = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-    return otsu(guided_maps(maps, to_rgb(floats)), images)
+    return otsu(guided_maps(maps, to_rgb(images)), images)
 
 
 def guided_maps(maps: Tensor, guides: Tensor) -> Tensor:

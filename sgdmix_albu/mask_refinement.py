@@ -67,8 +67,7 @@ def grabcut(maps: Tensor, images: Tensor) -> Foreground:
 
 def _small_colours(images: Tensor) -> Tensor:
     """(B, C, H, W) to (B, 3, 144, 144) RGB in [0, 1]."""
-    floats = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-    small = F.interpolate(to_rgb(floats), (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)
+    small = F.interpolate(to_rgb(images), (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)
     return small.clamp(0, 1)
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -143,15 +143,13 @@ def mix_folder(
         DataError: The input, the weights or the output folder cannot be used.
     """
     began = time.perf_counter()
-    check_settings(p=p, candidates=candidates, max_coverage=max_coverage)
+    check_settings(p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather)
     _check(
         choices={
             "image_format": (image_format, tuple(FORMATS)),
             "normalize": (normalize, ("imagenet", "none")),
-            "target_class": (target_class, get_args(TargetClass)),
         },
         counts={"size": size, "limit": limit, "jobs": jobs},
-        feather=feather,
         seed=seed,
     )
     settings: dict[str, Any] = {
@@ -214,17 +212,13 @@ def mix_folder(
     )
 
 
-def _check(
-    *, choices: dict[str, tuple[str, tuple[str, ...]]], counts: dict[str, int | None], feather: float, seed: int
-) -> None:
+def _check(*, choices: dict[str, tuple[str, tuple[str, ...]]], counts: dict[str, int | None], seed: int) -> None:
     for name, (value, known) in choices.items():
         if value not in known:
             raise InvalidInputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     for name, count in counts.items():
         if count is not None and count < 1:
             raise InvalidInputError(f"{name} must be 1 or more, got {count!r}")
-    if not 0 <= feather < float("inf"):
-        raise InvalidInputError(f"feather must be a width in pixels, 0 or more, got {feather!r}")
     if not 0 <= seed < 2**63:
         raise InvalidInputError(f"seed must be a number from 0 to 2**63 - 1, got {seed!r}")
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgdmix_albu.colour import to_rgb
+from sgdmix_albu.colour import to_float, to_rgb
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.saliency.untouched import untouched
 
@@ -81,10 +81,7 @@ class SaliencyBackend(ABC):
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
     def _prepare(self, images: Tensor) -> Tensor:
-        if images.dtype == torch.uint8:
-            images = images.to(torch.float32) / 255
-        images = images.to(torch.float32)
-        return to_rgb(images) if self.wants_rgb else images
+        return to_rgb(images) if self.wants_rgb else to_float(images)
 
     def _finished(self, raw: Tensor, images: Tensor) -> Tensor:
         """The raw maps checked and stretched."""
