@@ -6,17 +6,16 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
 from sgdmix_albu.errors import DataError
+from sgdmix_albu.files import TEMPORARY, refusals_named, write_whole
 
 __all__ = ["METADATA", "OutputFolder"]
 
 METADATA = "metadata.jsonl"  # the name that Hugging Face's imagefolder looks for
 _PLAN = ".sgdmix-plan.jsonl"
-_TEMPORARY = ".sgdmix-"
 _MARK = "sgdmix_albu"
 
 
@@ -42,7 +41,7 @@ class OutputFolder:
         self.path = Path(path)
         if source is not None:
             _apart(self.path, Path(source))
-        with _said(self.path):
+        with refusals_named(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise DataError(f"expected a folder to write, {self.path} is a file")
             self.path.mkdir(parents=True, exist_ok=True)
@@ -54,7 +53,7 @@ class OutputFolder:
 
     def begin(self, names: Iterable[str]) -> None:
         """Remove what an earlier run left here, and note the names of the files to come."""
-        with _said(self.path):
+        with refusals_named(self.path):
             (self.path / METADATA).unlink(missing_ok=True)
             for file in self._earlier:
                 file.unlink(missing_ok=True)
@@ -66,7 +65,7 @@ class OutputFolder:
     def finish(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write the metadata, one row for each file that is there, and drop the plan."""
         self.write_lines(METADATA, rows)
-        with _said(self.path):
+        with refusals_named(self.path):
             (self.path / _PLAN).unlink()
 
     def write_lines(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -81,20 +80,7 @@ class OutputFolder:
 
     def write(self, name: str, content: Callable[[BinaryIO], None]) -> None:
         """Let ``content`` write a file that appears under its name when it is complete and on disk."""
-        path = self.inside(name)
-        with _said(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=_TEMPORARY, suffix=".tmp", dir=self.path)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    content(file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-                Path(temporary).replace(path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+        write_whole(self.inside(name), content, unfinished_in=self.path)
 
     def inside(self, name: str) -> Path:
         """Where ``name`` lies in this folder.
@@ -117,7 +103,7 @@ class OutputFolder:
         return path
 
     def _files_of_earlier_run(self) -> list[Path]:
-        found = [path for path in self.path.glob(f"{_TEMPORARY}*.tmp") if path.is_file()]
+        found = [path for path in self.path.glob(f"{TEMPORARY}*.tmp") if path.is_file()]
         for name in (METADATA, _PLAN):
             path = self.path / name
             if path.is_file():
@@ -142,18 +128,3 @@ def _apart(out: Path, source: Path) -> None:
     a, b = out.resolve(), source.resolve()
     if a == b or a.is_relative_to(b) or b.is_relative_to(a):
         raise DataError(f"the folder to write, {out}, and the folder to read, {source}, must lie apart")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-@contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """What the operating system refuses, as one line."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"cannot write {error.filename or path}: {error.strerror or error}") from error

@@ -1,0 +1,214 @@
+"""The refiners by key: what each data set's is made from. Torch-free; nothing is loaded here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.registry import Registry
+
+__all__ = [
+    "REFINERS",
+    "Recipe",
+    "RefinerSpec",
+    "cache_folder",
+    "finetune_command",
+    "get_spec",
+    "list_refiners",
+    "refiners_table",
+    "register_refiner",
+]
+
+# The commit is the one this package was written against; no other is fetched unless a user names it.
+_SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+_SD15_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a refiner is fine-tuned.
+
+    The specification is silent here. The defaults are *assumed*: joint Textual Inversion and LoRA, rank 10,
+    learning rate 5e-5, batches of 8 and 35,000 steps follow Diff-Mix (Wang et al., CVPR 2024).
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Images of one step, over all processes.
+        learning_rate: Of the LoRA matrices.
+        token_learning_rate: Of the new token embeddings.
+        rank: Of the LoRA matrices.
+        token_noise: Deviation of the noise that parts the new embeddings, as a share of the metaclass embedding's.
+        drop_prompt: Share of images trained with an empty prompt, which guidance needs.
+    """
+
+    steps: int = 35_000
+    batch_size: int = 8
+    learning_rate: float = 5e-5
+    token_learning_rate: float = 5e-5
+    rank: int = 10
+    token_noise: float = 0.1
+    drop_prompt: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RefinerSpec:
+    """A row of the registry.
+
+    Attributes:
+        key: The name that users type; also in the tokens, ``<key-017>``.
+        metaclass: What all classes are: "bird".
+        prompt: Template with ``{token}`` and ``{metaclass}``.
+        resolution: Side in pixels that the refiner works at.
+        base: A hub id, a folder in diffusers' layout, or ``"embedded:NAME"``.
+        revision: Commit of a hub id, 40 hexadecimal digits; nothing else is ever fetched.
+        strengths: Translation strengths to draw from.
+        steps: Denoising steps of strength 1.
+        guidance: Scale of classifier-free guidance; 1 or less for none.
+        weights: Hub id of a ready refiner folder, if there is one.
+        weights_revision: Its commit.
+        recipe: How to fine-tune.
+
+    Raises:
+        InvalidInputError: A template without ``{token}``, a strength outside (0, 1], ...
+
+    Example:
+        >>> RefinerSpec("moths", "moth").prompt
+        'a photo of a {token} {metaclass}'
+    """
+
+    key: str
+    metaclass: str
+    prompt: str = "a photo of a {token} {metaclass}"
+    resolution: int = 512
+    base: str = _SD15
+    revision: str | None = _SD15_REVISION
+    strengths: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
+    steps: int = 25
+    guidance: float = 7.5
+    weights: str | None = None
+    weights_revision: str | None = None
+    recipe: Recipe = Recipe()
+
+    def __post_init__(self) -> None:
+        if not self.key or not self.key.replace("-", "").replace("_", "").isalnum():
+            raise InvalidInputError(f"a refiner's key is made of letters, digits, - and _, got {self.key!r}")
+        if "{token}" not in self.prompt:
+            raise InvalidInputError(f"the prompt of refiner {self.key!r} must hold {{token}}, got {self.prompt!r}")
+        if not self.strengths or not all(0 < strength <= 1 for strength in self.strengths):
+            raise InvalidInputError(f"strengths of refiner {self.key!r} must lie in (0, 1], got {self.strengths}")
+        if self.resolution < 8 or self.steps < 1:
+            raise InvalidInputError(
+                f"refiner {self.key!r} needs a resolution of 8 or more and a step or more, "
+                f"got {self.resolution} and {self.steps}"
+            )
+
+
+REFINERS = Registry("refiner", group="sgdmix_albu.refiners")
+
+
+def register_refiner(key: str, spec: RefinerSpec | str) -> None:
+    """Make a refiner of your own known by key.
+
+    A package can do the same without being imported, through the entry-point group ``sgdmix_albu.refiners``.
+
+    Args:
+        key: The name that users type.
+        spec: The row, or ``"module:SPEC"``, imported on first use.
+
+    Raises:
+        InvalidInputError: The key is taken or empty, or ``spec`` is neither.
+
+    Example:
+        >>> register_refiner("my-moths", RefinerSpec("my-moths", "moth", resolution=256))
+        >>> get_spec("my-moths").metaclass
+        'moth'
+    """
+    if not isinstance(spec, RefinerSpec | str):
+        raise InvalidInputError(f"expected a RefinerSpec or 'module:SPEC' for {key!r}, got {type(spec).__name__}")
+    REFINERS.register(key, spec)
+
+
+def list_refiners() -> list[str]:
+    """Keys that :func:`sgdmix_albu.refine.get_refiner` knows, sorted; nothing is imported.
+
+    Example:
+        >>> "cub" in list_refiners()
+        True
+    """
+    return REFINERS.names()
+
+
+def get_spec(key: str) -> RefinerSpec:
+    """The row of a key.
+
+    Raises:
+        UnknownNameError: No such key; the nearest ones are suggested.
+        InvalidInputError: What the row leads to is no ``RefinerSpec``.
+
+    Example:
+        >>> get_spec("aircraft").metaclass
+        'aircraft'
+    """
+    spec: Any = REFINERS.load(key)
+    if not isinstance(spec, RefinerSpec):
+        raise InvalidInputError(f"the row of refiner {key!r} must lead to a RefinerSpec, got {type(spec).__name__}")
+    return spec
+
+
+def cache_folder(key: str) -> Path:
+    """Where the refiner of ``key`` is looked for when no folder is given: below ``$SGDMIX_CACHE``."""
+    home = os.environ.get("SGDMIX_CACHE") or Path("~/.cache/sgdmix_albu").expanduser()
+    return Path(home) / "refiners" / key
+
+
+def finetune_command(spec: RefinerSpec) -> str:
+    """The command that makes the weights of a row, in the place where they are looked for."""
+    return f"sgdmix finetune DATA --dataset {spec.key} --out {cache_folder(spec.key)}"
+
+
+def refiners_table() -> str:
+    """All rows as text: key, metaclass, resolution, base, and where the weights are or which command makes them.
+
+    Example:
+        >>> print(refiners_table().splitlines()[0])
+        key         metaclass  pixels  base ...
+    """
+    rows = [("key", "metaclass", "pixels", "base", "weights")]
+    for key in list_refiners():
+        spec, folder = get_spec(key), cache_folder(key)
+        found = str(folder) if (folder / "refiner.json").is_file() else spec.weights or finetune_command(spec)
+        rows.append((key, spec.metaclass, str(spec.resolution), spec.base, found))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows
+    )
+
+
+for _key, _metaclass in (
+    ("aircraft", "aircraft"),
+    ("cars", "car"),
+    ("cub", "bird"),
+    ("cub-lt", "bird"),
+    ("dogs", "dog"),
+    ("flowers", "flower"),
+    ("pets", "pet"),
+    ("waterbirds", "bird"),
+):
+    register_refiner(_key, RefinerSpec(_key, _metaclass))
+
+# Small and trained from scratch, the embedded base takes in new species at a pace that would ruin Stable Diffusion.
+register_refiner(
+    "aviary",
+    RefinerSpec(
+        "aviary",
+        "bird",
+        resolution=64,
+        base="embedded:aviary",
+        revision=None,
+        guidance=3.0,
+        recipe=Recipe(steps=120, batch_size=32, learning_rate=2e-3, token_learning_rate=1e-2, rank=10),
+    ),
+)

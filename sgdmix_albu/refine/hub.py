@@ -1,0 +1,43 @@
+"""Fetching a pinned commit from the Hugging Face hub: safetensors and JSON, nothing that is unpickled or run."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.optional import import_optional
+
+__all__ = ["fetch"]
+
+
+def fetch(repository: str, revision: str | None, *, patterns: Sequence[str]) -> Path:
+    """The local folder of a repository at a commit; from the hub's cache where it is there already.
+
+    Args:
+        repository: Hub id, ``"organisation/name"``.
+        revision: The commit, 40 hexadecimal digits: a branch or tag may mean other weights tomorrow.
+        patterns: Files wanted.
+
+    Raises:
+        InvalidInputError: The revision is no commit.
+        DataError: The hub cannot be reached, or has no such repository or commit.
+    """
+    if revision is None or not re.fullmatch("[0-9a-f]{40}", revision):
+        raise InvalidInputError(
+            f"a hub id needs revision=, the commit's 40 hexadecimal digits; got {revision!r} for {repository!r}"
+        )
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    hub = import_optional("huggingface_hub", extra="diffusion")
+    try:
+        found = hub.snapshot_download(repository, revision=revision, allow_patterns=list(patterns))
+    # The hub's client raises errors of several packages: no network, no such repository, no permission.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"cannot fetch {repository!r} at {revision[:12]}: {reason} Where there is a network, run: "
+            f"hf download {repository} --revision {revision} --local-dir FOLDER; here pass base=FOLDER (--base FOLDER)"
+        ) from error
+    return Path(found)

@@ -1,0 +1,113 @@
+"""Real Stable Diffusion folders of a few thousand random weights, in diffusers' layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+WIDTH = 32  # of each text encoder
+
+
+def tiny_base(
+    folder: Path,
+    *,
+    architecture: str = "sd",
+    prediction_type: str = "epsilon",
+    latent_channels: int = 4,
+    seed: int = 0,
+    width: int = WIDTH,
+) -> Path:
+    """Save a folder that the stock pipelines read; images are 32 x 32 or more, latents half of that."""
+    from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline
+
+    sdxl = architecture == "sdxl"
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        parts = {
+            "vae": _vae(latent_channels),
+            "unet": _unet(latent_channels, width, sdxl=sdxl),
+            "scheduler": DDIMScheduler(
+                beta_start=0.00085,
+                beta_end=0.012,
+                beta_schedule="scaled_linear",
+                clip_sample=False,
+                set_alpha_to_one=False,
+                steps_offset=1,
+                prediction_type=prediction_type,
+            ),
+            "tokenizer": _tokenizer(folder / ".vocabulary"),
+        }
+        vocabulary = len(parts["tokenizer"])
+        if sdxl:
+            parts["tokenizer_2"] = _tokenizer(folder / ".vocabulary")
+            parts["text_encoder"] = CLIPTextModel(_text_config(vocabulary, width))
+            parts["text_encoder_2"] = CLIPTextModelWithProjection(_text_config(vocabulary, width))
+            pipeline = StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False)
+        else:
+            parts["text_encoder"] = CLIPTextModel(_text_config(vocabulary, width))
+            pipeline = StableDiffusionImg2ImgPipeline(
+                **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+            )
+        pipeline.save_pretrained(folder)
+    return folder
+
+
+def _vae(channels: int) -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=channels,
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=32,
+        scaling_factor=0.7,
+    )
+
+
+def _unet(channels: int, width: int, *, sdxl: bool) -> UNet2DConditionModel:
+    extra = {}
+    if sdxl:
+        extra = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+        extra["projection_class_embeddings_input_dim"] = 6 * 8 + WIDTH
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=2 * width if sdxl else width,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        **extra,
+    )
+
+
+def _text_config(vocabulary: int, width: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        projection_dim=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=24,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+
+
+def _tokenizer(folder: Path) -> CLIPTokenizer:
+    """Byte pairs without any merge: one token a letter."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    folder.mkdir(parents=True, exist_ok=True)
+    Tokenizer(models.BPE({word: number for number, word in enumerate(words)}, [])).model.save(str(folder))
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=24)
