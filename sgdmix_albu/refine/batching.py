@@ -1,0 +1,81 @@
+"""How many images at once: as many as the free memory holds, and half of that when it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+from sgdmix_albu.errors import DataError
+
+__all__ = ["in_batches"]
+
+_Result = TypeVar("_Result")
+
+_MOST = 64
+_SHARE = 0.8  # of the free memory that may be used
+# On a CPU a batch saves only the overhead of each call, which larger pictures do not notice.
+_CPU_PIXELS = 16 * 64 * 64
+
+
+def in_batches(
+    run: Callable[[list[int]], _Result],
+    rows: Sequence[int],
+    *,
+    size: int | None,
+    device: torch.device,
+    pixels: int,
+) -> Iterator[tuple[list[int], _Result]]:
+    """Call ``run`` on parts of the rows, in order.
+
+    Args:
+        run: Does the work on some rows.
+        rows: All of them.
+        size: Rows of one part; None to find out: on a GPU the first row runs alone and its memory is measured.
+        device: Where the work is done.
+        pixels: Of one image.
+
+    Yields:
+        The rows of each part and its result. When memory runs out the parts are halved from there on.
+
+    Raises:
+        DataError: Memory does not even hold one row.
+    """
+    waiting = list(rows)
+    probing = size is None and device.type == "cuda"
+    count = size if size is not None else 1 if probing else max(1, _CPU_PIXELS // pixels)
+    while waiting:
+        part = waiting[:count]
+        before = _before(device) if probing else 0
+        try:
+            result = run(part)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            if len(part) == 1:
+                raise DataError(f"{device} has not the memory for one image; pass a smaller base or dtype") from error
+            probing, count = False, len(part) // 2
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            continue
+        if probing:
+            probing, count = False, _fitting(device, before)
+        waiting = waiting[len(part) :]
+        yield part, result
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _before(device: torch.device) -> int:
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def _fitting(device: torch.device, before: int) -> int:
+    cost = max(1, torch.cuda.max_memory_allocated(device) - before)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + unused
+    return max(1, min(_MOST, int(_SHARE * free / cost)))

@@ -1,0 +1,212 @@
+"""Image-to-image with a strength, a prompt and a seed for each image of a batch (SDEdit, Meng et al., 2022).
+
+The stock pipeline gives a batch one strength. Here an image joins the loop at its own step. All images in the loop
+are at the same timestep, so one call of the UNet serves them all; those that joined together share a scheduler,
+because multistep schedulers remember. For one strength the result is the stock pipeline's.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.refine.components import Components
+from sgdmix_albu.refine.prompts import Prompts
+
+__all__ = ["Denoised", "denoise", "first_step"]
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What came out.
+
+    Attributes:
+        images: (B, 3, H, W) float in [0, 1].
+        timesteps: Each image's first timestep; None where the strength left no step.
+    """
+
+    images: Tensor
+    timesteps: tuple[int | None, ...]
+
+
+@dataclass
+class _Group:
+    """Images that joined the loop at the same step."""
+
+    rows: list[int]
+    scheduler: Any
+    extra: dict[str, Any]
+
+
+def first_step(strength: float, steps: int) -> int:
+    """The step at which an image of this strength joins ``steps`` steps, as in diffusers' image-to-image pipelines.
+
+    Example:
+        >>> first_step(0.5, 25), first_step(1.0, 25), first_step(0.03, 25)
+        (13, 0, 25)
+    """
+    return max(steps - min(int(steps * strength), steps), 0)
+
+
+@torch.inference_mode()
+def denoise(
+    components: Components,
+    images: Tensor,
+    prompts: Sequence[str],
+    *,
+    strengths: Sequence[float],
+    seeds: Sequence[int],
+    steps: int,
+    guidance: float,
+    texts: Prompts | None = None,
+    strength_map: Tensor | None = None,
+) -> Denoised:
+    """Add noise to each image as its strength says, and take it away again under its prompt.
+
+    Args:
+        components: The model.
+        images: (B, 3, H, W) float in [0, 1]; H and W are multiples of ``components.multiple``.
+        prompts: B prompts.
+        strengths: B translation strengths in (0, 1]. One so small that it leaves no step returns the image after a
+            pass through the autoencoder; see :func:`first_step`.
+        seeds: B seeds. An image's randomness is its seed's alone, whatever else is in the batch.
+        steps: Denoising steps of strength 1.
+        guidance: Scale of classifier-free guidance; 1 or less for none.
+        texts: Embeddings of earlier prompts, to be used again.
+        strength_map: (B, h, w) strengths of the single latents, at most the image's own: each stays on the image's
+            noised self until its turn comes (differential diffusion, Levin and Fried, 2023).
+
+    Returns:
+        Images and first timesteps.
+
+    Raises:
+        InvalidInputError: The scheduler cannot do with so few steps.
+    """
+    texts = texts or Prompts(components)
+    scheduler = copy.deepcopy(components.scheduler)
+    try:
+        scheduler.set_timesteps(steps, device=components.device)
+    except ValueError as error:
+        raise InvalidInputError(f"{type(scheduler).__name__} cannot take {steps} steps: {error}") from error
+    starts = [first_step(strength, steps) * scheduler.order for strength in strengths]
+    turns = None
+    if strength_map is not None:
+        turns = (steps - (steps * strength_map).floor().clamp(0, steps)).long() * scheduler.order
+
+    draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+    clean = _encode(components, images, draws)
+    noise = _normal(clean, draws)
+    condition = _Condition(components, texts, prompts, guidance, size=images.shape[-2:])
+
+    latents = clean.clone()
+    groups: list[_Group] = []
+    for step, time in enumerate(scheduler.timesteps):
+        joining = [row for row, start in enumerate(starts) if start == step]
+        if joining:
+            own = copy.deepcopy(scheduler)
+            if hasattr(own, "set_begin_index"):
+                own.set_begin_index(step)
+            groups.append(_Group(joining, own, _step_options(own, [draws[row] for row in joining])))
+            latents[joining] = own.add_noise(clean[joining], noise[joining], time.repeat(len(joining)))
+        if not groups:
+            continue
+        if turns is not None:
+            _hold(latents, clean, noise, turns > step, groups, time)
+        rows = [row for group in groups for row in group.rows]
+        scaled = torch.cat([group.scheduler.scale_model_input(latents[group.rows], time) for group in groups])
+        guess = condition.predict(scaled, time, rows)
+        for group, part in zip(groups, torch.split(guess, [len(group.rows) for group in groups]), strict=True):
+            latents[group.rows] = group.scheduler.step(
+                part, time, latents[group.rows], return_dict=False, **group.extra
+            )[0]
+    first = [scheduler.timesteps[start] if start < len(scheduler.timesteps) else None for start in starts]
+    return Denoised(_decode(components, latents), tuple(None if time is None else int(time) for time in first))
+
+
+class _Condition:
+    """The prompts of a batch, ready for the UNet, and the guidance that they are followed with."""
+
+    def __init__(
+        self, components: Components, texts: Prompts, prompts: Sequence[str], guidance: float, *, size: Sequence[int]
+    ) -> None:
+        self._unet, self._guidance = components.unet, guidance
+        words, pooled = texts.embed(prompts)
+        self._sides = [(words, pooled)]
+        if guidance > 1:
+            self._sides.insert(0, texts.unconditional(len(prompts)))
+        # Stable Diffusion XL is told the size of the original, the crop's corner and the size wanted.
+        height, width = size
+        self._sizes = torch.tensor([height, width, 0, 0, height, width], dtype=words.dtype, device=words.device)
+
+    def predict(self, latents: Tensor, time: Tensor, rows: list[int]) -> Tensor:
+        words = torch.cat([words[rows] for words, _ in self._sides])
+        pooled = [pooled[rows] for _, pooled in self._sides if pooled is not None]
+        added = None
+        if pooled:
+            added = {"text_embeds": torch.cat(pooled), "time_ids": self._sizes.expand(len(words), -1)}
+        guess: Tensor = self._unet(
+            torch.cat([latents] * len(self._sides)),
+            time,
+            encoder_hidden_states=words,
+            added_cond_kwargs=added,
+            return_dict=False,
+        )[0]
+        if len(self._sides) == 1:
+            return guess
+        empty, wanted = guess.chunk(2)
+        return empty + self._guidance * (wanted - empty)
+
+
+def _hold(latents: Tensor, clean: Tensor, noise: Tensor, held: Tensor, groups: list[_Group], time: Tensor) -> None:
+    """Put latents whose turn has not come back onto the image's noised self."""
+    for group in groups:
+        rows = group.rows
+        noised = group.scheduler.add_noise(clean[rows], noise[rows], time.repeat(len(rows)))
+        latents[rows] = torch.where(held[rows][:, None], noised, latents[rows])
+
+
+def _step_options(scheduler: Any, draws: list[torch.Generator]) -> dict[str, Any]:
+    return {"generator": draws} if "generator" in inspect.signature(scheduler.step).parameters else {}
+
+
+def _normal(like: Tensor, draws: Sequence[torch.Generator]) -> Tensor:
+    """Noise drawn on the CPU, the same for any device."""
+    return torch.stack([torch.randn(like.shape[1:], generator=draw, dtype=like.dtype) for draw in draws]).to(
+        like.device
+    )
+
+
+def _encode(components: Components, images: Tensor, draws: Sequence[torch.Generator]) -> Tensor:
+    vae = components.vae
+    found = vae.encode((2 * images - 1).to(vae.device, vae.dtype))
+    if hasattr(found, "latent_dist"):
+        spread = found.latent_dist
+        latents = spread.mean + spread.std * _normal(spread.mean, draws)
+    else:  # the tiny autoencoder (TAESD) has no spread
+        latents = found.latents
+    mean, deviation = _statistics(vae, latents)
+    scaled: Tensor = (latents - mean) * vae.config.scaling_factor / deviation
+    return scaled.to(components.dtype)
+
+
+def _decode(components: Components, latents: Tensor) -> Tensor:
+    vae = components.vae
+    latents = latents.to(vae.dtype)
+    mean, deviation = _statistics(vae, latents)
+    pixels: Tensor = vae.decode(latents * deviation / vae.config.scaling_factor + mean, return_dict=False)[0]
+    return (pixels.float() / 2 + 0.5).clamp(0, 1)
+
+
+def _statistics(vae: Any, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    """Mean and deviation of the latents of each channel, where the autoencoder's description names them."""
+    mean, deviation = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
+    if mean is None or deviation is None:
+        return 0.0, 1.0
+    return like.new_tensor(mean).view(1, -1, 1, 1), like.new_tensor(deviation).view(1, -1, 1, 1)

@@ -1,0 +1,96 @@
+"""From a refiner's settings to the model in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.optional import import_optional
+from sgdmix_albu.refine.components import Components, load_base
+from sgdmix_albu.refine.folder import LORA, TOKENS, RefinerCard, find_weights
+from sgdmix_albu.refine.lora import apply_lora, read_safetensors
+from sgdmix_albu.refine.prompts import Prompts
+from sgdmix_albu.refine.tokens import add_tokens, read_embedding
+
+if TYPE_CHECKING:
+    from sgdmix_albu.refine.refiner import Refiner
+
+__all__ = ["Loaded", "load"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A refiner in memory: the model with everything merged into it, and the prompts embedded so far."""
+
+    components: Components
+    prompts: Prompts
+
+
+def load(refiner: Refiner) -> Loaded:
+    """Load the base, merge the refiner's LoRA and tokens, then whatever else the settings name."""
+    card = refiner.card
+    base, revision = refiner.base, refiner.revision
+    components = load_base(base, revision=revision, dtype=refiner.dtype, device=refiner.device)
+    if card is not None:
+        _check_architecture(components, card)
+        folder = find_weights(refiner.spec, refiner.weights)
+        apply_lora(components, folder / LORA)
+        add_tokens(components, card.tokens, read_safetensors(folder / TOKENS)[0])
+    for path in refiner.loras:
+        apply_lora(components, path)
+    spelled = {
+        token: _add_embedding(components, token, read_embedding(path))
+        for token, path in refiner.embedded_tokens.items()
+    }
+    if refiner.scheduler is not None:
+        components.scheduler = _scheduler(refiner.scheduler, components.scheduler)
+    if refiner.tiny_vae is not None:
+        components.vae = _tiny_vae(refiner)
+    elif components.architecture == "sdxl" and refiner.dtype == torch.float16 and components.vae.config.force_upcast:
+        components.vae = components.vae.float()  # its activations overflow half precision
+    if refiner.compile:
+        components.unet = torch.compile(components.unet)
+    return Loaded(components, Prompts(components, spelled))
+
+
+def _check_architecture(components: Components, card: RefinerCard) -> None:
+    if components.architecture != card.architecture:
+        raise DataError(
+            f"refiner {card.key!r} was fine-tuned on a base of kind {card.architecture!r}, {components.folder} is "
+            f"{components.architecture!r}; pass base={card.base!r}, or fine-tune again: "
+            f"sgdmix finetune DATA --dataset {card.key} --base {components.folder} --out DIR"
+        )
+
+
+def _add_embedding(components: Components, token: str, vectors: dict[str, Tensor]) -> str:
+    """Teach one token; its spelling, which is several tokens where the embedding has several vectors."""
+    count = len(next(iter(vectors.values())))
+    tokens = [token, *(f"{token}_{number}" for number in range(1, count))]
+    add_tokens(components, tokens, vectors)
+    return " ".join(tokens)
+
+
+def _scheduler(name: str, base: Any) -> Any:
+    diffusers = import_optional("diffusers", extra="diffusion")
+    kind = getattr(diffusers, name, None)
+    if not isinstance(kind, type) or not issubclass(kind, diffusers.SchedulerMixin):
+        raise InvalidInputError(f"expected a scheduler's class name such as 'DDIMScheduler', diffusers has no {name!r}")
+    return kind.from_config(base.config)  # type: ignore[attr-defined]
+
+
+def _tiny_vae(refiner: Refiner) -> Any:
+    diffusers = import_optional("diffusers", extra="diffusion")
+    try:
+        vae = diffusers.AutoencoderTiny.from_pretrained(
+            refiner.tiny_vae, torch_dtype=refiner.dtype, use_safetensors=True, local_files_only=True
+        )
+    except OSError as error:
+        raise DataError(
+            f"expected a folder with a TAESD autoencoder in safetensors, got {refiner.tiny_vae}; where there is a "
+            "network, run: hf download madebyollin/taesd --local-dir FOLDER"
+        ) from error
+    return vae.to(refiner.device).eval().requires_grad_(False)

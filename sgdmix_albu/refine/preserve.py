@@ -1,0 +1,85 @@
+"""Keeping the label: lower strength on the object ("soft"), and its pixels put back ("strict")."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgdmix_albu.errors import InvalidInputError
+
+__all__ = ["INNER", "Preserve", "check_preserve", "composite", "mask_core", "strength_map"]
+
+Preserve: TypeAlias = Literal["none", "soft", "strict"]
+
+INNER = 1 / 3  # share of the strength that the object itself is given
+
+
+def check_preserve(preserve: str, masks: Tensor | None) -> None:
+    """Refuse a mode that is not there, or that lacks its masks."""
+    if preserve not in get_args(Preserve):
+        raise InvalidInputError(f"preserve must be 'none', 'soft' or 'strict', got {preserve!r}")
+    if preserve != "none" and masks is None:
+        raise InvalidInputError(f"preserve={preserve!r} needs masks, the union masks (B, H, W)")
+
+
+def strength_map(masks: Tensor, strengths: Tensor, size: tuple[int, int]) -> Tensor:
+    """Strength of every latent: the image's own on the background, a third of it on the object.
+
+    Args:
+        masks: (B, H, W) bool, True where the source is kept.
+        strengths: (B,) in (0, 1].
+        size: Height and width of the latents, h and w.
+
+    Returns:
+        (B, h, w) float; a latent that the mask covers in part lies in between.
+
+    Example:
+        >>> mask = torch.tensor([[[True, False]]])
+        >>> strength_map(mask, torch.tensor([0.9]), (1, 2)).mul(10).round().tolist()
+        [[[3.0, 9.0]]]
+    """
+    covered = F.interpolate(masks[:, None].float(), size=size, mode="area")[:, 0]
+    return strengths.to(covered)[:, None, None] * (1 - (1 - INNER) * covered)
+
+
+def mask_core(masks: Tensor, band: int) -> Tensor:
+    """The pixels (B, H, W) that lie at least ``band`` pixels inside the mask; the image's border is no edge.
+
+    Example:
+        >>> mask_core(torch.tensor([[[False, True, True, True, False]]]), band=1).tolist()
+        [[[False, False, True, False, False]]]
+    """
+    return _shrunk(masks, band)
+
+
+def composite(refined: Tensor, mixed: Tensor, masks: Tensor, *, band: int | None = None) -> Tensor:
+    """Put the mixed image's pixels back inside the mask: exact in its core, fading over a band at its edge.
+
+    Inside the union mask the mixed image is the source, so the core shows the source's own pixels.
+
+    Args:
+        refined: (B, C, H, W), uint8 or float.
+        mixed: The same shape and dtype.
+        masks: (B, H, W) bool, the union masks.
+        band: Width in pixels of the fade inside the mask, 0 for none; None for a fiftieth of the shorter side.
+
+    Returns:
+        Same shape and dtype. Pixels in :func:`mask_core` equal ``mixed`` bit by bit, those outside the mask
+        ``refined``.
+    """
+    width = max(1, round(min(mixed.shape[-2:]) / 50)) if band is None else band
+    share = torch.stack([_shrunk(masks, depth).float() for depth in range(width + 1)]).mean(0)[:, None]
+    faded = share * mixed.float() + (1 - share) * refined.float()
+    faded = faded if mixed.dtype.is_floating_point else faded.round()
+    inside = torch.where(_shrunk(masks, width)[:, None], mixed, faded.to(mixed.dtype))
+    return torch.where(masks[:, None], inside, refined)
+
+
+def _shrunk(masks: Tensor, depth: int) -> Tensor:
+    if not depth:
+        return masks
+    outside = F.max_pool2d((~masks)[:, None].float(), 2 * depth + 1, stride=1, padding=depth)
+    return outside[:, 0] == 0

@@ -1,0 +1,459 @@
+"""Refiners: loaded when the first image comes, once, and let go of when asked."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgdmix_albu.errors import InvalidInputError, UnknownNameError
+from sgdmix_albu.refine.batching import in_batches
+from sgdmix_albu.refine.catalogue import RefinerSpec, cache_folder, get_spec, list_refiners
+from sgdmix_albu.refine.denoise import denoise, first_step
+from sgdmix_albu.refine.folder import CARD, RefinerCard, find_weights, read_refiner
+from sgdmix_albu.refine.loading import Loaded, load
+from sgdmix_albu.refine.preserve import Preserve, check_preserve, composite, strength_map
+from sgdmix_albu.refine.strength import check_strength, strengths_for, vouched
+from sgdmix_albu.registry import nearest_names
+
+__all__ = ["Refined", "Refiner", "get_refiner"]
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Refined images and what was done to each.
+
+    Attributes:
+        images: (B, 3, H, W), in the dtype they came in.
+        strengths: Translation strength S of each; 0 where the image came back untouched.
+        timesteps: The diffusion timestep that each was noised to; None where untouched.
+        prompts: The prompt of each.
+        seeds: The seed of each.
+        accepted: False where a teacher refused every strength of the ladder and the mixed image came back.
+        preserve: How the object was protected.
+    """
+
+    images: Tensor
+    strengths: tuple[float, ...]
+    timesteps: tuple[int | None, ...]
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    accepted: tuple[bool, ...]
+    preserve: str
+
+
+def get_refiner(
+    refiner: str | os.PathLike[str],
+    *,
+    base: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    finetuned: bool = True,
+    **options: Any,
+) -> Refiner:
+    """The refiner of a data set. Nothing heavy is imported or loaded before the first image is refined.
+
+    Args:
+        refiner: A key (see :func:`list_refiners`), or a folder that :func:`finetune` wrote.
+        base: Another base model than the refiner names: a folder in diffusers' layout or a hub id.
+        revision: Commit of a hub id.
+        weights: The refiner folder; None to look in the cache, then the hub.
+        finetuned: False for the base alone, with class names in the prompts.
+        options: As in :class:`Refiner`.
+
+    Raises:
+        UnknownNameError: No such key.
+        DataError: No weights; the message is the command that makes them.
+
+    Example:
+        >>> refiner = get_refiner("aviary", finetuned=False)
+        >>> mixed = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+        >>> done = refiner.refine(mixed, prompts=["a photo of a red bird"] * 2, strength=0.5, seeds=[1, 2])
+        >>> done.images.shape, done.timesteps
+        (torch.Size([2, 3, 64, 64]), (441, 441))
+    """
+    name = os.fspath(refiner)
+    if name in list_refiners():
+        spec = get_spec(name)
+        if finetuned and (weights is not None or spec.weights is None):
+            weights = find_weights(spec, weights)  # better to learn now than at the first image that there is none
+        return Refiner(spec, base=base, revision=revision, weights=weights, finetuned=finetuned, **options)
+    folder = Path(name)
+    if not (folder / CARD).is_file():
+        if folder.name == name and not folder.exists():
+            known = list_refiners()
+            raise UnknownNameError(
+                f"unknown refiner {name!r}{nearest_names(name, known) or '.'} Known: {', '.join(known)}; "
+                f"or pass a folder that `sgdmix finetune` wrote"
+            )
+        raise InvalidInputError(f"expected a refiner's key or a folder with {CARD}, {name} has none")
+    card = read_refiner(folder)
+    spec = RefinerSpec(
+        card.key,
+        card.metaclass,
+        prompt=card.prompt,
+        resolution=card.resolution,
+        base=card.base,
+        revision=card.revision,
+        strengths=card.strengths,
+        steps=card.steps,
+        guidance=card.guidance,
+    )
+    return Refiner(spec, base=base, revision=revision, weights=folder, finetuned=finetuned, **options)
+
+
+class Refiner:
+    """A refiner's settings, and the model once it is needed. Pickles as settings only; threads may share it.
+
+    Args:
+        spec: The row of the registry.
+        base: Another base model than the spec's.
+        revision: Commit of a hub id.
+        weights: The refiner folder; None for the cache or the hub.
+        finetuned: False for the base alone.
+        class_names: Names of the labels, for prompts without fine-tuned tokens.
+        steps: Denoising steps of strength 1; None for the spec's.
+        guidance: Scale of classifier-free guidance; None for the spec's.
+        scheduler: A diffusers scheduler's class name ("LCMScheduler"); None for the base's.
+        loras: Further LoRA files, such as an LCM-LoRA's, in diffusers' or kohya's format.
+        embeddings: Class name to Textual Inversion file, for classes without fine-tuned tokens.
+        device: Where to work; None for a GPU if there is one.
+        dtype: Of the weights; None for half precision on a GPU, single elsewhere.
+        batch_size: Images at once; None to go by the free memory.
+        compile: Compile the UNet (``torch.compile``): worth its minutes from some thousand images on.
+        tiny_vae: Folder of a TAESD autoencoder, faster and softer.
+        teacher: For ``strength="adaptive"``: a classifier, (B, 3, H, W) float in [0, 1] to logits.
+        tau: The confidence that the teacher must have.
+        band: Width in pixels of the fade of ``preserve="strict"``; None for a fiftieth of the shorter side.
+
+    Raises:
+        InvalidInputError: A setting means nothing.
+    """
+
+    def __init__(
+        self,
+        spec: RefinerSpec,
+        *,
+        base: str | os.PathLike[str] | None = None,
+        revision: str | None = None,
+        weights: str | os.PathLike[str] | None = None,
+        finetuned: bool = True,
+        class_names: Sequence[str] | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        scheduler: str | None = None,
+        loras: Sequence[str | os.PathLike[str]] = (),
+        embeddings: Mapping[str, str | os.PathLike[str]] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        batch_size: int | None = None,
+        compile: bool = False,  # noqa: A002  # torch's name for it
+        tiny_vae: str | os.PathLike[str] | None = None,
+        teacher: Callable[[Tensor], Tensor] | None = None,
+        tau: float = 0.5,
+        band: int | None = None,
+    ) -> None:
+        for name, value in (("steps", steps), ("batch_size", batch_size)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InvalidInputError(f"{name} must be a positive integer, got {value!r}")
+        if not 0 <= tau <= 1:
+            raise InvalidInputError(f"tau must be a confidence in [0, 1], got {tau!r}")
+        self.spec, self.finetuned = spec, finetuned
+        self.base, self.revision = (spec.base, spec.revision) if base is None else (os.fspath(base), revision)
+        self.weights = None if weights is None else Path(weights)
+        self.class_names = None if class_names is None else tuple(class_names)
+        self.steps = spec.steps if steps is None else steps
+        self.guidance = spec.guidance if guidance is None else guidance
+        self.scheduler, self.loras, self.embeddings = scheduler, tuple(loras), dict(embeddings or {})
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
+        self.batch_size, self.compile, self.tiny_vae = batch_size, compile, tiny_vae
+        self.teacher, self.tau, self.band = teacher, tau, band
+        self._loaded: Loaded | None = None
+        self._card: RefinerCard | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is in memory."""
+        return self._loaded is not None
+
+    @property
+    def card(self) -> RefinerCard | None:
+        """What the refiner folder says of itself; None without fine-tuning. Read, and its sums checked, once."""
+        if not self.finetuned:
+            return None
+        with self._lock:
+            if self._card is None:
+                self._card = read_refiner(find_weights(self.spec, self.weights))
+            return self._card
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of their labels; empty where nobody said."""
+        return self.card.classes if self.card is not None else self.class_names or ()
+
+    @property
+    def embedded_tokens(self) -> dict[str, str | os.PathLike[str]]:
+        """Token to Textual Inversion file, for the classes that have one of their own."""
+        return {self._token(name): path for name, path in self.embeddings.items()}
+
+    def load(self) -> Loaded:
+        """Load the model now, if it is not; :meth:`refine` does it by itself."""
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = load(self)
+            return self._loaded
+
+    def release(self) -> None:
+        """Let go of the model and its memory; the next image loads it again."""
+        with self._lock:
+            self._loaded = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def prompt_for(self, class_: str | int) -> str:
+        """The prompt of a class, by name or label.
+
+        Raises:
+            UnknownNameError: The refiner was not trained on it.
+        """
+        if self.card is not None:
+            return self.card.prompt_for(class_)
+        name = class_ if isinstance(class_, str) else self.class_names[class_] if self.class_names else ""
+        token = self._token(name) if name in self.embeddings else _spoken(name)
+        return " ".join(self.spec.prompt.format(token=token, metaclass=self.spec.metaclass).split())
+
+    def refine(
+        self,
+        images: Tensor,
+        *,
+        classes: Sequence[str | int] | Tensor | None = None,
+        prompts: Sequence[str] | None = None,
+        strength: float | Sequence[float] | Tensor | str | None = None,
+        seeds: Sequence[int] | Tensor,
+        masks: Tensor | None = None,
+        preserve: Preserve = "none",
+    ) -> Refined:
+        """Harmonise mixed images (SGD-Mix, section 5.3).
+
+        Args:
+            images: (B, 3, H, W) uint8, or float in [0, 1]. Worked on at the refiner's resolution, returned at theirs.
+            classes: B class names or labels, the sources'.
+            prompts: B prompts instead of classes.
+            strength: Translation strength: a number in (0, 1]; a tuple to draw from, by each image's seed; a tensor
+                (B,); or "adaptive", the largest of the refiner's strengths at which its teacher still sees the
+                source's class. None for the refiner's own set.
+            seeds: B seeds. An image's result depends on its own seed alone, up to rounding.
+            masks: (B, H, W) bool, the union masks, for "soft" and "strict".
+            preserve: "none", the paper's; "soft", a third of the strength on the mask; "strict", the same, and inside
+                the mask's core the source's pixels bit by bit.
+
+        Returns:
+            The images, and what was done to each.
+
+        Raises:
+            InvalidInputError: Arguments that do not fit.
+            DataError: No weights, no base, or damaged ones.
+            UnknownNameError: A class that the refiner does not know.
+        """
+        count = _check_images(images)
+        numbers = [int(seed) for seed in seeds]
+        strength = self.spec.strengths if strength is None else strength
+        _check_counts(count, seeds=numbers, classes=classes, prompts=prompts, masks=masks)
+        if masks is not None and (masks.dtype != torch.bool or masks.shape != images.shape[:1] + images.shape[2:]):
+            raise InvalidInputError(
+                f"expected bool masks {(count, *images.shape[2:])}, got {masks.dtype} {tuple(masks.shape)}"
+            )
+        check_preserve(preserve, masks)
+        check_strength(strength)
+        if not count:
+            return Refined(images.clone(), (), (), (), (), (), preserve)
+        said = list(prompts) if prompts is not None else [self.prompt_for(class_) for class_ in _listed(classes)]
+        work = _Work(self, images, said, numbers, masks, preserve)
+        if isinstance(strength, str):
+            return work.adaptive(self._labels(classes), sorted(self.spec.strengths, reverse=True))
+        return work.fixed(strengths_for(strength, numbers))
+
+    def _token(self, class_name: str) -> str:
+        return f"<{self.spec.key}-{_spoken(class_name).replace(' ', '-').lower()}>"
+
+    def _labels(self, classes: Sequence[str | int] | Tensor | None) -> list[int]:
+        if self.teacher is None:
+            raise InvalidInputError("strength='adaptive' needs a teacher: get_refiner(..., teacher=classifier)")
+        if classes is None:
+            raise InvalidInputError("strength='adaptive' needs classes, to ask the teacher about")
+        return [self.classes.index(name) if isinstance(name, str) else int(name) for name in _listed(classes)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_loaded": None, "_card": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
+
+    def __repr__(self) -> str:
+        where = self.weights or (cache_folder(self.spec.key) if self.finetuned else "the base alone")
+        return f"Refiner({self.spec.key!r}, {where}, {'loaded' if self.loaded else 'not loaded'})"
+
+
+class _Work:
+    """One call of ``refine``: everything that is known of each image."""
+
+    def __init__(
+        self,
+        refiner: Refiner,
+        images: Tensor,
+        prompts: list[str],
+        seeds: list[int],
+        masks: Tensor | None,
+        preserve: Preserve,
+    ) -> None:
+        self.refiner, self.images, self.prompts, self.seeds = refiner, images, prompts, seeds
+        self.masks, self.preserve = masks, preserve
+
+    def fixed(self, strengths: list[float]) -> Refined:
+        images, timesteps = self._run(list(range(len(strengths))), strengths)
+        return self._result(images, strengths, timesteps, [True] * len(strengths))
+
+    def adaptive(self, labels: list[int], ladder: list[float]) -> Refined:
+        """Down the ladder; each image stays at the first strength that the teacher vouches for."""
+        done, count = self.images.clone(), len(labels)
+        strengths, timesteps = [0.0] * count, [None] * count
+        accepted = [False] * count
+        left = list(range(count))
+        for strength in ladder:
+            if not left:
+                break
+            found, times = self._run(left, [strength] * len(left))
+            good = vouched(self.refiner.teacher, found, [labels[row] for row in left], self.refiner.tau)
+            for place, row in enumerate(left):
+                if good[place]:
+                    done[row], strengths[row], timesteps[row] = found[place], strength, times[place]
+                    accepted[row] = True
+            left = [row for row in left if not accepted[row]]
+        return self._result(done, strengths, timesteps, accepted)
+
+    def _run(self, rows: list[int], strengths: list[float]) -> tuple[Tensor, list[Any]]:
+        """Refine some rows; images in the rows' order, and their timesteps."""
+        done = self.images[rows].clone()
+        timesteps: list[Any] = [None] * len(rows)
+        steps = self.refiner.steps
+        places = [place for place, strength in enumerate(strengths) if first_step(strength, steps) < steps]
+        if not places:
+            return done, timesteps
+        # Images of like strength together: they share most of the loop.
+        places.sort(key=lambda place: (strengths[place], place))
+        parts = in_batches(
+            lambda part: self._refine([rows[place] for place in part], [strengths[place] for place in part]),
+            places,
+            size=self.refiner.batch_size,
+            device=self.refiner.device,
+            pixels=self.refiner.spec.resolution**2,
+        )
+        for part, (images, times) in parts:
+            for place, image, time in zip(part, images, times, strict=True):
+                done[place], timesteps[place] = image, time
+        return done, timesteps
+
+    def _refine(self, rows: list[int], strengths: list[float]) -> tuple[Tensor, tuple[int | None, ...]]:
+        refiner, mixed = self.refiner, self.images[rows]
+        loaded = refiner.load()
+        components = loaded.components
+        size = _working_size(mixed.shape[-2:], refiner.spec.resolution, components.multiple)
+        masks = None if self.masks is None or self.preserve == "none" else self.masks[rows]
+        change = None
+        if masks is not None:
+            latents = (size[0] // components.factor, size[1] // components.factor)
+            change = strength_map(masks, torch.tensor(strengths), latents).to(components.device)
+        found = denoise(
+            components,
+            _resized(_unit(mixed), size).to(components.device),
+            [self.prompts[row] for row in rows],
+            strengths=strengths,
+            seeds=[self.seeds[row] for row in rows],
+            steps=refiner.steps,
+            guidance=refiner.guidance,
+            texts=loaded.prompts,
+            strength_map=change,
+        )
+        images = _like(_resized(found.images.to(mixed.device), mixed.shape[-2:]), mixed)
+        if masks is not None and self.preserve == "strict":
+            images = composite(images, mixed, masks.to(mixed.device), band=refiner.band)
+        return images, found.timesteps
+
+    def _result(self, images: Tensor, strengths: list[float], timesteps: list[Any], accepted: list[bool]) -> Refined:
+        used = [0.0 if time is None else strength for strength, time in zip(strengths, timesteps, strict=True)]
+        return Refined(
+            images,
+            tuple(used),
+            tuple(timesteps),
+            tuple(self.prompts),
+            tuple(self.seeds),
+            tuple(accepted),
+            self.preserve,
+        )
+
+
+def _check_images(images: Tensor) -> int:
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
+        came = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise InvalidInputError(f"expected (B, 3, H, W) images, got {came}")
+    if images.dtype != torch.uint8 and not images.dtype.is_floating_point:
+        raise InvalidInputError(f"expected uint8 or float images, got {images.dtype}")
+    if images.dtype.is_floating_point and images.numel():
+        low, high = torch.aminmax(images)
+        if not bool((low >= 0) & (high <= 1)):
+            raise InvalidInputError(
+                f"float images must lie in [0, 1], got values from {low:g} to {high:g}; refine before Normalize"
+            )
+    return len(images)
+
+
+def _check_counts(count: int, **given: Any) -> None:
+    if (given["classes"] is None) == (given["prompts"] is None):
+        raise InvalidInputError("expected either classes or prompts, one for each image")
+    for name, values in given.items():
+        if values is not None and len(values) != count:
+            raise InvalidInputError(f"expected {count} {name}, one for each image, got {len(values)}")
+    for seed in given["seeds"]:
+        if not 0 <= seed < 2**63:
+            raise InvalidInputError(f"a seed must lie between 0 and 2**63 - 1, got {seed}")
+
+
+def _listed(classes: Sequence[str | int] | Tensor | None) -> list[str | int]:
+    return classes.tolist() if isinstance(classes, Tensor) else list(classes or ())
+
+
+def _spoken(name: str) -> str:
+    """A class folder's name as words: "017.red_tailed_hawk" is a "red tailed hawk"."""
+    return name.lstrip("0123456789.-_ ").replace("_", " ") or name
+
+
+def _working_size(size: Sequence[int], resolution: int, multiple: int) -> tuple[int, int]:
+    """The shorter side at the refiner's resolution, both sides multiples of what the model can halve."""
+    scale = resolution / min(size)
+    height, width = (max(multiple, round(side * scale / multiple) * multiple) for side in size)
+    return height, width
+
+
+def _unit(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def _like(pixels: Tensor, like: Tensor) -> Tensor:
+    return (pixels * 255).round().to(torch.uint8) if like.dtype == torch.uint8 else pixels.to(like.dtype)
+
+
+def _resized(images: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return F.interpolate(images, size=tuple(size), mode="bicubic", antialias=True).clamp(0, 1)

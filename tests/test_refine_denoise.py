@@ -1,0 +1,222 @@
+"""The denoising loop against diffusers' stock image-to-image pipelines."""
+
+from __future__ import annotations
+
+import diffusers
+import pytest
+import torch
+from tiny_diffusion import tiny_base
+
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.refine.components import load_base
+from sgdmix_albu.refine.denoise import denoise, first_step
+from sgdmix_albu.refine.prompts import Prompts
+
+PROMPTS = ["a bird", "a red bird", "a cat", "b"]
+SEEDS = [3, 1, 4, 159]
+IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+# Schedulers that remember nothing, a history, a position, and those that draw noise while they step.
+SCHEDULERS = [
+    "DDIMScheduler",
+    "EulerDiscreteScheduler",
+    "DPMSolverMultistepScheduler",
+    "PNDMScheduler",
+    "HeunDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "DDPMScheduler",
+    "UniPCMultistepScheduler",
+    "LCMScheduler",
+]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("bases")
+    return {
+        "sd": tiny_base(root / "sd"),
+        "v": tiny_base(root / "v", prediction_type="v_prediction", latent_channels=8),
+        "sdxl": tiny_base(root / "sdxl", architecture="sdxl"),
+    }
+
+
+def stock(folder, architecture, scheduler, **options):
+    kind = (
+        diffusers.StableDiffusionXLImg2ImgPipeline
+        if architecture == "sdxl"
+        else diffusers.StableDiffusionImg2ImgPipeline
+    )
+    pipeline = kind.from_pretrained(folder, local_files_only=True)
+    pipeline.scheduler = scheduler
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(output_type="pt", **options).images
+
+
+def with_scheduler(components, name):
+    components.scheduler = getattr(diffusers, name).from_config(components.scheduler.config)
+    return components
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("strength", [0.3, 0.75, 1.0])
+def test_one_strength_is_the_stock_pipeline(folders, name, strength):
+    components = with_scheduler(load_base(folders["sd"]), name)
+    ours = denoise(components, IMAGES, PROMPTS, strengths=[strength] * 4, seeds=SEEDS, steps=8, guidance=5.0).images
+    theirs = stock(
+        folders["sd"],
+        "sd",
+        components.scheduler,
+        prompt=PROMPTS,
+        image=IMAGES,
+        strength=strength,
+        num_inference_steps=8,
+        guidance_scale=5.0,
+        generator=[torch.Generator().manual_seed(seed) for seed in SEEDS],
+    )
+    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("base", "guidance"), [("v", 5.0), ("sd", 1.0), ("sd", 0.0), ("sdxl", 5.0), ("sdxl", 0.0)])
+def test_other_models_and_guidance(folders, base, guidance):
+    components = load_base(folders[base])
+    ours = denoise(components, IMAGES, PROMPTS, strengths=[0.6] * 4, seeds=SEEDS, steps=10, guidance=guidance).images
+    theirs = stock(
+        folders[base],
+        components.architecture,
+        components.scheduler,
+        prompt=PROMPTS,
+        # Given four channels, the stock pipeline takes them for latents; three are pixels everywhere.
+        image=IMAGES,
+        strength=0.6,
+        num_inference_steps=10,
+        guidance_scale=guidance,
+        generator=[torch.Generator().manual_seed(seed) for seed in SEEDS],
+    )
+    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_few_steps_as_sd_turbo_takes_them(folders, steps):
+    components = load_base(folders["sd"])
+    components.scheduler = diffusers.EulerDiscreteScheduler.from_config(
+        components.scheduler.config, timestep_spacing="trailing"
+    )
+    ours = denoise(components, IMAGES, PROMPTS, strengths=[1.0] * 4, seeds=SEEDS, steps=steps, guidance=0.0).images
+    theirs = stock(
+        folders["sd"],
+        "sd",
+        components.scheduler,
+        prompt=PROMPTS,
+        image=IMAGES,
+        strength=1.0,
+        num_inference_steps=steps,
+        guidance_scale=0.0,
+        generator=[torch.Generator().manual_seed(seed) for seed in SEEDS],
+    )
+    torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_each_image_of_a_mixed_batch_is_what_it_is_alone(folders, name):
+    components = with_scheduler(load_base(folders["sd"]), name)
+    strengths = [0.9, 0.3, 0.9, 0.5]
+    together = denoise(components, IMAGES, PROMPTS, strengths=strengths, seeds=SEEDS, steps=8, guidance=3.0)
+    for row in range(4):
+        alone = denoise(
+            components,
+            IMAGES[row : row + 1],
+            PROMPTS[row : row + 1],
+            strengths=strengths[row : row + 1],
+            seeds=SEEDS[row : row + 1],
+            steps=8,
+            guidance=3.0,
+        )
+        torch.testing.assert_close(alone.images[0], together.images[row], atol=2e-5, rtol=0)
+        assert alone.timesteps[0] == together.timesteps[row]
+
+
+def test_timesteps_are_those_of_the_schedule(folders):
+    # DDIM with 10 steps of 1000, "leading", offset 1: 901, 801, ..., 1; strength 0.5 keeps the last five.
+    components = load_base(folders["sd"])
+    found = denoise(
+        components, IMAGES[:3], PROMPTS[:3], strengths=[0.5, 1.0, 0.05], seeds=SEEDS[:3], steps=10, guidance=1.0
+    )
+    assert found.timesteps == (401, 901, None)
+
+
+def test_a_strength_without_a_step_is_the_autoencoder_alone(folders):
+    components = load_base(folders["sd"])
+    found = denoise(components, IMAGES[:1], ["a"], strengths=[0.01], seeds=[5], steps=10, guidance=5.0).images
+    with torch.inference_mode():
+        draw = torch.Generator().manual_seed(5)
+        latents = components.vae.encode(2 * IMAGES[:1] - 1).latent_dist.sample(draw)
+        expected = (components.vae.decode(latents).sample / 2 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler"])
+def test_a_map_at_the_full_strength_everywhere_changes_nothing(folders, name):
+    components = with_scheduler(load_base(folders["sd"]), name)
+    options = {"strengths": [0.8] * 4, "seeds": SEEDS, "steps": 10, "guidance": 3.0}
+    plain = denoise(components, IMAGES, PROMPTS, **options).images
+    mapped = denoise(components, IMAGES, PROMPTS, strength_map=torch.full((4, 16, 16), 0.8), **options).images
+    torch.testing.assert_close(mapped, plain, atol=1e-5, rtol=0)
+
+
+def test_a_map_of_a_lower_strength_everywhere_is_that_strength(folders):
+    # Held on the noised original until its turn, DDIM (no memory) then goes the way of the lower strength.
+    components = load_base(folders["sd"])
+    lower = denoise(components, IMAGES, PROMPTS, strengths=[0.4] * 4, seeds=SEEDS, steps=10, guidance=3.0).images
+    held = denoise(
+        components,
+        IMAGES,
+        PROMPTS,
+        strengths=[0.9] * 4,
+        seeds=SEEDS,
+        steps=10,
+        guidance=3.0,
+        strength_map=torch.full((4, 16, 16), 0.4),
+    ).images
+    torch.testing.assert_close(held, lower, atol=1e-5, rtol=0)
+
+
+def test_where_the_map_is_zero_only_the_autoencoder_has_been(folders):
+    components = load_base(folders["sd"])
+    components.vae.decoder.requires_grad_(False)
+    change = torch.zeros(1, 16, 16)
+    change[:, :, 8:] = 0.9
+    options = {"seeds": [1], "steps": 10, "guidance": 3.0}
+    held = denoise(components, IMAGES[:1], ["a"], strengths=[0.9], strength_map=change, **options).images
+    free = denoise(components, IMAGES[:1], ["a"], strengths=[0.9], **options).images
+    still = denoise(components, IMAGES[:1], ["a"], strengths=[0.01], **options).images
+    far = slice(0, 4)  # far enough from the edge for the decoder's convolutions; its normalisation sees all
+    assert (held - still).abs()[..., far].mean() < 0.5 * (free - still).abs()[..., far].mean()
+
+
+def test_first_step_is_diffusers_own(folders):
+    pipeline = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(folders["sd"], local_files_only=True)
+    for steps in (1, 4, 25, 50):
+        pipeline.scheduler.set_timesteps(steps)
+        for strength in (0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0):
+            _, left = pipeline.get_timesteps(steps, strength, "cpu")
+            assert first_step(strength, steps) == steps - left
+
+
+def test_prompts_are_embedded_once(folders):
+    components = load_base(folders["sd"])
+    calls = []
+    components.encoders[0].model.register_forward_hook(lambda *_: calls.append(1))
+    texts = Prompts(components)
+    for _ in range(3):
+        texts.embed(["a", "b", "a"])
+    assert len(calls) == 2
+
+
+def test_a_prompt_that_is_too_long_is_refused(folders):
+    with pytest.raises(InvalidInputError, match="may have 24 tokens, this has"):
+        Prompts(load_base(folders["sd"])).embed(["a long prompt of very many letters"])
+
+
+def test_steps_that_the_scheduler_refuses(folders):
+    with pytest.raises(InvalidInputError, match="DDIMScheduler cannot take 2000 steps"):
+        denoise(load_base(folders["sd"]), IMAGES[:1], ["a"], strengths=[0.5], seeds=[0], steps=2000, guidance=1.0)

@@ -1,0 +1,368 @@
+"""The refiner as users hold it: lazy, shared, pickled, adaptive, protected."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from tiny_diffusion import tiny_base
+
+from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
+from sgdmix_albu.refine import RefinerSpec, components, get_refiner
+from sgdmix_albu.refine.batching import in_batches
+from sgdmix_albu.refine.catalogue import register_refiner
+from sgdmix_albu.refine.components import load_base
+from sgdmix_albu.refine.folder import RefinerCard, class_tokens, write_refiner
+from sgdmix_albu.refine.preserve import mask_core
+from sgdmix_albu.refine.refiner import Refiner
+from sgdmix_albu.refine.strength import strengths_for, vouched
+
+CLASSES = ("000.red_bird", "001.blue_bird")
+IMAGES = torch.randint(0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+LABELS = [0, 1, 0, 1, 0, 1]
+SEEDS = list(range(6))
+MASKS = torch.zeros(6, 32, 32, dtype=torch.bool)
+MASKS[:, 8:24, 8:24] = True
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny_base(tmp_path_factory.mktemp("base") / "sd")
+
+
+@pytest.fixture(scope="module")
+def folder(base, tmp_path_factory):
+    """A refiner with random LoRA matrices and embeddings: what they are does not matter here."""
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    where = tmp_path_factory.mktemp("refiner")
+    unet = load_base(base).unet
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+        vectors = torch.randn(2, 32)
+    lora = {f"unet.{name}": value for name, value in get_peft_model_state_dict(unet).items()}
+    card = RefinerCard(
+        key="tiny",
+        base=str(base),
+        revision=None,
+        architecture="sd",
+        metaclass="x",
+        prompt="{token} {metaclass}",
+        resolution=32,
+        classes=CLASSES,
+        tokens=class_tokens("tiny", 2),
+        strengths=(0.3, 0.6, 0.9),
+        steps=6,
+        guidance=3.0,
+    )
+    write_refiner(where, card, lora, {"text_encoder": vectors})
+    return where
+
+
+@pytest.fixture(scope="module")
+def refiner(folder):
+    return get_refiner(folder)
+
+
+def refine(refiner, rows=slice(None), **options):
+    options = {"strength": 0.7, "classes": LABELS[rows], "seeds": SEEDS[rows]} | options
+    return refiner.refine(IMAGES[rows], **options)
+
+
+def test_nothing_is_loaded_before_the_first_image(folder):
+    code = (
+        "import sys; from sgdmix_albu.refine import get_refiner; from sgdmix_albu import SGDMix;"
+        f"r = get_refiner({str(folder)!r}); SGDMix(refiner={str(folder)!r});"
+        "heavy = {'diffusers', 'transformers', 'peft', 'accelerate'} & set(sys.modules);"
+        "assert not r.loaded and not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_threads_load_once(folder, monkeypatch):
+    loads = []
+    real = components.load_base
+    monkeypatch.setattr("sgdmix_albu.refine.loading.load_base", lambda *a, **k: loads.append(1) or real(*a, **k))
+    shared = get_refiner(folder)
+    results = [None] * 4
+    threads = [
+        threading.Thread(target=lambda i=i: results.__setitem__(i, refine(shared, slice(i, i + 1)).images))
+        for i in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loads) == 1
+    assert shared.loaded
+    for i, images in enumerate(results):
+        assert torch.equal(images, refine(shared, slice(i, i + 1)).images)
+
+
+def test_released_and_loaded_again(folder):
+    one = get_refiner(folder)
+    before = refine(one).images
+    one.release()
+    assert not one.loaded
+    assert torch.equal(refine(one).images, before)
+
+
+def test_a_pickle_carries_settings_and_gives_the_same_images(refiner):
+    before = refine(refiner)
+    content = pickle.dumps(refiner)
+    assert len(content) < 5000
+    again = pickle.loads(content)
+    assert not again.loaded
+    assert torch.equal(refine(again).images, before.images)
+
+
+def test_batches_of_one_and_of_many_agree(folder):
+    strengths = torch.tensor([0.3, 0.9, 0.5, 0.9, 0.3, 0.05])
+    whole = refine(get_refiner(folder, batch_size=6), strength=strengths)
+    parts = refine(get_refiner(folder, batch_size=1), strength=strengths)
+    assert (whole.images.int() - parts.images.int()).abs().max() <= 1  # rounding of sums in another order
+    assert whole.timesteps == parts.timesteps
+    assert whole.strengths == pytest.approx((0.3, 0.9, 0.5, 0.9, 0.3, 0.0))
+
+
+def test_two_runs_are_equal_bit_by_bit(refiner):
+    assert torch.equal(refine(refiner).images, refine(refiner).images)
+
+
+def test_the_fine_tuning_matters(refiner, folder):
+    alone = get_refiner(folder, finetuned=False)
+    assert alone.prompt_for(0) == "x"
+    assert get_refiner(folder, finetuned=False, class_names=CLASSES).prompt_for(1) == "blue bird x"
+    assert refiner.prompt_for("001.blue_bird") == "<tiny-001> x"
+    prompts = [refiner.prompt_for(0)] * 6
+    ours, theirs = (one.refine(IMAGES, prompts=prompts, strength=0.9, seeds=SEEDS).images for one in (refiner, alone))
+    assert not torch.equal(ours, theirs)
+
+
+def test_floats_and_bytes_agree(refiner):
+    whole, real = refine(refiner), refiner.refine(IMAGES.float() / 255, classes=LABELS, strength=0.7, seeds=SEEDS)
+    assert real.images.dtype == torch.float32
+    assert torch.equal((real.images * 255).round().to(torch.uint8), whole.images)
+
+
+@pytest.mark.parametrize("preserve", ["none", "soft", "strict"])
+def test_preserve(refiner, preserve):
+    found = refine(refiner, masks=MASKS, preserve=preserve, strength=0.9)
+    core = mask_core(MASKS, 1)[:, None].expand_as(IMAGES)
+    exact = torch.equal(found.images[core], IMAGES[core])
+    assert exact == (preserve == "strict")
+    assert not torch.equal(found.images[~core], IMAGES[~core])
+    assert found.preserve == preserve
+
+
+@pytest.mark.parametrize("size", [(40, 72), (70, 33)])
+def test_images_of_another_size_come_back_in_it(refiner, size):
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
+    masks = torch.zeros(2, *size, dtype=torch.bool)
+    masks[:, 10:30, 10:30] = True
+    found = refiner.refine(images, classes=[0, 1], strength=0.5, seeds=[1, 2], masks=masks, preserve="strict")
+    core = mask_core(masks, 1)[:, None].expand_as(images)
+    assert found.images.shape == images.shape
+    assert torch.equal(found.images[core], images[core])
+
+
+def test_a_strength_without_a_step_leaves_the_image_alone(refiner):
+    found = refine(refiner, strength=0.1)  # of six steps
+    assert torch.equal(found.images, IMAGES)
+    assert found.timesteps == (None,) * 6
+    assert found.strengths == (0.0,) * 6
+
+
+def test_strengths_are_drawn_by_seed_from_the_refiners_set(refiner):
+    found = refine(refiner, strength=None)
+    assert set(found.strengths) <= {0.3, 0.6, 0.9}
+    assert found.strengths == tuple(strengths_for((0.9, 0.3, 0.6), SEEDS))
+    drawn = strengths_for((0.3, 0.5, 0.7, 0.9), range(4000))
+    assert all(900 < drawn.count(value) < 1100 for value in (0.3, 0.5, 0.7, 0.9))
+
+
+class Distance(torch.nn.Module):
+    """A teacher whose verdict can be said beforehand: class 0 as long as an image is near the mixed one."""
+
+    def __init__(self, mixed, limit):
+        super().__init__()
+        self.mixed, self.limit = mixed.float() / 255, limit
+
+    def forward(self, images):
+        near = torch.stack([(self.mixed - image).abs().mean((1, 2, 3)).min() for image in images])
+        return torch.stack([20 * (self.limit - near), torch.zeros_like(near)], 1) * 100
+
+
+def test_adaptive_is_the_largest_strength_that_the_teacher_allows(folder):
+    rungs = {strength: refine(get_refiner(folder), strength=strength).images for strength in (0.9, 0.6, 0.3)}
+    far = {
+        strength: (images.float() / 255 - IMAGES.float() / 255).abs().mean((1, 2, 3))
+        for strength, images in rungs.items()
+    }
+    limit = float(torch.cat(list(far.values())).median())
+    found = refine(get_refiner(folder, teacher=Distance(IMAGES, limit)), classes=[0] * 6, strength="adaptive")
+    first = refine(get_refiner(folder), classes=[0] * 6, strength=0.9).images
+    teacher = Distance(IMAGES, limit)
+    for row in range(6):
+        expected, picture = 0.0, IMAGES[row]
+        for strength in (0.9, 0.6, 0.3):
+            alone = refine(get_refiner(folder), classes=[0] * 6, strength=strength).images
+            if vouched(teacher, alone[row : row + 1], [0], 0.5)[0]:
+                expected, picture = strength, alone[row]
+                break
+        assert found.strengths[row] == expected
+        assert found.accepted[row] == (expected > 0)
+        assert (found.images[row].int() - picture.int()).abs().max() <= 1
+    assert first.shape == IMAGES.shape
+
+
+def test_rejected_images_are_the_mixed_ones(folder):
+    found = refine(get_refiner(folder, teacher=Distance(IMAGES, -1.0)), classes=[0] * 6, strength="adaptive")
+    assert found.accepted == (False,) * 6
+    assert found.timesteps == (None,) * 6
+    assert torch.equal(found.images, IMAGES)
+
+
+def test_memory_that_runs_out_halves_the_batch():
+    class Limited(torch.nn.Module):
+        def forward(self, images):
+            if len(images) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return images + 1
+
+    sizes, model = [], Limited()
+    for part, found in in_batches(
+        lambda rows: model(torch.tensor(rows)), range(7), size=8, device=torch.device("cpu"), pixels=1
+    ):
+        sizes.append(len(part))
+        assert found.tolist() == [row + 1 for row in part]
+    assert sizes == [1, 1, 1, 1, 1, 1, 1] or max(sizes) <= 2
+    assert sum(sizes) == 7
+
+
+def test_memory_for_not_even_one_is_an_error():
+    def never(rows):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(DataError, match="memory for one image"):
+        list(in_batches(never, range(3), size=2, device=torch.device("cpu"), pixels=1))
+
+
+def test_other_errors_pass_through():
+    def broken(rows):
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(in_batches(broken, range(3), size=2, device=torch.device("cpu"), pixels=1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": None}, "either classes or prompts"),
+        ({"prompts": ["a"] * 6}, "either classes or prompts"),
+        ({"classes": [0]}, "expected 6 classes"),
+        ({"seeds": [1, 2]}, "expected 6 seeds"),
+        ({"seeds": [-1] * 6}, "seed must lie"),
+        ({"strength": 0}, "strength must lie"),
+        ({"strength": 1.5}, "strength must lie"),
+        ({"strength": "most"}, "'adaptive'"),
+        ({"strength": ()}, "strength must lie"),
+        ({"strength": torch.rand(3) / 2 + 0.1}, "expected 6 strengths"),
+        ({"strength": "adaptive"}, "needs a teacher"),
+        ({"preserve": "soft"}, "needs masks"),
+        ({"preserve": "soft", "masks": MASKS[:, :8]}, "expected bool masks"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_loading(folder, options, message):
+    one = get_refiner(folder)
+    with pytest.raises(InvalidInputError, match=message):
+        refine(one, **options)
+    assert not one.loaded
+
+
+def test_images_out_of_range(folder):
+    with pytest.raises(InvalidInputError, match="before Normalize"):
+        get_refiner(folder).refine(IMAGES.float(), classes=LABELS, seeds=SEEDS)
+
+
+def test_unknown_names(folder, tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean 'cub'"):
+        get_refiner("cubb")
+    with pytest.raises(InvalidInputError, match="key or a folder"):
+        get_refiner(tmp_path)
+    with pytest.raises(UnknownNameError, match="labels 0 to 1; got label 7"):
+        refine(get_refiner(folder), classes=[7] * 6)
+    with pytest.raises(UnknownNameError, match="did you mean '000.red_bird'"):
+        refine(get_refiner(folder), classes=["000.red_brd"] * 6)
+
+
+def test_missing_weights_say_the_command(monkeypatch, tmp_path):
+    monkeypatch.setenv("SGDMIX_CACHE", str(tmp_path))
+    with pytest.raises(DataError, match=r"sgdmix finetune DATA --dataset cub --out .*refiners/cub"):
+        get_refiner("cub")
+
+
+def test_weights_in_the_cache_are_found(monkeypatch, tmp_path, folder):
+    (tmp_path / "refiners").mkdir()
+    (tmp_path / "refiners" / "tiny-cached").symlink_to(folder)
+    monkeypatch.setenv("SGDMIX_CACHE", str(tmp_path))
+    register_refiner("tiny-cached", RefinerSpec("tiny-cached", "x", resolution=32, base="nowhere/nothing", steps=6))
+    assert get_refiner("tiny-cached").classes == CLASSES
+
+
+def test_another_kind_of_base_is_refused(folder, tmp_path):
+    sdxl = tiny_base(tmp_path / "sdxl", architecture="sdxl")
+    with pytest.raises(DataError, match="fine-tuned on a base of kind 'sd'"):
+        refine(get_refiner(folder, base=sdxl))
+
+
+def test_schedulers_loras_and_embeddings_of_the_users_own(folder, base, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"emb_params": torch.randn(2, 32)}, tmp_path / "moth.safetensors")
+    spec = RefinerSpec("own", "x", prompt="{token} {metaclass}", resolution=32, base=str(base), revision=None, steps=4)
+    plain = Refiner(spec, finetuned=False)
+    own = Refiner(
+        spec,
+        finetuned=False,
+        scheduler="LCMScheduler",
+        guidance=0.0,
+        loras=[folder / "unet_lora.safetensors"],
+        embeddings={"moth": tmp_path / "moth.safetensors"},
+    )
+    assert own.prompt_for("moth") == "<own-moth> x"
+    assert type(own.load().components.scheduler).__name__ == "LCMScheduler"
+    found = [one.refine(IMAGES, classes=["moth"] * 6, strength=0.9, seeds=SEEDS).images for one in (plain, own)]
+    assert not torch.equal(*found)
+    with pytest.raises(InvalidInputError, match="scheduler's class name"):
+        Refiner(spec, finetuned=False, scheduler="Euler").load()
+
+
+def test_the_tiny_autoencoder(base, tmp_path):
+    from diffusers import AutoencoderTiny
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AutoencoderTiny(
+            encoder_block_out_channels=(8, 8),
+            decoder_block_out_channels=(8, 8),
+            num_encoder_blocks=(1, 1),
+            num_decoder_blocks=(1, 1),
+        ).save_pretrained(tmp_path / "taesd")
+    spec = RefinerSpec("taesd", "x", resolution=32, base=str(base), revision=None, steps=4)
+    found = Refiner(spec, finetuned=False, tiny_vae=tmp_path / "taesd").refine(
+        IMAGES, prompts=["x"] * 6, strength=0.5, seeds=SEEDS
+    )
+    assert found.images.shape == IMAGES.shape
+    with pytest.raises(DataError, match="TAESD"):
+        Refiner(spec, finetuned=False, tiny_vae=tmp_path / "nothing").load()
+
+
+def test_no_images_at_all(refiner):
+    assert refiner.refine(IMAGES[:0], classes=[], seeds=[]).images.shape == (0, 3, 32, 32)
