@@ -118,7 +118,7 @@ def denoise(
         if not groups:
             continue
         if turns is not None:
-            _hold(latents, clean, noise, turns > step, groups, time)
+            _hold(latents, clean, noise, turns >= step, groups, time)
         rows = [row for group in groups for row in group.rows]
         scaled = torch.cat([group.scheduler.scale_model_input(latents[group.rows], time) for group in groups])
         guess = condition.predict(scaled, time, rows)
@@ -126,6 +126,8 @@ def denoise(
             latents[group.rows] = group.scheduler.step(
                 part, time, latents[group.rows], return_dict=False, **group.extra
             )[0]
+    if turns is not None:  # latents whose turn never came
+        latents = torch.where((turns >= len(scheduler.timesteps))[:, None], clean, latents)
     first = [scheduler.timesteps[start] if start < len(scheduler.timesteps) else None for start in starts]
     return Denoised(_decode(components, latents), tuple(None if time is None else int(time) for time in first))
 
