@@ -58,6 +58,34 @@ def _demo(**arguments: Any) -> int:
     return 0
 
 
+def _refiners() -> int:
+    from sgdmix_albu.refine import refiners_table
+
+    print(refiners_table())
+    return 0
+
+
+def _finetune(*, data: str | None, key: str, **arguments: Any) -> int:
+    from sgdmix_albu.datasets import get_dataset
+    from sgdmix_albu.refine import finetune
+
+    # The embedded species are drawn, not read.
+    card = finetune(get_dataset(key) if data is None else data, key=key, **arguments)
+    print(f"refiner  {card.key}: {len(card.classes)} classes")
+    print(f"folder   {arguments['out']}")
+    return 0
+
+
+def _drift(**arguments: Any) -> int:
+    from sgdmix_albu.audit import run_drift
+
+    result = run_drift(**arguments)
+    print(result.table())
+    print(f"answer   {result.sentence}")
+    print(f"report   {result.report}")
+    return 0
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sgdmix",
@@ -72,6 +100,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_mix(commands, embedded)
     _add_audit(commands, embedded)
+    _add_command(commands, "refiners", _refiners, "list the refiners, and where their weights are or what makes them")
+    _add_finetune(commands, drawn="aviary" in argv or "--dataset=aviary" in argv)
+    _add_drift(commands, embedded)
     return parser
 
 
@@ -181,6 +212,62 @@ def _add_audit(commands: _Commands, embedded: bool) -> None:
         "--seed", type=_seed, default=0, metavar="N", help="the same seed draws the same samples (default: %(default)s)"
     )
     _add_model(parser)
+
+
+def _add_finetune(commands: _Commands, drawn: bool) -> None:
+    parser = _add_command(
+        commands, "finetune", _finetune, "fine-tune a refiner for a data set, by Textual Inversion and LoRA"
+    )
+    parser.add_argument(
+        "data", metavar="DATA", nargs="?", help="folder with one folder of images per class; none: aviary"
+    )
+    parser.add_argument(
+        "--dataset", dest="key", required=True, metavar="KEY", help="the refiner's key: sgdmix refiners"
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="the refiner's folder")
+    parser.add_argument("--base", metavar="PATH_OR_ID", help="base model: a folder in diffusers' layout or a hub id")
+    parser.add_argument("--revision", metavar="COMMIT", help="commit of a hub id, 40 hexadecimal digits")
+    how = parser.add_argument_group("how to train (default: the key's recipe)")
+    how.add_argument("--steps", type=_count, metavar="N", help="optimiser steps")
+    how.add_argument("--batch-size", type=_count, metavar="N", help="images of one step, over all processes")
+    how.add_argument("--learning-rate", type=float, metavar="F", help="of the LoRA matrices")
+    how.add_argument("--token-learning-rate", type=float, metavar="F", help="of the new token embeddings")
+    how.add_argument("--rank", type=_count, metavar="N", help="of the LoRA matrices")
+    how.add_argument("--resolution", type=_count, metavar="N", help="side in pixels")
+    how.add_argument("--unbalanced", dest="balanced", action="store_false", help="draw images, not classes, evenly")
+    how.add_argument("--gradient-accumulation", type=_count, default=1, metavar="N", help="parts of a step")
+    how.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
+    how.add_argument(
+        "--mixed-precision", choices=("no", "fp16", "bf16"), help="default: fp16 on a GPU, bf16 on a CPU that has it"
+    )
+    how.add_argument("--seed", type=_seed, default=0, metavar="N", help="(default: %(default)s)")
+    run = parser.add_argument_group("the run")
+    run.add_argument("--checkpoint-every", type=_count, metavar="N", help="steps between checkpoints")
+    run.add_argument("--samples-every", type=_count, metavar="N", help="steps between sample grids")
+    run.add_argument("--overwrite", action="store_true", help="replace the refiner in DIR, and do not resume")
+
+
+def _add_drift(commands: _Commands, embedded: bool) -> None:
+    parser = _add_command(commands, "drift", _drift, "measure how often a refiner changes the class, for each strength")
+    _add_data(parser, embedded)
+    parser.add_argument("--refiner", required=True, metavar="KEY_OR_DIR", help="which refiner: sgdmix refiners")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the report goes")
+    parser.add_argument(
+        "--strengths", type=float, nargs="+", default=[0.1, 0.3, 0.5, 0.7, 0.9, 1.0], metavar="S", help="to sweep over"
+    )
+    parser.add_argument(
+        "--preserve", nargs="+", choices=("none", "soft", "strict"), default=["none", "soft", "strict"], help="modes"
+    )
+    parser.add_argument("--sources", type=_count, default=96, metavar="N", help="images (default: %(default)s)")
+    parser.add_argument("--saliency", default=BEST_SALIENCY, metavar="NAME", help="backend (default: %(default)s)")
+    parser.add_argument("--mask", default=BEST_MASK, metavar="NAME", help="mask preset (default: %(default)s)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier sweep left in DIR")
+    group = parser.add_argument_group("teacher, the classifier that says what it sees (default: one is trained)")
+    group.add_argument("--teacher", metavar="FILE", help="its weights")
+    group.add_argument("--arch", metavar="NAME", help="its name in torchvision or timm, unless the file says it")
+    group.add_argument("--class-names", metavar="FILE", help="names of its outputs, one a line")
+    group.add_argument("--normalize", choices=("imagenet", "none"), default="imagenet", help="(default: %(default)s)")
 
 
 def _add_data(parser: argparse.ArgumentParser, embedded: bool) -> None:

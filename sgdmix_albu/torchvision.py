@@ -23,9 +23,11 @@ from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.saliency.given import SaliencyMap, given_maps
 from sgdmix_albu.samples import check_leaves, default_labels, mixable
 from sgdmix_albu.selection import same_pixels
-from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, TargetClass
+from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, MixPlan, TargetClass
 
 if TYPE_CHECKING:
+    from sgdmix_albu.refine.preserve import Preserve
+    from sgdmix_albu.refine.refiner import Refined, Refiner
     from sgdmix_albu.saliency.base import SaliencyBackend
 
 __all__ = ["SGDMix"]
@@ -57,6 +59,11 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge.
         memory: Images of earlier batches that are kept as further candidates, for small batches. Each
             process (worker) remembers its own.
+        refiner: Harmonise the mixed images by diffusion: a refiner's key, its folder, or what
+            :func:`sgdmix_albu.refine.get_refiner` returned. Loaded when the first image is mixed; a pickle carries
+            the settings alone. The batch needs labels, and images in [0, 1] or uint8: put this before Normalize.
+        strength: Its translation strength S in (0, 1]; a tuple to draw from, or "adaptive".
+        preserve: How it protects the object: "none", "soft" or "strict".
         labels_getter: How to find the labels in the input, as in torchvision's ``CutMix``: "default", a
             callable on the input, or None for no labels. They are only read, and only where a backend or
             ``target_class`` needs them.
@@ -72,6 +79,8 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
     Attributes:
         guard_counts: How many images each guard has touched so far in this process; keys as in
             :class:`sgdmix_albu.types.Guards`.
+        refined: What the refiner did to the mixed images of the last batch; see
+            :class:`sgdmix_albu.refine.Refined`.
 
     Raises:
         InvalidInputError: (a ``ValueError``) PIL images, wrong dimensions, sizes that differ.
@@ -100,6 +109,9 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         exclude_duplicates: bool = False,
         feather: float = 0,
         memory: int = 0,
+        refiner: str | os.PathLike[str] | Refiner | None = None,
+        strength: float | tuple[float, ...] | str = 0.7,
+        preserve: Preserve = "none",
         labels_getter: Getter | Literal["default"] | None = "default",
         saliency_getter: Getter | None = None,
         generator: torch.Generator | None = None,
@@ -108,6 +120,12 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         check_settings(
             p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather
         )
+        if refiner is not None:
+            from sgdmix_albu.refine.preserve import check_mode
+            from sgdmix_albu.refine.strength import check_strength
+
+            check_strength(strength)
+            check_mode(preserve)
         if labels_getter != "default" and labels_getter is not None and not callable(labels_getter):
             raise InvalidInputError(f"labels_getter must be 'default', a callable or None, got {labels_getter!r}")
         if isinstance(memory, bool) or not isinstance(memory, int) or memory < 0:
@@ -120,11 +138,14 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             raise InvalidInputError(f"saliency='given' takes no {' and no '.join(options)}")
         # A backend is no nn.Module, so the model it holds stays out of state_dict(), parameters() and to().
         self._backend: SaliencyBackend | None = None if given else get_backend(saliency, **options)
+        self._refiner = _found_refiner(refiner)
         self._preset = get_mask(mask)
         self._memory = Memory(memory)
         self.saliency, self.mask, self.memory = saliency, mask, memory
         self.p, self.candidates, self.max_coverage, self.feather = p, candidates, max_coverage, feather
         self.target_class, self.exclude_duplicates = target_class, exclude_duplicates
+        self.refiner, self.strength, self.preserve = refiner, strength, preserve
+        self.refined: Refined | None = None
         self.labels_getter, self.saliency_getter = labels_getter, saliency_getter
         self.generator = generator
         self.guard_counts: Counter[str] = Counter()
@@ -155,13 +176,14 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
 
         Returns:
             ``plan``, a :class:`sgdmix_albu.types.MixPlan`; ``draws``, the randomness in it; ``leaves`` and
-            ``remembered``, the rows that a memory adds to each tensor.
+            ``remembered``, the rows that a memory adds to each tensor; ``refine``, labels and seeds for a refiner.
         """
         images = flat_inputs[0].as_subclass(Tensor)
         check_leaves(flat_inputs, labels)
         described = describe(self._maps(images, labels, maps), images, self._preset, self._constraint(labels))
         remembered, pool = self._memory.recall(flat_inputs, described)
-        draws = draw(len(images), len(pool.masks), p=self.p, candidates=self.candidates, generator=self._stream())
+        stream = self._stream()
+        draws = draw(len(images), len(pool.masks), p=self.p, candidates=self.candidates, generator=stream)
         repeats = None
         if self.exclude_duplicates:
             everything = torch.cat([images, *(rows[0][None] for rows in remembered)])
@@ -169,7 +191,13 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         plan = plan_mix(pool, draws, max_coverage=self.max_coverage, target_class=self.target_class, repeats=repeats)
         self._memory.store(flat_inputs, described)
         self.guard_counts.update(plan.guards.counts())
-        return {"plan": plan, "draws": draws, "leaves": tuple(flat_inputs), "remembered": remembered}
+        return {
+            "plan": plan,
+            "draws": draws,
+            "leaves": tuple(flat_inputs),
+            "remembered": remembered,
+            "refine": None if self._refiner is None else self._refining(len(images), labels, stream),
+        }
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Composite one tensor of the sample by the plan in ``params``."""
@@ -183,6 +211,8 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             pool = [*batch, *(rows[place] for rows in params["remembered"])]
         hard = isinstance(inpt, tv_tensors.Mask)  # class indices cannot fade into each other
         mixed = blend(batch, pool, plan.target, plan.masks, feather=0 if hard else self.feather)
+        if self._refiner is not None and not hard:
+            mixed = self._refine(self._refiner, mixed, plan, **params["refine"])
         return tv_tensors.wrap(mixed, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else mixed
 
     def __getstate__(self) -> dict[str, Any]:
@@ -211,6 +241,26 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         if labels is not None and labels.dtype.is_floating_point:
             labels = None
         return self._backend.coarse(images, labels)
+
+    def _refining(self, count: int, labels: Tensor | None, stream: torch.Generator) -> dict[str, Tensor]:
+        if labels is None:
+            raise InvalidInputError("a refiner needs labels for its prompts, and none were found in the batch")
+        seeds = torch.randint(2**62, (count,), generator=stream)
+        return {"labels": (labels.argmax(1) if labels.ndim == 2 else labels).cpu(), "seeds": seeds}
+
+    def _refine(self, refiner: Refiner, mixed: Tensor, plan: MixPlan, *, labels: Tensor, seeds: Tensor) -> Tensor:
+        rows = plan.applied.cpu().nonzero()[:, 0]
+        self.refined = refiner.refine(
+            mixed[rows.to(mixed.device)],
+            classes=labels[rows],
+            strength=self.strength,
+            seeds=seeds[rows],
+            masks=plan.masks[rows.to(plan.masks.device)],
+            preserve=self.preserve,
+        )
+        done = mixed.clone()
+        done[rows.to(mixed.device)] = self.refined.images
+        return done
 
     def _constraint(self, labels: Tensor | None) -> Tensor | None:
         return None if self.target_class == "any" else labels
@@ -247,3 +297,11 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         worker = get_worker_info() if self.generator is not None else None
         stream = hash((seed, int(os.environ.get("RANK", "0")), worker.seed if worker else 0))
         return torch.Generator().manual_seed(stream % 2**63)
+
+
+def _found_refiner(refiner: str | os.PathLike[str] | Refiner | None) -> Refiner | None:
+    if isinstance(refiner, str | os.PathLike):
+        from sgdmix_albu.refine import get_refiner
+
+        return get_refiner(refiner)
+    return refiner

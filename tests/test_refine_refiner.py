@@ -9,14 +9,12 @@ import threading
 
 import pytest
 import torch
-from tiny_diffusion import tiny_base
+from tiny_diffusion import tiny_base, tiny_refiner
 
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.refine import RefinerSpec, components, get_refiner
 from sgdmix_albu.refine.batching import in_batches
 from sgdmix_albu.refine.catalogue import register_refiner
-from sgdmix_albu.refine.components import load_base
-from sgdmix_albu.refine.folder import RefinerCard, class_tokens, write_refiner
 from sgdmix_albu.refine.preserve import mask_core
 from sgdmix_albu.refine.refiner import Refiner
 from sgdmix_albu.refine.strength import strengths_for, vouched
@@ -36,32 +34,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(base, tmp_path_factory):
-    """A refiner with random LoRA matrices and embeddings: what they are does not matter here."""
-    from peft import LoraConfig, get_peft_model_state_dict
-
-    where = tmp_path_factory.mktemp("refiner")
-    unet = load_base(base).unet
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
-        vectors = torch.randn(2, 32)
-    lora = {f"unet.{name}": value for name, value in get_peft_model_state_dict(unet).items()}
-    card = RefinerCard(
-        key="tiny",
-        base=str(base),
-        revision=None,
-        architecture="sd",
-        metaclass="x",
-        prompt="{token} {metaclass}",
-        resolution=32,
-        classes=CLASSES,
-        tokens=class_tokens("tiny", 2),
-        strengths=(0.3, 0.6, 0.9),
-        steps=6,
-        guidance=3.0,
-    )
-    write_refiner(where, card, lora, {"text_encoder": vectors})
-    return where
+    return tiny_refiner(tmp_path_factory.mktemp("refiner"), base, CLASSES)
 
 
 @pytest.fixture(scope="module")

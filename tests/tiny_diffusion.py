@@ -6,8 +6,11 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from peft import LoraConfig, get_peft_model_state_dict
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from sgdmix_albu.refine.folder import RefinerCard, class_tokens, write_refiner
 
 WIDTH = 32  # of each text encoder
 
@@ -53,6 +56,32 @@ def tiny_base(
                 **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
             )
         pipeline.save_pretrained(folder)
+    return folder
+
+
+def tiny_refiner(folder: Path, base: Path, classes: tuple[str, ...], *, seed: int = 1) -> Path:
+    """Write a refiner folder for a tiny base of one text encoder: random LoRA matrices, random embeddings."""
+    unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet", local_files_only=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+        vectors = torch.randn(len(classes), WIDTH)
+    card = RefinerCard(
+        key="tiny",
+        base=str(base),
+        revision=None,
+        architecture="sd",
+        metaclass="x",
+        prompt="{token} {metaclass}",
+        resolution=32,
+        classes=classes,
+        tokens=class_tokens("tiny", len(classes)),
+        strengths=(0.3, 0.6, 0.9),
+        steps=6,
+        guidance=3.0,
+    )
+    lora = {f"unet.{name}": value for name, value in get_peft_model_state_dict(unet).items()}
+    write_refiner(folder, card, lora, {"text_encoder": vectors})
     return folder
 
 

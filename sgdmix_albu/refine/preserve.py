@@ -10,17 +10,22 @@ from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["INNER", "Preserve", "check_preserve", "composite", "mask_core", "strength_map"]
+__all__ = ["INNER", "Preserve", "check_mode", "check_preserve", "composite", "mask_core", "strength_map"]
 
 Preserve: TypeAlias = Literal["none", "soft", "strict"]
 
 INNER = 1 / 3  # share of the strength that the object itself is given
 
 
-def check_preserve(preserve: str, masks: Tensor | None) -> None:
-    """Refuse a mode that is not there, or that lacks its masks."""
+def check_mode(preserve: str) -> None:
+    """Refuse a mode that is not there."""
     if preserve not in get_args(Preserve):
         raise InvalidInputError(f"preserve must be 'none', 'soft' or 'strict', got {preserve!r}")
+
+
+def check_preserve(preserve: str, masks: Tensor | None) -> None:
+    """Refuse a mode that is not there, or that lacks its masks."""
+    check_mode(preserve)
     if preserve != "none" and masks is None:
         raise InvalidInputError(f"preserve={preserve!r} needs masks, the union masks (B, H, W)")
 

@@ -1,0 +1,98 @@
+"""``SGDMix(refiner=...)``: the whole method inside a torchvision pipeline."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from tiny_diffusion import tiny_base, tiny_refiner
+from torchvision import tv_tensors
+
+from sgdmix_albu import SGDMix
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.refine import get_refiner
+from sgdmix_albu.refine.preserve import mask_core
+
+LABELS = torch.tensor([0, 1, 0, 1, 1, 0])
+
+
+@pytest.fixture(scope="module")
+def refiner(tmp_path_factory):
+    base = tiny_base(tmp_path_factory.mktemp("base") / "sd")
+    return tiny_refiner(tmp_path_factory.mktemp("refiner"), base, ("a", "b"))
+
+
+@pytest.fixture
+def images():
+    """A bright disc, somewhere, on a dark ground: saliency that is easy."""
+    ys, xs = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    centres = torch.tensor([[10, 10], [20, 12], [14, 20], [22, 22], [12, 16], [16, 12]])
+    discs = ((ys - centres[:, :1, None]) ** 2 + (xs - centres[:, 1:, None]) ** 2) < 36
+    noise = torch.randint(0, 60, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    return (noise + 150 * discs[:, None]).to(torch.uint8)
+
+
+def transform(refiner, **options):
+    return SGDMix(
+        "spectral_residual", mask="otsu", refiner=refiner, generator=torch.Generator().manual_seed(0), **options
+    )
+
+
+def test_the_mixed_images_are_refined_by_their_labels(refiner, images):
+    plain = SGDMix("spectral_residual", mask="otsu", generator=torch.Generator().manual_seed(0))(images, LABELS)[0]
+    one = transform(refiner, strength=0.9)
+    done, labels = one(images, LABELS)
+    assert labels is LABELS
+    assert (done.shape, done.dtype) == (images.shape, images.dtype)
+    rows = (plain != images).flatten(1).any(1)
+    assert rows.any()
+    expected = get_refiner(refiner).refine(
+        plain[rows], classes=LABELS[rows], strength=0.9, seeds=torch.tensor(one.refined.seeds)
+    )
+    assert torch.equal(done[rows], expected.images)
+    assert torch.equal(done[~rows], images[~rows])
+
+
+def test_untouched_images_stay_bit_identical(refiner, images):
+    one = transform(refiner, p=0.5)
+    done, _ = one(images, LABELS)
+    changed = (done != images).flatten(1).any(1)
+    assert 0 < int(changed.sum()) < 6
+    assert len(one.refined.seeds) == int(changed.sum())
+
+
+def test_strict_keeps_the_source_in_the_core(refiner, images):
+    one = transform(refiner, strength=0.9, preserve="strict")
+    params = one.make_params([images], labels=LABELS)
+    done = one.transform(images, params)
+    core = mask_core(params["plan"].masks, 1)[:, None].expand_as(images)
+    assert core.any()
+    assert torch.equal(done[core], images[core])
+
+
+def test_masks_are_mixed_and_never_refined(refiner, images):
+    masks = tv_tensors.Mask(torch.arange(6)[:, None, None, None].expand(6, 1, 32, 32).clone())
+    done = transform(refiner)({"images": images, "masks": masks, "labels": LABELS})
+    assert set(done["masks"].unique().tolist()) <= set(range(6))
+
+
+def test_a_pickle_carries_the_key_and_not_the_weights(refiner, images):
+    one = transform(refiner)
+    content = pickle.dumps(one)
+    first, _ = one(images, LABELS)
+    assert len(content) < 20_000
+    assert torch.equal(pickle.loads(content)(images, LABELS)[0], first)
+    assert len(pickle.dumps(one)) < 60_000  # with the last batch's record, without the model
+    assert not one.state_dict()
+
+
+@pytest.mark.parametrize("options", [{"strength": 2.0}, {"strength": "huge"}, {"preserve": "hard"}])
+def test_settings_that_mean_nothing(refiner, options):
+    with pytest.raises(InvalidInputError, match=next(iter(options))):
+        transform(refiner, **options)
+
+
+def test_no_labels_no_prompt(refiner, images):
+    with pytest.raises(InvalidInputError, match="refiner needs labels"):
+        transform(refiner)(images)
