@@ -65,7 +65,7 @@ def compare(base: Path, side: int, device: torch.device, count: int, repeats: in
         )
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     peaks = dict.fromkeys(ways, 0)
-    for name, run in ways.items():
+    for run in ways.values():
         run()  # warm-up
     for _ in range(repeats):  # in turns, so that a slow minute hits all alike
         for name, run in ways.items():
