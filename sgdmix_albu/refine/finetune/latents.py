@@ -1,0 +1,115 @@
+"""The autoencoder's view of every image, encoded once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.files import sha256_of, write_whole
+from sgdmix_albu.optional import import_optional
+from sgdmix_albu.refine.components import Components
+from sgdmix_albu.refine.finetune.data import TrainingImages
+
+__all__ = ["Latents", "cached_latents"]
+
+_BATCH = 16
+
+
+class Latents:
+    """Latents of images and of their mirror images, read from a file as they are needed.
+
+    Args:
+        path: What :func:`cached_latents` wrote.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = import_optional("safetensors", extra="diffusion").safe_open(path, framework="pt")
+        names = set(self._file.keys())
+        self._parts = {name: self._file.get_slice(name) for name in ("mean", "deviation", "saliency") if name in names}
+
+    def rows(self, rows: Tensor, mirrored: Tensor) -> dict[str, Tensor]:
+        """``mean`` and ``deviation`` (B, C, h, w), and ``saliency`` (B, h, w) if there is any."""
+        wanted = list(zip(rows.tolist(), mirrored.int().tolist(), strict=True))
+        return {
+            name: torch.stack([part[row, side] for row, side in wanted]).float() for name, part in self._parts.items()
+        }
+
+
+def cached_latents(
+    images: TrainingImages,
+    components: Components,
+    folder: Path,
+    *,
+    saliency: Callable[[Tensor], Tensor] | None,
+    progress: bool,
+) -> Path:
+    """Encode all images and their mirror images, unless the file for just these is there.
+
+    Args:
+        images: The training images; each is read, so one that is damaged ends the run here.
+        components: The base model; its autoencoder encodes.
+        folder: Where the file goes.
+        saliency: (B, 3, R, R) uint8 to maps (B, h, w) in [0, 1], kept at the latents' size.
+        progress: Show a bar.
+
+    Returns:
+        The file. Its name follows from pixels, autoencoder and resolution.
+    """
+    pixels = hashlib.sha256(str(images.resolution).encode())
+    bar = tqdm(range(len(images)), desc="reading images", unit="image", disable=None if progress else True, leave=False)
+    for row in bar:
+        pixels.update(images[row].numpy().tobytes())
+    for file in sorted((components.folder / "vae").glob("*.safetensors")):
+        pixels.update(sha256_of(file).encode())
+    pixels.update(repr(saliency is not None).encode())
+    path = folder / f"latents-{pixels.hexdigest()[:16]}.safetensors"
+    if path.exists() and saliency is None:  # a function cannot be told from another one
+        return path
+    parts = _encoded(images, components, saliency, progress)
+    save = import_optional("safetensors.torch", extra="diffusion").save
+    write_whole(path, lambda out: out.write(save(parts)))
+    return path
+
+
+@torch.inference_mode()
+def _encoded(
+    images: TrainingImages, components: Components, saliency: Callable[[Tensor], Tensor] | None, progress: bool
+) -> dict[str, Tensor]:
+    vae, found = components.vae, []
+    maps = []
+    starts = tqdm(
+        range(0, len(images), _BATCH), desc="encoding images", disable=None if progress else True, leave=False
+    )
+    for start in starts:
+        plain = torch.stack([images[row] for row in range(start, min(start + _BATCH, len(images)))])
+        for batch in (plain, plain.flip(-1)):
+            posterior = vae.encode((batch / 127.5 - 1).to(vae.device, vae.dtype)).latent_dist
+            found.append(torch.stack([posterior.mean, posterior.std]).half().cpu())
+            if saliency is not None:
+                maps.append(_map(saliency, batch, found[-1].shape[-2:]))
+    # (2 statistics, N, 2 sides, C, h, w)
+    sides = [torch.stack([found[i], found[i + 1]], dim=2) for i in range(0, len(found), 2)]
+    mean, deviation = torch.cat(sides, dim=1).contiguous()
+    if not bool(mean.isfinite().all() and deviation.isfinite().all()):
+        raise DataError(f"the autoencoder of {components.folder} gave numbers that are not finite")
+    parts = {"mean": mean.contiguous(), "deviation": deviation.contiguous()}
+    if maps:
+        parts["saliency"] = torch.cat(
+            [torch.stack([maps[i], maps[i + 1]], dim=1) for i in range(0, len(maps), 2)]
+        ).contiguous()
+    return parts
+
+
+def _map(saliency: Callable[[Tensor], Tensor], batch: Tensor, size: torch.Size) -> Tensor:
+    found = saliency(batch)
+    if not isinstance(found, Tensor) or found.ndim != 3 or len(found) != len(batch):
+        came = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise InvalidInputError(f"saliency must return maps ({len(batch)}, h, w), got {came}")
+    return F.interpolate(found[:, None].float(), size=size, mode="area")[:, 0].half().cpu()

@@ -1,0 +1,84 @@
+"""Everything that a fine-tuning's result depends on, besides the data and the base."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.refine.catalogue import RefinerSpec
+
+__all__ = ["Settings", "bf16_pays", "differences", "settings_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to train; see :func:`sgdmix_albu.refine.finetune`."""
+
+    key: str
+    base: str
+    revision: str | None
+    resolution: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    token_learning_rate: float
+    rank: int
+    token_noise: float
+    drop_prompt: float
+    balanced: bool
+    flip: bool
+    saliency_weight: float
+    gradient_accumulation: int
+    gradient_checkpointing: bool
+    mixed_precision: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("resolution", "steps", "batch_size", "rank", "gradient_accumulation"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidInputError(f"{name} must be a positive integer, got {value!r}")
+        for name in ("learning_rate", "token_learning_rate"):
+            if not 0 < getattr(self, name) < 1:
+                raise InvalidInputError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}")
+        if not self.saliency_weight >= 0:
+            raise InvalidInputError(f"saliency_weight must be 0 or more, got {self.saliency_weight!r}")
+        if self.mixed_precision not in ("no", "fp16", "bf16"):
+            raise InvalidInputError(f"mixed_precision must be 'no', 'fp16' or 'bf16', got {self.mixed_precision!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise InvalidInputError(f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r}")
+
+
+def settings_for(spec: RefinerSpec, given: Mapping[str, Any], *, on_gpu: bool) -> Settings:
+    """What the caller gave, and the recipe where they did not say."""
+    recipe = dataclasses.asdict(spec.recipe)
+    values = {"key": spec.key, "base": spec.base, "revision": spec.revision, "resolution": spec.resolution, **recipe}
+    values["mixed_precision"] = "fp16" if on_gpu else "bf16" if bf16_pays() else "no"
+    return Settings(**{**values, **{name: value for name, value in given.items() if value is not None}})
+
+
+def bf16_pays() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware; where it does not, it is slower than single precision."""
+    try:
+        return "bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def differences(earlier: Mapping[str, Any], settings: Settings, where: Path) -> None:
+    """Refuse to go on with other settings than a run was begun with.
+
+    Raises:
+        DataError: Names what differs.
+    """
+    now = dataclasses.asdict(settings)
+    changed = [f"{name} was {earlier.get(name)!r}, now {now[name]!r}" for name in now if earlier.get(name) != now[name]]
+    if changed:
+        raise DataError(
+            f"{where} holds an unfinished run with other settings: {'; '.join(changed)}. Pass those again to go on, or "
+            "--overwrite to begin afresh"
+        )
