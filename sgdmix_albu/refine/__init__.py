@@ -20,7 +20,7 @@ from sgdmix_albu.refine.catalogue import (
 )
 
 if TYPE_CHECKING:
-    from sgdmix_albu.refine.finetune import finetune
+    from sgdmix_albu.refine.finetuning import finetune
     from sgdmix_albu.refine.folder import RefinerCard, read_refiner
     from sgdmix_albu.refine.refiner import Refined, Refiner, get_refiner
 
@@ -43,7 +43,7 @@ _HOMES = {
     "Refined": "sgdmix_albu.refine.refiner",
     "Refiner": "sgdmix_albu.refine.refiner",
     "RefinerCard": "sgdmix_albu.refine.folder",
-    "finetune": "sgdmix_albu.refine.finetune",
+    "finetune": "sgdmix_albu.refine.finetuning",
     "get_refiner": "sgdmix_albu.refine.refiner",
     "read_refiner": "sgdmix_albu.refine.folder",
 }
@@ -52,9 +52,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = found  # `finetune` is a package too: the function must win once both are imported
-    return found
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import write_whole
 from sgdmix_albu.optional import import_optional
-from sgdmix_albu.refine.finetune.settings import Settings, differences
+from sgdmix_albu.refine.finetuning.settings import Settings, differences
 from sgdmix_albu.refine.lora import read_safetensors
 
 __all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint"]

@@ -15,7 +15,7 @@ from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.files import sha256_of, write_whole
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.refine.components import Components
-from sgdmix_albu.refine.finetune.data import TrainingImages
+from sgdmix_albu.refine.finetuning.data import TrainingImages
 
 __all__ = ["Latents", "cached_latents"]
 

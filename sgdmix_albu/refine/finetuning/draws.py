@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sgdmix_albu.refine.finetune.settings import Settings
+from sgdmix_albu.refine.finetuning.settings import Settings
 
 __all__ = ["Draws", "draw"]
 
@@ -63,7 +63,7 @@ def _rows(labels: Tensor, count: int, generator: torch.Generator, *, balanced: b
     if not balanced:
         return torch.randint(len(labels), (count,), generator=generator)
     order = labels.argsort(stable=True)
-    _, sizes = torch.unique_consecutive(labels[order], return_counts=True)  # type: ignore[no-untyped-call]
+    _, sizes = torch.unique_consecutive(labels[order], return_counts=True)
     starts = sizes.cumsum(0) - sizes
     chosen = torch.randint(len(sizes), (count,), generator=generator)
     within = (torch.rand(count, generator=generator, dtype=torch.float64) * sizes[chosen]).long()

@@ -19,13 +19,13 @@ from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.refine.catalogue import RefinerSpec, get_spec
 from sgdmix_albu.refine.components import Components, load_base
-from sgdmix_albu.refine.finetune.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
-from sgdmix_albu.refine.finetune.data import TrainingImages
-from sgdmix_albu.refine.finetune.draws import Draws, draw
-from sgdmix_albu.refine.finetune.latents import Latents, cached_latents
-from sgdmix_albu.refine.finetune.samples import save_samples
-from sgdmix_albu.refine.finetune.settings import Settings, settings_for
-from sgdmix_albu.refine.finetune.trained import Trained, initial_vectors
+from sgdmix_albu.refine.finetuning.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from sgdmix_albu.refine.finetuning.data import TrainingImages
+from sgdmix_albu.refine.finetuning.draws import Draws, draw
+from sgdmix_albu.refine.finetuning.latents import Latents, cached_latents
+from sgdmix_albu.refine.finetuning.samples import save_samples
+from sgdmix_albu.refine.finetuning.settings import Settings, settings_for
+from sgdmix_albu.refine.finetuning.trained import Trained, initial_vectors
 from sgdmix_albu.refine.folder import CARD, RefinerCard, class_tokens, write_refiner
 
 __all__ = ["finetune"]

@@ -12,7 +12,7 @@ from sgdmix_albu.files import write_whole
 from sgdmix_albu.refine.catalogue import RefinerSpec
 from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.denoise import denoise
-from sgdmix_albu.refine.finetune.data import TrainingImages
+from sgdmix_albu.refine.finetuning.data import TrainingImages
 
 __all__ = ["save_samples"]
 
