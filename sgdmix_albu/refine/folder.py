@@ -225,7 +225,7 @@ def _card(content: Any, path: Path) -> RefinerCard:
             "run: pip install --upgrade sgdmix-albu"
         )
     for name, (kind, items) in _FIELDS.items():
-        value = content.get(name)
+        value: Any = content.get(name)
         right = name in content and isinstance(value, kind) and not isinstance(value, bool)
         if right and items is not None:
             right = all(isinstance(item, items) and not isinstance(item, bool) for item in value)
