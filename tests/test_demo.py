@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sgdmix_albu.audit.demo import accuracy, run_demo, small_cnn, train
+from sgdmix_albu.audit.demo import run_demo
+from sgdmix_albu.audit.teacher import accuracy, small_cnn, train
 from sgdmix_albu.errors import InvalidInputError
 
 

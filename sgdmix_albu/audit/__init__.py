@@ -9,16 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sgdmix_albu.audit.drift import run_drift
+    from sgdmix_albu.audit.drift_result import DriftResult
     from sgdmix_albu.audit.panels import strip
     from sgdmix_albu.audit.result import AuditResult, VariantResult
     from sgdmix_albu.audit.run import run_audit
 
-__all__ = ["AuditResult", "VariantResult", "run_audit", "strip"]
+__all__ = ["AuditResult", "DriftResult", "VariantResult", "run_audit", "run_drift", "strip"]
 
 _HOMES = {
     "AuditResult": "sgdmix_albu.audit.result",
+    "DriftResult": "sgdmix_albu.audit.drift_result",
     "VariantResult": "sgdmix_albu.audit.result",
     "run_audit": "sgdmix_albu.audit.run",
+    "run_drift": "sgdmix_albu.audit.drift",
     "strip": "sgdmix_albu.audit.panels",
 }
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import shlex
 from collections.abc import Iterable, Sequence
 from html import escape
-from importlib import resources
 from typing import Any
-
-from PIL import Image
 
 from sgdmix_albu.audit import gallery, panels
 from sgdmix_albu.audit.charts import histogram
 from sgdmix_albu.audit.collection import Sample
-from sgdmix_albu.audit.panels import Pixels
+from sgdmix_albu.audit.page import definitions, page, picture, pictures
 from sgdmix_albu.audit.result import AuditResult, VariantResult
 from sgdmix_albu.audit.signs import SIGNS, Flag
 from sgdmix_albu.audit.variant import Variant
@@ -92,17 +87,7 @@ def render(
         _skipped(result),
         _settings(result),
     ]
-    style = resources.files("sgdmix_albu.audit").joinpath("report.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        # The browser itself is told that nothing but this page's own pictures and styles may load or run.
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Mask audit: {escape(str(name))}</title><style>{style}</style></head><body><main>"
-        + "".join(parts)
-        + "</main></body></html>\n"
-    )
+    return page(f"Mask audit: {name}", "".join(parts))
 
 
 def _summary(result: AuditResult, best: VariantResult, name: str, *, has_truth: bool) -> str:
@@ -155,7 +140,7 @@ def _words(has_truth: bool) -> str:
     ]
     rows = words if has_truth else []
     rows = [*rows, ("new background", "share of the mix that comes from the target")]
-    return f"<details><summary>Words</summary><dl>{_definitions(rows)}</dl></details>"
+    return f"<details><summary>Words</summary><dl>{definitions(rows)}</dl></details>"
 
 
 def _comparison(sample: Sample, variants: Sequence[Variant], result: AuditResult, shown: list[int]) -> str:
@@ -178,10 +163,10 @@ def _comparison(sample: Sample, variants: Sequence[Variant], result: AuditResult
     heads = "".join(f"<th>{escape(sign.name)}" for sign in SIGNS)
     columns = ["source", *(word for variant in variants for word in (variant.name, "result"))]
     side_by_side = "".join(
-        f"<tr><td>{_picture(panels.photograph(sample.images[row]), sample.keys[row])}"
+        f"<tr><td>{picture(panels.photograph(sample.images[row]), sample.keys[row])}"
         + "".join(
-            f"<td>{_picture(gallery.mask(sample, variant, row), f'mask, {variant.name}')}"
-            f"<td>{_picture(panels.photograph(variant.mixed[row]), f'result, {variant.name}')}"
+            f"<td>{picture(gallery.mask(sample, variant, row), f'mask, {variant.name}')}"
+            f"<td>{picture(panels.photograph(variant.mixed[row]), f'result, {variant.name}')}"
             for variant in variants
         )
         for row in shown[:_COMPARED_ROWS]
@@ -191,7 +176,7 @@ def _comparison(sample: Sample, variants: Sequence[Variant], result: AuditResult
         f"<tr><th>variant<th>verdict{truth_heads}<th>new background{heads}<th>ms{rows}</table></div>"
         "<p class=note>Signs: share of the sources flagged. ms: saliency and mask of one image on the machine of the "
         "audit, whatever else it was doing.</p>"
-        f"{_pictures(columns, side_by_side)}</section>"
+        f"{pictures(columns, side_by_side)}</section>"
     )
 
 
@@ -232,19 +217,12 @@ def _rows(sample: Sample, variant: Variant, rows: list[int]) -> str:
     body = "".join(
         f"<tr><td colspan={len(gallery.STEPS)} class=caption>{_caption(sample, variant, row)}<tr>"
         + "".join(
-            f"<td>{_picture(picture, f'{step} of {sample.keys[row]}')}"
-            for step, picture in zip(gallery.STEPS, gallery.steps(sample, variant, row), strict=True)
+            f"<td>{picture(pixels, f'{step} of {sample.keys[row]}')}"
+            for step, pixels in zip(gallery.STEPS, gallery.steps(sample, variant, row), strict=True)
         )
         for row in rows
     )
-    return _pictures(gallery.STEPS, body)
-
-
-def _pictures(columns: Sequence[str], rows: str) -> str:
-    """A table of pictures under its headings; the rows are HTML already."""
-    heads = "".join(f"<th scope=col>{escape(column)}" for column in columns)
-    style = f'style="--columns:{len(columns)}"'
-    return f"<div class=scroll><table class=pictures {style}><tr>{heads}{rows}</table></div>"
+    return pictures(gallery.STEPS, body)
 
 
 def _caption(sample: Sample, variant: Variant, row: int) -> str:
@@ -262,7 +240,7 @@ def _distributions(variant: Variant, measured: int) -> str:
         if name in variant.measures
     )
     mean = variant.maps[:measured].mean(0)
-    average = _picture(panels.heat(mean / mean.max().clamp_min(1e-6), (_SIDE, _SIDE)), "mean of all saliency maps")
+    average = picture(panels.heat(mean / mean.max().clamp_min(1e-6), (_SIDE, _SIDE)), "mean of all saliency maps")
     return (
         f"<div class=charts>{charts}<figure class=mean><figcaption><b>mean saliency</b> a bright corner or edge here "
         f"is a watermark, a caption or a shadow that many images share</figcaption>{average}</figure></div>"
@@ -290,8 +268,8 @@ def _flagged(sample: Sample, variant: Variant, flag: Flag) -> str:
     key = sample.keys[flag.row]
     return (
         "<figure>"
-        + _picture(gallery.mask(sample, variant, flag.row), f"mask of {key}")
-        + _picture(panels.photograph(variant.mixed[flag.row]), f"result of {key}")
+        + picture(gallery.mask(sample, variant, flag.row), f"mask of {key}")
+        + picture(panels.photograph(variant.mixed[flag.row]), f"result of {key}")
         + f"<figcaption><b>{escape(key)}</b> {escape(flag.reason)}</figcaption></figure>"
     )
 
@@ -299,7 +277,7 @@ def _flagged(sample: Sample, variant: Variant, flag: Flag) -> str:
 def _skipped(result: AuditResult) -> str:
     if not result.skipped:
         return ""
-    rows = _definitions(result.skipped)
+    rows = definitions(result.skipped)
     return f"<section><h2>Skipped</h2><p class=note>Files that could not be used.</p><dl>{rows}</dl></section>"
 
 
@@ -308,8 +286,8 @@ def _settings(result: AuditResult) -> str:
     return (
         "<section><h2>To repeat it</h2>"
         f"<pre>{escape(repetition(result.settings))}</pre>"
-        f"<details><summary>Settings and versions</summary><dl>{_definitions(settings)}"
-        f"{_definitions(result.versions.items())}</dl></details></section>"
+        f"<details><summary>Settings and versions</summary><dl>{definitions(settings)}"
+        f"{definitions(result.versions.items())}</dl></details></section>"
     )
 
 
@@ -340,17 +318,6 @@ def _literal(value: Any, objects: list[str]) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_literal(one, objects) for one in value)}]"
     return str(value) if value in objects else repr(value)
-
-
-def _definitions(rows: Iterable[tuple[str, str]]) -> str:
-    return "".join(f"<dt>{escape(name)}<dd>{escape(text)}" for name, text in rows)
-
-
-def _picture(pixels: Pixels, words: str) -> str:
-    data = io.BytesIO()
-    Image.fromarray(panels.scaled(pixels, _SIDE)).save(data, "JPEG", quality=84)
-    encoded = base64.b64encode(data.getvalue()).decode()
-    return f'<img src="data:image/jpeg;base64,{encoded}" alt="{escape(words)}" width={_SIDE} height={_SIDE}>'
 
 
 def _number(value: float | None) -> str:

@@ -7,8 +7,6 @@ import json
 import os
 import platform
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +18,13 @@ from tqdm import tqdm
 from sgdmix_albu.audit import gallery
 from sgdmix_albu.audit.backends import AuditBackend, open_eyes
 from sgdmix_albu.audit.collection import Sample, draw_sample, open_collection
+from sgdmix_albu.audit.output import check_folder, write_together
 from sgdmix_albu.audit.report import render
 from sgdmix_albu.audit.result import AuditResult, SignCount, VariantResult
 from sgdmix_albu.audit.signs import SIGNS, Flag, find_flags
 from sgdmix_albu.audit.variant import Variant, run_variant
 from sgdmix_albu.audit.verdict import Verdict, incomplete_share, judge, leaking_share, mean
-from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing import draw
 from sgdmix_albu.saliency import SaliencyBackend
@@ -102,7 +101,7 @@ def run_audit(
     """
     folder = Path(out)
     _check(saliency=saliency, mask=mask, samples=samples, pairs=pairs, candidates=candidates, size=size)
-    _check_folder(folder, overwrite)
+    check_folder(folder, overwrite)
     presets = {_name(spec): get_mask(spec) for spec in mask}
     collection = open_collection(data, dataset=dataset, masks=masks, size=size)
     eyes = None
@@ -176,7 +175,8 @@ def run_audit(
         files=("report.html", "audit.json", *panels),
     )
     page = render(sample, variants, flags, result, shown=shown, class_rows=class_rows)
-    _write(result, page, panels)
+    text = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_together(folder, "audit.json", {**panels, "report.html": page, "audit.json": text})
     return result
 
 
@@ -239,52 +239,6 @@ def _panels(sample: Sample, variants: list[Variant], shown: list[int], class_row
     if len(variants) > 1:
         pictures["comparison.png"] = gallery.comparison(sample, variants, shown)
     return pictures
-
-
-def _write(result: AuditResult, page: str, panels: dict[str, Any]) -> None:
-    """Write all files beside the folder, then move them there; an earlier audit's files go first."""
-    folder = result.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        for name, picture in panels.items():
-            picture.save(fresh / name)
-        (fresh / "report.html").write_text(page, encoding="utf-8")
-        text = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
-        (fresh / "audit.json").write_text(text + "\n", encoding="utf-8")
-        fresh.chmod(0o777 & ~_umask())
-        if folder.is_dir() and any(folder.iterdir()):
-            for name in _earlier_files(folder):
-                (folder / name).unlink()
-            for name in result.files:
-                (fresh / name).replace(folder / name)
-        else:
-            fresh.replace(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _earlier_files(folder: Path) -> list[str]:
-    """Names that an earlier audit says it wrote; only plain names, whatever its file says."""
-    try:
-        names = json.loads((folder / "audit.json").read_text(encoding="utf-8"))["files"]
-        plain = [name for name in names if isinstance(name, str) and Path(name).name == name]
-        return [name for name in plain if (folder / name).is_file()]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"expected a folder to write to, {folder} is a file")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise DataError(f"{folder} is not empty; choose another folder, or pass overwrite to replace an earlier audit")
 
 
 def _check(*, saliency: Any, mask: Any, **counts: Any) -> None:

@@ -1,0 +1,262 @@
+"""The drift sweep: how often does refinement change the class, at which strength, under which protection?"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sgdmix_albu.audit.backends import AuditBackend, Eyes, open_eyes
+from sgdmix_albu.audit.collection import Collection, Sample, draw_sample, open_collection
+from sgdmix_albu.audit.drift_report import grid, plot, render
+from sgdmix_albu.audit.drift_result import Cell, DriftResult
+from sgdmix_albu.audit.output import check_folder, write_together
+from sgdmix_albu.audit.teacher import accuracy, train
+from sgdmix_albu.audit.variant import Variant, run_variant
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.masks import get_mask
+from sgdmix_albu.mixing import draw
+from sgdmix_albu.refine import get_refiner
+from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
+
+__all__ = ["Outputs", "run_drift"]
+
+_STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+_MODES = ("none", "soft", "strict")
+_TEACHER_IMAGES, _TEACHER_SIDE, _TEACHER_EPOCHS, _HELD_OUT = 3000, 64, 14, 0.2
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The pictures of one cell: (N, 3, H, W) uint8, and which of them drifted, (N,) bool."""
+
+    images: Tensor
+    drifted: Tensor
+
+
+def run_drift(
+    data: str | os.PathLike[str] | None = None,
+    *,
+    refiner: Any,
+    out: str | os.PathLike[str],
+    dataset: str | None = None,
+    strengths: Sequence[float] = _STRENGTHS,
+    preserve: Sequence[str] = _MODES,
+    sources: int = 96,
+    teacher: str | os.PathLike[str] | nn.Module | None = None,
+    arch: str | None = None,
+    class_names: str | os.PathLike[str] | None = None,
+    normalize: Literal["imagenet", "none"] = "imagenet",
+    saliency: str = BEST_SALIENCY,
+    mask: str = BEST_MASK,
+    candidates: int = 50,
+    size: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> DriftResult:
+    """Refine the same mixed images at every strength under every protection, and ask a teacher for their classes.
+
+    Drift is counted over sources whose own class the teacher gets right, so that it is refinement's doing and not the
+    teacher's. Seeds are the same in all cells. Writes ``report.html``, ``drift.json``, ``drift.svg`` and a grid of
+    pictures for each mode into ``out``; they appear there together, or not at all.
+
+    Args:
+        data: Class-per-folder tree.
+        refiner: A refiner, its key or its folder.
+        out: Folder to write.
+        dataset: "aviary", the embedded data set, in the place of ``data``.
+        strengths: Translation strengths in (0, 1].
+        preserve: Modes: "none", "soft", "strict".
+        sources: Images drawn at random.
+        teacher: Classifier: a weights file or a module; None to train a small one on the data.
+        arch: Architecture of the weights file, unless it names it itself.
+        class_names: File with the names of its outputs, one a line.
+        normalize: What it expects of pixels in [0, 1]: "imagenet" or "none". A teacher trained here takes "none".
+        saliency: Backend to mix with.
+        mask: Mask preset to mix with.
+        candidates: Candidates of each source.
+        size: Side in pixels of all images; None for the refiner's resolution.
+        seed: The same seed, the same sources, mixes and noise.
+        overwrite: Replace the files of an earlier sweep in ``out``.
+
+    Returns:
+        What is also in ``drift.json``.
+
+    Raises:
+        InvalidInputError: A setting means nothing.
+        DataError: Data cannot be read, ``out`` is not empty, or no source can be judged.
+        UnknownNameError: No such refiner, backend, preset, or a class that the refiner does not know.
+    """
+    folder = Path(out)
+    check_folder(folder, overwrite)
+    strengths, modes = _checked(strengths, preserve, sources, candidates)
+    model = get_refiner(refiner) if isinstance(refiner, str | os.PathLike) else refiner
+    side: int = size or getattr(getattr(model, "spec", None), "resolution", 224)
+    collection = open_collection(data, dataset=dataset, size=side)
+    if collection.labels is None:
+        raise DataError(f"a drift sweep needs classes: expected one folder per class in {collection.name}")
+    held_out: float | None = None
+    if teacher is None:
+        judge, held_out = _trained_teacher(collection, dataset, seed)
+    else:
+        judge = open_eyes(teacher, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
+    sample = draw_sample(collection, measured=sources, candidates=candidates, shown_classes=0, size=side, seed=seed)
+    variant = _mixed(sample, saliency, mask, candidates, seed)
+    right = _named(judge, sample.images[: sample.sources], sample.labels)
+    rows = (right & variant.plan.applied).nonzero()[:, 0]
+    if not len(rows):
+        raise DataError(
+            f"no source can be judged: of {sample.sources} the teacher names {int(right.sum())} rightly, and "
+            f"{int(variant.plan.applied.sum())} were mixed"
+        )
+    assert sample.labels is not None  # a collection with labels gives samples with labels
+    labels, mixed = sample.labels[rows], variant.mixed[rows]
+    before = Outputs(mixed, ~_named(judge, mixed, labels))
+    cells = [Cell("none", 0.0, None, int(before.drifted.sum()), len(rows))]
+    outputs: dict[tuple[str, float], Outputs] = {}
+    seeds = torch.randint(2**62, (len(rows),), generator=torch.Generator().manual_seed(seed))
+    grid_of_cells = [(mode, strength) for mode in modes for strength in strengths]
+    for mode, strength in tqdm(grid_of_cells, desc="drift", unit="cell", disable=None, leave=False):
+        refined = model.refine(
+            mixed,
+            classes=[sample.classes[row] for row in rows.tolist()],
+            strength=strength,
+            seeds=seeds,
+            masks=variant.plan.masks[rows],
+            preserve=mode,
+        )
+        found = Outputs(refined.images, ~_named(judge, refined.images, labels))
+        outputs[mode, strength] = found
+        (timestep, _), *_ = Counter(refined.timesteps).most_common(1)
+        cells.append(Cell(mode, strength, timestep, int(found.drifted.sum()), len(rows)))
+    grids = {f"grid-{mode}.png": grid(sample, variant, rows.tolist(), outputs, mode, strengths) for mode in modes}
+    result = DriftResult(
+        folder=folder,
+        cells=tuple(cells),
+        sources=sample.sources,
+        unmixed=int((~variant.plan.applied).sum()),
+        misnamed=int((~right).sum()),
+        teacher_accuracy=held_out,
+        settings={
+            "data": None if data is None else str(data),
+            "dataset": dataset,
+            "refiner": str(refiner) if isinstance(refiner, str | os.PathLike) else repr(refiner),
+            "teacher": None
+            if teacher is None
+            else str(teacher)
+            if isinstance(teacher, str | os.PathLike)
+            else "module",
+            "saliency": saliency,
+            "mask": mask,
+            "candidates": candidates,
+            "size": side,
+            "seed": seed,
+        },
+        files=("report.html", "drift.json", "drift.svg", *grids),
+        skipped=sample.skipped,
+    )
+    text = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    page = render(result, sample, variant, rows.tolist(), outputs)
+    write_together(folder, "drift.json", {**grids, "drift.svg": plot(result), "report.html": page, "drift.json": text})
+    return result
+
+
+def _name(given: Any) -> str:
+    if isinstance(given, str | os.PathLike):
+        return os.fspath(given)
+    return type(given).__name__ if isinstance(given, nn.Module) else repr(given)
+
+
+def _checked(
+    strengths: Sequence[float], preserve: Sequence[str], sources: int, candidates: int
+) -> tuple[list[float], list[str]]:
+    if isinstance(preserve, str) or not preserve or not set(preserve) <= set(_MODES):
+        raise InvalidInputError(f"preserve must be a list of {', '.join(map(repr, _MODES))}, got {preserve!r}")
+    if not isinstance(strengths, Sequence) or not strengths or not all(0 < strength <= 1 for strength in strengths):
+        raise InvalidInputError(f"strengths must be a list of numbers in (0, 1], got {strengths!r}")
+    for name, value in (("sources", sources), ("candidates", candidates)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InvalidInputError(f"{name} must be a positive integer, got {value!r}")
+    return sorted(set(map(float, strengths))), [mode for mode in _MODES if mode in preserve]
+
+
+def _mixed(sample: Sample, saliency: str, mask: str, candidates: int, seed: int) -> Variant:
+    """Mix every source once."""
+    maps, milliseconds = AuditBackend.make(saliency, None).maps(sample.images, sample.labels)
+    draws = draw(
+        sample.sources, len(sample.images), candidates=candidates, generator=torch.Generator().manual_seed(seed)
+    )
+    return run_variant(
+        sample,
+        draws,
+        maps,
+        get_mask(mask),
+        saliency=saliency,
+        mask=mask,
+        max_coverage=0.95,
+        map_milliseconds=milliseconds,
+    )
+
+
+@torch.inference_mode()
+def _named(judge: Eyes, images: Tensor, labels: Tensor | None) -> Tensor:
+    """(N,) bool: whether the teacher gives each uint8 image its class."""
+    assert labels is not None
+    pixels = judge.pixels(images)
+    pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+    outputs = torch.tensor(judge.outputs) if judge.outputs is not None else torch.arange(int(labels.max()) + 1)
+    training = judge.model.training
+    judge.model.eval()
+    try:
+        found = torch.cat([judge.model(part).argmax(1) for part in torch.split(pixels, 64)])
+    finally:
+        judge.model.train(training)
+    return found.cpu() == outputs[labels[: len(images)]]
+
+
+def _trained_teacher(collection: Collection, dataset: str | None, seed: int) -> tuple[Eyes, float]:
+    """A small classifier and its accuracy on images that it did not see."""
+    if dataset is not None:  # the embedded birds can be drawn in any number
+        from sgdmix_albu.datasets import get_dataset
+
+        birds = get_dataset(dataset, per_species=150, size=_TEACHER_SIDE, seed=seed + 1)
+        pixels = torch.stack([torch.from_numpy(birds.render(row).image) for row in range(len(birds))])
+        images, labels = pixels.permute(0, 3, 1, 2).contiguous(), torch.tensor(birds.targets)
+    else:
+        everything = draw_sample(
+            collection, measured=_TEACHER_IMAGES, candidates=0, shown_classes=0, size=_TEACHER_SIDE, seed=seed + 1
+        )
+        assert everything.labels is not None
+        images, labels = everything.images, everything.labels
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    kept = max(1, round(_HELD_OUT * len(images)))
+    held, used = order[:kept], order[kept:]
+    if not len(used):
+        raise DataError("too few images to train a teacher on; pass one: --teacher FILE")
+    model = train(images[used], labels[used], epochs=_TEACHER_EPOCHS, seed=seed, classes=len(collection.class_names))
+    return Eyes(_Resized(model), list(range(len(collection.class_names))), "none"), accuracy(
+        model, images[held], labels[held]
+    )
+
+
+class _Resized(nn.Module):
+    """A classifier that is shown images at the size it was trained at."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[-1] != _TEACHER_SIDE:
+            side = (_TEACHER_SIDE, _TEACHER_SIDE)
+            images = nn.functional.interpolate(images, size=side, mode="bilinear", antialias=True)
+        scores: Tensor = self.model(images)
+        return scores

@@ -1,0 +1,168 @@
+"""What a drift sweep found: figures, intervals, and the answer in a sentence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Cell", "DriftResult", "wilson"]
+
+ASKED = 0.7  # the specification asks whether the class changes above this strength
+_WEAK = 0.7  # a teacher below this accuracy is doubted
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """95% interval of a share (Wilson, 1927), which stays in [0, 1] and is not empty at 0 of n.
+
+    Example:
+        >>> [round(end, 3) for end in wilson(0, 50)]
+        [0.0, 0.071]
+    """
+    if not count:
+        return 0.0, 1.0
+    z, share = 1.959964, hits / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One strength in one mode.
+
+    Attributes:
+        preserve: "none", "soft" or "strict".
+        strength: Translation strength S; 0 for the mixed images before any refinement.
+        timestep: The diffusion timestep that the images were noised to; None where the strength left no step.
+        drifted: Outputs that the teacher no longer gives the source's class.
+        count: Outputs.
+    """
+
+    preserve: str
+    strength: float
+    timestep: int | None
+    drifted: int
+    count: int
+
+    @property
+    def share(self) -> float:
+        """Drift rate, 0 to 1."""
+        return self.drifted / self.count if self.count else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its 95% interval."""
+        return wilson(self.drifted, self.count)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.drifted} of {self.count} ({self.share:.0%}, 95% interval {low:.0%} to {high:.0%})"
+
+
+@dataclass(frozen=True)
+class DriftResult:
+    """What is also in ``drift.json``.
+
+    Attributes:
+        folder: Where the report was written.
+        cells: S = 0, the mixed images, first; then every mode and strength.
+        sources: Images drawn.
+        unmixed: Of these, images for which no target was found.
+        misnamed: Of these, images that the teacher gives another class to begin with; they are not judged.
+        teacher_accuracy: On images that it was not trained on; None for a teacher that was given.
+        settings: As they were passed.
+        files: Names of all files in ``folder``.
+        skipped: Key and reason of each file that could not be used.
+    """
+
+    folder: Path
+    cells: tuple[Cell, ...]
+    sources: int
+    unmixed: int
+    misnamed: int
+    teacher_accuracy: float | None
+    settings: dict[str, Any]
+    files: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def report(self) -> Path:
+        """The HTML page."""
+        return self.folder / "report.html"
+
+    @property
+    def before(self) -> Cell:
+        """The mixed images, before any refinement."""
+        return self.cells[0]
+
+    def cell(self, preserve: str, strength: float) -> Cell:
+        """One cell."""
+        return next(c for c in self.cells if (c.preserve, c.strength) == (preserve, strength))
+
+    @property
+    def modes(self) -> list[str]:
+        """The modes, in order."""
+        return list(dict.fromkeys(cell.preserve for cell in self.cells[1:]))
+
+    @property
+    def strengths(self) -> list[float]:
+        """The strengths, in order."""
+        return list(dict.fromkeys(cell.strength for cell in self.cells[1:]))
+
+    @property
+    def sentence(self) -> str:
+        """Does the class change for any S > 0.7?"""
+        high = [strength for strength in self.strengths if strength > ASKED]
+        if not high:
+            return f"No strength above {ASKED} was measured, so whether the class changes there is not known."
+        worst = [
+            max((self.cell(mode, strength) for strength in high), key=lambda cell: cell.drifted) for mode in self.modes
+        ]
+        changed = any(cell.drifted > 0 for cell in worst)
+        parts = [
+            f"with preserve={cell.preserve!r} {cell} at S = {cell.strength:g}"
+            if cell.drifted
+            else f"with preserve={cell.preserve!r} not seen in {cell.count} (at most {cell.interval[1]:.0%})"
+            for cell in worst
+        ]
+        lead = "The class does change for S > 0.7: " if changed else "A change of class was not seen for S > 0.7: "
+        return f"{lead}{'; '.join(parts)}. Before refinement: {self.before}."
+
+    @property
+    def caveat(self) -> str | None:
+        """Why the answer may be doubted, or None."""
+        if self.before.count < 30:
+            return f"Only {self.before.count} images were judged; the intervals are wide."
+        if self.teacher_accuracy is not None and self.teacher_accuracy < _WEAK:
+            return (
+                f"The teacher that was trained for this is weak: it names {self.teacher_accuracy:.0%} of held-out "
+                "images rightly. Pass a classifier of your own: --teacher FILE."
+            )
+        return None
+
+    def table(self) -> str:
+        """Drift rates as text: a row for each strength, a column for each mode."""
+        lines = ["S     " + "".join(f"{mode:>22}" for mode in self.modes)]
+        lines.append("0     " + "".join(f"{_rate(self.before):>22}" for _ in self.modes) + "   mixed, not refined")
+        lines += [
+            f"{strength:<6g}" + "".join(f"{_rate(self.cell(mode, strength)):>22}" for mode in self.modes)
+            for strength in self.strengths
+        ]
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, numbers and strings."""
+        return {
+            **asdict(self),
+            "folder": str(self.folder),
+            "cells": [{**asdict(cell), "share": cell.share, "interval": list(cell.interval)} for cell in self.cells],
+            "sentence": self.sentence,
+            "caveat": self.caveat,
+        }
+
+
+def _rate(cell: Cell) -> str:
+    low, high = cell.interval
+    return f"{cell.share:.0%} ({low:.0%} to {high:.0%})"

@@ -1,0 +1,72 @@
+"""A report's folder: all its files appear together, and only a report's own files are ever replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from sgdmix_albu.errors import DataError
+
+__all__ = ["check_folder", "write_together"]
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that cannot be written, before any work.
+
+    Raises:
+        DataError: A file, or a folder with something in it and ``overwrite`` is False.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"expected a folder to write to, {folder} is a file")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise DataError(f"{folder} is not empty; choose another folder, or pass overwrite to replace an earlier report")
+
+
+def write_together(folder: Path, index: str, contents: Mapping[str, str | Image.Image]) -> None:
+    """Write all files beside the folder, then move them there; an earlier report's files go first.
+
+    Args:
+        folder: Where the report goes.
+        index: The JSON file among them whose "files" names all of them, so that the next run can replace them.
+        contents: Text or picture by file name.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for name, content in contents.items():
+            if isinstance(content, str):
+                (fresh / name).write_text(content, encoding="utf-8")
+            else:
+                content.save(fresh / name)
+        fresh.chmod(0o777 & ~_umask())
+        if folder.is_dir() and any(folder.iterdir()):
+            for name in _earlier_files(folder, index):
+                (folder / name).unlink()
+            for name in contents:
+                (fresh / name).replace(folder / name)
+        else:
+            fresh.replace(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _earlier_files(folder: Path, index: str) -> list[str]:
+    """Names that an earlier report says it wrote; only plain names, whatever its file says."""
+    try:
+        names = json.loads((folder / index).read_text(encoding="utf-8"))["files"]
+        plain = [name for name in names if isinstance(name, str) and Path(name).name == name]
+        return [name for name in plain if (folder / name).is_file()]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
