@@ -14,7 +14,7 @@ export NO_MKDOCS_2_WARNING := 1
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 24
 
-demo: $(READY) ## mix and audit the embedded birds; prints where to look (under 2 minutes)
+demo: $(READY) ## the whole method on the embedded birds; prints where to look (about 5 minutes)
 	@$(BIN)/sgdmix demo
 
 test: $(READY) ## run every test, and every example of the docs
@@ -36,8 +36,11 @@ docs: site/index.html ## build the documentation into site/
 serve: $(READY) ## show the documentation at http://127.0.0.1:8000, with search, as it is written
 	@$(BIN)/mkdocs serve --quiet
 
+base: $(READY) ## train the embedded base model anew (about 45 minutes on two cores)
+	@$(BIN)/python -m make.base
+
 clean: ## remove what the targets made, the environment too
-	rm -rf .venv .venv-* site demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* .base site demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 site/index.html: $(READY) mkdocs.yml README.md CHANGELOG.md $(shell find docs sgdmix_albu -type f -not -name '*.pyc')
 	@$(STEP) "Build the documentation" $(BIN)/mkdocs build --strict
@@ -53,4 +56,4 @@ $(READY): pyproject.toml constraints.txt Makefile
 
 -include make/*.mk
 
-.PHONY: help demo test check format docs serve clean
+.PHONY: help demo test check format docs serve base clean

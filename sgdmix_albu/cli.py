@@ -121,7 +121,7 @@ def _add_command(commands: _Commands, name: str, run: Callable[..., int], text: 
 
 
 def _add_demo(commands: _Commands) -> None:
-    parser = _add_command(commands, "demo", _demo, "mix and audit the embedded birds, and say where to look")
+    parser = _add_command(commands, "demo", _demo, "run the whole method on the embedded birds, and say where to look")
     parser.add_argument(
         "--out", default="demo-output", metavar="DIR", help="where the results go (default: %(default)s)"
     )

@@ -91,7 +91,7 @@ def curves(lines: Sequence[Curve], title: str, *, across: str, up: str, limit: f
         An ``<svg>`` element that also stands alone as a file.
 
     Example:
-        >>> curves([Curve("a", [(0.5, 0.2, 0.1, 0.3)])], "drift", across="S", up="share").count("<circle")
+        >>> curves([Curve("a", [(0.5, 0.2, 0.1, 0.3)])], "drift", across="S", up="share").count("<polyline")
         1
     """
     highest = max([0.1, *(high for line in lines for *_, high in line.points)])

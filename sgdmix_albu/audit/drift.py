@@ -99,7 +99,7 @@ def run_drift(
     check_folder(folder, overwrite)
     strengths, modes = _checked(strengths, preserve, sources, candidates)
     model = get_refiner(refiner) if isinstance(refiner, str | os.PathLike) else refiner
-    side: int = size or getattr(getattr(model, "spec", None), "resolution", 224)
+    side = size or int(getattr(getattr(model, "spec", None), "resolution", 224))
     collection = open_collection(data, dataset=dataset, size=side)
     if collection.labels is None:
         raise DataError(f"a drift sweep needs classes: expected one folder per class in {collection.name}")
