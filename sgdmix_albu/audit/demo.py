@@ -61,8 +61,8 @@ def run_demo(
     out: str | os.PathLike[str] = "demo-output",
     *,
     seed: int = 0,
-    per_species: int = 80,
-    epochs: int = 10,
+    per_species: int = 150,
+    epochs: int = 12,
     steps: int | None = None,
 ) -> Demo:
     """Run the whole chain on the embedded birds, with the time of each step.

@@ -136,7 +136,8 @@ def run_drift(
         found = Outputs(refined.images, ~_named(judge, refined.images, labels))
         outputs[mode, strength] = found
         (timestep, _), *_ = Counter(refined.timesteps).most_common(1)
-        cells.append(Cell(mode, strength, timestep, int(found.drifted.sum()), len(rows)))
+        added = int((found.drifted & ~before.drifted).sum())
+        cells.append(Cell(mode, strength, timestep, int(found.drifted.sum()), len(rows), added))
     grids = {f"grid-{mode}.png": grid(sample, variant, rows.tolist(), outputs, mode, strengths) for mode in modes}
     result = DriftResult(
         folder=folder,

@@ -13,7 +13,7 @@ from PIL import Image
 from sgdmix_albu.audit import panels
 from sgdmix_albu.audit.charts import Curve, curves
 from sgdmix_albu.audit.collection import Sample
-from sgdmix_albu.audit.drift_result import ASKED, DriftResult
+from sgdmix_albu.audit.drift_result import ASKED, Cell, DriftResult
 from sgdmix_albu.audit.page import definitions, page, picture, pictures
 from sgdmix_albu.audit.panels import Pixels
 from sgdmix_albu.audit.variant import Variant
@@ -80,7 +80,8 @@ def render(result: DriftResult, sample: Sample, variant: Variant, rows: list[int
     )
     chart = (
         "<section><h2>Drift against strength</h2><p class=note>Share of outputs that the teacher no longer gives the "
-        "source's class; whiskers are 95% intervals (Wilson). S = 0 is the mixed image. t is the diffusion timestep "
+        "source's class; whiskers are 95% intervals (Wilson). S = 0 is the mixed image; what drifted there already is "
+        "not refinement's doing. t is the diffusion timestep "
         f"that the images were noised to, of 1000.</p>{plot(result)}{_table(result)}</section>"
     )
     galleries = "".join(_gallery(result, sample, variant, rows, outputs, mode) for mode in result.modes)
@@ -92,11 +93,15 @@ def _table(result: DriftResult) -> str:
     first = "".join(f"<td>{escape(str(result.before))}" for _ in result.modes)
     rows = "".join(
         f"<tr><th scope=row>{strength:g}<td>{result.cell(result.modes[0], strength).timestep or '-'}"
-        + "".join(f"<td>{escape(str(result.cell(mode, strength)))}" for mode in result.modes)
+        + "".join(f"<td>{escape(_words(result.cell(mode, strength)))}" for mode in result.modes)
         for strength in result.strengths
     )
     head = f"<tr><th>S<th>t{heads}<tr><th scope=row>0<td>-{first}"
     return f"<div class=scroll><table class=figures>{head}{rows}</table></div>"
+
+
+def _words(cell: Cell) -> str:
+    return f"{cell}, {cell.added} by refinement"
 
 
 def _gallery(result: DriftResult, sample: Sample, variant: Variant, rows: list[int], outputs: Cells, mode: str) -> str:

@@ -38,6 +38,7 @@ class Cell:
         timestep: The diffusion timestep that the images were noised to; None where the strength left no step.
         drifted: Outputs that the teacher no longer gives the source's class.
         count: Outputs.
+        added: Of those that drifted, outputs whose mixed image had not: refinement's own doing.
     """
 
     preserve: str
@@ -45,6 +46,7 @@ class Cell:
     timestep: int | None
     drifted: int
     count: int
+    added: int = 0
 
     @property
     def share(self) -> float:
@@ -122,7 +124,7 @@ class DriftResult:
         ]
         changed = any(cell.drifted > 0 for cell in worst)
         parts = [
-            f"with preserve={cell.preserve!r} {cell} at S = {cell.strength:g}"
+            f"with preserve={cell.preserve!r} {cell} at S = {cell.strength:g}, {cell.added} of them by refinement"
             if cell.drifted
             else f"with preserve={cell.preserve!r} not seen in {cell.count} (at most {cell.interval[1]:.0%})"
             for cell in worst
