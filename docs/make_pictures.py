@@ -6,6 +6,7 @@ Writes docs/assets/*.png from the embedded birds; the same seed gives the same p
 from __future__ import annotations
 
 import io
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from PIL import Image
 
 from sgdmix_albu import mix_batch
-from sgdmix_albu.audit import strip
+from sgdmix_albu.audit import run_drift, strip
 from sgdmix_albu.datasets.aviary import Aviary
+from sgdmix_albu.refine import finetune
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
@@ -27,6 +29,30 @@ TRANSPARENT = 255
 
 
 def main() -> None:
+    """Draw all pictures."""
+    home()
+    drift()
+
+
+def drift() -> None:
+    """Draw the grids of the drift page: a refiner fine-tuned in about a minute, its first four sources."""
+    with tempfile.TemporaryDirectory() as folder:
+        finetune(Aviary(per_species=40), key="aviary", out=f"{folder}/refiner")
+        result = run_drift(
+            dataset="aviary",
+            refiner=f"{folder}/refiner",
+            strengths=(0.3, 0.5, 0.7, 0.9),
+            preserve=("none", "strict"),
+            sources=24,
+            out=f"{folder}/drift",
+        )
+        for mode in result.modes:
+            with Image.open(result.folder / f"grid-{mode}.png") as grid:
+                shown = grid.crop((0, 0, grid.width, 34 + 4 * 154)).convert("RGBA")
+            save(shown, ASSETS / f"drift-{mode}.png")
+
+
+def home() -> None:
     """Draw the strip of the home page."""
     birds = Aviary("train", species=12, per_species=5, size=SIZE)
     images = torch.stack([torch.from_numpy(birds.render(i).image).permute(2, 0, 1) for i in range(len(birds))])

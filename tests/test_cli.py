@@ -39,14 +39,25 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["mix", "--help"], ["audit", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["mix", "--help"],
+        ["audit", "--help"],
+        ["finetune", "--help"],
+        ["drift", "--help"],
+        ["refiners"],
+    ],
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     program = (
         "import sys\nfrom sgdmix_albu.cli import main\n"
         f"try:\n    main({arguments!r})\nexcept SystemExit:\n    print(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(("usage: sgdmix", "sgdmix "))
+    assert done.stdout.startswith(("usage: sgdmix", "sgdmix ", "key  "))
     assert {name.partition(".")[0] for name in done.stderr.split()} & HEAVY == set()
 
 
@@ -68,6 +79,10 @@ def test_python_dash_m_is_the_command() -> None:
         (["mix", "data", "out", "--cand", "3"], "unrecognized arguments: --cand 3"),
         (["mix", "data", "out", "--dataset", "aviary"], "unrecognized arguments: out"),
         (["audit", "data"], "required: --out"),
+        (["finetune", "data", "--out", "x"], "required: --dataset"),
+        (["finetune", "--dataset", "cub", "--out", "x"], "required: DATA"),
+        (["drift", "data", "--out", "x"], "required: --refiner"),
+        (["drift", "data", "--out", "x", "--refiner", "r", "--preserve", "hard"], "invalid choice: 'hard'"),
     ],
 )
 def test_misuse(run: Run, arguments: list[str], message: str) -> None:
@@ -157,6 +172,58 @@ def test_audit(
     assert ("skipped  owl/1.png: the file is empty" in out) == bool(skipped)
     assert expected.items() <= given.items()
     assert set(given) <= set(inspect.signature(run_audit_itself).parameters)
+
+
+def test_refiners(run: Run) -> None:
+    code, out, err = run("refiners")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].split() == ["key", "metaclass", "pixels", "base", "weights"]
+
+
+def test_finetune_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sgdmix_albu import refine
+    from sgdmix_albu.refine.finetuning import finetune as finetune_itself
+
+    given: dict[str, Any] = {}
+
+    def fake(data: Any, **arguments: Any) -> Any:
+        given.update(arguments, data=data)
+        return SimpleNamespace(key=arguments["key"], classes=("a", "b"))
+
+    monkeypatch.setattr(refine, "finetune", fake, raising=False)
+    line = "finetune photos --dataset cub --base sd15 --out runs --steps 5 --unbalanced --mixed-precision no --seed 3"
+    assert run(*shlex.split(line)) == (0, "refiner  cub: 2 classes\nfolder   runs\n", "")
+    expected = {"data": "photos", "key": "cub", "base": "sd15", "out": "runs", "steps": 5, "balanced": False, "seed": 3}
+    assert expected.items() <= given.items()
+    defaults = {name: each.default for name, each in inspect.signature(finetune_itself).parameters.items()}
+    assert given.keys() <= defaults.keys()
+    said = expected.keys() | {"mixed_precision"}
+    assert {name: value for name, value in given.items() if name not in said} == {
+        name: defaults[name] for name in given if name not in said
+    }
+    run("finetune", "--dataset", "aviary", "--out", "runs")
+    assert given["data"].classes[0] == "000.common_olive_warbler"
+
+
+def test_drift_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sgdmix_albu.audit.drift import run_drift as run_drift_itself
+
+    given: dict[str, Any] = {}
+
+    def fake(**arguments: Any) -> Any:
+        given.update(arguments)
+        return SimpleNamespace(table=lambda: "table", sentence="no", report="r.html")
+
+    monkeypatch.setattr(audit, "run_drift", fake, raising=False)
+    line = "drift photos --refiner cub --out here --strengths 0.5 0.9 --preserve none --sources 7 --normalize none"
+    assert run(*shlex.split(line)) == (0, "table\nanswer   no\nreport   r.html\n", "")
+    said = {"data": "photos", "refiner": "cub", "out": "here", "strengths": [0.5, 0.9], "preserve": ["none"]}
+    said |= {"sources": 7, "normalize": "none"}
+    assert said.items() <= given.items()
+    defaults = {name: each.default for name, each in inspect.signature(run_drift_itself).parameters.items()}
+    for name, value in given.items():
+        if name not in said:
+            assert value == defaults[name], name
 
 
 def test_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

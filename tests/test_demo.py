@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,25 +16,42 @@ from sgdmix_albu.errors import InvalidInputError
 
 def test_the_demo_runs_twice_and_says_where_to_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    first = run_demo(tmp_path, per_species=3, epochs=1)
+    few = {"per_species": 8, "epochs": 2, "steps": 1}
+    first = run_demo(tmp_path, **few)
     printed = capsys.readouterr().out
-    assert "36 to train on, 12 held out: 12 species" in printed
+    assert "96 to train on, 24 held out: 12 species" in printed
     assert "of the held-out birds named rightly (by chance: 8%)" in printed
-    assert printed.count(" s\n") == 4
+    assert "12 new tokens, 1 steps, loss" in printed
+    assert printed.count(" s\n") == 7
     named = [Path(line.strip()) for line in printed.partition("Look at:\n")[2].splitlines()]
-    assert named[0] == first.report
-    assert all(path.stat().st_size > 1000 for path in named)
-    for picture in named[1:]:
+    assert named[0] == first.audit.report
+    assert first.drift is not None
+    assert named[1] == first.drift.report
+    assert all(path.is_dir() or path.stat().st_size > 1000 for path in named)
+    pictures = [path for path in named if path.suffix == ".png"]
+    assert len(pictures) == 4
+    for picture in pictures:
         with Image.open(picture) as opened:
             assert opened.width > 800
-    assert {found.saliency for found in first.variants} >= {"spectral_residual", "gradcam"}
-    assert all(found.incomplete is not None for found in first.variants)
+    assert {found.saliency for found in first.audit.variants} >= {"spectral_residual", "gradcam"}
+    assert all(found.incomplete is not None for found in first.audit.variants)
 
-    pictures = {path: path.read_bytes() for path in named[1:]}
-    again = run_demo(tmp_path, per_species=3, epochs=1)
-    assert {path: path.read_bytes() for path in named[1:]} == pictures
-    assert [found.samples for found in again.variants] == [found.samples for found in first.variants]
+    content = {path: path.read_bytes() for path in pictures}
+    again = run_demo(tmp_path, **few)
+    assert {path: path.read_bytes() for path in pictures} == content
+    assert [found.samples for found in again.audit.variants] == [found.samples for found in first.audit.variants]
+    assert again.drift is not None
+    assert again.drift.cells == first.drift.cells
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_the_demo_without_the_diffusion_packages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    found = run_demo(tmp_path, per_species=3, epochs=1)
+    assert found.drift is None
+    assert "4, 5, 7   Left out: diffusers is needed" in capsys.readouterr().out
 
 
 def test_training_learns_and_leaves_random_numbers_alone() -> None:

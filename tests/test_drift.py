@@ -21,6 +21,7 @@ from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.refine.refiner import Refined
 
 SIDE = 48
+LIMITS = {"none": 0.4, "soft": 0.8, "strict": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,6 @@ class Colour(torch.nn.Module):
 class Swapper:
     """Exchanges red and blue where the strength is above a limit of the mode: drift is 0 or all."""
 
-    limits = {"none": 0.4, "soft": 0.8, "strict": 1.0}
-
     def __init__(self):
         self.calls = []
 
@@ -58,7 +57,7 @@ class Swapper:
         self.calls.append((images, tuple(seeds.tolist()), preserve, strength))
         assert masks.shape == (len(images), SIDE, SIDE)
         assert set(classes) <= {"blue", "red"}
-        done = images.flip(1) if strength > self.limits[preserve] else images.clone()
+        done = images.flip(1) if strength > LIMITS[preserve] else images.clone()
         count = len(images)
         return Refined(
             done, (strength,) * count, (int(1000 * strength),) * count, ("",) * count, (), (True,) * count, preserve
@@ -82,7 +81,7 @@ def test_drift_is_what_the_refiner_did(swept):
     count = result.before.count
     assert count == result.sources - result.unmixed - result.misnamed > 10
     assert result.before.drifted == 0
-    for mode, limit in Swapper.limits.items():
+    for mode, limit in LIMITS.items():
         for strength in (0.3, 0.5, 0.9):
             cell = result.cell(mode, strength)
             expected = count if strength > limit else 0

