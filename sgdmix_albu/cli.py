@@ -218,11 +218,16 @@ def _add_finetune(commands: _Commands, drawn: bool) -> None:
     parser = _add_command(
         commands, "finetune", _finetune, "fine-tune a refiner for a data set, by Textual Inversion and LoRA"
     )
+    if drawn:
+        parser.set_defaults(data=None)
+    else:
+        parser.add_argument("data", metavar="DATA", help="folder with one folder of images per class")
     parser.add_argument(
-        "data", metavar="DATA", nargs="?", help="folder with one folder of images per class; none: aviary"
-    )
-    parser.add_argument(
-        "--dataset", dest="key", required=True, metavar="KEY", help="the refiner's key: sgdmix refiners"
+        "--dataset",
+        dest="key",
+        required=True,
+        metavar="KEY",
+        help="the refiner's key, see: sgdmix refiners; with aviary leave DATA out",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the refiner's folder")
     parser.add_argument("--base", metavar="PATH_OR_ID", help="base model: a folder in diffusers' layout or a hub id")

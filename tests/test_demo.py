@@ -51,7 +51,7 @@ def test_the_demo_without_the_diffusion_packages(
     monkeypatch.setitem(sys.modules, "diffusers", None)
     found = run_demo(tmp_path, per_species=3, epochs=1)
     assert found.drift is None
-    assert "4, 5, 7   Left out: diffusers is needed" in capsys.readouterr().out
+    assert "Left out, like steps 5 and 7: diffusers is needed" in capsys.readouterr().out
 
 
 def test_training_learns_and_leaves_random_numbers_alone() -> None:
@@ -73,6 +73,6 @@ def test_the_model_has_a_map_for_gradcam() -> None:
 
 
 def test_nonsense_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="must be positive, got 0 and 10"):
+    with pytest.raises(InvalidInputError, match="must be positive, got 0 and 12"):
         run_demo(tmp_path / "out", per_species=0)
     assert not (tmp_path / "out").exists()

@@ -24,7 +24,6 @@ from sgdmix_albu.audit.teacher import accuracy, train
 from sgdmix_albu.datasets.aviary import Aviary
 from sgdmix_albu.errors import InvalidInputError, MissingExtraError
 from sgdmix_albu.mixing import mix_batch
-from sgdmix_albu.optional import import_optional
 from sgdmix_albu.refine import finetune, get_refiner
 from sgdmix_albu.refine.refiner import Refiner
 from sgdmix_albu.saliency import get_backend
@@ -149,14 +148,13 @@ def run_demo(
 
 def _finetuned(folder: Path, per_species: int, steps: int | None, seed: int) -> Refiner | None:
     """A refiner for the twelve species, which the embedded base has not seen; None without the diffusion packages."""
-    try:
-        import_optional("diffusers", extra="diffusion")
-    except MissingExtraError as error:
-        print(f"4, 5, 7   Left out: {error}\n")
-        return None
     with _step(4, "Fine-tune the embedded base on them: Textual Inversion and LoRA"):
         birds = Aviary("train", per_species=per_species, size=_SIZE, seed=seed)
-        card = finetune(birds, key="aviary", out=folder, steps=steps, seed=seed, overwrite=True)
+        try:
+            card = finetune(birds, key="aviary", out=folder, steps=steps, seed=seed, overwrite=True)
+        except MissingExtraError as error:
+            print(f"      Left out, like steps 5 and 7: {error}")
+            return None
         print(f"      {len(card.classes)} new tokens, {card.training['steps']} steps, loss {card.training['loss']:.3f}")
     return get_refiner(folder)
 
