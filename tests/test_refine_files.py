@@ -20,7 +20,7 @@ from tiny_diffusion import tiny_base, tiny_refiner
 
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError, UnknownNameError
 from sgdmix_albu.refine import RefinerSpec, get_refiner, get_spec, list_refiners, read_refiner, register_refiner
-from sgdmix_albu.refine.catalogue import refiners_table
+from sgdmix_albu.refine.catalogue import REFINERS, refiners_table
 from sgdmix_albu.refine.components import base_folder, load_base
 from sgdmix_albu.refine.folder import find_weights
 from sgdmix_albu.refine.hub import fetch
@@ -100,7 +100,8 @@ def test_the_table_shows_weights_that_are_there(monkeypatch, tmp_path, refiner):
     assert find_weights(get_spec("cub")) == tmp_path / "refiners" / "cub"
 
 
-def test_rows_of_other_packages():
+def test_rows_of_other_packages(monkeypatch):
+    monkeypatch.setattr(REFINERS, "_rows", dict(REFINERS._rows))  # the rows added here leave with the test
     register_refiner("row-by-name", "sgdmix_albu.refine.catalogue:_SD15")
     with pytest.raises(InvalidInputError, match="must lead to a RefinerSpec, got str"):
         get_spec("row-by-name")
