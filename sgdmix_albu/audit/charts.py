@@ -94,7 +94,8 @@ def curves(lines: Sequence[Curve], title: str, *, across: str, up: str, limit: f
         >>> curves([Curve("a", [(0.5, 0.2, 0.1, 0.3)])], "drift", across="S", up="share").count("<polyline")
         1
     """
-    highest = max([0.1, *(high for line in lines for *_, high in line.points)])
+    needed = max((high for line in lines for *_, high in line.points), default=0.0)
+    highest = next(end for end in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0) if end >= min(needed, 1.0))
     ticks = "".join(
         f'<text x="{_across(x):.0f}" y="286" text-anchor="middle">{x:g}</text>' for x in (0, 0.25, 0.5, 0.75, 1)
     ) + "".join(
