@@ -65,10 +65,13 @@ def _refiners() -> int:
     return 0
 
 
-def _finetune(*, data: str | None, key: str, **arguments: Any) -> int:
+def _finetune(*, data: str | None, key: str, saliency: str | None, **arguments: Any) -> int:
     from sgdmix_albu.datasets import get_dataset
     from sgdmix_albu.refine import finetune
+    from sgdmix_albu.saliency import get_backend
 
+    if saliency is not None:
+        arguments["saliency"] = get_backend(saliency)
     # The embedded species are drawn, not read.
     card = finetune(get_dataset(key) if data is None else data, key=key, **arguments)
     print(f"refiner  {card.key}: {len(card.classes)} classes")
@@ -240,6 +243,8 @@ def _add_finetune(commands: _Commands, drawn: bool) -> None:
     how.add_argument("--rank", type=_count, metavar="N", help="of the LoRA matrices")
     how.add_argument("--resolution", type=_count, metavar="N", help="side in pixels")
     how.add_argument("--unbalanced", dest="balanced", action="store_false", help="draw images, not classes, evenly")
+    how.add_argument("--saliency", metavar="NAME", help="weigh the loss by a training-free backend's maps")
+    how.add_argument("--saliency-weight", type=float, default=1.0, metavar="F", help="how much (default: %(default)s)")
     how.add_argument("--gradient-accumulation", type=_count, default=1, metavar="N", help="parts of a step")
     how.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
     how.add_argument(

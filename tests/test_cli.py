@@ -201,7 +201,8 @@ def test_finetune_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch
     assert {name: value for name, value in given.items() if name not in said} == {
         name: defaults[name] for name in given if name not in said
     }
-    run("finetune", "--dataset", "aviary", "--out", "runs")
+    run("finetune", "--dataset", "aviary", "--out", "runs", "--saliency", "spectral_residual")
+    assert callable(given["saliency"])
     assert given["data"].classes[0] == "000.common_olive_warbler"
 
 

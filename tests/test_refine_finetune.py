@@ -344,6 +344,12 @@ def test_stable_diffusion_xl(photos, tmp_path):
         ({"steps": 0}, InvalidInputError, "steps must be a positive integer"),
         ({"learning_rate": -1.0}, InvalidInputError, "learning_rate"),
         ({"mixed_precision": "half"}, InvalidInputError, "mixed_precision"),
+        pytest.param(
+            {"mixed_precision": "fp16"},
+            InvalidInputError,
+            "needs a GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         ({"gradient_accumulation": 3}, InvalidInputError, "batch_size must be a multiple"),
         ({"resolution": 30}, InvalidInputError, "multiple of 4"),
         ({"seed": -1}, InvalidInputError, "seed"),

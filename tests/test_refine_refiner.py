@@ -187,6 +187,18 @@ def test_adaptive_is_the_largest_strength_that_the_teacher_allows(folder):
     assert len(set(found.strengths)) > 1
 
 
+def test_a_teacher_vouches_for_the_class_with_confidence():
+    """Softmax of (0, log 3) is (1/4, 3/4)."""
+    logits = torch.tensor([[0.0, 3.0], [0.0, 3.0], [3.0, 0.0]]).clamp(min=1).log()
+    images = torch.zeros(3, 3, 4, 4)
+    assert vouched(lambda _: logits, images, [1, 0, 0], tau=0.74) == [True, False, True]
+    assert vouched(lambda _: logits, images, [1, 0, 0], tau=0.76) == [False, False, False]
+    with pytest.raises(InvalidInputError, match=r"logits \(3, K\)"):
+        vouched(lambda _: logits[:2], images, [1, 0, 0], tau=0.5)
+    with pytest.raises(InvalidInputError, match="knows 2 classes, an image has label 2"):
+        vouched(lambda _: logits, images, [1, 0, 2], tau=0.5)
+
+
 def test_rejected_images_are_the_mixed_ones(folder):
     found = refine(get_refiner(folder, teacher=Distance(IMAGES, -1.0)), classes=[0] * 6, strength="adaptive")
     assert found.accepted == (False,) * 6

@@ -79,8 +79,7 @@ def composite(refined: Tensor, mixed: Tensor, masks: Tensor, *, band: int | None
     share = torch.stack([_shrunk(masks, depth).float() for depth in range(width + 1)]).mean(0)[:, None]
     faded = share * mixed.float() + (1 - share) * refined.float()
     faded = faded if mixed.dtype.is_floating_point else faded.round()
-    inside = torch.where(_shrunk(masks, width)[:, None], mixed, faded.to(mixed.dtype))
-    return torch.where(masks[:, None], inside, refined)
+    return torch.where(_shrunk(masks, width)[:, None], mixed, faded.to(mixed.dtype))
 
 
 def _shrunk(masks: Tensor, depth: int) -> Tensor:

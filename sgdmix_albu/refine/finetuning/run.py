@@ -136,6 +136,8 @@ def finetune(
 @contextlib.contextmanager
 def _accelerator(settings: Settings) -> Iterator[Any]:
     accelerate = import_optional("accelerate", extra="diffusion")
+    if settings.mixed_precision == "fp16" and not torch.cuda.is_available():
+        raise InvalidInputError("mixed_precision='fp16' needs a GPU; pass 'bf16' or 'no'")
     accelerator = accelerate.Accelerator(mixed_precision=settings.mixed_precision)
     parts = accelerator.num_processes * settings.gradient_accumulation
     if settings.batch_size % parts:
@@ -186,7 +188,7 @@ class _Run:
             self.model.unet.enable_gradient_checkpointing()
         groups = self.model.groups()
         self.learning = groups["lora"] | groups["tokens"]
-        self.optimizer = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             [
                 {"params": list(groups["lora"].values()), "rate": settings.learning_rate},
                 {
@@ -196,7 +198,7 @@ class _Run:
                 },
             ]
         )
-        self.wrapped = accelerator.prepare_model(self.model)
+        self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
         self.schedule = import_optional("diffusers", extra="diffusion").DDPMScheduler.from_config(
             self.components.scheduler.config
         )
