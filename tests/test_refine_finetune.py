@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -285,9 +286,13 @@ def _losses(folder: Path):
 @given(st.integers(0, 2**32 - 1), st.integers(0, 10_000))
 def test_draws_are_the_steps_alone(seed, step):
     settings = settings_for(RefinerSpec("k", "x", recipe=RECIPE), {"seed": seed, **FIXED}, on_gpu=False)
+    other = dataclasses.replace(settings, seed=(seed + 1) % 2**32)
     labels = torch.tensor([0, 0, 0, 1])
     first, second = (draw(settings, step, labels, torch.Size([2, 3, 3]), 1000) for _ in range(2))
     assert all(torch.equal(getattr(first, name), getattr(second, name)) for name in vars(first))
+    shape = first.noise.shape[1:]
+    others = [draw(settings, step + 1, labels, shape, 1000), draw(other, step, labels, shape, 1000)]
+    assert not any(torch.equal(each.noise, first.noise) for each in others)
     assert torch.equal(torch.cat([first.part(slice(0, 2)).noise, first.part(slice(2, 4)).noise]), first.noise)
 
 
