@@ -60,6 +60,7 @@ def test_untouched_images_stay_bit_identical(refiner, images):
     changed = (done != images).flatten(1).any(1)
     assert 0 < int(changed.sum()) < 6
     assert len(one.refined.seeds) == int(changed.sum())
+    assert one.refined.prompts == tuple(f"<tiny-{label:03d}> x" for label in LABELS[changed].tolist())
 
 
 def test_strict_keeps_the_source_in_the_core(refiner, images):
