@@ -257,19 +257,19 @@ def test_two_processes_give_one_process_loss_curve(base, photos, tmp_path):
         " steps=3, recipe=Recipe(steps=6, batch_size=4, learning_rate=1e-3, token_learning_rate=1e-2, rank=2))\n"
         "finetune(sys.argv[2], key=spec, out=sys.argv[3], progress=False, mixed_precision='no')\n"
     )
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
-    for count in (1, 2):
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
+    launch += ["--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
+    for count, how in ((1, ["--num_processes", "1"]), (2, ["--multi_gpu", "--num_processes", "2"])):
         done = subprocess.run(
-            [*launch, "--num_processes", str(count), str(script), str(base), str(photos), str(tmp_path / str(count))],
-            env=environment,
+            [*launch, *how, str(script), str(base), str(photos), str(tmp_path / str(count))],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=200,
         )
         assert done.returncode == 0, done.stderr[-2000:]
+        assert read_refiner(tmp_path / str(count)).training["processes"] == count
     curves = [_losses(tmp_path / str(count) / "logs") for count in (1, 2)]
     assert len(curves[0]) == 6
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)

@@ -138,7 +138,7 @@ def _accelerator(settings: Settings) -> Iterator[Any]:
     accelerate = import_optional("accelerate", extra="diffusion")
     if settings.mixed_precision == "fp16" and not torch.cuda.is_available():
         raise InvalidInputError("mixed_precision='fp16' needs a GPU; pass 'bf16' or 'no'")
-    accelerator = accelerate.Accelerator(mixed_precision=settings.mixed_precision)
+    accelerator = accelerate.Accelerator(mixed_precision=settings.mixed_precision, cpu=not torch.cuda.is_available())
     parts = accelerator.num_processes * settings.gradient_accumulation
     if settings.batch_size % parts:
         raise InvalidInputError(
@@ -326,6 +326,7 @@ class _Run:
                 **dataclasses.asdict(self.settings),
                 "images": len(self.images),
                 "loss": sum(recent) / len(recent),
+                "processes": self.accelerator.num_processes,
                 "sgdmix_albu": __version__,
             },
         )
