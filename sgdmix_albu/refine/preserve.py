@@ -31,7 +31,9 @@ def check_preserve(preserve: str, masks: Tensor | None) -> None:
 
 
 def strength_map(masks: Tensor, strengths: Tensor, size: tuple[int, int]) -> Tensor:
-    """Strength of every latent: the image's own on the background, a third of it on the object.
+    """Strength of every latent: the image's own on the background, a third of it on the object and next to it.
+
+    Next to it, because a model that is free to draw right up to the outline adds crests and bills of its own.
 
     Args:
         masks: (B, H, W) bool, True where the source is kept.
@@ -39,14 +41,16 @@ def strength_map(masks: Tensor, strengths: Tensor, size: tuple[int, int]) -> Ten
         size: Height and width of the latents, h and w.
 
     Returns:
-        (B, h, w) float; a latent that the mask covers in part lies in between.
+        (B, h, w) float; a latent that the mask covers in part lies in between, and each counts as covered as the
+        most covered of the nine around it.
 
     Example:
-        >>> mask = torch.tensor([[[True, False]]])
-        >>> strength_map(mask, torch.tensor([0.9]), (1, 2)).mul(10).round().tolist()
-        [[[3.0, 9.0]]]
+        >>> mask = torch.tensor([[[True, False, False, False]]])
+        >>> strength_map(mask, torch.tensor([0.9]), (1, 4)).mul(10).round().tolist()
+        [[[3.0, 3.0, 9.0, 9.0]]]
     """
-    covered = F.interpolate(masks[:, None].float(), size=size, mode="area")[:, 0]
+    covered = F.interpolate(masks[:, None].float(), size=size, mode="area")
+    covered = F.max_pool2d(covered, 3, stride=1, padding=1)[:, 0]
     return strengths.to(covered)[:, None, None] * (1 - (1 - INNER) * covered)
 
 
