@@ -176,6 +176,8 @@ def test_overwriting(photos, tmp_path):
     [
         ({"strengths": (0.0,)}, "strengths"),
         ({"strengths": 0.5}, "strengths"),
+        ({"strengths": ("0.5",)}, "strengths"),
+        ({"preserve": 5}, "preserve"),
         ({"preserve": "none"}, "preserve"),
         ({"preserve": ("hard",)}, "preserve"),
         ({"sources": 0}, "sources"),
@@ -205,6 +207,31 @@ def test_a_weak_teacher_is_a_doubt():
     result = DriftResult(Path(), cells, 100, 0, 0, 0.5, {}, ())
     assert "names 50% of held-out" in result.caveat
     assert result.sentence.startswith("A change of class was not seen")
+
+
+def result_of(*cells, accuracy=None):
+    return DriftResult(Path(), cells, 100, 0, 0, accuracy, {}, ())
+
+
+def test_what_drifted_in_the_mix_is_not_refinements_doing():
+    result = result_of(Cell("none", 0.0, None, 5, 100), Cell("strict", 0.9, 841, 5, 100, added=0))
+    assert not result.changed
+    assert result.sentence.startswith(
+        "A change of class was not seen for S > 0.7: with preserve='strict' not seen in 95"
+    )
+
+
+def test_the_worst_strength_is_the_one_that_adds_most():
+    result = result_of(
+        Cell("none", 0.0, None, 5, 100), Cell("soft", 0.9, 841, 6, 100, 1), Cell("soft", 1.0, 961, 5, 100, 5)
+    )
+    assert "at S = 1, 5 of them by refinement" in result.sentence
+
+
+def test_every_reason_to_doubt_is_given():
+    result = result_of(Cell("none", 0.0, None, 0, 20), Cell("none", 0.9, 841, 0, 20), accuracy=0.3)
+    assert "Only 20 images" in result.caveat
+    assert "names 30% of held-out" in result.caveat
 
 
 def test_curves_are_where_the_numbers_say():

@@ -41,7 +41,7 @@ def main() -> None:
     )
     latents = (encoded(vae, pictures) * vae.config.scaling_factor).half()
     unet, text_encoder = train_denoiser(latents, words, tokenizer, arguments.unet_steps, CACHE)
-    ship(arguments.out, vae, unet, text_encoder, tokenizer)
+    ship(arguments.out, vae, unet, text_encoder, tokenizer, CACHE / "tokenizer")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -12,9 +13,14 @@ from make.base.denoiser import new_scheduler
 
 
 def ship(
-    out: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer
+    out: Path,
+    vae: AutoencoderKL,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    words: Path,
 ) -> None:
-    """Write a folder that ``StableDiffusionImg2ImgPipeline.from_pretrained`` reads."""
+    """Write a folder that ``StableDiffusionImg2ImgPipeline.from_pretrained`` reads; ``words`` holds the vocabulary."""
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -26,5 +32,8 @@ def ship(
         requires_safety_checker=False,
     )
     pipeline.to(dtype=torch.float16).save_pretrained(out, safe_serialization=True)
+    # transformers 5 writes tokenizer.json alone; version 4 reads only the pair.
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copyfile(words / name, out / "tokenizer" / name)
     size = sum(path.stat().st_size for path in out.rglob("*.safetensors"))
     print(f"{out}: {size / 1e6:.1f} MB of weights")

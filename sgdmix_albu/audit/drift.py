@@ -22,9 +22,9 @@ from sgdmix_albu.audit.output import check_folder, write_together
 from sgdmix_albu.audit.teacher import accuracy, train
 from sgdmix_albu.audit.variant import Variant, run_variant
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.masks import get_mask
+from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing import draw
-from sgdmix_albu.refine import get_refiner
+from sgdmix_albu.refine import Refiner, get_refiner
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
 __all__ = ["Outputs", "run_drift"]
@@ -76,7 +76,7 @@ def run_drift(
         strengths: Translation strengths in (0, 1].
         preserve: Modes: "none", "soft", "strict".
         sources: Images drawn at random.
-        teacher: Classifier: a weights file or a module; None to train a small one on the data.
+        teacher: Classifier: a weights file or a module; None to train a small one on images that are not judged.
         arch: Architecture of the weights file, unless it names it itself.
         class_names: File with the names of its outputs, one a line.
         normalize: What it expects of pixels in [0, 1]: "imagenet" or "none". A teacher trained here takes "none".
@@ -103,13 +103,17 @@ def run_drift(
     collection = open_collection(data, dataset=dataset, size=side)
     if collection.labels is None:
         raise DataError(f"a drift sweep needs classes: expected one folder per class in {collection.name}")
+    backend, preset = AuditBackend.make(saliency, None), get_mask(mask)
+    if isinstance(model, Refiner):
+        for name in sorted({collection.class_names[label] for label in collection.labels}):
+            model.prompt_for(name)  # better to learn now than after a teacher was trained that it does not know one
+    sample = draw_sample(collection, measured=sources, candidates=candidates, shown_classes=0, size=side, seed=seed)
     held_out: float | None = None
     if teacher is None:
-        judge, held_out = _trained_teacher(collection, dataset, seed)
+        judge, held_out = _trained_teacher(collection, dataset, seed, judged=sample.keys[: sample.sources])
     else:
         judge = open_eyes(teacher, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
-    sample = draw_sample(collection, measured=sources, candidates=candidates, shown_classes=0, size=side, seed=seed)
-    variant = _mixed(sample, saliency, mask, candidates, seed)
+    variant = _mixed(sample, backend, preset, (saliency, mask), candidates, seed)
     right = _named(judge, sample.images[: sample.sources], sample.labels)
     rows = (right & variant.plan.applied).nonzero()[:, 0]
     if not len(rows):
@@ -149,12 +153,13 @@ def run_drift(
         settings={
             "data": None if data is None else str(data),
             "dataset": dataset,
-            "refiner": str(refiner) if isinstance(refiner, str | os.PathLike) else repr(refiner),
-            "teacher": None
-            if teacher is None
-            else str(teacher)
-            if isinstance(teacher, str | os.PathLike)
-            else "module",
+            "refiner": _name(refiner),
+            "strengths": strengths,
+            "preserve": modes,
+            "teacher": None if teacher is None else _name(teacher),
+            "arch": arch,
+            "class_names": None if class_names is None else str(class_names),
+            "normalize": normalize,
             "saliency": saliency,
             "mask": mask,
             "candidates": candidates,
@@ -179,9 +184,10 @@ def _name(given: Any) -> str:
 def _checked(
     strengths: Sequence[float], preserve: Sequence[str], sources: int, candidates: int
 ) -> tuple[list[float], list[str]]:
-    if isinstance(preserve, str) or not preserve or not set(preserve) <= set(_MODES):
+    if isinstance(preserve, str) or not isinstance(preserve, Sequence) or not preserve or set(preserve) - set(_MODES):
         raise InvalidInputError(f"preserve must be a list of {', '.join(map(repr, _MODES))}, got {preserve!r}")
-    if not isinstance(strengths, Sequence) or not strengths or not all(0 < strength <= 1 for strength in strengths):
+    numbers = isinstance(strengths, Sequence) and all(isinstance(strength, int | float) for strength in strengths)
+    if not numbers or not strengths or not all(0 < strength <= 1 for strength in strengths):
         raise InvalidInputError(f"strengths must be a list of numbers in (0, 1], got {strengths!r}")
     for name, value in (("sources", sources), ("candidates", candidates)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -189,9 +195,11 @@ def _checked(
     return sorted(set(map(float, strengths))), [mode for mode in _MODES if mode in preserve]
 
 
-def _mixed(sample: Sample, saliency: str, mask: str, candidates: int, seed: int) -> Variant:
+def _mixed(
+    sample: Sample, backend: AuditBackend, preset: MaskPreset, names: tuple[str, str], candidates: int, seed: int
+) -> Variant:
     """Mix every source once."""
-    maps, milliseconds = AuditBackend.make(saliency, None).maps(sample.images, sample.labels)
+    maps, milliseconds = backend.maps(sample.images, sample.labels)
     draws = draw(
         sample.sources, len(sample.images), candidates=candidates, generator=torch.Generator().manual_seed(seed)
     )
@@ -199,9 +207,9 @@ def _mixed(sample: Sample, saliency: str, mask: str, candidates: int, seed: int)
         sample,
         draws,
         maps,
-        get_mask(mask),
-        saliency=saliency,
-        mask=mask,
+        preset,
+        saliency=names[0],
+        mask=names[1],
         max_coverage=0.95,
         map_milliseconds=milliseconds,
     )
@@ -223,8 +231,10 @@ def _named(judge: Eyes, images: Tensor, labels: Tensor | None) -> Tensor:
     return found.cpu() == outputs[labels[: len(images)]]
 
 
-def _trained_teacher(collection: Collection, dataset: str | None, seed: int) -> tuple[Eyes, float]:
-    """A small classifier and its accuracy on images that it did not see."""
+def _trained_teacher(
+    collection: Collection, dataset: str | None, seed: int, *, judged: Sequence[str]
+) -> tuple[Eyes, float]:
+    """A small classifier that has not seen the images to be judged, and its accuracy on others it has not seen."""
     if dataset is not None:  # the embedded birds can be drawn in any number
         from sgdmix_albu.datasets import get_dataset
 
@@ -236,7 +246,8 @@ def _trained_teacher(collection: Collection, dataset: str | None, seed: int) -> 
             collection, measured=_TEACHER_IMAGES, candidates=0, shown_classes=0, size=_TEACHER_SIDE, seed=seed + 1
         )
         assert everything.labels is not None
-        images, labels = everything.images, everything.labels
+        unseen = torch.tensor([key not in set(judged) for key in everything.keys])
+        images, labels = everything.images[unseen], everything.labels[unseen]
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     kept = max(1, round(_HELD_OUT * len(images)))
     held, used = order[:kept], order[kept:]

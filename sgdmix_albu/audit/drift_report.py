@@ -66,7 +66,7 @@ def grid(
 def render(result: DriftResult, sample: Sample, variant: Variant, rows: list[int], outputs: Cells) -> str:
     """The whole page."""
     name = str(result.settings["dataset"] or result.settings["data"])
-    level = "untrusted" if any(c.drifted for c in result.cells[1:] if c.strength > ASKED) else "unproven"
+    level = "untrusted" if result.changed else "unproven"
     caveat = f"<p><b>Doubt.</b> {escape(result.caveat)}</p>" if result.caveat else ""
     teacher = (
         f"a classifier trained for this, {result.teacher_accuracy:.0%} right on held-out images"

@@ -119,30 +119,37 @@ class DriftResult:
         high = [strength for strength in self.strengths if strength > ASKED]
         if not high:
             return f"No strength above {ASKED} was measured, so whether the class changes there is not known."
+        # Judged by what refinement added: what had drifted in the mix is no doing of any strength.
         worst = [
-            max((self.cell(mode, strength) for strength in high), key=lambda cell: cell.drifted) for mode in self.modes
+            max((self.cell(mode, strength) for strength in high), key=lambda cell: cell.added) for mode in self.modes
         ]
-        changed = any(cell.drifted > 0 for cell in worst)
+        left = self.before.count - self.before.drifted
         parts = [
             f"with preserve={cell.preserve!r} {cell} at S = {cell.strength:g}, {cell.added} of them by refinement"
-            if cell.drifted
-            else f"with preserve={cell.preserve!r} not seen in {cell.count} (at most {cell.interval[1]:.0%})"
+            if cell.added
+            else f"with preserve={cell.preserve!r} not seen in {left} (at most {wilson(0, left)[1]:.0%})"
             for cell in worst
         ]
-        lead = "The class does change for S > 0.7: " if changed else "A change of class was not seen for S > 0.7: "
+        lead = "The class does change for S > 0.7: " if self.changed else "A change of class was not seen for S > 0.7: "
         return f"{lead}{'; '.join(parts)}. Before refinement: {self.before}."
+
+    @property
+    def changed(self) -> bool:
+        """Whether refinement changed any class at S > 0.7."""
+        return any(cell.added for cell in self.cells if cell.strength > ASKED)
 
     @property
     def caveat(self) -> str | None:
         """Why the answer may be doubted, or None."""
+        reasons = []
         if self.before.count < 30:
-            return f"Only {self.before.count} images were judged; the intervals are wide."
+            reasons.append(f"Only {self.before.count} images were judged; the intervals are wide.")
         if self.teacher_accuracy is not None and self.teacher_accuracy < _WEAK:
-            return (
+            reasons.append(
                 f"The teacher that was trained for this is weak: it names {self.teacher_accuracy:.0%} of held-out "
                 "images rightly. Pass a classifier of your own: --teacher FILE."
             )
-        return None
+        return " ".join(reasons) or None
 
     def table(self) -> str:
         """Drift rates as text: a row for each strength, a column for each mode."""

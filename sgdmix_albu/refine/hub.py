@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ def fetch(repository: str, revision: str | None, *, patterns: Sequence[str]) -> 
         )
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     hub = import_optional("huggingface_hub", extra="diffusion")
+    told = hub.utils.logging
+    level = told.get_verbosity()
+    told.set_verbosity(logging.CRITICAL)  # it tells of every retry; the error below says all that there is to say
     try:
         found = hub.snapshot_download(repository, revision=revision, allow_patterns=list(patterns))
     # The hub's client raises errors of several packages: no network, no such repository, no permission.
@@ -40,4 +44,6 @@ def fetch(repository: str, revision: str | None, *, patterns: Sequence[str]) -> 
             f"cannot fetch {repository!r} at {revision[:12]}: {reason} Where there is a network, run: "
             f"hf download {repository} --revision {revision} --local-dir FOLDER; here pass base=FOLDER (--base FOLDER)"
         ) from error
+    finally:
+        told.set_verbosity(level)
     return Path(found)
