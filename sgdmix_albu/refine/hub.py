@@ -32,7 +32,7 @@ def fetch(repository: str, revision: str | None, *, patterns: Sequence[str]) -> 
         )
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     hub = import_optional("huggingface_hub", extra="diffusion")
-    told = hub.utils.logging
+    told = import_optional("huggingface_hub.utils.logging", extra="diffusion")
     level = told.get_verbosity()
     told.set_verbosity(logging.CRITICAL)  # it tells of every retry; the error below says all that there is to say
     try:
