@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_diffusion import tiny_base, tiny_refiner
 
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError, UnknownNameError
@@ -197,6 +197,24 @@ def test_the_embedded_base():
     assert (base.folder / "README.md").is_file()
     with pytest.raises(DataError, match="no embedded base 'embedded:zoo'"):
         base_folder("embedded:zoo")
+
+
+def test_the_embedded_text_encoder_is_named_as_every_published_one():
+    """transformers 4 needs the prefix; without it all weights would stay random, with a warning only."""
+    names = load_file(base_folder("embedded:aviary") / "text_encoder" / "model.safetensors")
+    assert all(name.startswith("text_model.") for name in names)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_lack_one_are_refused(bases, tmp_path, part):
+    folder = tmp_path / "base"
+    shutil.copytree(bases["sd"], folder)
+    (file,) = (folder / part).glob("*.safetensors")
+    tensors = load_file(file)
+    del tensors[sorted(tensors)[-1]]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(DataError, match=f"{part} do not fit their config.json: 1 are missing, such as"):
+        load_base(folder)
 
 
 def test_a_local_folder_never_touches_the_network(no_network, bases, refiner):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from make.base.denoiser import new_scheduler
@@ -35,5 +36,9 @@ def ship(
     # transformers 5 writes tokenizer.json alone; version 4 reads only the pair.
     for name in ("vocab.json", "merges.txt"):
         shutil.copyfile(words / name, out / "tokenizer" / name)
+    # transformers 5 drops a prefix that version 4, and every published checkpoint, has.
+    weights = out / "text_encoder" / "model.safetensors"
+    tensors = {f"text_model.{name.removeprefix('text_model.')}": value for name, value in load_file(weights).items()}
+    save_file(tensors, weights, metadata={"format": "pt"})
     size = sum(path.stat().st_size for path in out.rglob("*.safetensors"))
     print(f"{out}: {size / 1e6:.1f} MB of weights")

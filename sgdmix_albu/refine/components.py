@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -150,7 +150,8 @@ def load_base(
         _check_weights(folder / part)
 
     def load(kind: Any, part: str) -> Any:
-        model = _loaded(kind, folder / part, torch_dtype=dtype, use_safetensors=True)
+        model, told = _loaded(kind, folder / part, torch_dtype=dtype, use_safetensors=True, output_loading_info=True)
+        _check_filled(folder / part, told["missing_keys"])
         return model.to(device).eval().requires_grad_(False)
 
     kinds = [transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection]
@@ -217,6 +218,15 @@ def _check_weights(folder: Path) -> None:
         'If you trust it, convert it once: python -c "from diffusers import DiffusionPipeline as P; '
         f"P.from_pretrained('{whole}').save_pretrained('{whole}-safe', safe_serialization=True)\""
     )
+
+
+def _check_filled(folder: Path, missing: Collection[str]) -> None:
+    """A weight that the file lacks would be random, and the libraries only warn."""
+    if missing:
+        raise DataError(
+            f"the weights in {folder} do not fit their config.json: {len(missing)} are missing, "
+            f"such as {min(missing)!r}"
+        )
 
 
 def _single_file(path: Path) -> str:
