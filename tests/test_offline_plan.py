@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from torch import Tensor
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.offline import plan as planning
 from sgdmix_albu.offline.descriptors import GRID, Descriptors
-from sgdmix_albu.offline.plan import draw_candidate_rows, output_names, plan_rows
+from sgdmix_albu.offline.plan import Row, draw_candidate_rows, output_names
 from sgdmix_albu.offline.source import Item
 
 
@@ -24,14 +25,18 @@ def descriptors(maps: Tensor, masks: Tensor, labels: list[int] | None = None) ->
     items = [Item(f"c{label}/{row}.png", f"c{label}", label, NotImplemented) for row, label in enumerate(labels)]
     return Descriptors(
         items=items,
-        maps=maps,
-        grid_masks=torch.from_numpy(np.packbits(masks.flatten(1).numpy(), axis=1)),
-        thresholds=torch.full((len(maps),), 0.5),
-        flat=maps.flatten(1).amax(1) == maps.flatten(1).amin(1),
-        empty=~masks.flatten(1).any(1),
+        maps=maps.numpy(),
+        grid_masks=np.packbits(masks.flatten(1).numpy(), axis=1),
+        thresholds=np.full(len(maps), 0.5, np.float32),
+        flat=(maps.flatten(1).amax(1) == maps.flatten(1).amin(1)).numpy(),
+        empty=~masks.flatten(1).any(1).numpy(),
         packed=[],
         sizes=[(GRID, GRID)] * len(maps),
     )
+
+
+def plan_rows(known: Descriptors, **settings: Any) -> list[Row]:
+    return list(planning.plan_rows(known, **settings))
 
 
 def random_maps(count: int, seed: int = 0) -> Tensor:
@@ -42,7 +47,7 @@ def random_maps(count: int, seed: int = 0) -> Tensor:
 
 @given(pool=st.integers(0, 40), candidates=st.integers(1, 45), seed=st.integers(0, 99))
 def test_candidates_are_others_without_repeats(pool: int, candidates: int, seed: int) -> None:
-    rows = draw_candidate_rows(pool, candidates, torch.Generator().manual_seed(seed))
+    rows = draw_candidate_rows(np.arange(pool), pool, candidates, seed=seed)
     assert rows.shape == (pool, min(candidates, max(pool - 1, 0)))
     for row, drawn in enumerate(rows.tolist()):
         assert len(set(drawn)) == len(drawn)
@@ -51,10 +56,9 @@ def test_candidates_are_others_without_repeats(pool: int, candidates: int, seed:
 
 def test_every_other_row_is_equally_likely() -> None:
     pool, candidates, repeats = 12, 5, 4000
-    generator = torch.Generator().manual_seed(3)
     counts = np.zeros((pool, pool))
-    for _ in range(repeats):
-        rows = draw_candidate_rows(pool, candidates, generator).numpy()
+    for repeat in range(repeats):
+        rows = draw_candidate_rows(np.arange(pool), pool, candidates, seed=3, repeat=repeat)
         np.add.at(counts, (np.arange(pool)[:, None], rows), 1)
     expected = candidates / (pool - 1)
     share = counts[~np.eye(pool, dtype=bool)] / repeats
@@ -75,9 +79,7 @@ def test_targets_are_the_nearest_of_all() -> None:
 def test_targets_are_the_nearest_of_those_drawn() -> None:
     maps = random_maps(40)
     rows = plan_rows(descriptors(maps, maps > 200), suffix=".png", candidates=7, seed=5)
-    generator = torch.Generator().manual_seed(5)
-    torch.rand(40, generator=generator)  # who is mixed is drawn first
-    drawn = draw_candidate_rows(40, 7, generator).tolist()
+    drawn = draw_candidate_rows(np.arange(40), 40, 7, seed=5).tolist()
     values = maps.flatten(1).double().numpy() / 255
     for row in rows:
         distances = {other: ((values[row.source] - values[other]) ** 2).mean() for other in drawn[row.source]}
@@ -107,7 +109,7 @@ def test_seeds() -> None:
 def test_class_constraint(target_class: str) -> None:
     labels = [0, 1, 2] * 5
     maps = random_maps(15)
-    rows = plan_rows(descriptors(maps, maps > 200, labels), suffix=".png", target_class=target_class)  # type: ignore[arg-type]
+    rows = plan_rows(descriptors(maps, maps > 200, labels), suffix=".png", target_class=target_class)
     for row in rows:
         assert row.target is not None
         assert (labels[row.target] == labels[row.source]) == (target_class == "same")
@@ -145,7 +147,7 @@ def test_a_single_image_has_no_candidate() -> None:
 def test_settings_out_of_range(settings: dict[str, object]) -> None:
     maps = random_maps(3)
     with pytest.raises(InvalidInputError):
-        plan_rows(descriptors(maps, maps > 200), suffix=".png", **settings)  # type: ignore[arg-type]
+        plan_rows(descriptors(maps, maps > 200), suffix=".png", **settings)
 
 
 part = st.text("ab.-é ", min_size=1, max_size=4).filter(lambda text: text.strip(". ") != "")

@@ -7,26 +7,26 @@ targets; and its mask at full resolution, compressed, for mixing. About 5 to 6 K
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.masks import MaskPreset
-from sgdmix_albu.mixing import Described, describe
+from sgdmix_albu.mixing import describe
+from sgdmix_albu.offline.look import Look
 from sgdmix_albu.offline.parallel import ordered_map
 from sgdmix_albu.offline.pixels import load_pixels
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.offline.source import Item, Skipped
 
-__all__ = ["GRID", "Descriptors", "Look", "describe_items"]
-
-Look: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+__all__ = ["GRID", "Descriptors", "check_some_usable", "describe_items", "describe_read", "read_pixels", "unpacked"]
 
 GRID = 64
 # Images that meet in one call of the saliency backend: few enough that their float copies stay within about 200 MB.
@@ -37,7 +37,7 @@ _BATCH_PIXELS = 16_000_000
 
 @dataclass(frozen=True)
 class Descriptors:
-    """What planning and execution need to know of N images; rows agree.
+    """What planning needs to know of N images, and execution; rows agree.
 
     Attributes:
         items: The images.
@@ -51,11 +51,11 @@ class Descriptors:
     """
 
     items: list[Item]
-    maps: Tensor
-    grid_masks: Tensor
-    thresholds: Tensor
-    flat: Tensor
-    empty: Tensor
+    maps: NDArray[np.uint8]
+    grid_masks: NDArray[np.uint8]
+    thresholds: NDArray[np.float32]
+    flat: NDArray[np.bool_]
+    empty: NDArray[np.bool_]
     packed: list[bytes]
     sizes: list[tuple[int, int]]
 
@@ -64,25 +64,34 @@ class Descriptors:
 
     def mask(self, row: int) -> Tensor:
         """(H, W) bool foreground mask of one image at its own resolution."""
-        height, width = self.sizes[row]
-        bits = np.frombuffer(zlib.decompress(self.packed[row]), np.uint8)
-        flat = np.unpackbits(bits, count=height * width)
-        return torch.from_numpy(flat.reshape(height, width)).bool()
+        return unpacked(self.packed[row], self.sizes[row])
 
-    def select(self, rows: Tensor) -> Described:
-        """These rows in the form that :func:`sgdmix_albu.mixing.plan_mix` reads."""
-        bits = torch.from_numpy(np.unpackbits(self.grid_masks[rows].numpy(), axis=1))
-        # A mask that is only lost on the coarse grid is not empty.
-        areas = bits.sum(1, dtype=torch.int32).maximum((~self.empty[rows]).int())
-        labels = torch.tensor([self.items[row].label for row in rows.tolist()])
-        return Described(
-            maps=self.maps[rows].float() / 255,
-            masks=bits.bool().view(-1, GRID, GRID),
-            thresholds=self.thresholds[rows],
-            areas=areas,
-            flat=self.flat[rows],
-            labels=labels,
-        )
+    def coarse(self) -> NDArray[np.uint8]:
+        """(N, 256) the maps as 16 x 16 averages, rounded."""
+        cells, side = 16, GRID // 16
+        coarse = np.empty((len(self), cells * cells), np.uint8)
+        for start in range(0, len(self), 4096):  # the maps may be larger than the memory
+            block = self.maps[start : start + 4096].reshape(-1, cells, side, cells, side)
+            sums = block.sum(axis=(2, 4), dtype=np.uint16)
+            coarse[start : start + 4096] = ((sums + side * side // 2) // (side * side)).reshape(len(block), -1)
+        return coarse
+
+
+def unpacked(packed: bytes, size: tuple[int, int]) -> Tensor:
+    """(H, W) bool mask from its compressed form.
+
+    Raises:
+        DataError: The bytes are not what was written.
+    """
+    height, width = size
+    try:
+        bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+    except zlib.error as error:
+        raise DataError(f"a stored mask is damaged: {error}") from error
+    if len(bits) != -(-height * width // 8):
+        raise DataError(f"a stored mask is damaged: {len(bits)} bytes for {height} x {width} pixels")
+    flat = np.unpackbits(bits, count=height * width)
+    return torch.from_numpy(flat.reshape(height, width)).bool()
 
 
 def describe_items(
@@ -108,18 +117,33 @@ def describe_items(
         DataError: No image can be used; the first reason is given.
         SGDMixError: ``look`` or the preset fails on everything it is first given.
     """
-    reading = ordered_map(lambda item: _read(item, size), items, jobs)
+    reading = ordered_map(lambda item: read_pixels(item, size), items, jobs)
     if progress is not None:
         reading = progress.over(reading, "saliency and masks", len(items))
+    described, skipped = describe_read(reading, look, preset)
+    check_some_usable(len(described), len(items), skipped)
+    return described, skipped
+
+
+def check_some_usable(usable: int, count: int, skipped: Sequence[Skipped]) -> None:
+    """Refuse a set of which nothing can be used.
+
+    Raises:
+        DataError: The first reason is given.
+    """
+    if not usable:
+        why = f"; the first, {skipped[0]}" if skipped else ""
+        raise DataError(f"none of {count} images can be used{why}")
+
+
+def describe_read(reading: Iterable[_Read], look: Look, preset: MaskPreset) -> tuple[Descriptors, list[Skipped]]:
+    """Descriptors of images as they come, each with its pixels or with the reason why there are none."""
     kept: list[_Kept] = []
     skipped: list[Skipped] = []
     for window in _windows(reading, skipped):
         found, failed = _describe_window(window, look, preset, fatal=not kept)
         kept += found
         skipped += failed
-    if not kept:
-        why = f"; the first, {skipped[0]}" if skipped else ""
-        raise DataError(f"none of {len(items)} images can be used{why}")
     return _stacked(kept), skipped
 
 
@@ -135,10 +159,11 @@ class _Kept:
     size: tuple[int, int]
 
 
-_Read = tuple[Item, Tensor | str]
+_Read: TypeAlias = "tuple[Item, Tensor | str]"
 
 
-def _read(item: Item, size: int | None) -> _Read:
+def read_pixels(item: Item, size: int | None) -> _Read:
+    """An image with its pixels, or with the reason why it cannot be read."""
     try:
         return item, load_pixels(item, size)
     except DataError as error:
@@ -226,13 +251,14 @@ def _on_grid(values: Tensor) -> Tensor:
 
 
 def _stacked(kept: list[_Kept]) -> Descriptors:
+    maps = [one.map.numpy() for one in kept]
     return Descriptors(
         items=[one.item for one in kept],
-        maps=torch.stack([one.map for one in kept]),
-        grid_masks=torch.from_numpy(np.stack([np.frombuffer(one.grid_mask, np.uint8) for one in kept])),
-        thresholds=torch.tensor([one.threshold for one in kept]),
-        flat=torch.tensor([one.flat for one in kept]),
-        empty=torch.tensor([one.empty for one in kept]),
+        maps=np.stack(maps) if maps else np.empty((0, GRID, GRID), np.uint8),
+        grid_masks=np.frombuffer(b"".join(one.grid_mask for one in kept), np.uint8).reshape(-1, GRID * GRID // 8),
+        thresholds=np.array([one.threshold for one in kept], np.float32),
+        flat=np.array([one.flat for one in kept], bool),
+        empty=np.array([one.empty for one in kept], bool),
         packed=[one.packed for one in kept],
         sizes=[one.size for one in kept],
     )

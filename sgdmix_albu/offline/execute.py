@@ -18,9 +18,9 @@ from sgdmix_albu.offline.files import OutputFolder
 from sgdmix_albu.offline.parallel import ordered_map
 from sgdmix_albu.offline.pixels import load_pixels, resized, to_image, to_pixels
 from sgdmix_albu.offline.plan import Row
-from sgdmix_albu.offline.source import Skipped
+from sgdmix_albu.offline.source import Item, Skipped
 
-__all__ = ["FORMATS", "Done", "execute", "mix_row"]
+__all__ = ["FORMATS", "Done", "encoder", "execute", "load_again", "mix_pair", "mix_row"]
 
 # Level 1 is 2.5 times as fast as Pillow's default and gives photographs 5% larger. JPEG keeps full colour
 # resolution, since mask edges are sharp in colour too.
@@ -75,7 +75,7 @@ def execute(
             pixels, kept = mix_row(row, descriptors, size=size, feather=feather)
         except DataError as error:
             return Skipped(descriptors.items[row.source].key, str(error))
-        folder.write(row.name, _encoder(pixels, PurePosixPath(row.name).suffix[1:]))
+        folder.write(row.name, encoder(pixels, PurePosixPath(row.name).suffix[1:]))
         return Done(row, kept)
 
     return ordered_map(write, rows, jobs)
@@ -84,34 +84,54 @@ def execute(
 def mix_row(row: Row, descriptors: Descriptors, *, size: int | None, feather: float) -> tuple[Tensor, float]:
     """The image of one row: (3, H, W) uint8, and the share of its pixels that are the source's.
 
-    The target, and its mask, are brought to the source's size.
-
     Raises:
         DataError: Source or target cannot be read any more, or has changed its size.
     """
-    source = _load_again(descriptors, row.source, size)
+    source = load_again(descriptors.items[row.source], descriptors.sizes[row.source], size)
     if row.target is None:
         return source, 1.0
-    target = _load_again(descriptors, row.target, size)
-    own, other = descriptors.mask(row.source), descriptors.mask(row.target)
+    target = load_again(descriptors.items[row.target], descriptors.sizes[row.target], size)
+    masks = descriptors.mask(row.source), descriptors.mask(row.target)
+    mixed, union = mix_pair(source, target, *masks, feather=feather)
+    return mixed, float(union.float().mean())
+
+
+def mix_pair(source: Tensor, target: Tensor, own: Tensor, other: Tensor, *, feather: float) -> tuple[Tensor, Tensor]:
+    """One source on one target's background; the target, and its mask, are brought to the source's size.
+
+    Args:
+        source: (3, H, W) uint8.
+        target: (3, h, w) uint8.
+        own: (H, W) bool, the source's mask.
+        other: (h, w) bool, the target's.
+        feather: Width in pixels of the fade outside the mask.
+
+    Returns:
+        The mixed image, (3, H, W) uint8, and the union mask, (H, W) bool.
+    """
     if target.shape != source.shape:
         height, width = source.shape[1:]
         target = to_pixels(resized(to_image(target), (width, height)))
         other = F.interpolate(other[None, None].float(), size=(height, width), mode="nearest-exact")[0, 0] > 0
     union = own | other
     mixed = blend(source[None], target[None], torch.zeros(1, dtype=torch.int64), union[None], feather=feather)
-    return mixed[0], float(union.float().mean())
+    return mixed[0], union
 
 
-def _load_again(descriptors: Descriptors, row: int, size: int | None) -> Tensor:
-    item, expected = descriptors.items[row], descriptors.sizes[row]
+def load_again(item: Item, expected: tuple[int, int], size: int | None) -> Tensor:
+    """(3, H, W) uint8 pixels of an image that was read before.
+
+    Raises:
+        DataError: It cannot be read any more, or its size is another.
+    """
     pixels = load_pixels(item, size)
     if pixels.shape[1:] != expected:
         raise DataError(f"{item.key} changed while it was in use: {tuple(pixels.shape[1:])} pixels, {expected} before")
     return pixels
 
 
-def _encoder(pixels: Tensor, suffix: str) -> Callable[[BinaryIO], None]:
+def encoder(pixels: Tensor, suffix: str) -> Callable[[BinaryIO], None]:
+    """What writes (3, H, W) uint8 pixels into an open file, by the suffix "png" or "jpg"."""
     kind, options = FORMATS[suffix]
     image = to_image(pixels)
 

@@ -5,27 +5,25 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from sgdmix_albu import __version__
-from sgdmix_albu.errors import InvalidInputError, SGDMixError
+from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.mixing import check_settings
-from sgdmix_albu.models import Classifier, open_classifier, standardized
-from sgdmix_albu.offline.descriptors import Descriptors, Look, describe_items
+from sgdmix_albu.offline.descriptors import Descriptors, describe_items
 from sgdmix_albu.offline.execute import FORMATS, Done, execute
 from sgdmix_albu.offline.files import METADATA, OutputFolder
+from sgdmix_albu.offline.look import LookSettings, open_look
 from sgdmix_albu.offline.parallel import default_jobs, one_thread_each
 from sgdmix_albu.offline.plan import plan_rows
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.offline.source import Skipped, open_source
-from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, TargetClass
 
 __all__ = ["Summary", "mix_folder"]
@@ -164,13 +162,8 @@ def mix_folder(
     }
     source = open_source(data, dataset, size=size)
     preset = get_mask(mask)
-    if model is None:
-        look: Look = get_backend(saliency).coarse
-    else:
-        classifier = open_classifier(model, arch, class_names=class_names)
-        look, explained = _look_through(classifier, saliency, source.class_names, normalize)
-        settings |= {"model": classifier.arch, "model_sha256": classifier.sha256}
-        settings |= {"normalize": normalize, "explained": explained}
+    look, noted = open_look(LookSettings(saliency, model, arch, class_names, normalize), source.class_names)
+    settings |= noted
     folder = OutputFolder(out, overwrite=overwrite, source=data)
     source = source.thinned(limit)
     jobs, progress = jobs or default_jobs(), progress or Progress()
@@ -178,14 +171,16 @@ def mix_folder(
     descriptors, unreadable = describe_items(source.items, look, preset, size=size, jobs=jobs, progress=progress)
     described = time.perf_counter()
     with one_thread_each():
-        rows = plan_rows(
-            descriptors,
-            suffix=f".{image_format}",
-            p=p,
-            candidates=candidates,
-            target_class=target_class,
-            max_coverage=max_coverage,
-            seed=seed,
+        rows = list(
+            plan_rows(
+                descriptors,
+                suffix=f".{image_format}",
+                p=p,
+                candidates=candidates,
+                target_class=target_class,
+                max_coverage=max_coverage,
+                seed=seed,
+            )
         )
         planned = time.perf_counter()
         folder.begin(row.name for row in rows)
@@ -221,33 +216,6 @@ def _check(*, choices: dict[str, tuple[str, tuple[str, ...]]], counts: dict[str,
             raise InvalidInputError(f"{name} must be 1 or more, got {count!r}")
     if not 0 <= seed < 2**63:
         raise InvalidInputError(f"seed must be a number from 0 to 2**63 - 1, got {seed!r}")
-
-
-def _look_through(
-    classifier: Classifier, saliency: str, classes: Sequence[str], normalize: str
-) -> tuple[Look, Literal["label", "predicted"]]:
-    """Saliency through a classifier, and which class it explains: the label's where the classifier knows it."""
-    outputs = classifier.outputs_for(classes)
-    explained: Literal["label", "predicted"] = "predicted" if outputs is None else "label"
-    backend = get_backend(saliency, model=classifier.model, target=explained)
-    output_of = None if outputs is None else torch.tensor(outputs)
-
-    def look(images: Tensor, labels: Tensor) -> Tensor:
-        pixels = standardized(images) if normalize == "imagenet" else images
-        try:
-            return backend.coarse(pixels, None if output_of is None else output_of[labels])
-        except SGDMixError:
-            raise
-        # The model's own complaint, of any kind: a transformer that takes one size only, memory that runs out.
-        except Exception as error:
-            height, width = images.shape[-2:]
-            said = str(error) or type(error).__name__
-            raise SGDMixError(
-                f"{classifier.arch} failed on {len(images)} images of {height} x {width}: {said}; "
-                "--size brings all images to the size that a model needs"
-            ) from error
-
-    return look, explained
 
 
 def _metadata(done: Done, descriptors: Descriptors, settings: dict[str, Any]) -> dict[str, Any]:

@@ -8,20 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TypeAlias
 
 from PIL import Image
 
 from sgdmix_albu.datasets import get_dataset
-from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.images import IMAGE_SUFFIXES, list_images, read_image
 
-__all__ = ["Item", "Skipped", "Source", "open_source"]
+__all__ = ["Item", "Reader", "Skipped", "Source", "open_reader", "open_source"]
 
 _EMBEDDED_SIZE = 224
 
 
-@dataclass(frozen=True)
+Reader: TypeAlias = Callable[[str], Image.Image]
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One image that may be read.
 
@@ -29,13 +32,21 @@ class Item:
         key: Its name in the set, ``"warbler/0001.jpg"``.
         class_name: Its label.
         label: Index of the label among the set's classes.
-        read: Decodes it, upright RGB; raises DataError where that cannot be done.
+        reader: Reads any image of the set by its key.
     """
 
     key: str
     class_name: str
     label: int
-    read: Callable[[], Image.Image]
+    reader: Reader
+
+    def read(self) -> Image.Image:
+        """The image, upright RGB.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        return self.reader(self.key)
 
 
 @dataclass(frozen=True)
@@ -96,12 +107,22 @@ def open_source(data: str | os.PathLike[str] | None, dataset: str | None = None,
     return _embedded(dataset, size or _EMBEDDED_SIZE)
 
 
+def open_reader(data: str | os.PathLike[str] | None, dataset: str | None = None, *, size: int | None = None) -> Reader:
+    """Read images by key without listing them, where the listing was done elsewhere; arguments as before."""
+    return _Drawn(str(dataset), size or _EMBEDDED_SIZE) if data is None else partial(_read_below, str(data))
+
+
+def _read_below(root: str, key: str) -> Image.Image:
+    return read_image(Path(root, key))
+
+
 def _folder(root: Path) -> Source:
     items, skipped = [], []
+    reader = open_reader(root)
     entries = list_images(root)
     for entry in entries:
         if _printable(entry.key):
-            items.append(Item(entry.key, entry.class_name, entry.label, partial(read_image, entry.path)))
+            items.append(Item(entry.key, entry.class_name, entry.label, reader))
         else:
             skipped.append(Skipped(entry.key, "its name is not valid UTF-8"))
     class_names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -137,16 +158,27 @@ def _others(root: Path, listed: set[str]) -> tuple[list[str], Counter[str]]:
 
 
 def _embedded(name: str, size: int) -> Source:
-    images = get_dataset(name, split="train", size=size)
-    seen: Counter[int] = Counter()
-    items = []
-    for row, label in enumerate(images.targets):
-        key = f"{images.classes[label]}/{seen[label]:05d}.png"
-        items.append(Item(key, images.classes[label], label, partial(_picture, images, row)))
-        seen[label] += 1
-    return Source(f"{name} (embedded)", items, list(images.classes), [], Counter())
+    reader = _Drawn(name, size)
+    classes = list(reader.images.classes)
+    items = [
+        Item(key, classes[label], label, reader) for key, label in zip(reader.rows, reader.images.targets, strict=True)
+    ]
+    return Source(f"{name} (embedded)", items, classes, [], Counter())
 
 
-def _picture(images: Any, row: int) -> Image.Image:
-    picture: Image.Image = images[row][0]
-    return picture
+class _Drawn:
+    """Reads the images of an embedded data set, by keys as files would have them."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self.images = get_dataset(name, split="train", size=size)
+        seen: Counter[int] = Counter()
+        self.rows: dict[str, int] = {}
+        for row, label in enumerate(self.images.targets):
+            self.rows[f"{self.images.classes[label]}/{seen[label]:05d}.png"] = row
+            seen[label] += 1
+
+    def __call__(self, key: str) -> Image.Image:
+        if key not in self.rows:
+            raise DataError(f"the embedded data set has no image {key}")
+        picture: Image.Image = self.images[self.rows[key]][0]
+        return picture

@@ -1,0 +1,156 @@
+"""A folder of files, on this machine or behind a URL that fsspec understands: read, write whole, list, remove."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sgdmix_albu.errors import DataError
+from sgdmix_albu.files import TEMPORARY, refusals_named, write_whole
+from sgdmix_albu.optional import import_optional
+
+__all__ = ["Storage", "is_url"]
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether a path names another place than this machine's file system: ``s3://bucket/birds``.
+
+    Example:
+        >>> is_url("s3://bucket/birds"), is_url("birds")
+        (True, False)
+    """
+    return "://" in os.fspath(path)
+
+
+class Storage:
+    """One folder; names in it have forward slashes. Cheap to pickle.
+
+    On this machine a file appears when it is complete and on disk. An object store shows an object when its upload
+    has ended, which is the same promise; other remote file systems give what their driver gives.
+
+    Args:
+        root: A folder, made when the first file is written, or a URL.
+
+    Raises:
+        DataError: fsspec has no driver for the URL.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = os.fspath(root).rstrip("/") or "/"
+        self._remote: Any = None
+        if is_url(self.root):
+            self._open_remote()
+
+    @property
+    def local(self) -> bool:
+        """Whether the folder is on this machine."""
+        return not is_url(self.root)
+
+    def below(self, name: str) -> Storage:
+        """A folder in this folder."""
+        return Storage(f"{self.root}/{name}")
+
+    def path(self, name: str) -> str:
+        """The whole path or URL of a file."""
+        return f"{self.root}/{name}"
+
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        """A file's content, or its bytes from ``start`` to ``end``.
+
+        Raises:
+            DataError: There is no such file, or it cannot be read.
+        """
+        try:
+            if self._remote is not None:
+                content: bytes = self._remote.cat_file(self._inside(name), start=start, end=end)
+                return content
+            with Path(self.path(name)).open("rb") as file:
+                file.seek(start or 0)
+                return file.read(-1 if end is None else end - (start or 0))
+        except OSError as error:
+            raise DataError(f"cannot read {self.path(name)}: {error.strerror or error}") from error
+
+    def write(self, name: str, content: bytes) -> None:
+        """A file, whole or not at all; what lies there is replaced.
+
+        Raises:
+            DataError: It was refused: no room, no permission.
+        """
+        if self._remote is not None:
+            with refusals_named(Path(name)):
+                self._remote.pipe_file(self._inside(name), content)
+        else:
+            write_whole(self.path(name), lambda file: file.write(content))
+
+    def sizes(self) -> dict[str, int]:
+        """Every file at any depth, by name, with its size in bytes; unfinished ones are not among them."""
+        if self._remote is not None:
+            self._remote.invalidate_cache()
+            top = self._inside("")
+            found = self._remote.find(top, detail=True)
+            sizes = {path[len(top) :].lstrip("/"): int(about["size"]) for path, about in found.items()}
+        else:
+            sizes = dict(_walk(Path(self.root), ""))
+        return {name: size for name, size in sizes.items() if not _unfinished(name)}
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder and all that is in it; nothing happens where it is not there."""
+        if self._remote is not None:
+            if self._remote.exists(self._inside(name)):
+                self._remote.rm(self._inside(name), recursive=True)
+            return
+        path = Path(self.path(name))
+        with refusals_named(path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what interrupted writers left. Nobody else may be writing."""
+        if self.local:
+            for where, _, files in os.walk(self.root):
+                for name in filter(_unfinished, files):
+                    self.remove(os.path.relpath(os.path.join(where, name), self.root))  # noqa: PTH118
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root, "_remote": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["root"])  # type: ignore[misc]
+
+    def _open_remote(self) -> None:
+        fsspec = import_optional("fsspec.core", extra="ray")
+        with _drivers_named(self.root):
+            self._remote, self._top = fsspec.url_to_fs(self.root)
+
+    def _inside(self, name: str) -> str:
+        return f"{self._top.rstrip('/')}/{name}" if name else str(self._top)
+
+
+def _unfinished(name: str) -> bool:
+    last = name.rpartition("/")[2]
+    return last.startswith(TEMPORARY) and last.endswith(".tmp")
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+            else:
+                yield prefix + entry.name, entry.stat(follow_symlinks=False).st_size
+
+
+@contextmanager
+def _drivers_named(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        raise DataError(f"cannot open {url}: {' '.join(str(error).split())}") from error
