@@ -40,6 +40,44 @@ def _mix(**arguments: Any) -> int:
     return 1 if summary.skipped else 0
 
 
+def _generate(
+    *, refiner: str, base: str | None, preserve: str, strengths: list[str] | None, device: str | None, **arguments: Any
+) -> int:
+    from sgdmix_albu.offline import LookSettings, RefinerSettings, Settings, TeacherSettings, generate
+
+    def taken(kind: Any, **renamed: str) -> dict[str, Any]:
+        names = {field: renamed.get(field, field) for field in kind.__dataclass_fields__}
+        return {field: arguments.pop(name) for field, name in names.items() if name in arguments}
+
+    teacher = taken(
+        TeacherSettings,
+        model="teacher",
+        arch="teacher_arch",
+        class_names="teacher_class_names",
+        normalize="teacher_normalize",
+    )
+    look = LookSettings(arguments["saliency"], **taken(LookSettings, saliency=""))
+    adaptive = strengths == ["adaptive"]
+    result = generate(
+        settings=Settings(**taken(Settings)),
+        look=look,
+        refiner=None if refiner == "none" else RefinerSettings(refiner, base, preserve, adaptive, device),  # type: ignore[arg-type]
+        strengths=None if adaptive or not strengths else [_strength(text) for text in strengths],
+        teacher=None if teacher["model"] is None else TeacherSettings(**teacher),
+        **arguments,
+    )
+    print(result)
+    return 1 if getattr(result, "skipped", None) else 0
+
+
+def _verify(*, out: str) -> int:
+    from sgdmix_albu.offline import verify
+
+    found = verify(out)
+    print(found)
+    return 0 if found.good else 1
+
+
 def _audit(**arguments: Any) -> int:
     from sgdmix_albu.audit import run_audit
 
@@ -102,6 +140,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     embedded = any(word.partition("=")[0] == "--dataset" for word in argv)
     _add_demo(commands)
     _add_mix(commands, embedded)
+    _add_generate(commands, embedded)
+    verify = _add_command(commands, "verify", _verify, "compare what generate wrote with its manifest")
+    verify.add_argument("out", metavar="OUT", help="folder that generate wrote")
     _add_audit(commands, embedded)
     _add_command(commands, "refiners", _refiners, "list the refiners, and where their weights are or what makes them")
     _add_finetune(commands, drawn="aviary" in argv or "--dataset=aviary" in argv)
@@ -137,54 +178,102 @@ def _add_mix(commands: _Commands, embedded: bool) -> None:
     _add_data(parser, embedded)
     parser.add_argument("out", metavar="OUT", help="folder to write; one folder per class and metadata.jsonl")
     how = parser.add_argument_group("how to mix")
-    how.add_argument(
-        "--saliency", default=BEST_SALIENCY, metavar="NAME", help="saliency backend (default: %(default)s)"
-    )
-    how.add_argument("--mask", default=BEST_MASK, metavar="NAME", help="mask preset (default: %(default)s)")
-    how.add_argument(
-        "--candidates",
-        type=_count,
-        default=50,
-        metavar="N",
-        help="candidates drawn for each image (default: %(default)s)",
-    )
+    _add_mixing(how)
     how.add_argument(
         "--p", type=float, default=1.0, metavar="P", help="probability that an image is mixed (default: %(default)s)"
-    )
-    how.add_argument(
-        "--target-class",
-        choices=("any", "same", "different"),
-        default="any",
-        help="which targets may be chosen (default: %(default)s)",
-    )
-    how.add_argument(
-        "--max-coverage",
-        type=float,
-        default=0.95,
-        metavar="F",
-        help="largest share a union mask may cover (default: %(default)s)",
-    )
-    how.add_argument(
-        "--feather", type=float, default=0.0, metavar="PX", help="soft edge outside the mask (default: %(default)s)"
     )
     how.add_argument(
         "--seed", type=_seed, default=0, metavar="N", help="the same seed gives the same images (default: %(default)s)"
     )
     _add_model(parser)
     files = parser.add_argument_group("files")
-    files.add_argument(
+    _add_files(files)
+    files.add_argument("--overwrite", action="store_true", help="replace what an earlier run left in OUT")
+    files.add_argument("--jobs", type=_count, metavar="N", help="threads that read and write (default: one a core)")
+
+
+def _add_generate(commands: _Commands, embedded: bool) -> None:
+    parser = _add_command(
+        commands, "generate", _generate, "expand a folder of labelled images; interrupted, the same command goes on"
+    )
+    _add_data(parser, embedded)
+    parser.add_argument("out", metavar="OUT", help="folder or URL to write; one folder per class and metadata.jsonl")
+    how = parser.add_argument_group("how much, and how to mix")
+    how.add_argument(
+        "--multiplier", type=_count, default=5, metavar="N", help="outputs of each image (default: %(default)s)"
+    )
+    _add_mixing(how)
+    how.add_argument("--seed", type=_seed, default=0, metavar="N", help="the same seed gives the same images")
+    refine = parser.add_argument_group("how to refine")
+    refine.add_argument("--refiner", required=True, metavar="KEY_OR_DIR", help="see: sgdmix refiners; or none")
+    refine.add_argument("--base", metavar="PATH_OR_ID", help="another base model than the refiner names")
+    refine.add_argument(
+        "--strengths", nargs="+", metavar="S", help="to draw from, or: adaptive (default: the refiner's own)"
+    )
+    refine.add_argument(
+        "--preserve", choices=("none", "soft", "strict"), default="strict", help="the object (default: %(default)s)"
+    )
+    refine.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one)")
+    _add_model(parser)
+    group = parser.add_argument_group("teacher, a classifier that judges each output, and decides adaptive strengths")
+    group.add_argument("--teacher", metavar="FILE", help="its weights")
+    group.add_argument("--teacher-arch", metavar="NAME", help="its name in torchvision or timm")
+    group.add_argument("--teacher-class-names", metavar="FILE", help="names of its outputs, one a line")
+    group.add_argument("--teacher-normalize", choices=("imagenet", "none"), default="imagenet")
+    files = parser.add_argument_group("files")
+    _add_files(files)
+    files.add_argument("--shards", action="store_true", help="tar shards as WebDataset reads them, not folders")
+    files.add_argument("--overwrite", action="store_true", help="begin anew, and remove what an earlier run left")
+    files.add_argument("--dry-run", action="store_true", help="write nothing; say what to expect")
+    who = parser.add_argument_group("who does it")
+    who.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: %(default)s)")
+    who.add_argument("--workers", type=_count, metavar="N", help="at once (default: one a core, or GPU share)")
+    who.add_argument("--gpus-per-worker", type=float, metavar="F", help="with ray: share of a GPU of each worker")
+    who.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster: auto, ray://host:10001")
+
+
+def _add_mixing(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--saliency", default=BEST_SALIENCY, metavar="NAME", help="saliency backend (default: %(default)s)"
+    )
+    group.add_argument("--mask", default=BEST_MASK, metavar="NAME", help="mask preset (default: %(default)s)")
+    group.add_argument(
+        "--candidates",
+        type=_count,
+        default=50,
+        metavar="N",
+        help="candidates drawn for each image (default: %(default)s)",
+    )
+    group.add_argument(
+        "--target-class",
+        choices=("any", "same", "different"),
+        default="any",
+        help="which targets may be chosen (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-coverage",
+        type=float,
+        default=0.95,
+        metavar="F",
+        help="largest share a union mask may cover (default: %(default)s)",
+    )
+    group.add_argument(
+        "--feather", type=float, default=0.0, metavar="PX", help="soft edge outside the mask (default: %(default)s)"
+    )
+
+
+def _add_files(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--size", type=_count, default=None, metavar="N", help="bring all images to N x N (default: as they are)"
     )
-    files.add_argument(
+    group.add_argument(
         "--format",
         dest="image_format",
         choices=("png", "jpg"),
         default="png",
-        help="format of the mixed images (default: %(default)s)",
+        help="format of the images written (default: %(default)s)",
     )
-    files.add_argument("--limit", type=_count, metavar="N", help="take N images only, spread over the classes")
-    files.add_argument("--overwrite", action="store_true", help="replace what an earlier run left in OUT")
-    files.add_argument("--jobs", type=_count, metavar="N", help="threads that read and write (default: one a core)")
+    group.add_argument("--limit", type=_count, metavar="N", help="take N images only, spread over the classes")
 
 
 def _add_audit(commands: _Commands, embedded: bool) -> None:
@@ -308,6 +397,15 @@ def _count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
     return number
+
+
+def _strength(text: str) -> float:
+    from sgdmix_albu.errors import InvalidInputError
+
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidInputError(f"--strengths takes numbers in (0, 1], or adaptive alone, got {text!r}") from None
 
 
 def _seed(text: str) -> int:

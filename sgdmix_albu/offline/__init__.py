@@ -1,23 +1,58 @@
-"""Stage 6: expand a labelled image folder into a new one.
+"""Stage 6: expand a labelled image set into a larger one, or write a mixed copy of it.
 
 First a plan, in which everything random is decided, then its execution, which only reads and writes. The data's
-way: ``source`` (what there is to read), ``descriptors`` (maps and masks, computed once for each image), ``plan``
-(a row for each output), ``execute`` (rows to files), ``mix`` (the whole).
+way: ``source`` (what there is to read), ``descriptors`` (maps and masks, computed once for each image), ``bank``
+(those of a large set, on disk), ``plan`` (targets), ``tasks`` (a row for each output), ``expander`` (rows to files),
+``engines`` and ``ray`` (who does it), ``run`` (what is done and what is left), ``generate`` (the whole). ``mix`` is
+the small way: one process, one output for each image, no refiner.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sgdmix_albu.offline.expander import RefinerSettings, TeacherSettings
+    from sgdmix_albu.offline.expansion import Expansion, Forecast, Settings
+    from sgdmix_albu.offline.generate import generate
+    from sgdmix_albu.offline.look import LookSettings
     from sgdmix_albu.offline.mix import Summary, mix_folder
+    from sgdmix_albu.offline.verify import Verified, verify
 
-__all__ = ["Summary", "mix_folder"]
+_HOMES = {
+    "Expansion": "expansion",
+    "Forecast": "expansion",
+    "LookSettings": "look",
+    "RefinerSettings": "expander",
+    "Settings": "expansion",
+    "Summary": "mix",
+    "TeacherSettings": "expander",
+    "Verified": "verify",
+    "generate": "generate",
+    "mix_folder": "mix",
+    "verify": "verify",
+}
+
+__all__ = [
+    "Expansion",
+    "Forecast",
+    "LookSettings",
+    "RefinerSettings",
+    "Settings",
+    "Summary",
+    "TeacherSettings",
+    "Verified",
+    "generate",
+    "mix_folder",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from sgdmix_albu.offline import mix
-
-    return getattr(mix, name)
+    # Also where a module has the name of what is in it: the import system would bind the module.
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import TEMPORARY, refusals_named, write_whole
 
-__all__ = ["METADATA", "OutputFolder"]
+__all__ = ["METADATA", "OutputFolder", "check_apart"]
 
 METADATA = "metadata.jsonl"  # the name that Hugging Face's imagefolder looks for
 _PLAN = ".sgdmix-plan.jsonl"
@@ -40,7 +40,7 @@ class OutputFolder:
     ) -> None:
         self.path = Path(path)
         if source is not None:
-            _apart(self.path, Path(source))
+            check_apart(self.path, Path(source))
         with refusals_named(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise DataError(f"expected a folder to write, {self.path} is a file")
@@ -124,7 +124,8 @@ def _own_rows(path: Path) -> Iterator[str]:
         yield row["file_name"]
 
 
-def _apart(out: Path, source: Path) -> None:
+def check_apart(out: Path, source: Path) -> None:
+    """Refuse to write into the folder that is read, or to read from the one that is written."""
     a, b = out.resolve(), source.resolve()
     if a == b or a.is_relative_to(b) or b.is_relative_to(a):
         raise DataError(f"the folder to write, {out}, and the folder to read, {source}, must lie apart")

@@ -20,14 +20,17 @@ class Progress:
     Args:
         stream: Where to write; None for stderr.
         interval: Seconds between two lines where the stream is no terminal.
+        quiet: Say nothing.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, interval: float = 10) -> None:
+    def __init__(self, stream: TextIO | None = None, *, interval: float = 10, quiet: bool = False) -> None:
         self.stream = sys.stderr if stream is None else stream
-        self.interval = interval
+        self.interval, self.quiet = interval, quiet
 
     def over(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
         """The items, reported on as they pass."""
+        if self.quiet:
+            return iter(items)
         if self.stream.isatty():
             return iter(
                 tqdm(items, desc=label, total=total, unit="image", file=self.stream, leave=False, dynamic_ncols=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fsspec.core import url_to_fs
+
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import TEMPORARY, refusals_named, write_whole
-from sgdmix_albu.optional import import_optional
 
 __all__ = ["Storage", "is_url"]
 
@@ -86,6 +87,39 @@ class Storage:
         else:
             write_whole(self.path(name), lambda file: file.write(content))
 
+    def write_lines(self, name: str, lines: Iterable[bytes]) -> None:
+        """A file of lines that need not fit into memory together; whole or not at all.
+
+        Raises:
+            DataError: It was refused: no room, no permission.
+        """
+        if self._remote is not None:
+            self.write(name, b"".join(lines))
+        else:
+            write_whole(self.path(name), lambda file: file.writelines(lines))
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """A file's lines, one after the other, each with its end.
+
+        Raises:
+            DataError: There is no such file, or it cannot be read.
+        """
+        try:
+            if self._remote is None:
+                with Path(self.path(name)).open("rb") as file:
+                    yield from file
+            else:
+                with self._remote.open(self._inside(name), "rb") as file:
+                    yield from file
+        except OSError as error:
+            raise DataError(f"cannot read {self.path(name)}: {error.strerror or error}") from error
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file or folder."""
+        if self._remote is not None:
+            return bool(self._remote.exists(self._inside(name)))
+        return Path(self.path(name)).exists()
+
     def sizes(self) -> dict[str, int]:
         """Every file at any depth, by name, with its size in bytes; unfinished ones are not among them."""
         if self._remote is not None:
@@ -124,9 +158,8 @@ class Storage:
         self.__init__(state["root"])  # type: ignore[misc]
 
     def _open_remote(self) -> None:
-        fsspec = import_optional("fsspec.core", extra="ray")
         with _drivers_named(self.root):
-            self._remote, self._top = fsspec.url_to_fs(self.root)
+            self._remote, self._top = url_to_fs(self.root)
 
     def _inside(self, name: str) -> str:
         return f"{self._top.rstrip('/')}/{name}" if name else str(self._top)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
+from sgdmix_albu.files import sha256_of
 from sgdmix_albu.refine.batching import in_batches
 from sgdmix_albu.refine.catalogue import RefinerSpec, cache_folder, get_spec, list_refiners
 from sgdmix_albu.refine.denoise import denoise, first_step
@@ -195,6 +196,11 @@ class Refiner:
             if self._card is None:
                 self._card = read_refiner(find_weights(self.spec, self.weights))
             return self._card
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the refiner's card, which holds the sums of its files; None without fine-tuning."""
+        return None if self.card is None else sha256_of(find_weights(self.spec, self.weights) / CARD)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -1,0 +1,216 @@
+"""Descriptors of a whole set on disk, in parts that workers write and read independently of each other.
+
+A part covers 512 images of the listing: ``part-000000.masks`` holds their full-resolution masks one after the other,
+``part-000000.npz``, written last, everything else. A part that is there is whole.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sgdmix_albu.errors import DataError
+from sgdmix_albu.masks import get_mask
+from sgdmix_albu.offline.descriptors import GRID, Descriptors, describe_read, read_pixels, unpacked
+from sgdmix_albu.offline.look import LookSettings, open_look
+from sgdmix_albu.offline.parallel import one_thread_each, ordered_map
+from sgdmix_albu.offline.source import Item, Skipped, open_reader
+from sgdmix_albu.offline.storage import Storage
+
+__all__ = ["PART", "BankBuilder", "BankSettings", "DescriptorBank", "Part", "parts_of"]
+
+PART = 512
+_ARRAYS = {"maps": 3, "grid_masks": 2, "thresholds": 1, "flat": 1, "empty": 1, "sizes": 2, "places": 1, "ends": 1}
+_JOINED = ("grid_masks", "thresholds", "flat", "empty")
+
+
+@dataclass(frozen=True)
+class BankSettings:
+    """What a bank is made with.
+
+    Attributes:
+        storage: The bank's folder.
+        data: The image tree, or None.
+        dataset: The embedded data set, or None.
+        size: Bring every image to size x size; None keeps each as it is.
+        look: The saliency backend.
+        mask: The mask preset's name.
+        class_names: Label index to name.
+        jobs: Threads that read images.
+    """
+
+    storage: Storage
+    data: str | None
+    dataset: str | None
+    size: int | None
+    look: LookSettings
+    mask: str
+    class_names: tuple[str, ...]
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part's work: its number, and (key, class name, label) of its images."""
+
+    number: int
+    images: tuple[tuple[str, str, int], ...]
+
+
+def parts_of(items: Sequence[Item]) -> list[Part]:
+    """The listing in parts."""
+    return [
+        Part(start // PART, tuple((item.key, item.class_name, item.label) for item in items[start : start + PART]))
+        for start in range(0, len(items), PART)
+    ]
+
+
+class BankBuilder:
+    """Describes a part and writes it; any process may, in any order."""
+
+    def __init__(self, settings: BankSettings) -> None:
+        self.settings = settings
+        self._reader = open_reader(settings.data, settings.dataset, size=settings.size)
+        self._look, _ = open_look(settings.look, settings.class_names)
+        self._preset = get_mask(settings.mask)
+
+    def __call__(self, part: Part) -> int:
+        """The number of images that were looked at."""
+        items = [Item(key, class_name, label, self._reader) for key, class_name, label in part.images]
+        with one_thread_each():
+            reading = ordered_map(lambda item: read_pixels(item, self.settings.size), items, self.settings.jobs)
+            described, skipped = describe_read(reading, self._look, self._preset)
+        _write(self.settings.storage, part, described, skipped)
+        return len(items)
+
+
+class DescriptorBank:
+    """Reads what :class:`BankBuilder` wrote; rows are places in the listing.
+
+    Args:
+        storage: The bank's folder.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self._part = lru_cache(maxsize=4096)(self._read_part)
+
+    def missing(self, parts: Sequence[Part]) -> list[Part]:
+        """The parts that are not there."""
+        there = self.storage.sizes()
+        return [part for part in parts if _name(part.number) not in there]
+
+    def load(self, items: Sequence[Item], parts: Sequence[Part]) -> tuple[Descriptors, list[int], list[Skipped]]:
+        """Everything but the full-resolution masks, for planning: descriptors, their places in the listing, the rest.
+
+        The maps lie in a file that is mapped into memory.
+
+        Raises:
+            DataError: A part is missing or damaged.
+        """
+        places: list[int] = []
+        skipped: list[Skipped] = []
+        read: list[dict[str, NDArray[Any]]] = []
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the map of it
+        for part in parts:
+            arrays = self._arrays(part.number)
+            _append(file, arrays.pop("maps"))
+            read.append(arrays)
+            places += (part.number * PART + arrays["places"]).tolist()
+            skipped += _skipped_in(arrays)
+        file.flush()
+        count = len(places)
+        maps = (
+            np.memmap(file, np.uint8, "r", shape=(count, GRID, GRID)) if count else np.empty((0, GRID, GRID), np.uint8)
+        )
+        joined = {
+            name: np.concatenate([arrays[name] for arrays in read])
+            for name in ("grid_masks", "thresholds", "flat", "empty")
+        }
+        return Descriptors([items[place] for place in places], maps, **joined, packed=[], sizes=[]), places, skipped
+
+    def size(self, place: int) -> tuple[int, int]:
+        """(height, width) of an image."""
+        sizes, _, row = self._row(place)
+        return int(sizes[row, 0]), int(sizes[row, 1])
+
+    def mask(self, place: int) -> Tensor:
+        """(H, W) bool foreground mask of an image."""
+        _, ends, row = self._row(place)
+        start = int(ends[row - 1]) if row else 0
+        packed = self.storage.read(f"part-{place // PART:06d}.masks", start, int(ends[row]))
+        return unpacked(packed, self.size(place))
+
+    def _row(self, place: int) -> tuple[NDArray[Any], NDArray[Any], int]:
+        places, sizes, ends = self._part(place // PART)
+        row = int(np.searchsorted(places, place % PART))
+        if row == len(places) or places[row] != place % PART:
+            raise DataError(f"the bank in {self.storage.root} does not describe image {place}")
+        return sizes, ends, row
+
+    def _read_part(self, number: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        arrays = self._arrays(number)
+        return arrays["places"], arrays["sizes"], arrays["ends"]
+
+    def _arrays(self, number: int) -> dict[str, NDArray[Any]]:
+        name = _name(number)
+        content = self.storage.read(name)
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                arrays = {key: file[key] for key in (*_ARRAYS, "skipped")}
+        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise self._damaged(name) from error
+        count = len(arrays["places"])
+        if any(arrays[key].ndim != ndim or len(arrays[key]) != count for key, ndim in _ARRAYS.items()):
+            raise self._damaged(name)
+        return arrays
+
+    def _damaged(self, name: str) -> DataError:
+        return DataError(f"{self.storage.path(name)} is damaged; remove it, and it is made again")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"storage": self.storage}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["storage"])  # type: ignore[misc]
+
+
+def _name(number: int) -> str:
+    return f"part-{number:06d}.npz"
+
+
+def _write(storage: Storage, part: Part, described: Descriptors, skipped: Iterable[Skipped]) -> None:
+    place_of = {key: place for place, (key, _, _) in enumerate(part.images)}
+    arrays: dict[str, Any] = {
+        "maps": described.maps,
+        "grid_masks": described.grid_masks,
+        "thresholds": described.thresholds,
+        "flat": described.flat,
+        "empty": described.empty,
+        "sizes": np.array(described.sizes, np.int32).reshape(-1, 2),
+        "places": np.array([place_of[item.key] for item in described.items], np.int32),
+        "ends": np.cumsum([len(packed) for packed in described.packed], dtype=np.int64),
+        "skipped": np.frombuffer(json.dumps([[one.key, one.reason] for one in skipped]).encode(), np.uint8),
+    }
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    storage.write(f"part-{part.number:06d}.masks", b"".join(described.packed))
+    storage.write(_name(part.number), content.getvalue())
+
+
+def _skipped_in(arrays: dict[str, NDArray[Any]]) -> list[Skipped]:
+    return [Skipped(str(key), str(reason)) for key, reason in json.loads(arrays["skipped"].tobytes())]
+
+
+def _append(file: BinaryIO, maps: NDArray[Any]) -> None:
+    file.write(np.ascontiguousarray(maps).tobytes())

@@ -1,0 +1,182 @@
+"""What an expansion is asked for, what is expected of it, and what it did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing import check_settings
+from sgdmix_albu.offline.execute import FORMATS
+from sgdmix_albu.offline.files import METADATA
+from sgdmix_albu.offline.run import QUARANTINE
+from sgdmix_albu.offline.source import Skipped
+from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, TargetClass
+
+__all__ = ["Expansion", "Forecast", "Settings"]
+
+_CHUNK, _SHARD = 32, 512  # rows that are worked on together: of files, and of a tar shard
+_SHOWN = 20  # skipped images that are printed; the quarantine list has all
+_WHY_LEFT_OUT = {
+    "flat_saliency": "the source's saliency map is flat",
+    "empty_mask": "the source's mask is empty",
+    "no_target": "no further candidate",
+    "over_coverage": "every candidate's union covers more than --max-coverage",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the outputs follow from, besides the images. Checked when made.
+
+    Attributes:
+        saliency: A backend's name.
+        mask: A preset's name.
+        candidates: Candidates drawn from the whole set for each output.
+        target_class: "any", or only targets of the "same" or a "different" class.
+        max_coverage: The largest share of an image that a union mask may cover.
+        multiplier: Outputs of each image.
+        seed: The same seed gives the same outputs.
+        size: Bring all images to size x size; None keeps each as it is.
+        image_format: "png" or "jpg".
+        feather: Width in pixels of the fade outside the mask.
+        shards: Write tar shards instead of files.
+    """
+
+    saliency: str = BEST_SALIENCY
+    mask: str = BEST_MASK
+    candidates: int = 50
+    target_class: TargetClass = "any"
+    max_coverage: float = 0.95
+    multiplier: int = 5
+    seed: int = 0
+    size: int | None = None
+    image_format: Literal["png", "jpg"] = "png"
+    feather: float = 0
+    shards: bool = False
+
+    def __post_init__(self) -> None:
+        check_settings(
+            candidates=self.candidates,
+            max_coverage=self.max_coverage,
+            target_class=self.target_class,
+            feather=self.feather,
+        )
+        if self.image_format not in FORMATS:
+            raise InvalidInputError(f"image_format must be one of {', '.join(FORMATS)}, got {self.image_format!r}")
+        for name, count in (("multiplier", self.multiplier), ("size", self.size)):
+            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+                raise InvalidInputError(f"{name} must be 1 or more, got {count!r}")
+        if not 0 <= self.seed < 2**63:
+            raise InvalidInputError(f"seed must be a number from 0 to 2**63 - 1, got {self.seed!r}")
+
+    @property
+    def chunk(self) -> int:
+        """Rows that are worked on together."""
+        return _SHARD if self.shards else _CHUNK
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """What a run did; ``str()`` of it is what the command prints.
+
+    Attributes:
+        out: The folder written.
+        sources: Number of images in the set.
+        planned: Outputs in the plan.
+        written: Outputs made by this run.
+        lost: Outputs that could not be made, since an image became unreadable meanwhile.
+        left_out: Reason to number of outputs that were not planned.
+        skipped: Images that could not be used, and why.
+        ignored: Other files found in the input: what they are, and how many.
+        seconds: Duration of each step.
+        stages: The workers' seconds for each stage of the work.
+        size: Bytes of the images that were written.
+    """
+
+    out: str
+    sources: int
+    planned: int
+    written: int
+    lost: int
+    left_out: Counter[str]
+    skipped: list[Skipped]
+    ignored: Counter[str]
+    seconds: dict[str, float]
+    stages: dict[str, float]
+    size: int
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        earlier = self.planned - self.written - self.lost
+        there = f"; {earlier} were there" if earlier else ""
+        yield f"written  {self.written} of {self.planned} images from {self.sources} sources{there}"
+        for reason, count in sorted(self.left_out.items()):
+            yield f"left out {count}: {_WHY_LEFT_OUT[reason]}"
+        for one in self.skipped[:_SHOWN]:
+            yield f"skipped  {one}"
+        if len(self.skipped) > _SHOWN:
+            yield f"skipped  {len(self.skipped) - _SHOWN} more, see {QUARANTINE}"
+        if self.ignored:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.ignored.items()))
+            yield f"ignored  {self.ignored.total()} files that are no images: {kinds}"
+        total = sum(self.seconds.values())
+        steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.seconds.items())
+        each = f", {1000 * total / self.written:.1f} ms an image" if self.written else ""
+        yield f"time     {total:.1f} s ({steps}){each}"
+        if self.written:
+            parts = ", ".join(f"{name} {1000 * taken / self.written:.1f}" for name, taken in self.stages.items())
+            yield f"work     {parts} ms of a worker for an image"
+        yield f"out      {self.out}, with {METADATA}"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a dry run expects, from a few outputs that it made and threw away.
+
+    Attributes:
+        sources: Number of images in the set.
+        classes: Number of classes.
+        outputs: Outputs, if none is left out.
+        seconds: Expected duration of each step.
+        size: Expected bytes.
+        tried: Outputs that were made.
+    """
+
+    sources: int
+    classes: int
+    outputs: int
+    seconds: dict[str, float]
+    size: float
+    tried: int
+
+    def __str__(self) -> str:
+        steps = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in self.seconds.items())
+        return "\n".join(
+            (
+                f"sources  {self.sources} images of {self.classes} classes",
+                f"outputs  {self.outputs}, if none must be left out",
+                f"time     about {_duration(sum(self.seconds.values()))} ({steps})",
+                f"disk     about {_bytes(self.size)}",
+                f"basis    {self.tried} outputs, made and thrown away; nothing was written",
+            )
+        )
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,150 @@
+"""The Ray engine: pools of actors under Ray Data, on this machine or a cluster.
+
+Ray Data streams the items through a pool of actors, holds back what the reader has not taken, gives each actor its
+share of a GPU, restarts actors and repeats what was lost with a node. Repeating is safe: a chunk's files are the same
+whoever makes them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.optional import import_optional
+
+__all__ = ["RayEngine"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_BLOCKS = 1000  # of items, each the smallest thing that Ray repeats
+
+
+@dataclass(frozen=True)
+class RayEngine:
+    """Works on a Ray cluster; see :class:`sgdmix_albu.offline.engines.Engine`.
+
+    Attributes:
+        workers: Actors, each with one CPU; None for as many as the cluster has CPUs, or GPU shares.
+        gpus: Share of a GPU that each actor gets: 1, 0.5, ...; 0 for none.
+        address: Of a running cluster ("auto", "ray://host:10001"); None starts one on this machine.
+    """
+
+    workers: int | None = None
+    gpus: float = 0
+    address: str | None = None
+
+    def run(self, make: Callable[[], Callable[[T], R]], items: Sequence[T]) -> Iterator[R]:
+        """See :meth:`Engine.run`."""
+        if not items:
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray: Any = import_optional("ray", extra="ray")
+        data: Any = import_optional("ray.data", extra="ray")
+        with _cluster(ray, self.address):
+            _quiet(data)
+            rows = [{"item": pickle.dumps(item)} for item in items]
+            pool = data.ActorPoolStrategy(size=self._actors(ray, len(items)))
+            results = data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS)).map_batches(
+                _Actor,
+                fn_constructor_args=(pickle.dumps(make),),
+                compute=pool,
+                batch_size=1,
+                num_cpus=1,
+                num_gpus=self.gpus,
+            )
+            try:
+                for row in results.iter_rows():
+                    yield _result(row["result"])
+            except SGDMixError:
+                raise
+            except Exception as error:  # Ray has an error of its own for every way to lose a worker
+                first = str(error).strip().splitlines()
+                raise SGDMixError(
+                    f"Ray gave up: {type(error).__name__}: {first[0] if first else ''}; "
+                    "the same command goes on from what is done"
+                ) from error
+
+    def _actors(self, ray: Any, items: int) -> int:
+        if self.workers is not None:
+            return min(self.workers, items)
+        there = ray.cluster_resources()
+        room = there.get("GPU", 0) / self.gpus if self.gpus else there.get("CPU", 1)
+        if room < 1:
+            raise SGDMixError(f"each worker asks for {self.gpus} of a GPU, the cluster has {there.get('GPU', 0):g}")
+        return max(1, min(int(room), items))
+
+
+class _Actor:
+    """One worker process: makes its worker once. Errors of our own travel as what they say."""
+
+    def __init__(self, make: bytes) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._error: bytes | None = None
+        try:
+            self._worker = pickle.loads(make)()
+        except SGDMixError as error:
+            self._error = _packed(error)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if self._error is not None:
+            return {"result": [self._error for _ in batch["item"]]}
+        return {"result": [self._one(item) for item in batch["item"]]}
+
+    def _one(self, item: bytes) -> bytes:
+        try:
+            return pickle.dumps(self._worker(pickle.loads(item)))
+        except SGDMixError as error:
+            return _packed(error)
+
+
+def _packed(error: SGDMixError) -> bytes:
+    return pickle.dumps(error)
+
+
+def _result(packed: bytes) -> Any:
+    result = pickle.loads(packed)
+    if isinstance(result, SGDMixError):
+        raise result
+    return result
+
+
+class _cluster:  # noqa: N801  # reads as a context manager
+    """The cluster that is running, the one at an address, or one of this machine's own for the time being."""
+
+    def __init__(self, ray: Any, address: str | None) -> None:
+        self.ray, self.address = ray, address
+        self.own = not ray.is_initialized()
+
+    def __enter__(self) -> None:
+        if not self.own:
+            return
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+        if self.address is None:
+            # Bound to this machine: nobody else's business, and no port open to the network.
+            options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        else:
+            options |= {"address": self.address}
+        try:
+            self.ray.init(**options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise SGDMixError(f"cannot join a Ray cluster at {self.address}: {error}") from error
+
+    def __exit__(self, *_: object) -> None:
+        if self.own:
+            self.ray.shutdown()
+
+
+def _quiet(data: Any) -> None:
+    """We report ourselves, in images."""
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
