@@ -45,6 +45,10 @@ class Engine(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Let go of what was started for the work."""
+        ...
+
 
 @dataclass(frozen=True)
 class LocalEngine:
@@ -77,6 +81,9 @@ class LocalEngine:
                 raise SGDMixError(
                     "a worker process died (killed, or out of memory); the same command goes on from what is done"
                 ) from error
+
+    def close(self) -> None:
+        """Nothing outlives :meth:`run`."""
 
 
 def _results(pool: Executor, call: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:

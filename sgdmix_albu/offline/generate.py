@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -99,9 +99,12 @@ def generate(
     source = open_source(data, dataset, size=settings.size).thinned(limit)
     work = _Work(data, dataset, source, settings, look or LookSettings(settings.saliency), refiner, strengths, teacher)
     hands = _engine(engine, work, workers=workers, gpus=gpus_per_worker, address=address)
-    if dry_run:
-        return _forecast(work, hands, limit)
-    return work.run(Storage(out), hands, overwrite=overwrite, progress=progress)
+    try:
+        if dry_run:
+            return _forecast(work, hands, limit)
+        return work.run(Storage(out), hands, overwrite=overwrite, progress=progress)
+    finally:
+        hands.close()
 
 
 class _Work:
@@ -173,8 +176,8 @@ class _Work:
             results = engine.run(partial(Expander, job), left)
             total = sum(chunk.rows for chunk in left)
             with clock("mixing and refining" if self.refiner else "mixing"):
-                for _ in progress.over(_each(results, reports), "expanding", total):
-                    pass
+                for report in progress.over(results, "expanding", total, images=_images_of):
+                    reports.append(report)
             with clock("manifest"):
                 skipped = run.finish(chunks, unusable)
             return self._told(run, clock, reports, skipped, len(skipped) - len(unusable))
@@ -198,7 +201,7 @@ class _Work:
         with clock("saliency and masks"):
             done = hands.run(partial(BankBuilder, bank_settings), missing)
             total = sum(len(part.images) for part in missing)
-            for _ in progress.over(_each_of(done), "saliency and masks", total):
+            for _ in progress.over(done, "saliency and masks", total, images=int):
                 pass
         with clock("plan"):
             known, places, unusable = bank.load(self.source.items, parts)
@@ -337,16 +340,8 @@ class _Clock:
         self.seconds[self._name] = time.perf_counter() - self._began
 
 
-def _each(results: Iterable[Report], reports: list[Report]) -> Iterator[None]:
-    """One for each image of the chunks that are done, so that progress counts images."""
-    for report in results:
-        reports.append(report)
-        yield from [None] * (report.written + len(report.skipped))
-
-
-def _each_of(counts: Iterable[int]) -> Iterator[None]:
-    for count in counts:
-        yield from [None] * count
+def _images_of(report: Report) -> int:
+    return report.written + len(report.skipped)
 
 
 def _engine(kind: str, work: _Work, *, workers: int | None, gpus: float | None, address: str | None) -> Engine:

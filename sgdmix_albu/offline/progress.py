@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO, TypeVar
 
 from tqdm import tqdm
@@ -27,26 +27,42 @@ class Progress:
         self.stream = sys.stderr if stream is None else stream
         self.interval, self.quiet = interval, quiet
 
-    def over(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
-        """The items, reported on as they pass."""
+    def over(
+        self, items: Iterable[T], label: str, total: int, *, images: Callable[[T], int] = lambda _: 1
+    ) -> Iterator[T]:
+        """The items, reported on as they pass.
+
+        Args:
+            items: What passes.
+            label: What is being done.
+            total: Images in all of them.
+            images: Images in one of them.
+        """
         if self.quiet:
             return iter(items)
         if self.stream.isatty():
-            return iter(
-                tqdm(items, desc=label, total=total, unit="image", file=self.stream, leave=False, dynamic_ncols=True)
-            )
-        return self._lines(items, label, total)
+            return self._bar(items, label, total, images)
+        return self._lines(items, label, total, images)
 
-    def _lines(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    def _bar(self, items: Iterable[T], label: str, total: int, images: Callable[[T], int]) -> Iterator[T]:
+        with tqdm(desc=label, total=total, unit="image", file=self.stream, leave=False, dynamic_ncols=True) as bar:
+            for item in items:
+                yield item
+                bar.update(images(item))
+
+    def _lines(self, items: Iterable[T], label: str, total: int, images: Callable[[T], int]) -> Iterator[T]:
         began = said = time.monotonic()
-        for done, item in enumerate(items, start=1):
+        done = 0
+        for item in items:
             yield item
+            done += images(item)
             now = time.monotonic()
             if now - said >= self.interval:
                 said = now
                 rate = done / (now - began)
+                left = f", {(total - done) / rate:.0f} s left" if rate else ""
                 print(
-                    f"{label}: {done} of {total} images, {rate:.1f} a second, {(total - done) / rate:.0f} s left",
+                    f"{label}: {done} of {total} images, {rate:.1f} a second{left}",
                     file=self.stream,
                     flush=True,
                 )

@@ -11,7 +11,6 @@ import logging
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sgdmix_albu.errors import SGDMixError
@@ -25,50 +24,71 @@ R = TypeVar("R")
 _BLOCKS = 1000  # of items, each the smallest thing that Ray repeats
 
 
-@dataclass(frozen=True)
 class RayEngine:
     """Works on a Ray cluster; see :class:`sgdmix_albu.offline.engines.Engine`.
 
-    Attributes:
+    Args:
         workers: Actors, each with one CPU; None for as many as the cluster has CPUs, or GPU shares.
         gpus: Share of a GPU that each actor gets: 1, 0.5, ...; 0 for none.
-        address: Of a running cluster ("auto", "ray://host:10001"); None starts one on this machine.
+        address: Of a running cluster ("auto", "ray://host:10001"); None starts one on this machine, unless this
+            process has joined one already.
     """
 
-    workers: int | None = None
-    gpus: float = 0
-    address: str | None = None
+    def __init__(self, workers: int | None = None, *, gpus: float = 0, address: str | None = None) -> None:
+        self.workers, self.gpus, self.address = workers, gpus, address
+        self._joined: Any = None
 
     def run(self, make: Callable[[], Callable[[T], R]], items: Sequence[T]) -> Iterator[R]:
         """See :meth:`Engine.run`."""
         if not items:
             return
+        ray = self._join()
+        data: Any = import_optional("ray.data", extra="ray")
+        _quiet(data)
+        rows = [{"item": pickle.dumps(item)} for item in items]
+        results = data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS)).map_batches(
+            _Actor,
+            fn_constructor_args=(pickle.dumps(make),),
+            compute=data.ActorPoolStrategy(size=self._actors(ray, len(items))),
+            batch_size=1,
+            num_cpus=1,
+            num_gpus=self.gpus,
+        )
+        try:
+            for row in results.iter_rows():
+                yield _result(row["result"])
+        except SGDMixError:
+            raise
+        except Exception as error:  # Ray has an error of its own for every way to lose a worker
+            first = str(error).strip().splitlines()
+            raise SGDMixError(
+                f"Ray gave up: {type(error).__name__}: {first[0] if first else ''}; "
+                "the same command goes on from what is done"
+            ) from error
+
+    def close(self) -> None:
+        """Leave the cluster, which ends where it was started here."""
+        if self._joined is not None:
+            self._joined.shutdown()
+            self._joined = None
+
+    def _join(self) -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray: Any = import_optional("ray", extra="ray")
-        data: Any = import_optional("ray.data", extra="ray")
-        with _cluster(ray, self.address):
-            _quiet(data)
-            rows = [{"item": pickle.dumps(item)} for item in items]
-            pool = data.ActorPoolStrategy(size=self._actors(ray, len(items)))
-            results = data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS)).map_batches(
-                _Actor,
-                fn_constructor_args=(pickle.dumps(make),),
-                compute=pool,
-                batch_size=1,
-                num_cpus=1,
-                num_gpus=self.gpus,
-            )
-            try:
-                for row in results.iter_rows():
-                    yield _result(row["result"])
-            except SGDMixError:
-                raise
-            except Exception as error:  # Ray has an error of its own for every way to lose a worker
-                first = str(error).strip().splitlines()
-                raise SGDMixError(
-                    f"Ray gave up: {type(error).__name__}: {first[0] if first else ''}; "
-                    "the same command goes on from what is done"
-                ) from error
+        if ray.is_initialized():
+            return ray
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if self.address is None:
+            # Bound to this machine: nobody else's business, and no port open to the network.
+            options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        else:
+            options |= {"address": self.address}
+        try:
+            ray.init(**options)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise SGDMixError(f"cannot join a Ray cluster at {self.address or 'this machine'}: {error}") from error
+        self._joined = ray
+        return ray
 
     def _actors(self, ray: Any, items: int) -> int:
         if self.workers is not None:
@@ -114,32 +134,6 @@ def _result(packed: bytes) -> Any:
     if isinstance(result, SGDMixError):
         raise result
     return result
-
-
-class _cluster:  # noqa: N801  # reads as a context manager
-    """The cluster that is running, the one at an address, or one of this machine's own for the time being."""
-
-    def __init__(self, ray: Any, address: str | None) -> None:
-        self.ray, self.address = ray, address
-        self.own = not ray.is_initialized()
-
-    def __enter__(self) -> None:
-        if not self.own:
-            return
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-        if self.address is None:
-            # Bound to this machine: nobody else's business, and no port open to the network.
-            options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        else:
-            options |= {"address": self.address}
-        try:
-            self.ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise SGDMixError(f"cannot join a Ray cluster at {self.address}: {error}") from error
-
-    def __exit__(self, *_: object) -> None:
-        if self.own:
-            self.ray.shutdown()
 
 
 def _quiet(data: Any) -> None:
