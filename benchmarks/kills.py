@@ -1,6 +1,6 @@
 """Kill ``sgdmix generate`` again and again, let it finish, and compare with a run that nobody disturbed.
 
-    python benchmarks/kills.py DATA [--kills 50] [--engine local|ray] [-- further arguments of sgdmix generate]
+    python benchmarks/kills.py DATA [--kills 50] [--engine local|ray] [further arguments of sgdmix generate]
 
 Each kill is a SIGKILL of the whole process group at a random moment. Exits with 1 if an image is lost, duplicated or
 differs.
@@ -30,17 +30,16 @@ def main() -> int:
     parser.add_argument("--soonest", type=float, default=2.0, help="seconds")
     parser.add_argument("--latest", type=float, default=6.0, help="seconds")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("further", nargs="*")
-    arguments = parser.parse_args()
+    arguments, further = parser.parse_known_args()
     chance = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         quiet, disturbed = Path(folder, "quiet"), Path(folder, "disturbed")
-        subprocess.run(_command(arguments.data, quiet, "local", arguments.further), check=True, capture_output=True)
+        subprocess.run(_command(arguments.data, quiet, "local", further), check=True, capture_output=True)
         moments: Counter[str] = Counter()
         kills = 0
         while kills < arguments.kills:
             process = subprocess.Popen(
-                _command(arguments.data, disturbed, arguments.engine, arguments.further),
+                _command(arguments.data, disturbed, arguments.engine, further),
                 start_new_session=True,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -57,7 +56,7 @@ def main() -> int:
             kills += 1
             moments[_state(disturbed)] += 1
             print(f"kill {kills}: {_state(disturbed)}, {sum(1 for _ in disturbed.rglob('*.png'))} images", flush=True)
-        subprocess.run(_command(arguments.data, disturbed, arguments.engine, arguments.further), check=True)
+        subprocess.run(_command(arguments.data, disturbed, arguments.engine, further), check=True)
         return _compare(quiet, disturbed, kills, moments)
 
 

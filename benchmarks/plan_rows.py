@@ -16,7 +16,7 @@ import numpy as np
 
 from sgdmix_albu.offline.descriptors import GRID, Descriptors
 from sgdmix_albu.offline.expansion import Settings
-from sgdmix_albu.offline.generate import plan_tasks
+from sgdmix_albu.offline.pipeline import plan_tasks
 from sgdmix_albu.offline.source import Item
 from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.offline.tasks import task_line

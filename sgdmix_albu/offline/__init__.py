@@ -3,7 +3,7 @@
 First a plan, in which everything random is decided, then its execution, which only reads and writes. The data's
 way: ``source`` (what there is to read), ``descriptors`` (maps and masks, computed once for each image), ``bank``
 (those of a large set, on disk), ``plan`` (targets), ``tasks`` (a row for each output), ``expander`` (rows to files),
-``engines`` and ``ray`` (who does it), ``run`` (what is done and what is left), ``generate`` (the whole). ``mix`` is
+``engines`` and ``ray`` (who does it), ``run`` (what is done and what is left), ``pipeline`` (the whole). ``mix`` is
 the small way: one process, one output for each image, no refiner.
 """
 
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sgdmix_albu.offline.expander import RefinerSettings, TeacherSettings
     from sgdmix_albu.offline.expansion import Expansion, Forecast, Settings
-    from sgdmix_albu.offline.generate import generate
     from sgdmix_albu.offline.look import LookSettings
     from sgdmix_albu.offline.mix import Summary, mix_folder
+    from sgdmix_albu.offline.pipeline import generate
     from sgdmix_albu.offline.verify import Verified, verify
 
 _HOMES = {
@@ -29,7 +29,7 @@ _HOMES = {
     "Summary": "mix",
     "TeacherSettings": "expander",
     "Verified": "verify",
-    "generate": "generate",
+    "generate": "pipeline",
     "mix_folder": "mix",
     "verify": "verify",
 }
@@ -52,7 +52,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Also where a module has the name of what is in it: the import system would bind the module.
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    # Before the import system binds the module "verify" to the name.
     globals()[name] = value
     return value

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,22 +121,17 @@ class DescriptorBank:
         places: list[int] = []
         skipped: list[Skipped] = []
         read: list[dict[str, NDArray[Any]]] = []
-        file = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the map of it
-        for part in parts:
-            arrays = self._arrays(part.number)
-            _append(file, arrays.pop("maps"))
-            read.append(arrays)
-            places += (part.number * PART + arrays["places"]).tolist()
-            skipped += _skipped_in(arrays)
-        file.flush()
-        count = len(places)
-        maps = (
-            np.memmap(file, np.uint8, "r", shape=(count, GRID, GRID)) if count else np.empty((0, GRID, GRID), np.uint8)
-        )
-        joined = {
-            name: np.concatenate([arrays[name] for arrays in read])
-            for name in ("grid_masks", "thresholds", "flat", "empty")
-        }
+        with tempfile.TemporaryFile() as file:  # the map of it outlives it
+            for part in parts:
+                arrays = self._arrays(part.number)
+                file.write(np.ascontiguousarray(arrays.pop("maps")).tobytes())
+                read.append(arrays)
+                places += (part.number * PART + arrays["places"]).tolist()
+                skipped += _skipped_in(arrays)
+            file.flush()
+            shape = (len(places), GRID, GRID)
+            maps = np.memmap(file, np.uint8, "r", shape=shape) if places else np.empty(shape, np.uint8)
+        joined = {name: np.concatenate([arrays[name] for arrays in read]) for name in _JOINED}
         return Descriptors([items[place] for place in places], maps, **joined, packed=[], sizes=[]), places, skipped
 
     def size(self, place: int) -> tuple[int, int]:
@@ -210,7 +205,3 @@ def _write(storage: Storage, part: Part, described: Descriptors, skipped: Iterab
 
 def _skipped_in(arrays: dict[str, NDArray[Any]]) -> list[Skipped]:
     return [Skipped(str(key), str(reason)) for key, reason in json.loads(arrays["skipped"].tobytes())]
-
-
-def _append(file: BinaryIO, maps: NDArray[Any]) -> None:
-    file.write(np.ascontiguousarray(maps).tobytes())

@@ -181,20 +181,19 @@ class Expander:
 
     def _mixed(self, tasks: Sequence[Task], skipped: list[Skipped]) -> Iterator[_Output]:
         for task in tasks:
+            # Outside: an image may go bad, which costs its outputs; a bank that does is an error.
+            own, other = self._bank.mask(task.source_place), self._bank.mask(task.target_place)
             try:
-                yield self._mix(task)
+                source, target = self._load(task.source, own), self._load(task.target, other)
             except DataError as error:
                 skipped.append(Skipped(task.source, str(error)))
+                continue
+            mixed, union = mix_pair(source, target, own, other, feather=self.job.feather)
+            yield _Output(task, mixed, union, (float(own.float().mean()), float(other.float().mean())))
 
-    def _mix(self, task: Task) -> _Output:
-        source, own = self._load(task.source, task.source_place)
-        target, other = self._load(task.target, task.target_place)
-        mixed, union = mix_pair(source, target, own, other, feather=self.job.feather)
-        return _Output(task, mixed, union, (float(own.float().mean()), float(other.float().mean())))
-
-    def _load(self, key: str, place: int) -> tuple[Tensor, Tensor]:
-        item = Item(key, "", 0, self._reader)
-        return load_again(item, self._bank.size(place), self.job.size), self._bank.mask(place)
+    def _load(self, key: str, mask: Tensor) -> Tensor:
+        height, width = mask.shape
+        return load_again(Item(key, "", 0, self._reader), (height, width), self.job.size)
 
     def _refine(self, outputs: Sequence[_Output]) -> None:
         settings = self.job.refiner

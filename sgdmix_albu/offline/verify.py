@@ -49,7 +49,7 @@ class Verified:
 
 
 def verify(out: str | os.PathLike[str], *, progress: Progress | None = None) -> Verified:
-    """Compare a folder that :func:`sgdmix_albu.offline.generate` wrote with its manifest, byte by byte.
+    """Compare a folder that :func:`sgdmix_albu.offline.pipeline` wrote with its manifest, byte by byte.
 
     Args:
         out: The folder or its URL.
