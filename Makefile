@@ -51,7 +51,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 	@[ -e $@ ] || $(STEP) "Create .venv" $(PYTHON) -m venv --clear .venv
 	@rm -f $@
 	@$(STEP) "Install sgdmix-albu and what it needs" $(BIN)/python -m pip install \
-	    --disable-pip-version-check --no-input --no-compile --progress-bar off -c constraints.txt -e '.[dev,diffusion,docs]'
+	    --disable-pip-version-check --no-input --no-compile --progress-bar off -c constraints.txt -e '.[dev,diffusion,docs,ray]'
 	@touch $@
 
 -include make/*.mk

@@ -10,11 +10,17 @@ REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[.*\])?>=(?P<version>[\d.]+)")
 
 
 def main() -> None:
-    """Core, dev, diffusion and docs: what the tests need."""
+    """Core, dev, diffusion, docs and ray: what the tests need."""
     with Path(__file__).parents[1].joinpath("pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     extras = project["optional-dependencies"]
-    for requirement in [*project["dependencies"], *extras["dev"], *extras["diffusion"], *extras["docs"]]:
+    for requirement in [
+        *project["dependencies"],
+        *extras["dev"],
+        *extras["diffusion"],
+        *extras["docs"],
+        *extras["ray"],
+    ]:
         match = REQUIREMENT.fullmatch(requirement)
         if match is None:
             raise SystemExit(f"pyproject.toml: expected NAME>=VERSION, got {requirement!r}")

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sgdmix_albu.mixing import mix_batch
+    from sgdmix_albu.synthetic import SyntheticMix
     from sgdmix_albu.torchvision import SGDMix
 
-__all__ = ["SGDMix", "__version__", "mix_batch"]
+__all__ = ["SGDMix", "SyntheticMix", "__version__", "mix_batch"]
 __version__ = "0.1.0"
 
-_HOMES = {"SGDMix": "sgdmix_albu.torchvision", "mix_batch": "sgdmix_albu.mixing"}
+_HOMES = {
+    "SGDMix": "sgdmix_albu.torchvision",
+    "SyntheticMix": "sgdmix_albu.synthetic",
+    "mix_batch": "sgdmix_albu.mixing",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import threading
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.models import open_classifier, standardized
 from sgdmix_albu.offline.bank import DescriptorBank
 from sgdmix_albu.offline.execute import encoder, load_again, mix_pair
+from sgdmix_albu.offline.notes import note_bytes
 from sgdmix_albu.offline.shards import shard_bytes, shard_name
 from sgdmix_albu.offline.source import Item, Skipped, open_reader
 from sgdmix_albu.offline.storage import Storage
@@ -242,8 +242,7 @@ class Expander:
             for row, content_ in zip(rows, contents, strict=True):
                 self.job.out.write(row["file_name"], content_)
         lines = [*rows, *({"skipped": one.key, "reason": one.reason} for one in skipped)]
-        note = b"".join(json.dumps(line, allow_nan=False).encode() + b"\n" for line in lines)
-        self.job.out.write(done_name(chunk.number), note)
+        self.job.out.write(done_name(chunk.number), note_bytes(lines))
         return sum(map(len, contents))
 
     def _row(self, output: _Output, content: bytes) -> dict[str, Any]:

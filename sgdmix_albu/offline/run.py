@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.offline.expander import PLAN, done_name
 from sgdmix_albu.offline.files import METADATA
+from sgdmix_albu.offline.notes import note_bytes, read_note
 from sgdmix_albu.offline.source import Item, Skipped
 from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.offline.tasks import Chunk, Task, check_below, chunks_of, read_tasks, task_line
@@ -123,6 +124,7 @@ class Run:
         rows = _readable(self.out.lines(METADATA))
         whole = [row for row in rows if row is not None and _there(row, sizes)]
         if len(whole) == len(rows):
+            self.out.remove(_WORK)  # the run may have ended between its last two steps
             return True
         self._restore_notes(whole)
         self.out.remove(METADATA)
@@ -131,49 +133,42 @@ class Run:
     def left(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """The chunks that are not done: without a note, or a file that it names is not there whole."""
         sizes = self.out.sizes()
-        return [
-            chunk
-            for chunk in chunks
-            if done_name(chunk.number) not in sizes
-            or not all(row is not None and _there(row, sizes) for row in self._note_of(chunk.number))
-        ]
+        return [chunk for chunk in chunks if done_name(chunk.number) not in sizes or not self._done(chunk, sizes)]
+
+    def _done(self, chunk: Chunk, sizes: Mapping[str, int]) -> bool:
+        rows = read_note(self.out.read(done_name(chunk.number)))
+        return rows is not None and len(rows) == chunk.rows and all(_there(row, sizes) for row in rows)
 
     def finish(self, chunks: Sequence[Chunk], unusable: Sequence[Skipped]) -> list[Skipped]:
         """Write the manifest from the notes, list what could not be used, and drop what the run needed."""
         skipped = list(unusable)
-
-        def lines() -> Iterator[bytes]:
-            for chunk in chunks:
-                for row in self._note_of(chunk.number):
-                    if row is not None and "skipped" in row:
-                        skipped.append(Skipped(row["skipped"], row["reason"]))
-                    elif row is not None:
-                        yield json.dumps(row, allow_nan=False).encode() + b"\n"
-
-        self.out.write_lines(METADATA, lines())
+        for row in self._noted(chunks):
+            if "skipped" in row:
+                skipped.append(Skipped(row["skipped"], row["reason"]))
         listed = [json.dumps({"source": one.key, "reason": one.reason}).encode() + b"\n" for one in skipped]
         self.out.write(QUARANTINE, b"".join(listed))
+        # The last: a folder with a manifest is finished.
+        made = (row for row in self._noted(chunks) if "skipped" not in row)
+        self.out.write_lines(METADATA, (json.dumps(row, allow_nan=False).encode() + b"\n" for row in made))
         self.out.remove(_WORK)
         return skipped
 
     def _note(self) -> None:
         about = {"schema": _SCHEMA, "settings": self.wanted, "plan": self.planned}
-        self.out.write(RUN, json.dumps(about, indent=1, allow_nan=False).encode() + b"\n")
+        self.out.write(RUN, json.dumps({**about, "sha256": _sum_of(about)}, indent=1).encode() + b"\n")
 
     def _read(self) -> dict[str, Any]:
         path = self.out.path(RUN)
         try:
             about = json.loads(self.out.read(RUN))
-            if about["schema"] != _SCHEMA:
-                raise DataError(f"{path} has schema {about['schema']!r}, this version reads {_SCHEMA}")
-            plan = about["plan"]
-            sound = isinstance(about["settings"], dict) and (
-                plan is None or (isinstance(plan["sha256"], str) and isinstance(plan["left_out"], dict))
-            )
-        except (ValueError, KeyError, TypeError, RecursionError):
+            schema, told = about["schema"], about.pop("sha256")
+            sound = told == _sum_of(about)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             sound = False
         if not sound:
             raise DataError(f"{path} is damaged; pass --overwrite to begin anew")
+        if schema != _SCHEMA:
+            raise DataError(f"{path} has schema {schema!r}, this version reads {_SCHEMA}")
         return about  # type: ignore[no-any-return]
 
     def _clear(self, overwrite: bool) -> None:
@@ -193,8 +188,12 @@ class Run:
         for name in (METADATA, PLAN, QUARANTINE, RUN, _WORK):
             self.out.remove(name)
 
-    def _note_of(self, number: int) -> list[dict[str, Any] | None]:
-        return _readable(self.out.lines(done_name(number)))
+    def _noted(self, chunks: Iterable[Chunk]) -> Iterator[dict[str, Any]]:
+        for chunk in chunks:
+            rows = read_note(self.out.read(done_name(chunk.number)))
+            if rows is None:
+                raise DataError(f"{self.out.path(done_name(chunk.number))} was damaged meanwhile; run the same again")
+            yield from rows
 
     def _restore_notes(self, whole: Sequence[dict[str, Any]]) -> None:
         """The notes that the manifest was made from, of those chunks that are still whole."""
@@ -202,8 +201,11 @@ class Run:
         for chunk in self.chunks(self.wanted["chunk"]):
             tasks = read_tasks(self.out.read(PLAN, chunk.start, chunk.end))
             if all(task.name in rows for task in tasks):
-                lines = [json.dumps(rows[task.name]).encode() + b"\n" for task in tasks]
-                self.out.write(done_name(chunk.number), b"".join(lines))
+                self.out.write(done_name(chunk.number), note_bytes(rows[task.name] for task in tasks))
+
+
+def _sum_of(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def manifest_rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -213,21 +215,19 @@ def manifest_rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         DataError: A line is not one.
     """
     for number, row in enumerate(_readable(lines), start=1):
-        if row is None or "skipped" in row:
+        if row is None:
             raise DataError(f"line {number} of {METADATA} is damaged")
         yield row
 
 
 def _readable(lines: Iterable[bytes]) -> list[dict[str, Any] | None]:
-    """Rows of a manifest or a note, None for each that is neither."""
+    """Rows of a manifest, None for each that is none."""
     return [_row(line) for line in lines]
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
     with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, DataError):
         row = json.loads(line)
-        if "skipped" in row:
-            return row if isinstance(row["skipped"], str) and isinstance(row["reason"], str) else None
         check_below(row["file_name"], row.get("shard", row["file_name"]))
         sound = isinstance(row["file_name"], str) and isinstance(row["sha256"], str) and isinstance(row["bytes"], int)
         return row if sound else None

@@ -171,11 +171,7 @@ class _Drawn:
 
     def __init__(self, name: str, size: int) -> None:
         self.images = get_dataset(name, split="train", size=size)
-        seen: Counter[int] = Counter()
-        self.rows: dict[str, int] = {}
-        for row, label in enumerate(self.images.targets):
-            self.rows[f"{self.images.classes[label]}/{seen[label]:05d}.png"] = row
-            seen[label] += 1
+        self.rows = {key: row for row, key in enumerate(self.images.source_keys)}
 
     def __call__(self, key: str) -> Image.Image:
         if key not in self.rows:

@@ -74,6 +74,7 @@ class Aviary(Dataset[tuple[Any, Any]]):
         classes: Class names, ``"000.common_olive_warbler"``; in order of the species' index they sort as they stand.
         class_to_idx: Class name to label.
         targets: Label of every image.
+        source_keys: Name of every image, as files would have: ``"000.common_olive_warbler/00000.png"``.
         species: The `Species` of every class.
         counts: Images of every class.
 
@@ -135,6 +136,11 @@ class Aviary(Dataset[tuple[Any, Any]]):
         self.classes = [each.folder for each in self.species]
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
         self.targets = [label for label, count in enumerate(self.counts) for _ in range(count)]
+        self.source_keys = [
+            f"{name}/{number:05d}.png"
+            for name, count in zip(self.classes, self.counts, strict=True)
+            for number in range(count)
+        ]
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -1,0 +1,173 @@
+"""The Ray engine on real clusters of this machine: the local engine's bytes, errors in one line, lost nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from offline_helpers import write_tree
+
+from sgdmix_albu.errors import DataError, SGDMixError
+from sgdmix_albu.offline import Settings, generate
+from sgdmix_albu.offline.progress import Progress
+from sgdmix_albu.offline.ray import RayEngine
+
+ray = pytest.importorskip("ray")
+
+# Ray's own: it forgets to close files, and looks for a GPU by a deprecated environment variable.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+SETTINGS = Settings(saliency="spectral_residual", mask="otsu", multiplier=3)
+
+
+class Slow:
+    """A worker that says who it is."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self, item: int) -> tuple[int, str]:
+        time.sleep(self.seconds)
+        if item < 0:
+            raise DataError(f"no item {item}")
+        return item, ray.get_runtime_context().get_node_id()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in (".sgdmix-lock", ".sgdmix-run.json")
+    }
+
+
+class Cluster:
+    """Two nodes, started as an administrator would: two raylets, with a worker pool and an object store each.
+
+    127.0.0.1 would not do: Ray takes it for the machine's address on the network.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.2", 0))
+            port = free.getsockname()[1]
+        self.address = f"127.0.0.2:{port}"
+        self._start("127.0.0.2", "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}")
+        self.add_node()
+
+    def add_node(self) -> None:
+        self._start("127.0.0.3", f"--address={self.address}")
+
+    def kill_node(self) -> None:
+        """SIGKILL of the second node's raylet; its workers end with it."""
+        (raylet,) = self._processes("raylet", "--node_ip_address=127.0.0.3")
+        raylet.kill()
+        raylet.wait(10)
+
+    def close(self) -> None:
+        for process in self._processes(self.address.rpartition(":")[2]):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def _processes(self, *words: str) -> list[psutil.Process]:
+        """Processes of this cluster, all of which name its port."""
+        wanted = {*words, self.address.rpartition(":")[2]}
+        lines = {process: " ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])}
+        return [process for process, line in lines.items() if "ray" in line and all(word in line for word in wanted)]
+
+    def _start(self, node: str, *arguments: str) -> None:
+        common = [f"--node-ip-address={node}", "--num-cpus=1", "--object-store-memory=100000000"]
+        # What a worker needs to unpickle this file's classes.
+        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        subprocess.run(
+            [Path(sys.executable).with_name("ray"), "start", *arguments, *common, "--disable-usage-stats"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path},
+            timeout=90,
+        )
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray") as folder:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        made = Cluster(Path(folder))
+        try:
+            ray.init(address=made.address, log_to_driver=False, logging_level="ERROR", _node_ip_address="127.0.0.2")
+            yield made
+        finally:
+            ray.shutdown()
+            made.close()
+
+
+def test_the_local_engines_bytes(cluster: Cluster, tmp_path: Path) -> None:
+    data = write_tree(tmp_path / "data", classes=3, images=8)
+    for engine in ("local", "ray"):
+        generate(
+            data,
+            tmp_path / engine,
+            settings=SETTINGS,
+            engine=engine,  # type: ignore[arg-type]
+            workers=2,
+            progress=Progress(quiet=True),
+        )
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+    assert len(contents(tmp_path / "ray")) > 72
+
+
+def test_errors_of_our_own_come_as_they_are(cluster: Cluster) -> None:
+    with pytest.raises(DataError, match="no item -1"):
+        list(RayEngine(2).run(partial(Slow, 0), [0, -1, 1]))
+    with pytest.raises(DataError, match="no bank here"):
+        list(RayEngine(1).run(refusing, [0]))
+
+
+def refusing() -> Any:
+    raise DataError("no bank here")
+
+
+def test_a_node_that_is_lost_is_worked_around(cluster: Cluster, tmp_path: Path) -> None:
+    """All items come back, once, and the bytes of a real run do not change."""
+    seen: list[tuple[int, str]] = []
+    for place, result in enumerate(RayEngine(2).run(partial(Slow, 0.2), range(40))):
+        seen.append(result)
+        if place == 5:
+            cluster.kill_node()
+            cluster.add_node()
+    assert sorted(item for item, _ in seen) == list(range(40))
+    assert len({node for _, node in seen}) >= 2
+
+
+def test_more_gpus_than_there_are(cluster: Cluster) -> None:
+    with pytest.raises(SGDMixError, match="each worker asks for 1 of a GPU, the cluster has 0"):
+        list(RayEngine(gpus=1).run(partial(Slow, 0), [1]))
+
+
+def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> None:
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(SGDMixError, match="cannot join a Ray cluster at 10.0.0.1:6379: nobody answers"):
+        list(RayEngine(1, address="10.0.0.1:6379").run(partial(Slow, 0), [1]))
