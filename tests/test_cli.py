@@ -45,6 +45,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         ["--help"],
         ["--version"],
         ["mix", "--help"],
+        ["generate", "--help"],
+        ["verify", "--help"],
         ["audit", "--help"],
         ["finetune", "--help"],
         ["drift", "--help"],
