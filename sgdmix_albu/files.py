@@ -7,12 +7,12 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
 from sgdmix_albu.errors import DataError
 
-__all__ = ["TEMPORARY", "refusals_named", "sha256_of", "write_whole"]
+__all__ = ["TEMPORARY", "refusals_named", "sha256_of", "stays_below", "write_whole"]
 
 TEMPORARY = ".sgdmix-"  # how the names of unfinished files begin
 
@@ -53,6 +53,23 @@ def write_whole(
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def stays_below(name: str) -> bool:
+    """Whether a name with forward slashes lies in the folder that it is relative to.
+
+    Example:
+        >>> stays_below("owl/1.png"), stays_below("../owl/1.png"), stays_below("/owl/1.png")
+        (True, False, False)
+    """
+    path = PurePosixPath(name)
+    return not (
+        not path.parts
+        or ".." in path.parts
+        or path.is_absolute()
+        or (os.name == "nt" and PureWindowsPath(name).anchor)
+        or "\0" in name
+    )
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -17,13 +17,14 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.files import stays_below
 from sgdmix_albu.images import read_image
+from sgdmix_albu.offline.files import METADATA
+from sgdmix_albu.offline.shards import member_name
 
 __all__ = ["Mode", "SyntheticMix", "SyntheticPool", "synthetic_batches", "synthetic_samples"]
 
 Mode: TypeAlias = Literal["source", "class", "pool"]
-
-_METADATA = "metadata.jsonl"
 
 
 class SyntheticPool:
@@ -56,7 +57,7 @@ class SyntheticPool:
         missing = sorted(set(wanted) - there)
         if missing:
             raise DataError(
-                f"{len(missing)} files that {self.out / _METADATA} names are not there, such as {missing[0]}; "
+                f"{len(missing)} files that {self.out / METADATA} names are not there, such as {missing[0]}; "
                 "run the same `sgdmix generate` again"
             )
         self._members: dict[str, dict[str, tuple[int, int]]] = {}
@@ -76,8 +77,7 @@ class SyntheticPool:
         if shard not in self._members:
             with tarfile.open(self.out / shard) as tar:
                 self._members[shard] = {member.name: (member.offset_data, member.size) for member in tar}
-        name = Path(self.names[place])
-        member = name.with_name(name.stem.replace(".", "-") + name.suffix).as_posix()
+        member = member_name(self.names[place])
         if member not in self._members[shard]:
             raise DataError(f"{self.out / shard} has no member {member}")
         start, size = self._members[shard][member]
@@ -333,15 +333,15 @@ def _keys(real: Any) -> list[str]:
 
 
 def _rows(out: Path) -> Iterator[Mapping[str, Any]]:
-    path = out / _METADATA
+    path = out / METADATA
     if not path.is_file():
-        raise DataError(f"{out} has no {_METADATA}: sgdmix generate has not finished there")
+        raise DataError(f"{out} has no {METADATA}: sgdmix generate has not finished there")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 row = json.loads(line)
                 sound = all(isinstance(row[key], str) for key in ("file_name", "label", "source"))
-                sound = sound and isinstance(row["label_index"], int) and ".." not in Path(row["file_name"]).parts
+                sound = sound and isinstance(row["label_index"], int) and stays_below(row["file_name"])
             except (ValueError, KeyError, TypeError, RecursionError):
                 sound = False
             if not sound:

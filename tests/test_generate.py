@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from offline_helpers import bright, brightness, photograph, pixels, write_tree
+from offline_helpers import photograph, pixels, register_by_hand, write_tree
 from PIL import Image
 from test_offline_mix import foreground, nearest_pixels
 from torch import nn
@@ -28,15 +28,12 @@ from torchvision.datasets import ImageFolder
 
 from sgdmix_albu import cli
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
-from sgdmix_albu.masks import _PRESETS, register_mask
 from sgdmix_albu.offline import RefinerSettings, Settings, TeacherSettings, generate, verify
 from sgdmix_albu.offline import bank as banking
 from sgdmix_albu.offline import engines as working
 from sgdmix_albu.offline.engines import LocalEngine
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.offline.run import Run
-from sgdmix_albu.saliency import register_backend
-from sgdmix_albu.saliency.catalogue import BACKENDS
 
 MINE = Settings(saliency="brightness", mask="bright", multiplier=3)
 REAL = Settings(saliency="spectral_residual", mask="otsu", multiplier=3)
@@ -45,10 +42,7 @@ REAL = Settings(saliency="spectral_residual", mask="otsu", multiplier=3)
 @pytest.fixture(autouse=True)
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend and a preset whose result can be checked by hand, under names; small chunks."""
-    for registry in (BACKENDS, _PRESETS):
-        monkeypatch.setattr(registry, "_rows", dict(registry._rows))
-    register_backend("brightness", brightness)
-    register_mask("bright", bright)
+    register_by_hand(monkeypatch)
     monkeypatch.setattr(Settings, "chunk", property(lambda self: 4))
 
 

@@ -14,27 +14,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from offline_helpers import bright, brightness, photograph, pixels, write_tree
+from offline_helpers import brightness, photograph, pixels, register_by_hand, write_tree
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.datasets import ImageFolder
 from torchvision.models import resnet18
 
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
-from sgdmix_albu.masks import _PRESETS, register_mask
 from sgdmix_albu.offline import mix_folder
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.saliency import SaliencyBackend, register_backend
-from sgdmix_albu.saliency.catalogue import BACKENDS
 
 
 @pytest.fixture(autouse=True)
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend and a preset whose result can be checked by hand, under names."""
-    for registry in (BACKENDS, _PRESETS):
-        monkeypatch.setattr(registry, "_rows", dict(registry._rows))
-    register_backend("brightness", brightness)
-    register_mask("bright", bright)
+    register_by_hand(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import TEMPORARY, refusals_named, write_whole
+from sgdmix_albu.files import TEMPORARY, refusals_named, stays_below, write_whole
 
 __all__ = ["METADATA", "OutputFolder", "check_apart"]
 
@@ -88,16 +88,9 @@ class OutputFolder:
         Raises:
             DataError: It would lie outside, by ``..``, an absolute name or a link.
         """
-        parts = PurePosixPath(name).parts
-        if (
-            not parts
-            or ".." in parts
-            or PurePosixPath(name).is_absolute()
-            or (os.name == "nt" and PureWindowsPath(name).anchor)
-            or "\0" in name
-        ):
+        if not stays_below(name):
             raise DataError(f"refused to write {name!r}: it does not lie in {self.path}")
-        path = self.path.joinpath(*parts)
+        path = self.path.joinpath(*PurePosixPath(name).parts)
         if not path.parent.resolve().is_relative_to(self.path.resolve()):
             raise DataError(f"refused to write {path}: a link leads out of {self.path}")
         return path

@@ -65,7 +65,7 @@ def generate(
     moment, the same call does what is left. ``metadata.jsonl`` is written last and names what is there.
 
     Args:
-        data: A class-per-folder image tree, or its URL; None with ``dataset``.
+        data: A class-per-folder image tree; None with ``dataset``.
         out: The folder to write, or its URL.
         dataset: Name of an embedded data set in the place of ``data``.
         settings: Saliency, masks, number, seed, format; None for the defaults.

@@ -11,10 +11,10 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import PurePosixPath
 from typing import Any
 
 from sgdmix_albu.errors import DataError
+from sgdmix_albu.files import stays_below
 
 __all__ = ["Chunk", "Task", "check_below", "chunks_of", "read_tasks", "task_line"]
 
@@ -137,8 +137,7 @@ def check_below(*names: str) -> None:
         DataError: Such a name.
     """
     for name in names:
-        path = PurePosixPath(name)
-        if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
+        if not stays_below(name):
             raise DataError(f"a name leads out of its folder: {name!r}")
 
 
