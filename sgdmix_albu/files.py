@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from sgdmix_albu.errors import DataError
 
-__all__ = ["TEMPORARY", "refusals_named", "sha256_of", "stays_below", "write_whole"]
+__all__ = ["TEMPORARY", "refusals_named", "sha256_of", "stays_below", "umask", "write_whole"]
 
 TEMPORARY = ".sgdmix-"  # how the names of unfinished files begin
 
@@ -48,7 +48,7 @@ def write_whole(
                 content(file)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+            Path(temporary).chmod(0o666 & ~umask())  # mkstemp makes files that only their owner can read
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -94,7 +94,8 @@ def refusals_named(path: Path) -> Iterator[None]:
         raise DataError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that new files of this process do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -19,10 +19,20 @@ import torch
 from torch import Tensor, nn
 
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
+from sgdmix_albu.files import write_whole
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.registry import nearest_names
 
-__all__ = ["Checkpoint", "Classifier", "load_classifier", "open_classifier", "read_checkpoint", "standardized"]
+__all__ = [
+    "Checkpoint",
+    "Classifier",
+    "load_classifier",
+    "new_classifier",
+    "open_classifier",
+    "read_checkpoint",
+    "save_classifier",
+    "standardized",
+]
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
@@ -126,6 +136,64 @@ def open_classifier(
     if names is not None and len(names) != num_classes:
         raise DataError(f"{class_names or path} names {len(names)} classes, the weights have {num_classes}")
     return Classifier(model.eval(), name, num_classes, names, checkpoint.sha256)
+
+
+def new_classifier(
+    arch: str, classes: Sequence[str], weights: str | os.PathLike[str] | None = None
+) -> tuple[nn.Module, str | None]:
+    """A torchvision or timm classifier to train on classes of your own; initial values from torch's generator.
+
+    Args:
+        arch: A model name of torchvision or timm.
+        classes: Names of the outputs.
+        weights: Pretrained weights as :func:`open_classifier` reads them, whatever their number of classes: the last
+            layer is replaced by a new one. None for random values throughout.
+
+    Returns:
+        The model in training mode, on the CPU, and the SHA-256 of the weights file.
+
+    Raises:
+        DataError: The weights cannot be read or do not fit.
+        UnknownNameError: Neither library knows the architecture.
+        InvalidInputError: The model does not end in a linear layer.
+
+    Example:
+        >>> new_classifier("resnet18", ["owl", "tit"])[0].fc
+        Linear(in_features=512, out_features=2, bias=True)
+    """
+    if weights is None:
+        _, build = next(_builders(arch))
+        return build(len(classes)).train(), None
+    trained = open_classifier(weights, arch)
+    heads = [
+        name
+        for name, module in trained.model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == trained.num_classes
+    ]
+    if not heads:
+        raise InvalidInputError(f"{arch} does not end in a linear layer of {trained.num_classes} outputs")
+    head = trained.model.get_submodule(heads[-1])
+    assert isinstance(head, nn.Linear)
+    trained.model.set_submodule(heads[-1], nn.Linear(head.in_features, len(classes), bias=head.bias is not None))
+    return trained.model.train(), trained.sha256
+
+
+def save_classifier(path: str | os.PathLike[str], model: nn.Module, *, arch: str, class_names: Sequence[str]) -> None:
+    """Write a classifier so that :func:`open_classifier` needs nothing but the file.
+
+    Raises:
+        DataError: The operating system refused.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "birds.pt"
+        >>> model, _ = new_classifier("resnet18", ["owl", "tit"])
+        >>> save_classifier(file, model, arch="resnet18", class_names=["owl", "tit"])
+        >>> open_classifier(file).class_names
+        ('owl', 'tit')
+    """
+    content = {"arch": arch, "class_names": list(class_names), "state_dict": model.state_dict()}
+    write_whole(path, lambda file: torch.save(content, file))
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -106,9 +106,10 @@ class SyntheticMix(Dataset[Any]):
 
     Replacing, not adding, keeps an epoch's length and the share of each class. Where the synthetic image may come
     from, ``mode``, is what published methods differ in: "source", one made from the very image that was drawn, is
-    DA-Fusion's way (Trabucco et al., ICLR 2024: probability 0.5); "class", any of its class, and "pool", any of all,
-    draw from a common pool, as is done where synthetic images have labels of their own (the attribution of these two
-    to single papers is left open: *assumed*). The paper of SGD-Mix does not say which it uses.
+    DA-Fusion's way (Trabucco et al., ICLR 2024: probability 0.5); "pool", any of all with its own label, is what the
+    released code of Diff-Mix does (Wang et al., CVPR 2024: probability 0.1, 0.3 for few shots); "class", any of its
+    class, lies between the two and is nobody's that we know of. The specification of SGD-Mix does not say which it
+    uses.
 
     Args:
         real: A map-style data set of (image, label) with ``classes``, such as torchvision's ``ImageFolder``.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from sgdmix_albu.errors import DataError
+from sgdmix_albu.files import umask
 
 __all__ = ["check_folder", "write_together"]
 
@@ -44,7 +44,7 @@ def write_together(folder: Path, index: str, contents: Mapping[str, str | Image.
                 (fresh / name).write_text(content, encoding="utf-8")
             else:
                 content.save(fresh / name)
-        fresh.chmod(0o777 & ~_umask())
+        fresh.chmod(0o777 & ~umask())
         if folder.is_dir() and any(folder.iterdir()):
             for name in _earlier_files(folder, index):
                 (folder / name).unlink()
@@ -64,9 +64,3 @@ def _earlier_files(folder: Path, index: str) -> list[str]:
         return [name for name in plain if (folder / name).is_file()]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

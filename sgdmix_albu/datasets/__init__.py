@@ -6,10 +6,21 @@ from typing import Any
 
 from sgdmix_albu.registry import Registry
 
-__all__ = ["get_dataset", "list_datasets"]
+__all__ = ["EMBEDDED", "get_dataset", "list_datasets"]
+
+EMBEDDED = ("aviary",)  # drawn, not read: these need no folder
 
 _DATASETS = Registry("dataset")
-_DATASETS.register("aviary", "sgdmix_albu.datasets.aviary:Aviary")
+for _name, _home in (
+    ("aircraft", "aircraft:Aircraft"),
+    ("aviary", "aviary:Aviary"),
+    ("cars", "cars:Cars"),
+    ("cub", "cub:CUB"),
+    ("flowers", "flowers:Flowers"),
+    ("pets", "pets:Pets"),
+    ("waterbirds", "waterbirds:Waterbirds"),
+):
+    _DATASETS.register(_name, f"sgdmix_albu.datasets.{_home}")
 
 
 def list_datasets() -> list[str]:
@@ -17,7 +28,7 @@ def list_datasets() -> list[str]:
 
     Example:
         >>> list_datasets()
-        ['aviary']
+        ['aircraft', 'aviary', 'cars', 'cub', 'flowers', 'pets', 'waterbirds']
     """
     return _DATASETS.names()
 
@@ -27,14 +38,16 @@ def get_dataset(name: str, **options: Any) -> Any:
 
     Args:
         name: One of `list_datasets()`.
-        options: The dataset's own arguments.
+        options: The dataset's own arguments: ``root`` and ``split`` of all that are read from a folder.
 
     Returns:
-        A map-style dataset of ``(PIL image, label)`` with ``classes``, ``class_to_idx`` and ``targets``.
+        A map-style dataset of ``(PIL image, label)`` with ``classes``, ``class_to_idx``, ``targets`` and
+        ``source_keys``.
 
     Raises:
         UnknownNameError: No dataset of that name; the nearest names are suggested.
         InvalidInputError: An option is outside its range.
+        DataError: The folder lacks something; the message names it.
 
     Example:
         >>> get_dataset("aviary", split="test", species=2, per_species=3)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from PIL import Image
 
-from sgdmix_albu.datasets import get_dataset
+from sgdmix_albu.datasets import EMBEDDED, get_dataset, list_datasets
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.images import IMAGE_SUFFIXES, list_images, read_image
 
@@ -96,7 +96,7 @@ def open_source(data: str | os.PathLike[str] | None, dataset: str | None = None,
         size: Side in pixels at which an embedded data set is drawn.
 
     Raises:
-        InvalidInputError: Both or none of ``data`` and ``dataset``.
+        InvalidInputError: Both or none of ``data`` and ``dataset``, or one that is read from a folder of its own.
         UnknownNameError: No such embedded data set.
         DataError: No such folder, or no image in a class folder.
     """
@@ -104,6 +104,11 @@ def open_source(data: str | os.PathLike[str] | None, dataset: str | None = None,
         raise InvalidInputError(f"expected either data or dataset, got data={data!r} and dataset={dataset!r}")
     if dataset is None:
         return _folder(Path(str(data)))
+    if dataset in list_datasets() and dataset not in EMBEDDED:
+        raise InvalidInputError(
+            f"{dataset!r} is not embedded: write its photographs as a class-per-folder tree with "
+            "sgdmix_albu.datasets.tree.write_tree, or with --write-train of a recipe, and give that folder"
+        )
     return _embedded(dataset, size or _EMBEDDED_SIZE)
 
 

@@ -1,0 +1,210 @@
+"""What all data sets of photographs have in common: a folder in the official layout, read as it was published."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from PIL import Image
+from torch.utils.data import Dataset
+
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.images import read_image
+
+__all__ = ["Listing", "Photographs", "columns", "matlab", "number"]
+
+
+class Listing(NamedTuple):
+    """What a data set's own files say.
+
+    Attributes:
+        names: Official class names, by label.
+        files: Image files below the root, with forward slashes.
+        targets: Label of each file.
+        groups: Group of each file, where the data set has groups.
+    """
+
+    names: list[str]
+    files: list[str]
+    targets: list[int]
+    groups: list[int] | None = None
+
+
+class Photographs(Dataset[tuple[Any, Any]], ABC):
+    """A data set read from a local folder in the layout in which it is published. Nothing is downloaded.
+
+    Args:
+        root: The folder that the official archives unpack to, or the folder around it.
+        split: "train", "val" or "test", as far as the data set has them (``splits``).
+        transform: Applied to the PIL image.
+        target_transform: Applied to the label.
+
+    Attributes:
+        classes: Class names fit for folders, which sort as the labels do: ``"003.Boeing_717"``.
+        names: The official class names: ``"Boeing 717"``.
+        class_to_idx: Class to label.
+        targets: Label of every image.
+        paths: File of every image.
+        source_keys: Name of every image in a class-per-folder tree: ``"003.Boeing_717/0034309.jpg"``.
+        groups: Group of every image, or None.
+        group_names: Names of the groups.
+
+    Raises:
+        InvalidInputError: There is no such split.
+        DataError: Something is missing in the folder, or damaged; the message names it.
+    """
+
+    title: ClassVar[str]
+    folder: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]]
+    group_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        split: str = "train",
+        transform: Callable[[Image.Image], Any] | None = None,
+        target_transform: Callable[[int], Any] | None = None,
+    ) -> None:
+        if split not in self.splits:
+            raise InvalidInputError(f"{self.title} has the splits {', '.join(self.splits)}, got {split!r}")
+        self.split, self.transform, self.target_transform = split, transform, target_transform
+        self.root = self._find(Path(root))
+        listing = self._list()
+        self.names, self.targets, self.groups = listing.names, listing.targets, listing.groups
+        self.classes = _folders(listing.names)
+        self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
+        self._check_labels()
+        self.paths = [self.root / file for file in listing.files]
+        self._check_files()
+        self.source_keys = [
+            f"{self.classes[label]}/{path.name}" for path, label in zip(self.paths, self.targets, strict=True)
+        ]
+        self._check_keys()
+
+    @abstractmethod
+    def needs(self) -> tuple[str, ...]:
+        """Files and folders (those end in ``/``) below the root without which the split cannot be read."""
+
+    @abstractmethod
+    def _list(self) -> Listing: ...
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """Image (PIL, RGB) and label, each through its transform.
+
+        Raises:
+            DataError: The image cannot be read.
+        """
+        image, label = read_image(self.paths[index]), self.targets[index]
+        return (
+            image if self.transform is None else self.transform(image),
+            label if self.target_transform is None else self.target_transform(label),
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.split!r}, classes={len(self.classes)}, images={len(self)})"
+
+    def _find(self, root: Path) -> Path:
+        """The given folder or the one in it that the archive makes, whichever has more of what is needed."""
+        if not root.is_dir():
+            raise DataError(f"expected the folder of {self.title}, {root} is not there")
+        places = [(_absent(place, self.needs()), place) for place in (root, root / self.folder)]
+        missing, found = min(places, key=lambda place: len(place[0]))
+        if missing:
+            raise DataError(
+                f"{self.title} needs {', '.join(self.needs())} in {root} or in {root / self.folder}; "
+                f"missing: {', '.join(missing)}"
+            )
+        return found
+
+    def _check_labels(self) -> None:
+        if not self.targets:
+            raise DataError(f"{self.title} in {self.root} lists no image of the split {self.split!r}")
+        outside = [label for label in self.targets if not 0 <= label < len(self.names)]
+        if outside:
+            raise DataError(
+                f"{self.title} in {self.root} names {len(self.names)} classes, an image is of class {outside[0] + 1}"
+            )
+
+    def _check_files(self) -> None:
+        missing = [path for path in self.paths if not path.is_file()]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of the {len(self.paths)} images that {self.title} lists for {self.split!r} "
+                f"are not there, such as {missing[0]}"
+            )
+
+    def _check_keys(self) -> None:
+        key, count = Counter(self.source_keys).most_common(1)[0]
+        if count > 1:
+            raise DataError(f"{self.title} in {self.root} lists {key} {count} times in the split {self.split!r}")
+
+
+def columns(path: Path, count: int) -> Iterator[list[str]]:
+    """Lines of a text file, each in ``count`` columns that spaces part; spaces in the last one stay.
+
+    Raises:
+        DataError: The file cannot be read, or a line has fewer columns.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        cells = line.split(maxsplit=count - 1)
+        if len(cells) != count:
+            raise DataError(f"line {number} of {path}: expected {count} columns, got {line!r}")
+        yield cells
+
+
+def number(text: str, path: Path) -> int:
+    """A whole number of a text file.
+
+    Raises:
+        DataError: It is none.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise DataError(f"{path}: expected a whole number, got {text!r}") from None
+
+
+def matlab(path: Path, *names: str) -> Mapping[str, Any]:
+    """Variables of a Matlab file.
+
+    Raises:
+        DataError: The file cannot be read, or lacks one of ``names``.
+    """
+    from scipy.io import loadmat
+
+    try:
+        content: Mapping[str, Any] = loadmat(path, squeeze_me=True)
+    # The reader meets damaged files with errors of many kinds.
+    except Exception as error:
+        raise DataError(f"cannot read {path}: {type(error).__name__} {error}") from error
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise DataError(f"{path} lacks the variable {missing[0]!r}")
+    return content
+
+
+def _absent(root: Path, needs: tuple[str, ...]) -> list[str]:
+    return [name for name in needs if not ((root / name).is_dir() if name.endswith("/") else (root / name).is_file())]
+
+
+def _folders(names: list[str]) -> list[str]:
+    """Class names as folders that sort as the labels do: themselves where they do already, numbered ones elsewhere."""
+    plain = [re.sub(r"[^\w.+-]+", "_", name).strip("_.") for name in names]
+    if plain == names and sorted(names) == names:
+        return names
+    digits = max(3, len(str(len(names) - 1)))
+    return [f"{label:0{digits}d}.{name}" for label, name in enumerate(plain)]

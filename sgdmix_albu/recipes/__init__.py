@@ -1,0 +1,11 @@
+"""Training scripts for the four tasks of the specification, each a file to read from top to bottom.
+
+``python -m sgdmix_albu.recipes.fine_grained --help``, and ``long_tail``, ``few_shot``, ``background`` alike:
+
+* ``fine_grained``, ``long_tail``, ``few_shot`` and ``background``: what is particular to a task.
+* ``parts``: which images train, which choose the epoch, which judge.
+* ``settings``: hyper-parameters, and whose they are.
+* ``training``: the loop.
+* ``measures``: accuracies.
+* ``command``: arguments, and the course of an experiment.
+"""
