@@ -1,0 +1,236 @@
+"""Data sets in their official layouts: the labels that torchvision reads, and one error that names what is missing."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from official import TEST, TRAIN, WRITERS, cub, waterbirds
+from PIL import Image
+from torchvision import datasets as theirs
+from torchvision.datasets import ImageFolder
+
+from sgdmix_albu.datasets import EMBEDDED, get_dataset, list_datasets
+from sgdmix_albu.datasets.tree import write_tree
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.files import stays_below
+from sgdmix_albu.offline.source import open_source
+
+NAMES = sorted(WRITERS)
+SPLITS = {name: get_dataset.__globals__["_DATASETS"].load(name).splits for name in NAMES}
+EVERY = [(name, split) for name in NAMES for split in SPLITS[name]]
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each data set's folder, in a folder of its own."""
+    return {name: write(tmp_path_factory.mktemp(name)) for name, write in WRITERS.items()}
+
+
+def test_every_registered_data_set_is_tested_here() -> None:
+    assert [*NAMES, *EMBEDDED] == [name for name in list_datasets() if name not in EMBEDDED] + list(EMBEDDED)
+
+
+@pytest.mark.parametrize(("name", "split"), EVERY)
+def test_the_contract(roots: dict[str, Path], name: str, split: str) -> None:
+    data = get_dataset(name, root=roots[name], split=split)
+    assert len(data) == len(data.targets) == len(data.paths) == len(data.source_keys) > 0
+    assert sorted(data.classes) == data.classes
+    assert len(data.names) == len(data.classes) == len(set(data.classes))
+    assert data.class_to_idx == dict(zip(data.classes, range(len(data.classes)), strict=True))
+    assert len(set(data.source_keys)) == len(data)
+    assert data.groups is None or len(data.groups) == len(data)
+    for index, (key, target) in enumerate(zip(data.source_keys, data.targets, strict=True)):
+        image, label = data[index]
+        assert isinstance(image, Image.Image)
+        assert image.mode == "RGB"
+        assert type(label) is int
+        assert label == target
+        assert stays_below(key)
+        assert key.split("/") == [data.classes[label], data.paths[index].name]
+    assert repr(data) == f"{type(data).__name__}({split!r}, classes={len(data.classes)}, images={len(data)})"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options(roots: dict[str, Path], name: str) -> None:
+    plain = get_dataset(name, root=roots[name].parent)  # the folder around it will do
+    changed = get_dataset(name, root=str(roots[name]), transform=np.asarray, target_transform=lambda label: label + 50)
+    assert plain.source_keys == changed.source_keys
+    assert np.array_equal(np.asarray(plain[1][0]), changed[1][0])
+    assert changed[1][1] == plain[1][1] + 50
+    again = pickle.loads(pickle.dumps(plain))
+    assert (again.targets, again.paths) == (plain.targets, plain.paths)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_splits_share_no_image(roots: dict[str, Path], name: str) -> None:
+    paths = [path for split in SPLITS[name] if split != "trainval" for path in _paths(roots[name], name, split)]
+    assert len(set(paths)) == len(paths)
+
+
+def _paths(root: Path, name: str, split: str) -> list[Path]:
+    return list(get_dataset(name, root=root, split=split).paths)
+
+
+def _torchvision(name: str, folder: Path, split: str) -> Any:
+    if name == "aircraft":
+        return theirs.FGVCAircraft(folder, split=split)
+    if name == "cars":
+        return theirs.StanfordCars(folder, split=split)
+    if name == "flowers":
+        return theirs.Flowers102(folder, split=split)
+    return theirs.OxfordIIITPet(folder, split="trainval" if split == "train" else split)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"), [(name, split) for name, split in EVERY if name not in ("cub", "waterbirds")]
+)
+def test_torchvision_reads_the_same(
+    roots: dict[str, Path], name: str, split: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It knows the published labels by their MD5; these are others.
+    monkeypatch.setattr(theirs.flowers102, "check_integrity", lambda *_: True)
+    oracle = _torchvision(name, roots[name].parent, split)
+    data = get_dataset(name, root=roots[name], split=split)
+    assert data.names == list(oracle.classes)
+    assert len(data) == len(oracle)
+    for (image, label), (their_image, their_label) in zip(data, oracle, strict=True):
+        assert label == their_label
+        assert np.array_equal(np.asarray(image), np.asarray(their_image))
+
+
+def test_cub_by_hand(roots: dict[str, Path]) -> None:
+    train, test = (get_dataset("cub", root=roots["cub"], split=split) for split in ("train", "test"))
+    assert train.names == train.classes == ["001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross"]
+    assert train.targets == [0] * 4 + [1] * 4 + [2] * 4
+    assert test.targets == [0] * 2 + [1] * 2 + [2] * 2
+    assert test.source_keys[:3] == [
+        "001.Black_footed_Albatross/Black_footed_Albatross_0001_7002.jpg",
+        "001.Black_footed_Albatross/Black_footed_Albatross_0004_7005.jpg",
+        "002.Laysan_Albatross/Laysan_Albatross_0001_7008.jpg",
+    ]
+
+
+def test_waterbirds_by_hand(roots: dict[str, Path]) -> None:
+    birds = get_dataset("waterbirds", root=roots["waterbirds"], split="test")
+    species = get_dataset("waterbirds", root=roots["waterbirds"], split="test", labels="species")
+    assert birds.classes == ["landbird", "waterbird"]
+    assert birds.targets == [0, 0, 1, 1, 0, 0]
+    assert species.targets == [0, 0, 1, 1, 2, 2]
+    # number + class is odd on water; a waterbird's groups are 2 and 3
+    assert birds.groups == species.groups == [1, 0, 2, 3, 1, 0]
+    assert birds.group_names[birds.groups[2]] == "waterbird on land"
+    with pytest.raises(InvalidInputError, match="labels must be 'birds' or 'species', got 'kinds'"):
+        get_dataset("waterbirds", root=roots["waterbirds"], labels="kinds")
+
+
+def test_species_of_waterbirds_are_cubs(tmp_path: Path) -> None:
+    shifted = get_dataset("waterbirds", root=waterbirds(tmp_path), labels="species")
+    assert shifted.classes == get_dataset("cub", root=cub(tmp_path)).classes
+
+
+@pytest.mark.parametrize(("name", "split"), EVERY)
+def test_what_is_missing_is_named(roots: dict[str, Path], tmp_path: Path, name: str, split: str) -> None:
+    data = get_dataset(name, root=roots[name], split=split)
+    for needed in data.needs():
+        copy = tmp_path / needed.replace("/", "_")
+        shutil.copytree(roots[name], copy)
+        (shutil.rmtree if needed.endswith("/") else Path.unlink)(copy / needed)
+        with pytest.raises(DataError, match=f"missing: {needed}$"):
+            get_dataset(name, root=copy, split=split)
+    copy = tmp_path / "images"
+    shutil.copytree(roots[name], copy)
+    gone = copy / data.paths[0].relative_to(data.root)
+    gone.unlink()
+    with pytest.raises(DataError, match=rf"1 of the {len(data)} images .* are not there, such as {gone}"):
+        get_dataset(name, root=copy, split=split)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_errors(roots: dict[str, Path], name: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"has the splits train, .*got 'training'"):
+        get_dataset(name, root=roots[name], split="training")
+    with pytest.raises(DataError, match="is not there"):
+        get_dataset(name, root=roots[name] / "nowhere")
+    with pytest.raises(InvalidInputError, match="is not embedded: write its photographs"):
+        open_source(None, name)
+
+
+TABLES = {
+    "aircraft": ["data/variants.txt", "data/images_variant_train.txt"],
+    "cars": ["devkit/cars_meta.mat", "devkit/cars_train_annos.mat"],
+    "cub": ["classes.txt", "images.txt", "image_class_labels.txt", "train_test_split.txt"],
+    "flowers": ["imagelabels.mat", "setid.mat"],
+    "pets": ["annotations/trainval.txt"],
+    "waterbirds": ["metadata.csv"],
+}
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+@pytest.mark.parametrize(("name", "table"), [(name, table) for name in NAMES for table in TABLES[name]])
+def test_damaged_tables(roots: dict[str, Path], name: str, table: str, data: st.DataObject) -> None:
+    """Any change of a table is either harmless or one clear error."""
+    original = (roots[name] / table).read_bytes()
+    kind = data.draw(st.sampled_from(["cut", "byte", "text", "twice"]))
+    place = data.draw(st.integers(0, len(original) - 1))
+    damaged = {
+        "cut": original[:place],
+        "byte": original[:place] + bytes([original[place] ^ data.draw(st.integers(1, 255))]) + original[place + 1 :],
+        "text": data.draw(st.text(max_size=40)).encode("utf-8", "surrogatepass"),
+        "twice": original + original,
+    }[kind]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "copy")
+        shutil.copytree(roots[name], copy, copy_function=_link)
+        (copy / table).unlink()
+        (copy / table).write_bytes(damaged)
+        try:
+            found = get_dataset(name, root=copy)
+        except DataError:
+            return
+        assert all(0 <= label < len(found.classes) for label in found.targets)
+        assert all(path.is_file() for path in found.paths)
+
+
+def _link(source: str, target: str) -> None:
+    Path(target).hardlink_to(source)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "aviary"])
+def test_as_a_tree(roots: dict[str, Path], tmp_path: Path, name: str) -> None:
+    where = {"species": 2, "per_species": 2, "size": 32} if name == "aviary" else {"root": roots[name]}
+    data = get_dataset(name, **where)
+    write_tree(data, tmp_path / "tree")
+    tree = ImageFolder(tmp_path / "tree")
+    held = sorted(set(data.targets))
+    assert tree.classes == [data.classes[label] for label in held]
+    by_key = {key: (np.asarray(image), label) for key, (image, label) in zip(data.source_keys, data, strict=True)}
+    assert len(tree) == len(by_key) == len(data)
+    for (path, _), (image, label) in zip(tree.samples, tree, strict=True):
+        expected, target = by_key[Path(path).relative_to(tree.root).as_posix()]
+        assert held[label] == target
+        assert np.array_equal(np.asarray(image), expected)
+    with pytest.raises(DataError, match="expected an empty folder or a new one"):
+        write_tree(data, tmp_path / "tree")
+
+
+def test_a_tree_is_whole_or_not_there(roots: dict[str, Path], tmp_path: Path) -> None:
+    data = get_dataset("cub", root=roots["cub"])
+    data.paths[-1] = tmp_path / "gone.jpg"
+    with pytest.raises(DataError, match="gone.jpg"):
+        write_tree(data, tmp_path / "tree")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_counts_of_the_tiny_sets(roots: dict[str, Path]) -> None:
+    """The tests above would pass on sets that lost images alike."""
+    for split, count in (("train", TRAIN), ("test", TEST)):
+        assert [len(get_dataset(name, root=roots[name], split=split)) for name in NAMES] == [3 * count] * len(NAMES)

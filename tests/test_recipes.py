@@ -1,0 +1,400 @@
+"""The recipes: parts that never overlap, measures by hand, the loop, and a run of each."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import runpy
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from official import WRITERS
+from PIL import Image
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from sgdmix_albu.cli import main as sgdmix
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.models import new_classifier, open_classifier
+from sgdmix_albu.recipes import background, few_shot, fine_grained, long_tail
+from sgdmix_albu.recipes import parts as parts_module
+from sgdmix_albu.recipes.command import guarded
+from sgdmix_albu.recipes.measures import by_frequency, measure
+from sgdmix_albu.recipes.parts import Part, held_out, long_tailed, official_parts
+from sgdmix_albu.recipes.settings import Settings, diff_mix
+from sgdmix_albu.recipes.training import Machine, crops, fit, predict, resized_crops
+
+CPU = Machine(torch.device("cpu"))
+RECIPES = {"fine_grained": fine_grained, "few_shot": few_shot, "long_tail": long_tail, "background": background}
+QUICK = ["--size", "32", "--arch", "resnet18", "--epochs", "2", "--batch-size", "32"]
+
+labels_of_a_set = st.lists(st.integers(2, 12), min_size=2, max_size=6).flatmap(
+    lambda counts: st.permutations([label for label, count in enumerate(counts) for _ in range(count)])
+)
+
+
+@given(labels_of_a_set, st.floats(0.01, 0.9), st.integers(0, 9))
+def test_held_out(targets: list[int], share: float, seed: int) -> None:
+    kept, held = held_out(targets, share, seed)
+    assert sorted(kept + held) == list(range(len(targets)))
+    assert held_out(targets, share, seed) == (kept, held)
+    total, away = Counter(targets), Counter(targets[row] for row in held)
+    for label, count in total.items():
+        assert 1 <= away[label] < count
+        assert abs(away[label] - share * count) <= 1
+
+
+@given(labels_of_a_set, st.integers(1, 4), st.integers(0, 9))
+def test_few_shot(targets: list[int], shots: int, seed: int) -> None:
+    if min(Counter(targets).values()) < shots:
+        with pytest.raises(DataError, match=f"{shots} shots are asked for"):
+            parts_module.few_shot(targets, shots, seed)
+        return
+    rows = parts_module.few_shot(targets, shots, seed)
+    assert len(set(rows)) == len(rows)
+    assert set(Counter(targets[row] for row in rows).values()) == {shots}
+    more = [row for row in range(len(targets)) if min(Counter(targets).values()) > shots]
+    if more:
+        assert set(rows) <= set(parts_module.few_shot(targets, shots + 1, seed))
+
+
+@pytest.mark.parametrize(("classes", "each", "imbalance"), [(10, 50, 0.1), (200, 30, 0.01), (5, 8, 1.0)])
+def test_long_tailed_profile(classes: int, each: int, imbalance: float) -> None:
+    """Equation of Cui et al. (CVPR 2019): n_k = n mu^k with mu^(C - 1) the imbalance."""
+    targets = [label for label in range(classes) for _ in range(each)]
+    counts = Counter(targets[row] for row in long_tailed(targets, imbalance, seed=3))
+    ratio = imbalance ** (1 / (classes - 1))
+    exact = [each * ratio**label for label in range(classes)]
+    assert all(counts[label] == max(math.floor(exact[label] + 1e-6), 1) for label in range(classes))
+
+
+def test_long_tailed_orders_classes_by_size() -> None:
+    targets = [0] * 4 + [1] * 20 + [2] * 12
+    counts = Counter(targets[row] for row in long_tailed(targets, 0.25, seed=0))
+    assert counts == {1: 12, 2: 6, 0: 3}  # the mean is 12 images
+    with pytest.raises(InvalidInputError, match=r"imbalance must lie in \(0, 1\], got 0"):
+        long_tailed(targets, 0, seed=0)
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS))
+@pytest.mark.parametrize("seed", [0, 1])
+def test_parts_of_official_sets_share_no_photograph(tmp_path: Path, name: str, seed: int) -> None:
+    root = WRITERS[name](tmp_path)
+    parts = official_parts(name, str(root), size=32, seed=seed)
+    paths = [set(part.paths or ()) for part in (parts.train, parts.val, parts.test)]
+    assert all(paths)
+    assert len(set.union(*paths)) == sum(map(len, paths))
+    assert parts.train.classes == parts.val.classes == parts.test.classes
+    assert set(parts.val.targets) == set(parts.train.targets)
+    image, label = parts.val[0]
+    with Image.open((parts.val.paths or [])[0]) as expected:
+        assert np.array_equal(np.asarray(image), np.asarray(expected))
+    assert label == parts.val.targets[0]
+
+
+def test_folder_or_embedded() -> None:
+    with pytest.raises(InvalidInputError, match="'cub' needs its folder: --data"):
+        official_parts("cub", None, size=32, seed=0)
+    with pytest.raises(InvalidInputError, match="'aviary' is embedded, leave --data out"):
+        official_parts("aviary", "birds", size=32, seed=0)
+
+
+class _Labels:
+    classes, group_names = ("a", "b", "c"), ("left", "right")
+
+    def __init__(self, targets: list[int], groups: list[int]) -> None:
+        self.targets, self.groups = targets, groups
+        self.source_keys = [str(row) for row in range(len(targets))]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 1)), min_size=1, max_size=30))
+def test_measures_against_plain_loops(rows: list[tuple[int, int, int]]) -> None:
+    part = Part(_Labels([target for _, target, _ in rows], [group for _, _, group in rows]))
+    predictions = np.array([guess for guess, _, _ in rows])
+    found = measure(predictions, part)
+
+    def share(chosen: list[tuple[int, int, int]]) -> float:
+        return sum(guess == target for guess, target, _ in chosen) / len(chosen)
+
+    classes = {label: [row for row in rows if row[1] == label] for label in {row[1] for row in rows}}
+    groups = {group: [row for row in rows if row[2] == group] for group in {row[2] for row in rows}}
+    assert found["accuracy"] == pytest.approx(share(rows))
+    assert found["class mean"] == pytest.approx(sum(map(share, classes.values())) / len(classes))
+    assert found["worst group"] == pytest.approx(min(map(share, groups.values())))
+    for group, chosen in groups.items():
+        assert found[("left", "right")[group]] == pytest.approx(share(chosen))
+    seen = [0] * 21 + [1] * 20 + [2] * 4  # more than 20 are many, fewer than 5 few
+    kinds = by_frequency(predictions, part, seen, many=20, few=5)
+    assert kinds == {
+        kind: pytest.approx(share(classes[label]))
+        for label, kind in enumerate(["many", "medium", "few"])
+        if label in classes
+    }
+
+
+def _task(count: int = 60, seed: int = 0) -> TensorDataset:
+    """Three classes that a linear model parts."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    return TensorDataset(torch.randn(count, 8, generator=generator) + 3 * torch.eye(8)[labels], labels)
+
+
+def _right(task: TensorDataset) -> Any:
+    return lambda predictions: {"accuracy": float((predictions == task.tensors[1].numpy()).mean())}
+
+
+def test_the_loop_keeps_the_weights_of_the_chosen_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    val = _task(30, seed=1)
+    torch.manual_seed(0)
+    model = nn.Linear(8, 3)
+    turn, seen = iter([0.2, 0.9, 0.9, 0.1]), []
+
+    def judge(predictions: np.ndarray) -> dict[str, float]:
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return {"accuracy": next(turn)}
+
+    history = fit(model, _task(), val, Settings(4, 16, 0.1, 0.0, 0.0), judge, "accuracy", machine=CPU, seed=0)
+    assert [epoch["epoch"] for epoch in history] == [1, 2, 3, 4]
+    assert all(torch.equal(value, seen[1][name]) for name, value in model.state_dict().items())  # the first of equals
+    assert not torch.equal(seen[1]["weight"], seen[2]["weight"])
+    assert "validation accuracy 90.0%" in capsys.readouterr().out
+
+
+def test_the_loss_is_smoothed_cross_entropy() -> None:
+    """With no learning the mean loss of the epoch is the equation's, over whole batches."""
+    task = _task(48)
+    torch.manual_seed(0)
+    model = nn.Linear(8, 3)
+    history = fit(model, task, task, Settings(1, 16, 0.0, 0.0, 0.0), _right(task), "accuracy", machine=CPU, seed=0)
+    logs = torch.log_softmax(model(task.tensors[0]).detach().double(), 1)
+    one_hot = torch.eye(3)[task.tensors[1]]
+    expected = -((0.9 * one_hot + 0.1 / 3) * logs).sum(1).mean()
+    assert history[0]["loss"] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_learning_rate_rises_then_falls_as_a_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    step = torch.optim.SGD.step
+
+    def noted(self: torch.optim.SGD, *arguments: Any) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", noted)
+    task = _task(40)
+    fit(nn.Linear(8, 3), task, task, Settings(10, 10, 0.5, 0.0, 0.0), _right(task), "accuracy", machine=CPU, seed=0)
+    # torch's own cosine, and the first tenth of it held down
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40)
+    expected = []
+    for number in range(40):
+        expected.append(cosine.get_last_lr()[0] * min((number + 1) / 4, 1))
+        optimizer.step()
+        cosine.step()
+    assert rates[:40] == pytest.approx(expected)
+
+
+def test_the_loop_learns_and_repeats_itself() -> None:
+    task, other = _task(), _task(30, seed=5)
+
+    def run(seed: int) -> tuple[Any, nn.Module]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+        settings = Settings(12, 59, 0.2, 1e-4, 0.0)  # 60 images: a batch of one would have no variance
+        return fit(model, task, other, settings, _right(other), "accuracy", machine=CPU, seed=seed), model
+
+    history, model = run(1)
+    assert history == run(1)[0]
+    assert history != run(2)[0]
+    best = max(epoch["accuracy"] for epoch in history)
+    assert best > 0.85
+    assert _right(other)(predict(model, other, 7, CPU))["accuracy"] == best
+    amp = Machine(torch.device("cpu"), amp=True)
+    assert (predict(model, other, 7, amp) == predict(model, other, 7, CPU)).mean() > 0.9
+
+
+def test_a_loss_that_is_no_number() -> None:
+    task, far = _task(), TensorDataset(torch.full((10, 8), torch.inf), torch.zeros(10, dtype=torch.int64))
+    with pytest.raises(InvalidInputError, match="the loss is nan in epoch 1; a smaller --learning-rate may help"):
+        fit(nn.Linear(8, 3), far, task, Settings(2, 10, 0.1, 0.0, 0.0), _right(task), "accuracy", machine=CPU, seed=0)
+
+
+@pytest.mark.parametrize("views", [crops, resized_crops])
+def test_views(views: Any) -> None:
+    train, judge = views(28)
+    image = Image.new("RGB", (60, 40), (124, 116, 104))  # ImageNet's mean
+    assert train(image).shape == judge(image).shape == (3, 28, 28)
+    assert judge(image).abs().max() < 0.02
+    assert torch.equal(judge(image), judge(image))
+    pickle.dumps(train)
+
+
+@pytest.mark.parametrize("arch", ["resnet50", "vit_b_16"])
+def test_the_two_architectures_from_a_file_of_weights(tmp_path: Path, arch: str) -> None:
+    torch.manual_seed(1)
+    pretrained, none = new_classifier(arch, [f"class {number}" for number in range(7)])
+    assert none is None
+    torch.save(pretrained.state_dict(), tmp_path / "weights.pth")
+    model, sha256 = new_classifier(arch, ["owl", "tit", "jay"], tmp_path / "weights.pth")
+    assert len(str(sha256)) == 64
+    assert model.training
+    same = [
+        name
+        for name, value in model.state_dict().items()
+        if value.shape == pretrained.state_dict()[name].shape and torch.equal(value, pretrained.state_dict()[name])
+    ]
+    head = {"resnet50": "fc", "vit_b_16": "heads.head"}[arch]
+    assert set(model.state_dict()) - set(same) == {f"{head}.weight", f"{head}.bias"}
+    task = TensorDataset(torch.rand(3, 3, 224, 224), torch.tensor([0, 1, 2]))
+    settings = diff_mix("cub", arch)
+    assert settings.label_smoothing == 0.1
+    short = Settings(1, 3, settings.learning_rate, settings.weight_decay, 0.0)
+    history = fit(model, task, task, short, _right(task), "accuracy", machine=CPU, seed=0)
+    assert math.isfinite(history[0]["loss"])
+
+
+def test_a_head_that_is_not_linear(tmp_path: Path) -> None:
+    torch.save(new_classifier("squeezenet1_1", ["a", "b"])[0].state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(InvalidInputError, match="squeezenet1_1 does not end in a linear layer of 2 outputs"):
+        new_classifier("squeezenet1_1", ["a", "b", "c"], tmp_path / "weights.pth")
+
+
+@pytest.fixture
+def small_aviary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few species, so that a run takes seconds."""
+    from sgdmix_albu.datasets.aviary import Aviary
+
+    monkeypatch.setattr(
+        Aviary.__init__, "__kwdefaults__", {**(Aviary.__init__.__kwdefaults__ or {}), "species": 4, "per_species": 24}
+    )
+
+
+@pytest.mark.usefixtures("small_aviary")
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_smoke(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The three steps of the docs on the embedded birds: write, expand, train on both."""
+    recipe = [*QUICK, "--data-set", "aviary"] + (["--shots", "8"] if name == "few_shot" else [])
+    tree, expanded, out = (str(tmp_path / each) for each in ("tree", "expanded", "run"))
+    assert RECIPES[name].main([*recipe, "--write-train", tree]) == 0
+    assert f"sgdmix generate {tree} EXPANDED" in capsys.readouterr().out
+    cheap = ["--saliency", "spectral_residual", "--mask", "otsu", "--multiplier", "1"]
+    assert sgdmix(["generate", tree, expanded, "--refiner", "none", *cheap]) == 0
+    assert RECIPES[name].main([*recipe, "--synthetic", expanded, "--out", out, "--p", "0.5"]) == 0
+
+    result = json.loads(Path(out, "result.json").read_text())
+    assert result["images"]["train"] == len(list(Path(tree).rglob("*.png")))
+    assert result["synthetic"] == len(list(Path(expanded).rglob("*.png"))) > 0
+    assert result["settings"]["p"] == 0.5
+    assert result["settings"]["label_smoothing"] == 0.1
+    assert len(result["history"]) == 2
+    choose = {"long_tail": "class mean", "background": "worst group"}.get(name, "accuracy")
+    assert result["chosen_by"] == choose
+    assert result["chosen"][choose] == max(epoch[choose] for epoch in result["history"])
+    extra = {
+        "long_tail": {"many", "medium", "few"},
+        "background": {"at home", "elsewhere", "worst group"},
+    }.get(name, set())
+    assert set(result["test"]) == {"accuracy", "class mean"} | extra
+    trained = open_classifier(Path(out, "model.pt"))
+    assert trained.class_names is not None
+    assert len(trained.class_names) == 4
+    said = capsys.readouterr().out
+    assert f"test accuracy {' ' * 12}{result['test']['accuracy']:6.1%}" in said
+
+
+@pytest.mark.usefixtures("small_aviary")
+def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
+    def run(out: str, seed: int) -> Any:
+        shots = ["--data-set", "aviary", "--shots", "6", "--seed", str(seed), "--out", str(tmp_path / out)]
+        assert few_shot.main([*QUICK, *shots]) == 0
+        return json.loads((tmp_path / out / "result.json").read_text())
+
+    one, two, other = run("one", 0), run("two", 0), run("other", 1)
+    assert one["history"] == two["history"]
+    assert one["test"] == two["test"]
+    assert one["history"] != other["history"]
+
+
+def test_on_official_layouts(tmp_path: Path) -> None:
+    """CUB, judged on Waterbirds' backgrounds; and Waterbirds itself."""
+    cub, birds = WRITERS["cub"](tmp_path), WRITERS["waterbirds"](tmp_path)
+    crossed = ["--data-set", "cub", "--data", str(cub), "--shifted", str(birds), "--out", str(tmp_path / "crossed")]
+    assert background.main([*QUICK, "--epochs", "1", *crossed]) == 0
+    result = json.loads((tmp_path / "crossed/result.json").read_text())
+    assert result["images"] == {"train": 9, "val": 3, "test": 6}
+    assert result["chosen_by"] == "accuracy"
+    assert "waterbird on land" in result["test"]
+    straight = ["--data-set", "waterbirds", "--data", str(birds), "--out", str(tmp_path / "straight")]
+    assert background.main([*QUICK, "--epochs", "1", *straight]) == 0
+    result = json.loads((tmp_path / "straight/result.json").read_text())
+    assert result["images"] == {"train": 12, "val": 6, "test": 6}
+    assert result["chosen_by"] == "worst group"
+
+
+def test_synthetic_images_of_other_sources_are_refused(tmp_path: Path) -> None:
+    """Expanding all of CUB's training images would bring those that choose the epoch into training."""
+    from sgdmix_albu.datasets import get_dataset
+    from sgdmix_albu.datasets.tree import write_tree
+
+    root, options = WRITERS["cub"](tmp_path), [*QUICK, "--data-set", "cub"]
+    write_tree(get_dataset("cub", root=root), tmp_path / "all")
+    cheap = ["--saliency", "spectral_residual", "--mask", "otsu", "--multiplier", "1"]
+    assert sgdmix(["generate", str(tmp_path / "all"), str(tmp_path / "expanded"), "--refiner", "none", *cheap]) == 0
+    with pytest.raises(DataError, match=r"made from 3 images that are not among the training images"):
+        fine_grained.main([*options, "--data", str(root), "--synthetic", str(tmp_path / "expanded")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data-set", "cub"], "'cub' needs its folder: --data"),
+        (["--data-set", "cub", "--data", "nowhere"], "expected the folder of CUB-200-2011, nowhere is not there"),
+        (["--data-set", "aviary", "--arch", "vit_b_16"], "vit_b_16 does not take images of 32 pixels"),
+        (["--data-set", "aviary", "--device", "mars"], "--device mars is not there"),
+        (["--data-set", "aviary", "--arch", "resnet5"], "did you mean"),
+        (["--data-set", "aviary", "--out", "."], ".: expected an empty folder or a new one"),
+        (["--data-set", "aviary", "--synthetic", "."], "has no metadata.jsonl"),
+    ],
+)
+def test_errors_before_any_work(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "note.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert guarded(lambda: fine_grained.main(["--size", "32", *arguments])) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_shifted_goes_with_cub() -> None:
+    with pytest.raises(InvalidInputError, match="--shifted, Waterbirds' folder, goes with --data-set cub"):
+        background.main(["--data-set", "aviary", "--shifted", "birds"])
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_as_a_command(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--data-set", "cub"])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_path(str(RECIPES[name].__file__), run_name="__main__")
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
