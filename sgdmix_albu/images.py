@@ -5,6 +5,7 @@ Torch-free (Pillow and numpy), so that the command line and the offline stages c
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sgdmix_albu.errors import DataError, InvalidInputError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageEntry", "list_images", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageEntry", "decode_image", "is_hidden", "list_images", "read_image"]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -62,7 +63,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[ImageEntry]:
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"expected a folder of images, {root} is {'a file' if root.exists() else 'not there'}")
-    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not _hidden(path.name))
+    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
     if not classes:
         raise DataError(f"expected one folder per class in {root}, found no folder there")
     entries = [
@@ -99,36 +100,52 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         >>> read_image(file).getpixel((0, 0))
         (127, 127, 127)
     """
-    if max_pixels < 1:
-        raise InvalidInputError(f"max_pixels must be positive, got {max_pixels}")
     path = Path(path)
     try:
-        if path.stat().st_size == 0:
-            raise DataError(f"cannot read {path}: the file is empty")
-        with Image.open(path) as image:
+        empty = path.stat().st_size == 0
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    if empty:
+        raise DataError(f"cannot read {path}: the file is empty")
+    return _decoded(path, str(path), max_pixels)
+
+
+def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The same for a file's content that came from elsewhere; ``name`` is for messages."""
+    if not content:
+        raise DataError(f"cannot read {name}: the file is empty")
+    return _decoded(io.BytesIO(content), name, max_pixels)
+
+
+def _decoded(file: Path | io.BytesIO, name: str, max_pixels: int) -> Image.Image:
+    if max_pixels < 1:
+        raise InvalidInputError(f"max_pixels must be positive, got {max_pixels}")
+    try:
+        with Image.open(file) as image:
             width, height = image.size
             if width * height > max_pixels:
-                raise DataError(f"cannot read {path}: {width} x {height} pixels, the limit is {max_pixels}")
+                raise DataError(f"cannot read {name}: {width} x {height} pixels, the limit is {max_pixels}")
             return _to_rgb(ImageOps.exif_transpose(image))
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"cannot read {path}: not an image, or its header is damaged") from error
+        raise DataError(f"cannot read {name}: not an image, or its header is damaged") from error
     # Pillow's decoders meet damaged files with errors of many kinds: OSError, SyntaxError, struct.error, ...
     except Exception as error:
-        raise DataError(f"cannot read {path}: {_reason(error)}") from error
+        raise DataError(f"cannot read {name}: {_reason(error)}") from error
 
 
-def _hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file's or folder's name begins with a dot."""
     return name.startswith(".")
 
 
 def _images_below(folder: Path) -> list[Path]:
     found: list[Path] = []
     for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not _hidden(name)]
+        folders[:] = [name for name in folders if not is_hidden(name)]
         found += [
-            Path(where, name) for name in files if not _hidden(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES
+            Path(where, name) for name in files if not is_hidden(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES
         ]
     return sorted(found, key=Path.as_posix)
 

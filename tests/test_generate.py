@@ -323,7 +323,11 @@ def test_no_room_is_one_line_and_can_be_taken_up(tmp_path: Path) -> None:
         done = subprocess.run([*command, str(limit)], capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (2, "")
         assert re.fullmatch(r"sgdmix: error: cannot write .*: File too large\n", done.stderr)
-        assert not [path for path in (tmp_path / "out").rglob("*") if victim in path.name and path.suffix != ".masks"]
+        assert not [
+            path
+            for path in (tmp_path / "out").rglob("*")
+            if victim in path.name and path.suffix not in (".masks", ".skipped")
+        ]
         assert not list((tmp_path / "out").rglob("*.tmp"))
     subprocess.run([*command, "-1"], check=True, capture_output=True)
     assert verify(tmp_path / "out", progress=Progress(quiet=True)).images == 2
@@ -364,7 +368,7 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
 
 def test_wrong_arguments_are_told_before_anything_is_written(photographs: Path, tmp_path: Path) -> None:
     for options, error, message in [
-        ({"engine": "spark"}, InvalidInputError, "engine must be 'local' or 'ray'"),
+        ({"engine": "spark"}, InvalidInputError, "engine must be one of local, ray, got 'spark'"),
         ({"workers": 0}, InvalidInputError, "workers must be 1 or more"),
         ({"address": "auto"}, InvalidInputError, "go with engine='ray'"),
         ({"refiner": RefinerSettings("nope")}, UnknownNameError, "unknown refiner 'nope'"),
@@ -422,6 +426,27 @@ def test_another_file_system(photographs: Path, tmp_path: Path) -> None:
         MemoryFileSystem.store.clear()
     with pytest.raises(DataError, match="cannot open nowhere://x"):
         expand(photographs, "nowhere://x")
+
+
+def test_input_from_a_url(photographs: Path, tmp_path: Path) -> None:
+    """The same images whether they are read from a path, from a URL of the same files, or from another store."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    expand(photographs, tmp_path / "path")
+    try:
+        MemoryFileSystem().put(str(photographs), "/bucket/birds", recursive=True)
+        for name, data in (("file", f"file://{photographs}"), ("memory", "memory://bucket/birds")):
+            expand(data, tmp_path / name)
+            assert contents(tmp_path / name) == contents(tmp_path / "path")
+        MemoryFileSystem().pipe_file("/bucket/birds/class 0/001.png", b"")
+        done = expand("memory://bucket/birds", tmp_path / "bad")
+        assert [str(one) for one in done.skipped] == [
+            "class 0/001.png: cannot read memory://bucket/birds/class 0/001.png: the file is empty"
+        ]
+        with pytest.raises(DataError, match="found no image in a class folder of memory://bucket/nothing"):
+            expand("memory://bucket/nothing", tmp_path / "nothing")
+    finally:
+        MemoryFileSystem.store.clear()
 
 
 def test_a_dry_run_writes_nothing(photographs: Path, tmp_path: Path) -> None:

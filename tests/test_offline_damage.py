@@ -60,6 +60,7 @@ VICTIMS = {
     "plan": ".sgdmix-plan.jsonl",
     "note": ".sgdmix/done/000000.jsonl",
     "bank": ".sgdmix/bank/part-000000.npz",
+    "bad images": ".sgdmix/bank/part-000000.skipped",
     "masks": ".sgdmix/bank/part-000000.masks",
 }
 

@@ -40,6 +40,19 @@ def test_what_has_no_place_is_named(tmp_path: Path) -> None:
     assert source.ignored == {".txt": 1, ".xml": 1, ".heic": 1, "hidden": 2}
 
 
+def test_a_url_lists_what_a_path_does(tmp_path: Path) -> None:
+    root = touch(
+        tmp_path, "owl/1.jpg", "owl/deep/2.PNG", "tit/1.webp", "loose.png", "notes.txt", "owl/1.xml", "owl/.x/1.png",
+        ".git/x.png", "tit/none"
+    )  # fmt: skip
+    here, there = open_source(root), open_source(f"file://{root}")
+    assert [(one.key, one.class_name, one.label) for one in there.items] == [
+        (one.key, one.class_name, one.label) for one in here.items
+    ]
+    assert (there.class_names, there.ignored) == (here.class_names, here.ignored)
+    assert [str(one) for one in there.skipped] == [str(one) for one in here.skipped] != []
+
+
 def test_names_that_no_text_can_hold(tmp_path: Path) -> None:
     (tmp_path / "owl").mkdir()
     try:

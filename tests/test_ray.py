@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 from offline_helpers import write_tree
 
 from sgdmix_albu.errors import DataError, SGDMixError
-from sgdmix_albu.offline import Settings, generate
+from sgdmix_albu.offline import Expansion, Settings, generate
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.offline.ray import RayEngine
 
@@ -36,17 +37,15 @@ pytestmark = [
 SETTINGS = Settings(saliency="spectral_residual", mask="otsu", multiplier=3)
 
 
-class Slow:
-    """A worker that says who it is."""
+def picky() -> Any:
+    """Makes a worker that refuses some items."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-    def __call__(self, item: int) -> tuple[int, str]:
-        time.sleep(self.seconds)
+    def work(item: int) -> int:
         if item < 0:
             raise DataError(f"no item {item}")
-        return item, ray.get_runtime_context().get_node_id()
+        return item
+
+    return work
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -137,7 +136,7 @@ def test_the_local_engines_bytes(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_errors_of_our_own_come_as_they_are(cluster: Cluster) -> None:
     with pytest.raises(DataError, match="no item -1"):
-        list(RayEngine(2).run(partial(Slow, 0), [0, -1, 1]))
+        list(RayEngine(2).run(picky, [0, -1, 1]))
     with pytest.raises(DataError, match="no bank here"):
         list(RayEngine(1).run(refusing, [0]))
 
@@ -146,21 +145,38 @@ def refusing() -> Any:
     raise DataError("no bank here")
 
 
-def test_a_node_that_is_lost_is_worked_around(cluster: Cluster, tmp_path: Path) -> None:
-    """All items come back, once, and the bytes of a real run do not change."""
-    seen: list[tuple[int, str]] = []
-    for place, result in enumerate(RayEngine(2).run(partial(Slow, 0.2), range(40))):
-        seen.append(result)
-        if place == 5:
-            cluster.kill_node()
-            cluster.add_node()
-    assert sorted(item for item, _ in seen) == list(range(40))
-    assert len({node for _, node in seen}) >= 2
+def test_a_node_killed_during_an_expansion(cluster: Cluster, tmp_path: Path) -> None:
+    """Its chunks are made again by others: the undisturbed local run's bytes, every image once.
+
+    Each node has one CPU, which one worker takes: both nodes are at work.
+    """
+    data = write_tree(tmp_path / "data", classes=3, images=14)
+    settings = Settings(saliency="spectral_residual", mask="otsu", multiplier=30)
+    quiet = generate(data, tmp_path / "local", settings=settings, progress=Progress(quiet=True))
+    assert isinstance(quiet, Expansion)
+    out, there = tmp_path / "ray", 0
+
+    def kill_midway() -> None:
+        nonlocal there
+        while there < 100:
+            time.sleep(0.02)
+            there = sum(1 for _ in out.glob("*/*.png"))
+        cluster.kill_node()
+        cluster.add_node()
+
+    killer = threading.Thread(target=kill_midway)
+    killer.start()
+    generate(data, out, settings=settings, engine="ray", workers=2, progress=Progress(quiet=True))
+    killer.join()
+    assert 100 <= there < quiet.planned
+    assert contents(out) == contents(tmp_path / "local")
+    rows = [json.loads(line)["file_name"] for line in (out / "metadata.jsonl").read_text().splitlines()]
+    assert len(set(rows)) == len(rows) == quiet.planned
 
 
 def test_more_gpus_than_there_are(cluster: Cluster) -> None:
     with pytest.raises(SGDMixError, match="each worker asks for 1 of a GPU, the cluster has 0"):
-        list(RayEngine(gpus=1).run(partial(Slow, 0), [1]))
+        list(RayEngine(gpus=1).run(picky, [1]))
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,4 +186,4 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(SGDMixError, match="cannot join a Ray cluster at 10.0.0.1:6379: nobody answers"):
-        list(RayEngine(1, address="10.0.0.1:6379").run(partial(Slow, 0), [1]))
+        list(RayEngine(1, address="10.0.0.1:6379").run(picky, [1]))

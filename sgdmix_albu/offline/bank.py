@@ -1,7 +1,8 @@
 """Descriptors of a whole set on disk, in parts that workers write and read independently of each other.
 
 A part covers 512 images of the listing: ``part-000000.masks`` holds their full-resolution masks one after the other,
-``part-000000.npz``, written last, everything else. A part that is there is whole.
+``part-000000.skipped`` which images could not be used, and ``part-000000.npz``, written last, everything else. A part
+that is there is whole.
 """
 
 from __future__ import annotations
@@ -108,10 +109,26 @@ class DescriptorBank:
     def missing(self, parts: Sequence[Part]) -> list[Part]:
         """The parts that are not there."""
         there = self.storage.sizes()
-        return [part for part in parts if _name(part.number) not in there]
+        return [part for part in parts if f"{_name(part.number)}.npz" not in there]
 
-    def load(self, items: Sequence[Item], parts: Sequence[Part]) -> tuple[Descriptors, list[int], list[Skipped]]:
-        """Everything but the full-resolution masks, for planning: descriptors, their places in the listing, the rest.
+    def skipped(self, parts: Sequence[Part]) -> list[Skipped]:
+        """The images that could not be used, and why.
+
+        Raises:
+            DataError: A part is missing or damaged.
+        """
+        found = []
+        for part in parts:
+            name = f"{_name(part.number)}.skipped"
+            try:
+                rows = json.loads(self.storage.read(name))
+                found += [Skipped(str(key), str(reason)) for key, reason in rows]
+            except (ValueError, TypeError, RecursionError) as error:
+                raise self._damaged(name) from error
+        return found
+
+    def load(self, items: Sequence[Item], parts: Sequence[Part]) -> tuple[Descriptors, list[int]]:
+        """Everything but the full-resolution masks, for planning: descriptors, and their places in the listing.
 
         The maps lie in a file that is mapped into memory.
 
@@ -119,7 +136,6 @@ class DescriptorBank:
             DataError: A part is missing or damaged.
         """
         places: list[int] = []
-        skipped: list[Skipped] = []
         read: list[dict[str, NDArray[Any]]] = []
         with tempfile.TemporaryFile() as file:  # the map of it outlives it
             for part in parts:
@@ -127,12 +143,11 @@ class DescriptorBank:
                 file.write(np.ascontiguousarray(arrays.pop("maps")).tobytes())
                 read.append(arrays)
                 places += (part.number * PART + arrays["places"]).tolist()
-                skipped += _skipped_in(arrays)
             file.flush()
             shape = (len(places), GRID, GRID)
             maps = np.memmap(file, np.uint8, "r", shape=shape) if places else np.empty(shape, np.uint8)
         joined = {name: np.concatenate([arrays[name] for arrays in read]) for name in _JOINED}
-        return Descriptors([items[place] for place in places], maps, **joined, packed=[], sizes=[]), places, skipped
+        return Descriptors([items[place] for place in places], maps, **joined, packed=[], sizes=[]), places
 
     def size(self, place: int) -> tuple[int, int]:
         """(height, width) of an image."""
@@ -143,7 +158,7 @@ class DescriptorBank:
         """(H, W) bool foreground mask of an image."""
         _, ends, row = self._row(place)
         start = int(ends[row - 1]) if row else 0
-        packed = self.storage.read(f"part-{place // PART:06d}.masks", start, int(ends[row]))
+        packed = self.storage.read(f"{_name(place // PART)}.masks", start, int(ends[row]))
         return unpacked(packed, self.size(place))
 
     def _row(self, place: int) -> tuple[NDArray[Any], NDArray[Any], int]:
@@ -158,11 +173,11 @@ class DescriptorBank:
         return arrays["places"], arrays["sizes"], arrays["ends"]
 
     def _arrays(self, number: int) -> dict[str, NDArray[Any]]:
-        name = _name(number)
+        name = f"{_name(number)}.npz"
         content = self.storage.read(name)
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                arrays = {key: file[key] for key in (*_ARRAYS, "skipped")}
+                arrays = {key: file[key] for key in _ARRAYS}
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
             raise self._damaged(name) from error
         count = len(arrays["places"])
@@ -171,7 +186,7 @@ class DescriptorBank:
         return arrays
 
     def _damaged(self, name: str) -> DataError:
-        return DataError(f"{self.storage.path(name)} is damaged; remove it, and it is made again")
+        return DataError(f"{self.storage.path(name)} is damaged; remove {self.storage.root}, and it is made again")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"storage": self.storage}
@@ -181,7 +196,7 @@ class DescriptorBank:
 
 
 def _name(number: int) -> str:
-    return f"part-{number:06d}.npz"
+    return f"part-{number:06d}"
 
 
 def _write(storage: Storage, part: Part, described: Descriptors, skipped: Iterable[Skipped]) -> None:
@@ -195,13 +210,10 @@ def _write(storage: Storage, part: Part, described: Descriptors, skipped: Iterab
         "sizes": np.array(described.sizes, np.int32).reshape(-1, 2),
         "places": np.array([place_of[item.key] for item in described.items], np.int32),
         "ends": np.cumsum([len(packed) for packed in described.packed], dtype=np.int64),
-        "skipped": np.frombuffer(json.dumps([[one.key, one.reason] for one in skipped]).encode(), np.uint8),
     }
     content = io.BytesIO()
     np.savez(content, **arrays)
-    storage.write(f"part-{part.number:06d}.masks", b"".join(described.packed))
-    storage.write(_name(part.number), content.getvalue())
-
-
-def _skipped_in(arrays: dict[str, NDArray[Any]]) -> list[Skipped]:
-    return [Skipped(str(key), str(reason)) for key, reason in json.loads(arrays["skipped"].tobytes())]
+    name = _name(part.number)
+    storage.write(f"{name}.masks", b"".join(described.packed))
+    storage.write(f"{name}.skipped", json.dumps([[one.key, one.reason] for one in skipped]).encode())
+    storage.write(f"{name}.npz", content.getvalue())

@@ -78,7 +78,7 @@ class RefinerSettings:
 
     name: str
     base: str | None = None
-    preserve: Preserve = "soft"
+    preserve: Preserve = "strict"
     adaptive: bool = False
     device: str | None = None
     compile: bool = False

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing import check_settings
+from sgdmix_albu.offline.checks import check_choice, check_counts, check_seed
 from sgdmix_albu.offline.execute import FORMATS
 from sgdmix_albu.offline.files import METADATA
+from sgdmix_albu.offline.progress import time_line
 from sgdmix_albu.offline.run import QUARANTINE
-from sgdmix_albu.offline.source import Skipped
+from sgdmix_albu.offline.source import Skipped, ignored_lines
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, TargetClass
 
 __all__ = ["Expansion", "Forecast", "Settings"]
@@ -64,13 +65,9 @@ class Settings:
             target_class=self.target_class,
             feather=self.feather,
         )
-        if self.image_format not in FORMATS:
-            raise InvalidInputError(f"image_format must be one of {', '.join(FORMATS)}, got {self.image_format!r}")
-        for name, count in (("multiplier", self.multiplier), ("size", self.size)):
-            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-                raise InvalidInputError(f"{name} must be 1 or more, got {count!r}")
-        if not 0 <= self.seed < 2**63:
-            raise InvalidInputError(f"seed must be a number from 0 to 2**63 - 1, got {self.seed!r}")
+        check_choice("image_format", self.image_format, FORMATS)
+        check_counts(multiplier=self.multiplier, size=self.size)
+        check_seed(self.seed)
 
     @property
     def chunk(self) -> int:
@@ -121,13 +118,8 @@ class Expansion:
             yield f"skipped  {one}"
         if len(self.skipped) > _SHOWN:
             yield f"skipped  {len(self.skipped) - _SHOWN} more, see {QUARANTINE}"
-        if self.ignored:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.ignored.items()))
-            yield f"ignored  {self.ignored.total()} files that are no images: {kinds}"
-        total = sum(self.seconds.values())
-        steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.seconds.items())
-        each = f", {1000 * total / self.written:.1f} ms an image" if self.written else ""
-        yield f"time     {total:.1f} s ({steps}){each}"
+        yield from ignored_lines(self.ignored)
+        yield time_line(self.seconds, self.written)
         if self.written:
             parts = ", ".join(f"{name} {1000 * taken / self.written:.1f}" for name, taken in self.stages.items())
             yield f"work     {parts} ms of a worker for an image"

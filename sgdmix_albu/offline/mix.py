@@ -13,17 +13,18 @@ from typing import Any, Literal
 import torch
 
 from sgdmix_albu import __version__
-from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.mixing import check_settings
+from sgdmix_albu.offline.checks import check_choice, check_counts, check_seed
 from sgdmix_albu.offline.descriptors import Descriptors, describe_items
 from sgdmix_albu.offline.execute import FORMATS, Done, execute
 from sgdmix_albu.offline.files import METADATA, OutputFolder
 from sgdmix_albu.offline.look import LookSettings, open_look
 from sgdmix_albu.offline.parallel import default_jobs, one_thread_each
 from sgdmix_albu.offline.plan import plan_rows
-from sgdmix_albu.offline.progress import Progress
-from sgdmix_albu.offline.source import Skipped, open_source
+from sgdmix_albu.offline.progress import Progress, time_line
+from sgdmix_albu.offline.source import Skipped, ignored_lines, open_source
+from sgdmix_albu.offline.storage import is_url
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, TargetClass
 
 __all__ = ["Summary", "mix_folder"]
@@ -71,12 +72,8 @@ class Summary:
             yield f"unmixed  {count}: {_WHY_UNMIXED[reason]}; written as they are"
         for one in self.skipped:
             yield f"skipped  {one}"
-        if self.ignored:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.ignored.items()))
-            yield f"ignored  {self.ignored.total()} files that are no images: {kinds}"
-        total = sum(self.seconds.values())
-        steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.seconds.items())
-        yield f"time     {total:.1f} s ({steps}), {1000 * total / max(self.written, 1):.1f} ms an image"
+        yield from ignored_lines(self.ignored)
+        yield time_line(self.seconds, self.written)
         yield f"out      {self.out}, with {METADATA}"
 
 
@@ -110,7 +107,7 @@ def mix_folder(
     stays unmixed is written as it is. ``metadata.jsonl``, written last, says what was done to each.
 
     Args:
-        data: A class-per-folder image tree; None with ``dataset``.
+        data: A class-per-folder image tree or its URL; None with ``dataset``.
         out: The folder to write.
         dataset: Name of an embedded data set in the place of ``data``.
         saliency: A backend's name; see :func:`sgdmix_albu.saliency.list_backends`.
@@ -142,14 +139,10 @@ def mix_folder(
     """
     began = time.perf_counter()
     check_settings(p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather)
-    _check(
-        choices={
-            "image_format": (image_format, tuple(FORMATS)),
-            "normalize": (normalize, ("imagenet", "none")),
-        },
-        counts={"size": size, "limit": limit, "jobs": jobs},
-        seed=seed,
-    )
+    check_choice("image_format", image_format, FORMATS)
+    check_choice("normalize", normalize, ("imagenet", "none"))
+    check_counts(size=size, limit=limit, jobs=jobs)
+    check_seed(seed)
     settings: dict[str, Any] = {
         "saliency": saliency,
         "mask": mask,
@@ -164,7 +157,7 @@ def mix_folder(
     preset = get_mask(mask)
     look, noted = open_look(LookSettings(saliency, model, arch, class_names, normalize), source.class_names)
     settings |= noted
-    folder = OutputFolder(out, overwrite=overwrite, source=data)
+    folder = OutputFolder(out, overwrite=overwrite, source=None if data is None or is_url(data) else data)
     source = source.thinned(limit)
     jobs, progress = jobs or default_jobs(), progress or Progress()
 
@@ -205,17 +198,6 @@ def mix_folder(
             "mixing": time.perf_counter() - planned,
         },
     )
-
-
-def _check(*, choices: dict[str, tuple[str, tuple[str, ...]]], counts: dict[str, int | None], seed: int) -> None:
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise InvalidInputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InvalidInputError(f"{name} must be 1 or more, got {count!r}")
-    if not 0 <= seed < 2**63:
-        raise InvalidInputError(f"seed must be a number from 0 to 2**63 - 1, got {seed!r}")
 
 
 def _metadata(done: Done, descriptors: Descriptors, settings: dict[str, Any]) -> dict[str, Any]:

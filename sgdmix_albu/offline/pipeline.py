@@ -19,6 +19,7 @@ import torch
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.offline.bank import BankBuilder, BankSettings, DescriptorBank, parts_of
+from sgdmix_albu.offline.checks import check_choice, check_counts
 from sgdmix_albu.offline.descriptors import Descriptors, check_some_usable
 from sgdmix_albu.offline.engines import Engine, LocalEngine
 from sgdmix_albu.offline.expander import BANK, Expander, Job, RefinerSettings, Report, TeacherSettings
@@ -65,7 +66,7 @@ def generate(
     moment, the same call does what is left. ``metadata.jsonl`` is written last and names what is there.
 
     Args:
-        data: A class-per-folder image tree; None with ``dataset``.
+        data: A class-per-folder image tree or its URL; None with ``dataset``.
         out: The folder to write, or its URL.
         dataset: Name of an embedded data set in the place of ``data``.
         settings: Saliency, masks, number, seed, format; None for the defaults.
@@ -91,7 +92,8 @@ def generate(
         UnknownNameError: No such backend, preset, refiner or class.
     """
     settings, progress = settings or Settings(), progress or Progress()
-    _check(engine=engine, counts={"workers": workers, "limit": limit}, address=address, gpus=gpus_per_worker)
+    check_counts(workers=workers, limit=limit)
+    _check_engine(engine, address, gpus_per_worker)
     if refiner is not None and refiner.adaptive and teacher is None:
         raise InvalidInputError("an adaptive strength needs a teacher")
     if data is not None and not is_url(data) and not is_url(out):
@@ -203,10 +205,11 @@ class _Work:
             total = sum(len(part.images) for part in missing)
             for _ in progress.over(done, "saliency and masks", total, images=int):
                 pass
-        with clock("plan"):
-            known, places, unusable = bank.load(self.source.items, parts)
-            check_some_usable(len(known), len(self.source.items), unusable)
-            if run.planned is None:
+        unusable = bank.skipped(parts)
+        check_some_usable(len(self.source.items) - len(unusable), len(self.source.items), unusable)
+        if run.planned is None:
+            with clock("plan"):
+                known, places = bank.load(self.source.items, parts)
                 left_out: Counter[str] = Counter()
                 run.plan(self.tasks(known, places, left_out), left_out)
         return [*self.source.skipped, *unusable]
@@ -355,13 +358,9 @@ def _engine(kind: str, work: _Work, *, workers: int | None, gpus: float | None, 
     return LocalEngine(workers or default_jobs(), "threads" if work.refiner is None else "processes")
 
 
-def _check(*, engine: str, counts: dict[str, int | None], address: str | None, gpus: float | None) -> None:
-    if engine not in ("local", "ray"):
-        raise InvalidInputError(f"engine must be 'local' or 'ray', got {engine!r}")
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InvalidInputError(f"{name} must be 1 or more, got {count!r}")
-    if engine == "local" and (address is not None or gpus is not None):
+def _check_engine(kind: str, address: str | None, gpus: float | None) -> None:
+    check_choice("engine", kind, ("local", "ray"))
+    if kind == "local" and (address is not None or gpus is not None):
         raise InvalidInputError("address and gpus_per_worker go with engine='ray'")
     if gpus is not None and not gpus >= 0:
         raise InvalidInputError(f"gpus_per_worker must be 0 or more, got {gpus!r}")

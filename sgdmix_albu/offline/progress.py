@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "time_line"]
 
 T = TypeVar("T")
 
@@ -66,3 +66,16 @@ class Progress:
                     file=self.stream,
                     flush=True,
                 )
+
+
+def time_line(seconds: Mapping[str, float], images: int) -> str:
+    """What a summary says of a run's steps.
+
+    Example:
+        >>> time_line({"plan": 0.5, "mixing": 1.5}, 100)
+        'time     2.0 s (plan 0.5, mixing 1.5), 20.0 ms an image'
+    """
+    total = sum(seconds.values())
+    steps = ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items())
+    each = f", {1000 * total / images:.1f} ms an image" if images else ""
+    return f"time     {total:.1f} s ({steps}){each}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -14,9 +14,10 @@ from PIL import Image
 
 from sgdmix_albu.datasets import EMBEDDED, get_dataset, list_datasets
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.images import IMAGE_SUFFIXES, list_images, read_image
+from sgdmix_albu.images import IMAGE_SUFFIXES, decode_image, is_hidden, list_images, read_image
+from sgdmix_albu.offline.storage import Storage, is_url
 
-__all__ = ["Item", "Reader", "Skipped", "Source", "open_reader", "open_source"]
+__all__ = ["Item", "Reader", "Skipped", "Source", "ignored_lines", "open_reader", "open_source"]
 
 _EMBEDDED_SIZE = 224
 
@@ -91,7 +92,7 @@ def open_source(data: str | os.PathLike[str] | None, dataset: str | None = None,
     """List a folder or an embedded data set.
 
     Args:
-        data: A class-per-folder image tree; None with ``dataset``.
+        data: A class-per-folder image tree or its URL; None with ``dataset``.
         dataset: Name of an embedded data set ("aviary"); None with ``data``.
         size: Side in pixels at which an embedded data set is drawn.
 
@@ -103,7 +104,7 @@ def open_source(data: str | os.PathLike[str] | None, dataset: str | None = None,
     if (data is None) == (dataset is None):
         raise InvalidInputError(f"expected either data or dataset, got data={data!r} and dataset={dataset!r}")
     if dataset is None:
-        return _folder(Path(str(data)))
+        return _remote(str(data)) if is_url(str(data)) else _folder(Path(str(data)))
     if dataset in list_datasets() and dataset not in EMBEDDED:
         raise InvalidInputError(
             f"{dataset!r} is not embedded: write its photographs as a class-per-folder tree with "
@@ -114,11 +115,39 @@ def open_source(data: str | os.PathLike[str] | None, dataset: str | None = None,
 
 def open_reader(data: str | os.PathLike[str] | None, dataset: str | None = None, *, size: int | None = None) -> Reader:
     """Read images by key without listing them, where the listing was done elsewhere; arguments as before."""
-    return _Drawn(str(dataset), size or _EMBEDDED_SIZE) if data is None else partial(_read_below, str(data))
+    if data is None:
+        return _Drawn(str(dataset), size or _EMBEDDED_SIZE)
+    return partial(_read_remote, Storage(data)) if is_url(data) else partial(_read_below, str(data))
+
+
+def ignored_lines(ignored: Counter[str]) -> Iterator[str]:
+    """What a summary says of :attr:`Source.ignored`: a line, or none."""
+    if ignored:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
+        yield f"ignored  {ignored.total()} files that are no images: {kinds}"
 
 
 def _read_below(root: str, key: str) -> Image.Image:
     return read_image(Path(root, key))
+
+
+def _read_remote(storage: Storage, key: str) -> Image.Image:
+    return decode_image(storage.read(key), storage.path(key))
+
+
+def _remote(url: str) -> Source:
+    """As :func:`_folder`, by names alone: an object store has no folders, so none that are empty."""
+    names = sorted(Storage(url).sizes())
+    hidden = {name for name in names if any(map(is_hidden, name.split("/")))}
+    classes = sorted({name.partition("/")[0] for name in names if "/" in name and name not in hidden})
+    listed = [name for name in names if "/" in name and name not in hidden and _suffix(name) in IMAGE_SUFFIXES]
+    if not listed:
+        raise DataError(f"found no image in a class folder of {url}")
+    label_of = {name: label for label, name in enumerate(classes)}
+    reader = open_reader(url)
+    items = [Item(name, name.partition("/")[0], label_of[name.partition("/")[0]], reader) for name in listed]
+    loose, ignored = _others(names, set(listed))
+    return Source(url, items, classes, _without_label(loose), ignored)
 
 
 def _folder(root: Path) -> Source:
@@ -131,9 +160,9 @@ def _folder(root: Path) -> Source:
         else:
             skipped.append(Skipped(entry.key, "its name is not valid UTF-8"))
     class_names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    loose, ignored = _others(root, {entry.key for entry in entries})
-    skipped += [Skipped(key, "it lies in no class folder, so it has no label") for key in loose]
-    return Source(str(root), items, class_names, skipped, ignored)
+    names = (Path(where, name).relative_to(root).as_posix() for where, _, files in os.walk(root) for name in files)
+    loose, ignored = _others(names, {entry.key for entry in entries})
+    return Source(str(root), items, class_names, skipped + _without_label(loose), ignored)
 
 
 def _printable(name: str) -> bool:
@@ -144,22 +173,27 @@ def _printable(name: str) -> bool:
     return True
 
 
-def _others(root: Path, listed: set[str]) -> tuple[list[str], Counter[str]]:
+def _others(names: Iterable[str], listed: set[str]) -> tuple[list[str], Counter[str]]:
     """Images outside the class folders, and a count of every other file that is not listed."""
     loose: list[str] = []
     ignored: Counter[str] = Counter()
-    for where, _, files in os.walk(root):
-        for name in files:
-            key = Path(where, name).relative_to(root).as_posix()
-            if key in listed:
-                continue
-            suffix = PurePosixPath(name).suffix.lower()
-            hidden = any(part.startswith(".") for part in PurePosixPath(key).parts)
-            if "/" not in key and suffix in IMAGE_SUFFIXES and not hidden:
-                loose.append(key)
-            else:
-                ignored["hidden" if hidden else suffix or "no suffix"] += 1
+    for key in names:
+        if key in listed:
+            continue
+        hidden = any(map(is_hidden, key.split("/")))
+        if "/" not in key and _suffix(key) in IMAGE_SUFFIXES and not hidden:
+            loose.append(key)
+        else:
+            ignored["hidden" if hidden else _suffix(key) or "no suffix"] += 1
     return sorted(loose), ignored
+
+
+def _without_label(loose: Iterable[str]) -> list[Skipped]:
+    return [Skipped(key, "it lies in no class folder, so it has no label") for key in loose]
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
 
 
 def _embedded(name: str, size: int) -> Source:
