@@ -185,5 +185,11 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(SGDMixError, match="cannot join a Ray cluster at 10.0.0.1:6379: nobody answers"):
-        list(RayEngine(1, address="10.0.0.1:6379").run(picky, [1]))
+    with pytest.raises(SGDMixError, match="cannot join a Ray cluster at auto: nobody answers"):
+        list(RayEngine(1, address="auto").run(picky, [1]))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        for scheme in ("", "ray://"):
+            address = f"{scheme}127.0.0.1:{closed.getsockname()[1]}"
+            with pytest.raises(SGDMixError, match=f"cannot join a Ray cluster at {address}: Connection refused"):
+                list(RayEngine(1, address=address).run(picky, [1]))

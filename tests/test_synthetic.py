@@ -217,3 +217,27 @@ def test_webdataset_pipelines(sets: tuple[Path, Path, Path]) -> None:
             assert mode == "pool" or after["cls"] == before["cls"]
             assert mode != "source" or row["source"] == before["__key__"] + ".png"
     assert list(synthetic_samples(samples, files, p=0.0)) == samples
+
+
+# The package leaves its shards to the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_webdataset_reads_our_shards_and_takes_our_stage(sets: tuple[Path, Path, Path]) -> None:
+    data, files, shards = sets
+    webdataset = pytest.importorskip("webdataset")
+    tars = sorted(str(path) for path in shards.glob("*.tar"))
+    plain = list(webdataset.WebDataset(tars, shardshuffle=False).decode("pil"))
+    rows = {row["file_name"]: row for row in rows_of(files)}
+    assert len(plain) == len(rows)
+    for sample in plain:
+        row = rows[f"{sample['__key__']}.png"]
+        assert sample["cls"] == row["label_index"]
+        assert np.array_equal(np.asarray(sample["png"]), pixels(files / row["file_name"]))
+
+    # The same shards stand for a real set: each image has been replaced by another of its class.
+    mixed = webdataset.WebDataset(tars, shardshuffle=False).decode("pil")
+    mixed = list(mixed.compose(partial(synthetic_samples, out=files, p=1.0, mode="class")))
+    by_pixels = known(files, files)
+    assert [sample["cls"] for sample in mixed] == [sample["cls"] for sample in plain]
+    found = [by_pixels[np.asarray(sample["png"]).tobytes()] for sample in mixed]
+    assert [row["label_index"] for row in found] == [sample["cls"] for sample in plain]
+    assert [row["file_name"] for row in found] != [f"{sample['__key__']}.png" for sample in plain]

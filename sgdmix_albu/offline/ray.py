@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -82,6 +83,7 @@ class RayEngine:
             # Bound to this machine: nobody else's business, and no port open to the network.
             options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         else:
+            _answers(self.address)
             options |= {"address": self.address}
         try:
             ray.init(**options)
@@ -123,6 +125,21 @@ class _Actor:
             return pickle.dumps(self._worker(pickle.loads(item)))
         except SGDMixError as error:
             return _packed(error)
+
+
+def _answers(address: str) -> None:
+    """Whether anybody listens there; Ray itself would try for minutes.
+
+    Raises:
+        SGDMixError: Nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto", which Ray looks up, or something for Ray to refuse
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise SGDMixError(f"cannot join a Ray cluster at {address}: {error.strerror or error}") from error
 
 
 def _packed(error: SGDMixError) -> bytes:
