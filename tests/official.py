@@ -132,11 +132,21 @@ def waterbirds(folder: Path) -> Path:
     return root
 
 
+def folders(folder: Path) -> Path:
+    root = folder / "photos"
+    for split, count in (("train", TRAIN), ("val", TEST), ("test", TEST)):
+        for label, name in enumerate(["Übergang 2", "owl", "tit"]):
+            for number in range(count):
+                _photograph(root / split / name / f"{split} {number}.jpg", 10 * label + number)
+    return root
+
+
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "aircraft": aircraft,
     "cars": cars,
     "cub": cub,
     "flowers": flowers,
+    "folders": folders,
     "pets": pets,
     "waterbirds": waterbirds,
 }

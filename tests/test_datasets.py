@@ -60,7 +60,8 @@ def test_the_contract(roots: dict[str, Path], name: str, split: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_options(roots: dict[str, Path], name: str) -> None:
-    plain = get_dataset(name, root=roots[name].parent)  # the folder around it will do
+    around = roots[name] if name == "folders" else roots[name].parent  # the folder around it will do
+    plain = get_dataset(name, root=around)
     changed = get_dataset(name, root=str(roots[name]), transform=np.asarray, target_transform=lambda label: label + 50)
     assert plain.source_keys == changed.source_keys
     assert np.array_equal(np.asarray(plain[1][0]), changed[1][0])
@@ -90,7 +91,7 @@ def _torchvision(name: str, folder: Path, split: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "split"), [(name, split) for name, split in EVERY if name not in ("cub", "waterbirds")]
+    ("name", "split"), [(name, split) for name, split in EVERY if name not in ("cub", "folders", "waterbirds")]
 )
 def test_torchvision_reads_the_same(
     roots: dict[str, Path], name: str, split: str, monkeypatch: pytest.MonkeyPatch
@@ -149,6 +150,8 @@ def test_what_is_missing_is_named(roots: dict[str, Path], tmp_path: Path, name: 
     shutil.copytree(roots[name], copy)
     gone = copy / data.paths[0].relative_to(data.root)
     gone.unlink()
+    if name == "folders":
+        return  # nothing lists them but the folders themselves
     with pytest.raises(DataError, match=rf"1 of the {len(data)} images .* are not there, such as {gone}"):
         get_dataset(name, root=copy, split=split)
 
@@ -168,6 +171,7 @@ TABLES = {
     "cars": ["devkit/cars_meta.mat", "devkit/cars_train_annos.mat"],
     "cub": ["classes.txt", "images.txt", "image_class_labels.txt", "train_test_split.txt"],
     "flowers": ["imagelabels.mat", "setid.mat"],
+    "folders": [],
     "pets": ["annotations/trainval.txt"],
     "waterbirds": ["metadata.csv"],
 }
@@ -228,6 +232,20 @@ def test_a_tree_is_whole_or_not_there(roots: dict[str, Path], tmp_path: Path) ->
     with pytest.raises(DataError, match="gone.jpg"):
         write_tree(data, tmp_path / "tree")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_of_your_own(roots: dict[str, Path], tmp_path: Path) -> None:
+    oracle = ImageFolder(roots["folders"] / "train")
+    data = get_dataset("folders", root=roots["folders"])
+    assert data.classes == data.names == oracle.classes
+    assert [(str(path), label) for path, label in zip(data.paths, data.targets, strict=True)] == oracle.samples
+    assert data.has_split("val")
+    copy = shutil.copytree(roots["folders"], tmp_path / "photos")
+    shutil.rmtree(copy / "val")
+    assert not get_dataset("folders", root=copy).has_split("val")
+    (copy / "test" / "owl").rename(copy / "test" / "eagle")
+    with pytest.raises(DataError, match=r"test has the class 'eagle', .*train has not"):
+        get_dataset("folders", root=copy, split="test")
 
 
 def test_counts_of_the_tiny_sets(roots: dict[str, Path]) -> None:

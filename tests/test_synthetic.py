@@ -222,7 +222,7 @@ def test_webdataset_pipelines(sets: tuple[Path, Path, Path]) -> None:
 # The package leaves its shards to the garbage collector.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_webdataset_reads_our_shards_and_takes_our_stage(sets: tuple[Path, Path, Path]) -> None:
-    data, files, shards = sets
+    _, files, shards = sets
     webdataset = pytest.importorskip("webdataset")
     tars = sorted(str(path) for path in shards.glob("*.tar"))
     plain = list(webdataset.WebDataset(tars, shardshuffle=False).decode("pil"))

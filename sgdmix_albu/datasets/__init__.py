@@ -17,6 +17,7 @@ for _name, _home in (
     ("cars", "cars:Cars"),
     ("cub", "cub:CUB"),
     ("flowers", "flowers:Flowers"),
+    ("folders", "folders:Folders"),
     ("pets", "pets:Pets"),
     ("waterbirds", "waterbirds:Waterbirds"),
 ):
@@ -28,7 +29,7 @@ def list_datasets() -> list[str]:
 
     Example:
         >>> list_datasets()
-        ['aircraft', 'aviary', 'cars', 'cub', 'flowers', 'pets', 'waterbirds']
+        ['aircraft', 'aviary', 'cars', 'cub', 'flowers', 'folders', 'pets', 'waterbirds']
     """
     return _DATASETS.names()
 
@@ -41,8 +42,7 @@ def get_dataset(name: str, **options: Any) -> Any:
         options: The dataset's own arguments: ``root`` and ``split`` of all that are read from a folder.
 
     Returns:
-        A map-style dataset of ``(PIL image, label)`` with ``classes``, ``class_to_idx``, ``targets`` and
-        ``source_keys``.
+        Map-style, of ``(PIL image, label)``; with ``classes``, ``class_to_idx``, ``targets`` and ``source_keys``.
 
     Raises:
         UnknownNameError: No dataset of that name; the nearest names are suggested.

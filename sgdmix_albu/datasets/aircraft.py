@@ -13,11 +13,11 @@ class Aircraft(Photographs):
 
     Arguments and attributes are those of :class:`Photographs`. Papers mostly train on the split "trainval".
 
-    ::
-
-        fgvc-aircraft-2013b/data/
-          variants.txt  images_variant_train.txt  images_variant_val.txt  images_variant_test.txt  ...
-          images/0034309.jpg
+    ```text
+    fgvc-aircraft-2013b/data/
+      variants.txt  images_variant_train.txt  images_variant_val.txt  images_variant_test.txt  ...
+      images/0034309.jpg
+    ```
     """
 
     title = "FGVC-Aircraft"

@@ -14,12 +14,12 @@ class Cars(Photographs):
 
     Arguments and attributes are those of :class:`Photographs`.
 
-    ::
-
-        stanford_cars/
-          devkit/cars_meta.mat  devkit/cars_train_annos.mat
-          cars_test_annos_withlabels.mat
-          cars_train/00001.jpg  cars_test/00001.jpg
+    ```text
+    stanford_cars/
+      devkit/cars_meta.mat  devkit/cars_train_annos.mat
+      cars_test_annos_withlabels.mat
+      cars_train/00001.jpg  cars_test/00001.jpg
+    ```
     """
 
     title = "Stanford Cars"

@@ -11,11 +11,11 @@ __all__ = ["CUB"]
 class CUB(Photographs):
     """CUB-200-2011 as ``CUB_200_2011.tgz`` unpacks; arguments and attributes are those of :class:`Photographs`.
 
-    ::
-
-        CUB_200_2011/
-          classes.txt  images.txt  image_class_labels.txt  train_test_split.txt
-          images/001.Black_footed_Albatross/Black_Footed_Albatross_0001_796111.jpg
+    ```text
+    CUB_200_2011/
+      classes.txt  images.txt  image_class_labels.txt  train_test_split.txt
+      images/001.Black_footed_Albatross/Black_Footed_Albatross_0001_796111.jpg
+    ```
     """
 
     title = "CUB-200-2011"

@@ -18,11 +18,11 @@ class Flowers(Photographs):
     Arguments and attributes are those of :class:`Photographs`. The data set has no file of class names; they are
     those of torchvision's ``Flowers102``.
 
-    ::
-
-        flowers-102/
-          imagelabels.mat  setid.mat
-          jpg/image_00001.jpg
+    ```text
+    flowers-102/
+      imagelabels.mat  setid.mat
+      jpg/image_00001.jpg
+    ```
     """
 
     title = "Oxford 102 Flowers"

@@ -15,11 +15,11 @@ class Pets(Photographs):
 
     Arguments and attributes are those of :class:`Photographs`.
 
-    ::
-
-        oxford-iiit-pet/
-          annotations/trainval.txt  annotations/test.txt
-          images/Abyssinian_100.jpg
+    ```text
+    oxford-iiit-pet/
+      annotations/trainval.txt  annotations/test.txt
+      images/Abyssinian_100.jpg
+    ```
     """
 
     title = "Oxford-IIIT Pets"

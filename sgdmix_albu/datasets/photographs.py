@@ -78,7 +78,7 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
         self.root = self._find(Path(root))
         listing = self._list()
         self.names, self.targets, self.groups = listing.names, listing.targets, listing.groups
-        self.classes = _folders(listing.names)
+        self.classes = self._class_folders(listing.names)
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
         self._check_labels()
         self.paths = [self.root / file for file in listing.files]
@@ -92,8 +92,20 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
     def needs(self) -> tuple[str, ...]:
         """Files and folders (those end in ``/``) below the root without which the split cannot be read."""
 
+    def has_split(self, split: str) -> bool:
+        """Whether the data set is published with such a split."""
+        return split in self.splits
+
     @abstractmethod
     def _list(self) -> Listing: ...
+
+    def _class_folders(self, names: list[str]) -> list[str]:
+        """Themselves where they are fit for folders and sort as the labels do; numbered elsewhere."""
+        plain = [re.sub(r"[^\w.+-]+", "_", name).strip("_.") for name in names]
+        if plain == names and sorted(names) == names:
+            return names
+        digits = max(3, len(str(len(names) - 1)))
+        return [f"{label:0{digits}d}.{name}" for label, name in enumerate(plain)]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -199,12 +211,3 @@ def matlab(path: Path, *names: str) -> Mapping[str, Any]:
 
 def _absent(root: Path, needs: tuple[str, ...]) -> list[str]:
     return [name for name in needs if not ((root / name).is_dir() if name.endswith("/") else (root / name).is_file())]
-
-
-def _folders(names: list[str]) -> list[str]:
-    """Class names as folders that sort as the labels do: themselves where they do already, numbered ones elsewhere."""
-    plain = [re.sub(r"[^\w.+-]+", "_", name).strip("_.") for name in names]
-    if plain == names and sorted(names) == names:
-        return names
-    digits = max(3, len(str(len(names) - 1)))
-    return [f"{label:0{digits}d}.{name}" for label, name in enumerate(plain)]

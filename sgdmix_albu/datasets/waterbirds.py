@@ -21,11 +21,11 @@ class Waterbirds(Photographs):
     In training 95% of the birds are on their own background; in validation and test half are. The four groups are
     what robustness is measured on. Arguments and attributes are otherwise those of :class:`Photographs`.
 
-    ::
-
-        waterbird_complete95_forest2water2/
-          metadata.csv
-          001.Black_footed_Albatross/Black_Footed_Albatross_0001_796111.jpg
+    ```text
+    waterbird_complete95_forest2water2/
+      metadata.csv
+      001.Black_footed_Albatross/Black_Footed_Albatross_0001_796111.jpg
+    ```
 
     Args:
         root: The folder, or the one around it.

@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import torch
@@ -28,7 +29,11 @@ from sgdmix_albu.synthetic import Mode, SyntheticMix
 
 __all__ = ["arguments", "experiment", "guarded"]
 
-Judge = Callable[[NDArray[np.int64], Part], Measures]
+
+class Judge(Protocol):
+    """Predictions and their images to measures."""
+
+    def __call__(self, predictions: NDArray[np.int64], part: Part) -> Measures: ...
 
 
 def arguments(recipe: str, description: str, data_sets: Sequence[str]) -> argparse.ArgumentParser:
@@ -48,7 +53,7 @@ def arguments(recipe: str, description: str, data_sets: Sequence[str]) -> argpar
     parser.set_defaults(recipe=recipe)
     add = parser.add_argument
     add("--data-set", choices=data_sets, default=data_sets[0], help=f"default {data_sets[0]}")
-    add("--data", metavar="DIR", help="its folder, in the official layout; leave it out for the embedded aviary")
+    add("--data", metavar="DIR", help="its folder, in the official layout; none for the embedded aviary")
     add("--write-train", metavar="TREE", help="only write the training images, for sgdmix generate TREE EXPANDED")
     add("--synthetic", metavar="EXPANDED", help="what sgdmix generate made of TREE; without it, train on real images")
     add("--p", type=float, help="probability of a synthetic image")
@@ -94,7 +99,7 @@ def experiment(
         parts: Training, validation and test images, PIL.
         settings: The recipe's; options win.
         views: Transforms to train and to judge.
-        judge: Predictions and their images to measures.
+        judge: Measures the predictions for some images.
         choose: The measure that chooses the epoch.
 
     Returns:
@@ -108,16 +113,16 @@ def experiment(
         print(f"{len(parts.train)} training images in {options.write_train}; now expand them:")
         print(f"sgdmix generate {options.write_train} EXPANDED")
         return 0
-    out = None if options.out is None else _fresh(Path(options.out))
+    if options.out is not None:
+        _check_fresh(Path(options.out))
     settings = _overridden(settings, options)
-    train, test_view = parts.train.seen_through(views[0]), views[1]
+    train = parts.train.seen_through(views[0])
+    val, test = parts.val.seen_through(views[1]), parts.test.seen_through(views[1])
     mixed = train if options.synthetic is None else _with_synthetic(train, options.synthetic, settings, options.seed)
-    val, test = parts.val.seen_through(test_view), parts.test.seen_through(test_view)
 
     torch.manual_seed(options.seed)
-    classes = parts.train.classes
     machine = Machine(_device(options.device), options.workers, options.amp)
-    model, sha256 = new_classifier(options.arch, classes, options.weights)
+    model, sha256 = new_classifier(options.arch, parts.train.classes, options.weights)
     model.to(machine.device)
     _try(model, options, machine)
     print(f"{len(train)} images to train on, {len(val)} to choose the epoch, {len(test)} to judge")
@@ -125,21 +130,13 @@ def experiment(
         print("no --weights: the model starts from random values, and will be far behind a pretrained one")
 
     began = time.monotonic()
-    history = fit(
-        model,
-        mixed,
-        val,
-        settings,
-        lambda predictions: judge(predictions, val),
-        choose,
-        machine=machine,
-        seed=options.seed,
-    )
+    history = fit(model, mixed, val, settings, partial(judge, part=val), choose, machine=machine, seed=options.seed)
     chosen = max(history, key=lambda epoch: epoch[choose])
-    found = judge(predict(model, test, settings.batch_size, machine), test)
+    found = judge(predict(model, test, settings.batch_size, machine), part=test)
     print(f"chosen: epoch {chosen['epoch']}, by validation {choose} {chosen[choose]:.1%}")
     print(*(f"test {name:<20} {share:6.1%}" for name, share in found.items()), sep="\n")
-    if out is not None:
+    if options.out is not None:
+        save_classifier(Path(options.out, "model.pt"), model, arch=options.arch, class_names=parts.train.classes)
         result = {
             "options": vars(options),
             "settings": asdict(settings),
@@ -153,10 +150,9 @@ def experiment(
             "seconds": round(time.monotonic() - began, 1),
             "torch": torch.__version__,
         }
-        save_classifier(out / "model.pt", model, arch=options.arch, class_names=classes)
         text = json.dumps(result, indent=2)
-        write_whole(out / "result.json", lambda file: file.write(text.encode()))
-        print(f"written: {out / 'result.json'} and model.pt")
+        write_whole(Path(options.out, "result.json"), lambda file: file.write(text.encode()))
+        print(f"written: {Path(options.out, 'result.json')} and model.pt")
     return 0
 
 
@@ -198,10 +194,9 @@ def _try(model: torch.nn.Module, options: argparse.Namespace, machine: Machine) 
         raise InvalidInputError(f"{options.arch} does not take images of {options.size} pixels: {error}") from error
 
 
-def _fresh(folder: Path) -> Path:
+def _check_fresh(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: expected an empty folder or a new one")
-    return folder
 
 
 def _whole(text: str, least: int = 0) -> int:

@@ -23,7 +23,7 @@ from sgdmix_albu.recipes.parts import official_parts
 from sgdmix_albu.recipes.settings import diff_mix
 from sgdmix_albu.recipes.training import crops
 
-DATA_SETS = ("cub", "aircraft", "cars", "flowers", "pets", "aviary")
+DATA_SETS = ("cub", "aircraft", "cars", "flowers", "pets", "folders", "aviary")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

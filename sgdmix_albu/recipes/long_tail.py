@@ -25,7 +25,7 @@ from sgdmix_albu.recipes.parts import Part, long_tailed, official_parts
 from sgdmix_albu.recipes.settings import Settings
 from sgdmix_albu.recipes.training import resized_crops
 
-DATA_SETS = ("cub", "flowers", "aircraft", "cars", "pets", "aviary")
+DATA_SETS = ("cub", "flowers", "aircraft", "cars", "pets", "folders", "aviary")
 
 # Classes with more than the first are "many", with fewer than the second "few": Diff-Mix's for CUB and Flowers,
 # CUB's assumed for the others.

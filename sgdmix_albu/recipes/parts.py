@@ -96,7 +96,7 @@ def official_parts(name: str, data: str | None, *, size: int, seed: int, held: f
     if name in EMBEDDED:
         return Parts(*(Part(get_dataset(name, split=split, size=size)) for split in ("train", "val", "test")))
     train, test = (Part(get_dataset(name, root=data, split=split)) for split in ("train", "test"))
-    if "val" in train.dataset.splits:
+    if train.dataset.has_split("val"):
         return Parts(train, Part(get_dataset(name, root=data, split="val")), test)
     kept, away = held_out(train.targets, held, seed)
     return Parts(train.having(kept), train.having(away), test)

@@ -1,0 +1,45 @@
+"""Photographs of your own: a folder for each split, and in it one for each class."""
+
+from __future__ import annotations
+
+from sgdmix_albu.datasets.photographs import Listing, Photographs
+from sgdmix_albu.errors import DataError
+from sgdmix_albu.images import list_images
+
+__all__ = ["Folders"]
+
+
+class Folders(Photographs):
+    """Class-per-folder trees of two or three splits; arguments and attributes are those of :class:`Photographs`.
+
+    ```text
+    photos/
+      train/warbler/0001.jpg
+      test/warbler/0002.jpg
+      val/warbler/0003.jpg  (if there is a validation split)
+    ```
+    """
+
+    title = "a data set of your own"
+    folder = "."
+    splits = ("train", "val", "test")
+
+    def needs(self) -> tuple[str, ...]:
+        """The split, and the training split, which has all classes."""
+        return ("train/",) if self.split == "train" else ("train/", f"{self.split}/")
+
+    def has_split(self, split: str) -> bool:
+        """Whether there is such a folder."""
+        return split in self.splits and (self.root / split).is_dir()
+
+    def _list(self) -> Listing:
+        names = sorted({entry.class_name for entry in list_images(self.root / "train")})
+        entries = list_images(self.root / self.split)
+        strangers = sorted({entry.class_name for entry in entries} - set(names))
+        if strangers:
+            raise DataError(f"{self.root / self.split} has the class {strangers[0]!r}, {self.root / 'train'} has not")
+        files = [entry.path.relative_to(self.root).as_posix() for entry in entries]
+        return Listing(names, files, [names.index(entry.class_name) for entry in entries])
+
+    def _class_folders(self, names: list[str]) -> list[str]:
+        return names
