@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import tarfile
@@ -18,7 +17,7 @@ from torch.utils.data import Dataset
 
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.files import stays_below
-from sgdmix_albu.images import read_image
+from sgdmix_albu.images import decode_image, read_image
 from sgdmix_albu.offline.files import METADATA
 from sgdmix_albu.offline.shards import member_name
 
@@ -75,15 +74,14 @@ class SyntheticPool:
         if shard is None:
             return read_image(self.out / self.names[place])
         if shard not in self._members:
-            with tarfile.open(self.out / shard) as tar:
-                self._members[shard] = {member.name: (member.offset_data, member.size) for member in tar}
+            self._members[shard] = _members(self.out / shard)
         member = member_name(self.names[place])
         if member not in self._members[shard]:
             raise DataError(f"{self.out / shard} has no member {member}")
         start, size = self._members[shard][member]
         with (self.out / shard).open("rb") as file:
             file.seek(start)
-            return Image.open(io.BytesIO(file.read(size))).convert("RGB")
+            return decode_image(file.read(size), f"{member} in {self.out / shard}")
 
     def among(self, mode: Mode, *, source: str, label: str) -> Sequence[int]:
         """Places of the images that may stand for a real one.
@@ -331,6 +329,15 @@ def _keys(real: Any) -> list[str]:
             "as sgdmix generate knew them: 'warbler/0001.jpg'"
         )
     return [Path(path).relative_to(real.root).as_posix() for path, *_ in real.samples]
+
+
+def _members(shard: Path) -> dict[str, tuple[int, int]]:
+    """Where each file of a tar archive begins, and its size."""
+    try:
+        with tarfile.open(shard) as tar:
+            return {member.name: (member.offset_data, member.size) for member in tar}
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
+        raise DataError(f"{shard} is damaged: {error}; run the same `sgdmix generate` again") from error
 
 
 def _rows(out: Path) -> Iterator[Mapping[str, Any]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
+import shutil
+import tempfile
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from offline_helpers import pixels, write_tree
 from torch.utils.data import DataLoader
@@ -217,6 +220,23 @@ def test_webdataset_pipelines(sets: tuple[Path, Path, Path]) -> None:
             assert mode == "pool" or after["cls"] == before["cls"]
             assert mode != "source" or row["source"] == before["__key__"] + ".png"
     assert list(synthetic_samples(samples, files, p=0.0)) == samples
+
+
+@settings(max_examples=150)
+@given(st.floats(0, 1), st.integers(1, 255), st.sampled_from(["cut", "change", "zero"]))
+def test_a_damaged_shard(sets: tuple[Path, Path, Path], where: float, bits: int, how: str) -> None:
+    """An image, or one clear error; nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(sets[2], Path(folder, "copy"))
+        (shard,) = copy.glob("*.tar")
+        content = shard.read_bytes()
+        place = min(int(where * len(content)), len(content) - 1)
+        instead = {"cut": b"", "change": bytes([content[place] ^ bits]) + content[place + 1 :], "zero": bytes(512)}[how]
+        shard.write_bytes(content[:place] + instead)
+        pool = SyntheticPool(copy)
+        for row in range(len(pool)):
+            with contextlib.suppress(DataError):
+                assert pool.image(row).mode == "RGB"
 
 
 # The package leaves its shards to the garbage collector.
