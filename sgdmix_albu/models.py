@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,7 +141,7 @@ def open_classifier(
 
 
 def new_classifier(
-    arch: str, classes: Sequence[str], weights: str | os.PathLike[str] | None = None
+    arch: str, classes: Sequence[str], weights: str | os.PathLike[str] | None = None, *, size: int | None = None
 ) -> tuple[nn.Module, str | None]:
     """A torchvision or timm classifier to train on classes of your own; initial values from torch's generator.
 
@@ -148,6 +150,8 @@ def new_classifier(
         classes: Names of the outputs.
         weights: Pretrained weights as :func:`open_classifier` reads them, whatever their number of classes: the last
             layer is replaced by a new one. None for random values throughout.
+        size: Side in pixels of the images to come, for torchvision's vision transformers, whose position embeddings
+            are interpolated where the weights were trained at another size; None keeps the weights' own, or 224.
 
     Returns:
         The model in training mode, on the CPU, and the SHA-256 of the weights file.
@@ -155,27 +159,29 @@ def new_classifier(
     Raises:
         DataError: The weights cannot be read or do not fit.
         UnknownNameError: Neither library knows the architecture.
-        InvalidInputError: The model does not end in a linear layer.
+        InvalidInputError: The model does not end in a linear layer, or cannot take images of that size.
 
     Example:
         >>> new_classifier("resnet18", ["owl", "tit"])[0].fc
         Linear(in_features=512, out_features=2, bias=True)
     """
+    _check_size(arch, size)
     if weights is None:
-        _, build = next(_builders(arch))
-        return build(len(classes)).train(), None
+        _, build = next(_builders(arch, size))
+        return _quiet(build, len(classes)).train(), None
     trained = open_classifier(weights, arch)
+    model = _at_size(trained.model, arch, trained.num_classes, size)
     heads = [
         name
-        for name, module in trained.model.named_modules()
+        for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module.out_features == trained.num_classes
     ]
     if not heads:
         raise InvalidInputError(f"{arch} does not end in a linear layer of {trained.num_classes} outputs")
-    head = trained.model.get_submodule(heads[-1])
+    head = model.get_submodule(heads[-1])
     assert isinstance(head, nn.Linear)
-    trained.model.set_submodule(heads[-1], nn.Linear(head.in_features, len(classes), bias=head.bias is not None))
-    return trained.model.train(), trained.sha256
+    model.set_submodule(heads[-1], nn.Linear(head.in_features, len(classes), bias=head.bias is not None))
+    return model.train(), trained.sha256
 
 
 def save_classifier(path: str | os.PathLike[str], model: nn.Module, *, arch: str, class_names: Sequence[str]) -> None:
@@ -279,30 +285,30 @@ def standardized(images: Tensor) -> Tensor:
 
 
 def _fitting_model(arch: str, checkpoint: Checkpoint) -> tuple[nn.Module, int]:
-    """The first library's model of that name which the weights fit, and its number of classes."""
+    """The first library's model of that name which the weights fit, filled, and its number of classes."""
     wanted = {key: tuple(value.shape) for key, value in checkpoint.tensors.items()}
     misfits = []
-    for library, build in _builders(arch):
+    for library, build in _builders(arch, _side(arch, wanted)):
         model, classes = _build(build, _PROBE_CLASSES), _PROBE_CLASSES
         found = _classes(_shapes(model), wanted)
         if found not in (None, _PROBE_CLASSES):
             model, classes = _build(build, found), found
-        misfit = _misfit(_shapes(model), wanted)
+        misfit = _fill(model, checkpoint.tensors)
         if misfit is None:
-            model.load_state_dict(dict(checkpoint.tensors))
             return model, classes
         misfits.append(f"{library}'s {arch}: {misfit}")
     raise DataError(f"the weights in {checkpoint.path} do not fit " + "; nor ".join(misfits))
 
 
-def _builders(arch: str) -> Iterator[tuple[str, Callable[[int], nn.Module]]]:
+def _builders(arch: str, side: int | None = None) -> Iterator[tuple[str, Callable[[int], nn.Module]]]:
     """Each library that knows the name, and how it builds the model with a number of classes."""
     models = import_optional("torchvision.models")
     known = models.list_models(module=models)
     found = False
     if arch in known:
         found = True
-        yield "torchvision", lambda classes: models.get_model(arch, weights=None, num_classes=classes)
+        options = {} if side is None or _patch(arch) is None else {"image_size": side}
+        yield "torchvision", lambda classes: models.get_model(arch, weights=None, num_classes=classes, **options)
     try:
         timm = import_optional("timm")
     except ImportError:
@@ -317,10 +323,46 @@ def _builders(arch: str) -> Iterator[tuple[str, Callable[[int], nn.Module]]]:
         raise UnknownNameError(f"{where} know no classifier {arch!r}{nearest_names(arch, everything)}{note}")
 
 
+def _patch(arch: str) -> int | None:
+    """Side of the patches of torchvision's vision transformers, ``vit_b_16``; they are made for images of one size."""
+    name = re.fullmatch(r"vit_[blh]_(\d+)", arch)
+    return int(name[1]) if name else None
+
+
+def _check_size(arch: str, size: int | None) -> None:
+    patch = _patch(arch)
+    if size is not None and patch is not None and size % patch:
+        raise InvalidInputError(f"{arch} takes images whose side is a multiple of {patch} pixels, got {size}")
+
+
+def _side(arch: str, wanted: Shapes) -> int | None:
+    """The side in pixels that a file's vision transformer was made for, by the number of its positions."""
+    patch, positions = _patch(arch), wanted.get("encoder.pos_embedding", ())
+    if patch is None or len(positions) != 3:
+        return None
+    return math.isqrt(max(positions[1] - 1, 1)) * patch  # the first position is the class token's
+
+
+def _at_size(model: nn.Module, arch: str, classes: int, size: int | None) -> nn.Module:
+    """The same model for images of another size, where it is one that cares."""
+    transformers = import_optional("torchvision.models.vision_transformer")
+    if size is None or not isinstance(model, transformers.VisionTransformer) or model.image_size == size:
+        return model
+    _, build = next(_builders(arch, size))
+    other = _build(build, classes)
+    patch = model.patch_size
+    other.load_state_dict(transformers.interpolate_embeddings(size, patch, model.state_dict()))
+    return other
+
+
 def _build(build: Callable[[int], nn.Module], classes: int) -> nn.Module:
-    # Initial weights are random and about to be replaced: neither the caller's random state nor the
-    # user's eyes (some torchvision models warn of slow initialisation) should notice.
-    with torch.random.fork_rng(), warnings.catch_warnings():
+    # Initial weights are random and about to be replaced: the caller's random state should not notice.
+    with torch.random.fork_rng():
+        return _quiet(build, classes)
+
+
+def _quiet(build: Callable[[int], nn.Module], classes: int) -> nn.Module:
+    with warnings.catch_warnings():  # some torchvision models warn of their slow initialisation
         warnings.simplefilter("ignore")
         return build(classes)
 
@@ -339,10 +381,21 @@ def _classes(built: Shapes, wanted: Shapes) -> int | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def _misfit(built: Shapes, wanted: Shapes) -> str | None:
-    """What keeps the weights from fitting, or None."""
-    missing, extra = built.keys() - wanted.keys(), wanted.keys() - built.keys()
-    other = sorted(key for key in built.keys() & wanted.keys() if built[key] != wanted[key])
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
+    """Load the weights; or say what keeps them from fitting.
+
+    The model is asked, not its names compared: modules know what they were called in older files, torchvision's own
+    ResNet-50 and ViT-B/16 among them.
+    """
+    built = _shapes(model)
+    other = sorted(key for key in built.keys() & tensors.keys() if built[key] != tuple(tensors[key].shape))
+    try:
+        absent, extra = model.load_state_dict(
+            {key: value for key, value in tensors.items() if key not in other}, strict=False
+        )
+    except RuntimeError as error:  # another shape under an older name
+        return str(error).splitlines()[-1].strip()
+    missing = set(absent) - set(other)
     said = [
         f"{len(keys)} {what} (such as {min(keys)!r})"
         for keys, what in [(missing, "parameters missing"), (extra, "parameters unknown")]
@@ -350,5 +403,5 @@ def _misfit(built: Shapes, wanted: Shapes) -> str | None:
     ]
     if other:
         key = other[0]
-        said.append(f"{len(other)} of another shape ({key!r} {built[key]}, the file has {wanted[key]})")
+        said.append(f"{len(other)} of another shape ({key!r} {built[key]}, the file has {tuple(tensors[key].shape)})")
     return ", ".join(said) or None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
-from torch import nn
+from torch import Tensor, nn
+from torchvision.models import vision_transformer
 from torchvision.transforms.v2.functional import normalize
 
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
-from sgdmix_albu.models import load_classifier, open_classifier, read_checkpoint, standardized
+from sgdmix_albu.models import load_classifier, new_classifier, open_classifier, read_checkpoint, standardized
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +141,95 @@ def test_standardized_equals_torchvision() -> None:
     images = torch.randint(0, 256, (2, 3, 5, 4), dtype=torch.uint8)
     expected = normalize(images / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     torch.testing.assert_close(standardized(images), expected)
+
+
+@pytest.fixture
+def small_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision's vision transformers with two narrow layers."""
+    build = vision_transformer._vision_transformer
+    narrow = {"num_layers": 2, "num_heads": 2, "hidden_dim": 24, "mlp_dim": 48}
+    monkeypatch.setattr(vision_transformer, "_vision_transformer", lambda **options: build(**{**options, **narrow}))
+
+
+def trained(arch: str, **options: Any) -> nn.Module:
+    """With values that no new model has, in batch norms too."""
+    model: nn.Module = torchvision.models.get_model(arch, weights=None, num_classes=5, **options)
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.01, 0.05)
+    return model.eval()
+
+
+def as_published(arch: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With the names of torchvision's own files: resnet50-0676ba61.pth, vit_b_16-c867db91.pth."""
+    if arch == "resnet50":
+        return {name: value for name, value in weights.items() if not name.endswith("num_batches_tracked")}
+    return {
+        name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): value
+        for name, value in weights.items()
+    }
+
+
+@pytest.mark.usefixtures("small_transformers")
+@pytest.mark.parametrize(("arch", "options"), [("resnet50", {}), ("vit_b_16", {"image_size": 32})])
+def test_files_that_torchvision_publishes(tmp_path: Path, arch: str, options: dict[str, int]) -> None:
+    model = trained(arch, **options)
+    published = as_published(arch, model.state_dict())
+    assert published.keys() != model.state_dict().keys()
+    torch.save(published, tmp_path / "weights.pth")
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(open_classifier(tmp_path / "weights.pth", arch).model(images), model(images))
+
+
+@pytest.mark.usefixtures("small_transformers")
+@pytest.mark.parametrize("damage", [lambda weight: weight[:, :7], lambda weight: weight[None]])
+def test_another_shape_under_an_older_name(tmp_path: Path, damage: Callable[[Tensor], Tensor]) -> None:
+    published = as_published("vit_b_16", trained("vit_b_16", image_size=32).state_dict())
+    name = "encoder.layers.encoder_layer_1.mlp.linear_1.weight"
+    torch.save({**published, name: damage(published[name])}, tmp_path / "weights.pth")
+    with pytest.raises(DataError, match=r"do not fit torchvision's vit_b_16: size mismatch for .*_1\.mlp\.0\.weight"):
+        open_classifier(tmp_path / "weights.pth", "vit_b_16")
+
+
+@pytest.mark.usefixtures("small_transformers")
+def test_a_vision_transformer_opens_at_the_size_it_was_trained_at(tmp_path: Path) -> None:
+    model = trained("vit_b_16", image_size=96)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    found = open_classifier(tmp_path / "weights.pth", "vit_b_16")
+    images = torch.rand(2, 3, 96, 96)
+    assert torch.equal(found.model(images), model(images))
+    with pytest.raises(DataError, match=r"do not fit torchvision's vit_b_32: .*'conv_proj\.weight'"):
+        open_classifier(tmp_path / "weights.pth", "vit_b_32")
+
+
+@pytest.mark.usefixtures("small_transformers")
+def test_position_embeddings_are_interpolated(tmp_path: Path) -> None:
+    """As torch.nn.functional does it, the class token's left alone."""
+    model = trained("vit_b_16", image_size=96)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    new, _ = new_classifier("vit_b_16", ["owl", "tit"], tmp_path / "weights.pth", size=64)
+    assert new(torch.rand(2, 3, 64, 64)).shape == (2, 2)
+    before, after = model.state_dict(), new.state_dict()
+    old, found = before.pop("encoder.pos_embedding"), after.pop("encoder.pos_embedding")
+    grid = old[:, 1:].transpose(1, 2).unflatten(2, (6, 6))
+    expected = F.interpolate(grid, size=(4, 4), mode="bicubic", align_corners=True).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(found, torch.cat([old[:, :1], expected], 1))
+    heads = {"heads.head.weight", "heads.head.bias"}
+    assert all(torch.equal(after[name], value) for name, value in before.items() if name not in heads)
+    same, _ = new_classifier("vit_b_16", ["owl", "tit"], tmp_path / "weights.pth")
+    assert torch.equal(same.state_dict()["encoder.pos_embedding"], old)
+
+
+@pytest.mark.usefixtures("small_transformers")
+def test_a_size_that_patches_do_not_fill(tmp_path: Path) -> None:
+    torch.save(trained("vit_b_16", image_size=32).state_dict(), tmp_path / "weights.pth")
+    for weights in (None, tmp_path / "weights.pth"):
+        with pytest.raises(InvalidInputError, match="vit_b_16 takes images whose side is a multiple of 16 .*, got 30"):
+            new_classifier("vit_b_16", ["owl", "tit"], weights, size=30)
+    assert new_classifier("vit_b_16", ["owl", "tit"], size=48)[0](torch.rand(1, 3, 48, 48)).shape == (1, 2)
+    assert new_classifier("resnet18", ["owl", "tit"], size=30)[0].fc.out_features == 2
+
+
+def test_a_new_classifier_says_nothing_of_how_slowly_it_begins() -> None:
+    """Warnings are errors here."""
+    assert new_classifier("googlenet", ["owl", "tit"])[0].fc.out_features == 2
