@@ -11,6 +11,7 @@ from PIL import Image
 from scipy import io
 
 CLASSES, TRAIN, TEST = 3, 4, 2
+SPECIES = ["001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross"]
 
 
 # Compressed, as Matlab itself writes them: then a damaged byte is noticed. In plain files it makes scipy crash.
@@ -24,20 +25,27 @@ def _photograph(path: Path, colour: int) -> None:
     Image.fromarray(pixels).save(path)
 
 
+def _bird(label: int, place: int) -> str:
+    """The same bird has the same file name in both of the data sets that follow."""
+    return f"{SPECIES[label]}/{SPECIES[label][4:]}_{place:04d}_{7001 + label * (TRAIN + TEST) + place}.jpg"
+
+
+def _tests(place: int) -> bool:
+    return place % 3 == 1  # train and test alternate, as they do there
+
+
 def cub(folder: Path) -> Path:
     root = folder / "CUB_200_2011"
-    species = ["001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross"]
     images, labels, splits, number = [], [], [], 0
-    for label, name in enumerate(species, start=1):
+    for label in range(CLASSES):
         for place in range(TRAIN + TEST):
             number += 1
-            file = f"{name}/{name[4:]}_{place:04d}_{7000 + number}.jpg"
-            _photograph(root / "images" / file, number)
-            images.append(f"{number} {file}")
-            labels.append(f"{number} {label}")
-            splits.append(f"{number} {int(place % 3 != 1)}")  # train and test alternate, as they do there
+            _photograph(root / "images" / _bird(label, place), number)
+            images.append(f"{number} {_bird(label, place)}")
+            labels.append(f"{number} {label + 1}")
+            splits.append(f"{number} {int(not _tests(place))}")
     tables = {
-        "classes.txt": [f"{label} {name}" for label, name in enumerate(species, start=1)],
+        "classes.txt": [f"{label} {name}" for label, name in enumerate(SPECIES, start=1)],
         "images.txt": images,
         "image_class_labels.txt": labels,
         "train_test_split.txt": splits,
@@ -115,19 +123,17 @@ def pets(folder: Path) -> Path:
 
 
 def waterbirds(folder: Path) -> Path:
-    """The test images are the birds that are CUB's test birds in :func:`cub`."""
+    """The birds of :func:`cub` on other backgrounds, training and test birds alike; validation has a few more."""
     root = folder / "waterbird_complete95_forest2water2"
-    species = ["001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross"]
     rows = ["img_id,img_filename,y,split,place,place_filename"]
     number = 0
-    for label, name in enumerate(species):
+    for label in range(CLASSES):
         for place in range(TRAIN + 2 * TEST):
             number += 1
-            split = 0 if place < TRAIN else 1 if place < TRAIN + TEST else 2
-            file = f"{name}/{name[4:]}_{place:04d}_{7000 + number}.jpg"
-            _photograph(root / file, number)
+            split = 1 if place >= TRAIN + TEST else 2 if _tests(place) else 0
+            _photograph(root / _bird(label, place), 100 + number)
             bird, water = int(label == 1), (number + label) % 2
-            rows.append(f'{number},{file},{bird},{split},{water},"/o/ocean/0000{number}.jpg"')
+            rows.append(f'{number},{_bird(label, place)},{bird},{split},{water},"/o/ocean/0000{number}.jpg"')
     (root / "metadata.csv").write_text("\n".join(rows) + "\n")
     return root
 
@@ -136,8 +142,9 @@ def folders(folder: Path) -> Path:
     root = folder / "photos"
     for split, count in (("train", TRAIN), ("val", TEST), ("test", TEST)):
         for label, name in enumerate(["Übergang 2", "owl", "tit"]):
-            for number in range(count):
-                _photograph(root / split / name / f"{split} {number}.jpg", 10 * label + number)
+            for number in range(count):  # the first ones of a class have one name in two folders
+                below = f"{number}/1.jpg" if number < 2 else f"{split} {number}.jpg"
+                _photograph(root / split / name / below, 10 * label + number)
     return root
 
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from official import TEST, TRAIN, WRITERS, cub, waterbirds
 from PIL import Image
+from torch.utils.data import ConcatDataset
 from torchvision import datasets as theirs
 from torchvision.datasets import ImageFolder
 
@@ -26,6 +27,7 @@ from sgdmix_albu.offline.source import open_source
 NAMES = sorted(WRITERS)
 SPLITS = {name: get_dataset.__globals__["_DATASETS"].load(name).splits for name in NAMES}
 EVERY = [(name, split) for name in NAMES for split in SPLITS[name]]
+JOINED = {"trainval": ("train", "val"), "all": ("train", "val", "test")}  # splits of several others
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,8 @@ def test_the_contract(roots: dict[str, Path], name: str, split: str) -> None:
         assert type(label) is int
         assert label == target
         assert stays_below(key)
-        assert key.split("/") == [data.classes[label], data.paths[index].name]
+        assert key.partition("/")[0] == data.classes[label]
+        assert data.paths[index].as_posix().endswith(key.partition("/")[2])
     assert repr(data) == f"{type(data).__name__}({split!r}, classes={len(data.classes)}, images={len(data)})"
 
 
@@ -72,8 +75,14 @@ def test_options(roots: dict[str, Path], name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_splits_share_no_image(roots: dict[str, Path], name: str) -> None:
-    paths = [path for split in SPLITS[name] if split != "trainval" for path in _paths(roots[name], name, split)]
+    paths = [path for split in SPLITS[name] if split not in JOINED for path in _paths(roots[name], name, split)]
     assert len(set(paths)) == len(paths)
+
+
+@pytest.mark.parametrize(("name", "split"), [(name, split) for name, split in EVERY if split in JOINED])
+def test_joined_splits(roots: dict[str, Path], name: str, split: str) -> None:
+    parts = [path for part in JOINED[split] for path in _paths(roots[name], name, part)]
+    assert sorted(_paths(roots[name], name, split)) == sorted(parts)
 
 
 def _paths(root: Path, name: str, split: str) -> list[Path]:
@@ -86,7 +95,10 @@ def _torchvision(name: str, folder: Path, split: str) -> Any:
     if name == "cars":
         return theirs.StanfordCars(folder, split=split)
     if name == "flowers":
-        return theirs.Flowers102(folder, split=split)
+        parts = [theirs.Flowers102(folder, split=part) for part in JOINED.get(split, (split,))]
+        oracle = ConcatDataset(parts)
+        oracle.classes = parts[0].classes
+        return oracle
     return theirs.OxfordIIITPet(folder, split="trainval" if split == "train" else split)
 
 
@@ -126,15 +138,18 @@ def test_waterbirds_by_hand(roots: dict[str, Path]) -> None:
     assert birds.targets == [0, 0, 1, 1, 0, 0]
     assert species.targets == [0, 0, 1, 1, 2, 2]
     # number + class is odd on water; a waterbird's groups are 2 and 3
-    assert birds.groups == species.groups == [1, 0, 2, 3, 1, 0]
-    assert birds.group_names[birds.groups[2]] == "waterbird on land"
+    assert birds.groups == species.groups == [0, 1, 3, 2, 0, 1]
+    assert birds.group_names[birds.groups[3]] == "waterbird on land"
     with pytest.raises(InvalidInputError, match="labels must be 'birds' or 'species', got 'kinds'"):
         get_dataset("waterbirds", root=roots["waterbirds"], labels="kinds")
 
 
-def test_species_of_waterbirds_are_cubs(tmp_path: Path) -> None:
-    shifted = get_dataset("waterbirds", root=waterbirds(tmp_path), labels="species")
-    assert shifted.classes == get_dataset("cub", root=cub(tmp_path)).classes
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_species_and_birds_of_waterbirds_are_cubs(tmp_path: Path, split: str) -> None:
+    shifted = get_dataset("waterbirds", root=waterbirds(tmp_path), split=split, labels="species")
+    birds = get_dataset("cub", root=cub(tmp_path), split=split)
+    assert shifted.classes == birds.classes
+    assert shifted.source_keys == birds.source_keys
 
 
 @pytest.mark.parametrize(("name", "split"), EVERY)
@@ -238,7 +253,11 @@ def test_folders_of_your_own(roots: dict[str, Path], tmp_path: Path) -> None:
     oracle = ImageFolder(roots["folders"] / "train")
     data = get_dataset("folders", root=roots["folders"])
     assert data.classes == data.names == oracle.classes
-    assert [(str(path), label) for path, label in zip(data.paths, data.targets, strict=True)] == oracle.samples
+    files = [(str(path), label) for path, label in zip(data.paths, data.targets, strict=True)]
+    assert sorted(files) == sorted(oracle.samples)  # its order follows folders, ours the whole path
+    generated = open_source(roots["folders"] / "train")
+    assert data.source_keys == [item.key for item in generated.items]
+    assert {"owl/0/1.jpg", "owl/1/1.jpg"} < set(data.source_keys)
     assert data.has_split("val")
     copy = shutil.copytree(roots["folders"], tmp_path / "photos")
     shutil.rmtree(copy / "val")

@@ -9,14 +9,15 @@ from sgdmix_albu.datasets.photographs import Listing, Photographs, matlab
 
 __all__ = ["Flowers"]
 
-_LISTS = {"train": "trnid", "val": "valid", "test": "tstid"}
+_LISTS = {"train": ("trnid",), "val": ("valid",), "test": ("tstid",), "all": ("trnid", "valid", "tstid")}
 
 
 class Flowers(Photographs):
     """Oxford 102 Flowers as published, the archive of images unpacked.
 
-    Arguments and attributes are those of :class:`Photographs`. The data set has no file of class names; they are
-    those of torchvision's ``Flowers102``.
+    Arguments and attributes are those of :class:`Photographs`. "all" is the three official lists, one after the other:
+    "train" has 10 images of each class, too few to cut a long tail from. The data set has no file of class names; they
+    are those of torchvision's ``Flowers102``.
 
     ```text
     flowers-102/
@@ -27,7 +28,7 @@ class Flowers(Photographs):
 
     title = "Oxford 102 Flowers"
     folder = "flowers-102"
-    splits = ("train", "val", "test")
+    splits = tuple(_LISTS)
 
     def needs(self) -> tuple[str, ...]:
         """Labels, splits and images."""
@@ -35,8 +36,8 @@ class Flowers(Photographs):
 
     def _list(self) -> Listing:
         labels = np.atleast_1d(matlab(self.root / "imagelabels.mat", "labels")["labels"])
-        name = _LISTS[self.split]
-        numbers = [int(number) for number in np.atleast_1d(matlab(self.root / "setid.mat", name)[name])]
+        lists = matlab(self.root / "setid.mat", *_LISTS[self.split])
+        numbers = [int(number) for name in _LISTS[self.split] for number in np.atleast_1d(lists[name])]
         known = range(1, len(labels) + 1)
         return Listing(
             list(Flowers102.classes),

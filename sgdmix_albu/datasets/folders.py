@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sgdmix_albu.datasets.photographs import Listing, Photographs
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.images import list_images
@@ -17,6 +19,7 @@ class Folders(Photographs):
       train/warbler/0001.jpg
       test/warbler/0002.jpg
       val/warbler/0003.jpg  (if there is a validation split)
+      train/owl/barn/1.jpg  train/owl/snowy/1.jpg  (two images of the class "owl")
     ```
     """
 
@@ -43,3 +46,7 @@ class Folders(Photographs):
 
     def _class_folders(self, names: list[str]) -> list[str]:
         return names
+
+    def _key(self, path: Path, label: int) -> str:
+        """Folders below the class stay in the name, as ``sgdmix generate`` has it."""
+        return path.relative_to(self.root / self.split).as_posix()

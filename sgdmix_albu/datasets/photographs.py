@@ -83,9 +83,7 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
         self._check_labels()
         self.paths = [self.root / file for file in listing.files]
         self._check_files()
-        self.source_keys = [
-            f"{self.classes[label]}/{path.name}" for path, label in zip(self.paths, self.targets, strict=True)
-        ]
+        self.source_keys = [self._key(path, label) for path, label in zip(self.paths, self.targets, strict=True)]
         self._check_keys()
 
     @abstractmethod
@@ -106,6 +104,9 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
             return names
         digits = max(3, len(str(len(names) - 1)))
         return [f"{label:0{digits}d}.{name}" for label, name in enumerate(plain)]
+
+    def _key(self, path: Path, label: int) -> str:
+        return f"{self.classes[label]}/{path.name}"
 
     def __len__(self) -> int:
         return len(self.paths)

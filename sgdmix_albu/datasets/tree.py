@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import TEMPORARY, refusals_named, umask
 
-__all__ = ["write_tree"]
+__all__ = ["content_of", "write_tree"]
 
 
 def write_tree(dataset: Any, folder: str | os.PathLike[str]) -> None:
@@ -50,12 +51,29 @@ def write_tree(dataset: Any, folder: str | os.PathLike[str]) -> None:
             raise
 
 
-def _fill(dataset: Any, folder: Path) -> None:
+def content_of(dataset: Any, index: int) -> bytes:
+    """The file of one image: a photograph's own bytes, a drawn image as PNG.
+
+    Args:
+        dataset: Has ``paths``, or gives PIL images.
+        index: Which image.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     paths = getattr(dataset, "paths", None)
+    if paths is None:
+        content = io.BytesIO()
+        dataset[index][0].save(content, format="PNG")
+        return content.getvalue()
+    try:
+        return Path(paths[index]).read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {paths[index]}: {error.strerror or error}") from error
+
+
+def _fill(dataset: Any, folder: Path) -> None:
     for index, key in enumerate(tqdm(dataset.source_keys, desc="writing", unit="image", disable=None, leave=False)):
         place = folder / key
         place.parent.mkdir(parents=True, exist_ok=True)
-        if paths is None:
-            dataset[index][0].save(place, format="PNG")
-        else:
-            shutil.copyfile(paths[index], place)
+        place.write_bytes(content_of(dataset, index))
