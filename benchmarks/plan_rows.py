@@ -16,7 +16,7 @@ import numpy as np
 
 from sgdmix_albu.offline.descriptors import GRID, Descriptors
 from sgdmix_albu.offline.expansion import Settings
-from sgdmix_albu.offline.pipeline import plan_tasks
+from sgdmix_albu.offline.outputs import plan_tasks
 from sgdmix_albu.offline.source import Item
 from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.offline.tasks import task_line
@@ -64,7 +64,7 @@ def synthetic(count: int, folder: Path) -> Descriptors:
     maps.flush()
     items = [Item(f"class {i % 1000}/{i:07d}.jpg", f"class {i % 1000}", i % 1000, NotImplemented) for i in range(count)]
     nothing = np.zeros(count, bool)
-    return Descriptors(items, maps, masks, np.zeros(count, np.float32), nothing, nothing, [], [])
+    return Descriptors(items, maps, masks, np.zeros(count, np.float32), nothing, nothing, [], [], [])
 
 
 def peak() -> float:

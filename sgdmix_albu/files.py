@@ -15,6 +15,9 @@ from sgdmix_albu.errors import DataError
 __all__ = ["TEMPORARY", "refusals_named", "sha256_of", "stays_below", "umask", "write_whole"]
 
 TEMPORARY = ".sgdmix-"  # how the names of unfinished files begin
+# It can only be read by setting it, which no other thread may see.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 
 
 def write_whole(
@@ -95,7 +98,5 @@ def refusals_named(path: Path) -> Iterator[None]:
 
 
 def umask() -> int:
-    """The permissions that new files of this process do not get."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """The permissions that new files of this process do not get, as they were when this module was loaded."""
+    return _UMASK

@@ -9,6 +9,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -63,7 +64,10 @@ def list_images(folder: str | os.PathLike[str]) -> list[ImageEntry]:
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"expected a folder of images, {root} is {'a file' if root.exists() else 'not there'}")
-    classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
+    try:
+        classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
+    except OSError as error:
+        _refuse(error)
     if not classes:
         raise DataError(f"expected one folder per class in {root}, found no folder there")
     entries = [
@@ -142,12 +146,16 @@ def is_hidden(name: str) -> bool:
 
 def _images_below(folder: Path) -> list[Path]:
     found: list[Path] = []
-    for where, folders, files in os.walk(folder):
+    for where, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not is_hidden(name)]
         found += [
             Path(where, name) for name in files if not is_hidden(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES
         ]
     return sorted(found, key=Path.as_posix)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(f"cannot read {error.filename}: {error.strerror or error}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from sgdmix_albu.masks import _PRESETS, register_mask
+from sgdmix_albu.offline import Settings, generate
+from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.saliency import register_backend
 from sgdmix_albu.saliency.catalogue import BACKENDS
 from sgdmix_albu.types import Foreground
@@ -62,3 +67,41 @@ def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         assert image.mode == "RGB"
         return np.asarray(image)
+
+
+MINE = Settings(saliency="brightness", mask="bright", multiplier=3)  # the two that are registered by hand
+REAL = Settings(saliency="spectral_residual", mask="otsu", multiplier=3)
+
+
+def expand(data: Path | str | None, out: Path | str, settings: Settings = MINE, **options: Any) -> Any:
+    """``generate`` with two workers, silently."""
+    return generate(data, out, settings=settings, **{"workers": 2, "progress": Progress(quiet=True), **options})
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    """The manifest."""
+    return [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file but the lock and the settings, which hold paths."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in (".sgdmix-lock", ".sgdmix-run.json")
+    }
+
+
+class Stop(Progress):
+    """Ctrl-C after so many results."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def over(self, items: Any, label: str, total: int, **_: Any) -> Iterator[Any]:
+        for item in items:
+            if self.after == 0:
+                raise KeyboardInterrupt
+            self.after -= 1
+            yield item

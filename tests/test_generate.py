@@ -5,38 +5,40 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
-from offline_helpers import photograph, pixels, register_by_hand, write_tree
+from offline_helpers import (
+    REAL,
+    Stop,
+    contents,
+    expand,
+    photograph,
+    pixels,
+    register_by_hand,
+    rows_of,
+    write_tree,
+)
 from PIL import Image
 from test_offline_mix import foreground, nearest_pixels
-from torch import nn
 from torchvision.datasets import ImageFolder
+from torchvision.models import resnet18
 
 from sgdmix_albu import cli
-from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
-from sgdmix_albu.offline import RefinerSettings, Settings, TeacherSettings, generate, verify
+from sgdmix_albu.errors import DataError
+from sgdmix_albu.offline import RefinerSettings, Settings, TeacherSettings, verify
 from sgdmix_albu.offline import bank as banking
-from sgdmix_albu.offline import engines as working
 from sgdmix_albu.offline.engines import LocalEngine
 from sgdmix_albu.offline.progress import Progress
-from sgdmix_albu.offline.run import Run
-
-MINE = Settings(saliency="brightness", mask="bright", multiplier=3)
-REAL = Settings(saliency="spectral_residual", mask="otsu", multiplier=3)
+from sgdmix_albu.offline.refining import Teacher
 
 
 @pytest.fixture(autouse=True)
@@ -55,23 +57,6 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tree(tmp_path_factory.mktemp("photographs"), classes=3, images=4)
-
-
-def expand(data: Path | None, out: Path | str, settings: Settings = MINE, **options: Any) -> Any:
-    return generate(data, out, settings=settings, **{"workers": 2, "progress": Progress(quiet=True), **options})
-
-
-def rows_of(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file but the lock and the settings, which hold paths."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in (".sgdmix-lock", ".sgdmix-run.json")
-    }
 
 
 # What is made
@@ -153,21 +138,6 @@ def test_processes_give_the_same_bytes(photographs: Path, tmp_path: Path, monkey
     assert contents(tmp_path / "threads") == contents(tmp_path / "processes")
 
 
-class Stop(Progress):
-    """Ctrl-C after so many results."""
-
-    def __init__(self, after: int) -> None:
-        super().__init__()
-        self.after = after
-
-    def over(self, items: Any, label: str, total: int, **_: Any) -> Iterator[Any]:
-        for item in items:
-            if self.after == 0:
-                raise KeyboardInterrupt
-            self.after -= 1
-            yield item
-
-
 def test_interrupted_anywhere_it_goes_on(photographs: Path, tmp_path: Path, small_parts: None) -> None:
     expand(photographs, tmp_path / "quiet")
     out, interruptions = tmp_path / "disturbed", 0
@@ -226,163 +196,6 @@ def test_a_damaged_note_is_made_again(photographs: Path, tmp_path: Path) -> None
     assert contents(tmp_path / "out") == contents(tmp_path / "quiet")
 
 
-# What may go wrong
-
-
-def test_two_at_once(photographs: Path, tmp_path: Path) -> None:
-    with FileLock(tmp_path / ".sgdmix-lock"), pytest.raises(DataError, match="another sgdmix process is working on"):
-        expand(photographs, tmp_path)
-
-
-def test_other_settings_or_images_are_not_mixed_up(photographs: Path, tmp_path: Path) -> None:
-    data = write_tree(tmp_path / "data", classes=2, images=3)
-    expand(data, tmp_path / "out")
-    with pytest.raises(DataError, match=r"begun with other settings: seed 0 \(now 7\)"):
-        expand(data, tmp_path / "out", Settings(saliency="brightness", mask="bright", multiplier=3, seed=7))
-    (data / "class 0" / "new.png").write_bytes((data / "class 0" / "000.png").read_bytes())
-    with pytest.raises(DataError, match=r"images 6 \(now 7\)"):
-        expand(data, tmp_path / "out")
-    (tmp_path / "out" / "class 0" / "mine.txt").write_text("kept")
-    done = expand(
-        data, tmp_path / "out", Settings(saliency="brightness", mask="bright", multiplier=1, seed=7), overwrite=True
-    )
-    assert done.written == 7
-    assert verify(tmp_path / "out", progress=Progress(quiet=True)).good  # nothing of the earlier run is left
-    assert (tmp_path / "out" / "class 0" / "mine.txt").exists()
-
-
-def test_a_folder_of_somebody_else(photographs: Path, tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("...")
-    with pytest.raises(DataError, match=r"holds files of others, such as thesis\.tex"):
-        expand(photographs, tmp_path)
-    with pytest.raises(DataError, match="must lie apart"):
-        expand(photographs, photographs / "out")
-
-
-def test_bad_images_go_to_quarantine(tmp_path: Path) -> None:
-    data = write_tree(tmp_path / "data", classes=2, images=4)
-    (data / "class 0" / "001.png").write_bytes(b"")
-    (data / "class 1" / "002.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    done = expand(data, tmp_path / "out")
-    assert {one.key for one in done.skipped} == {"class 0/001.png", "class 1/002.png"}
-    listed = [json.loads(line) for line in (tmp_path / "out" / ".sgdmix-quarantine.jsonl").read_text().splitlines()]
-    assert {row["source"] for row in listed} == {"class 0/001.png", "class 1/002.png"}
-    assert all(row["reason"] for row in listed)
-    assert done.written == 18
-
-
-def test_an_image_that_goes_away_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = write_tree(tmp_path / "data", classes=2, images=4)
-    plan = Run.plan
-
-    def then_lose_one(self: Run, *arguments: Any) -> None:
-        plan(self, *arguments)
-        (data / "class 0" / "001.png").unlink()
-
-    monkeypatch.setattr(Run, "plan", then_lose_one)
-    done = expand(data, tmp_path / "out")
-    rows = rows_of(tmp_path / "out")
-    assert "class 0/001.png" not in {row["source"] for row in rows} | {row["target"] for row in rows}
-    assert done.lost == 24 - len(rows) > 0
-    assert verify(tmp_path / "out", progress=Progress(quiet=True)).good
-
-
-def test_a_bank_that_goes_bad_is_an_error(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = Run.plan
-
-    def then_spoil(self: Run, *arguments: Any) -> None:
-        plan(self, *arguments)
-        (masks,) = tmp_path.rglob("*.masks")
-        masks.write_bytes(bytes(masks.stat().st_size))
-
-    monkeypatch.setattr(Run, "plan", then_spoil)
-    with pytest.raises(DataError, match="a stored mask is damaged"):
-        expand(photographs, tmp_path)
-    assert not (tmp_path / "metadata.jsonl").exists()
-
-
-def test_nothing_usable(tmp_path: Path) -> None:
-    (tmp_path / "data" / "a").mkdir(parents=True)
-    (tmp_path / "data" / "a" / "1.png").write_bytes(b"x")
-    with pytest.raises(DataError, match="none of 1 images can be used"):
-        expand(tmp_path / "data", tmp_path / "out")
-
-
-def test_no_room_is_one_line_and_can_be_taken_up(tmp_path: Path) -> None:
-    """A limit on the size of files stands for a full disk: the operating system refuses a write halfway."""
-    for label in range(2):
-        (tmp_path / f"data/{label}").mkdir(parents=True)
-        Image.fromarray(photograph(label, (300, 300))).save(tmp_path / f"data/{label}/1.png")
-    program = (
-        "import resource, sys\nfrom sgdmix_albu.cli import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop()), -1))\nsys.exit(main())"
-    )
-    command = [sys.executable, "-c", program, "generate", str(tmp_path / "data"), str(tmp_path / "out")]
-    command += ["--refiner", "none", "--saliency", "spectral_residual", "--mask", "otsu", "--multiplier", "1"]
-    for limit, victim in ((3000, "part-000000"), (50_000, "1-00.png")):  # bytes
-        done = subprocess.run([*command, str(limit)], capture_output=True, text=True)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert re.fullmatch(r"sgdmix: error: cannot write .*: File too large\n", done.stderr)
-        assert not [
-            path
-            for path in (tmp_path / "out").rglob("*")
-            if victim in path.name and path.suffix not in (".masks", ".skipped")
-        ]
-        assert not list((tmp_path / "out").rglob("*.tmp"))
-    subprocess.run([*command, "-1"], check=True, capture_output=True)
-    assert verify(tmp_path / "out", progress=Progress(quiet=True)).images == 2
-
-
-def test_a_worker_that_is_killed(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sgdmix_albu.offline.pipeline._engine", lambda *_, **__: LocalEngine(2, "processes"))
-
-    class Murderer(Progress):
-        def over(self, items: Any, label: str, total: int, **_: Any) -> Iterator[Any]:
-            for item in items:
-                yield item
-                if label == "expanding":
-                    for child in working.multiprocessing.active_children():
-                        os.kill(child.pid or 0, signal.SIGKILL)
-
-    with pytest.raises(Exception, match="a worker process died .* goes on from what is done"):
-        expand(photographs, tmp_path / "out", REAL, progress=Murderer())
-    expand(photographs, tmp_path / "out", REAL)
-    expand(photographs, tmp_path / "quiet", REAL)
-    assert contents(tmp_path / "out") == contents(tmp_path / "quiet")
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"multiplier": 0}, "multiplier must be 1 or more, got 0"),
-        ({"seed": -1}, "seed must be a number from 0"),
-        ({"image_format": "gif"}, "image_format must be one of png, jpg"),
-        ({"candidates": 0}, "candidates must be a positive integer"),
-        ({"size": True}, "size must be 1 or more, got True"),
-    ],
-)
-def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
-        Settings(**settings)
-
-
-def test_wrong_arguments_are_told_before_anything_is_written(photographs: Path, tmp_path: Path) -> None:
-    for options, error, message in [
-        ({"engine": "spark"}, InvalidInputError, "engine must be one of local, ray, got 'spark'"),
-        ({"workers": 0}, InvalidInputError, "workers must be 1 or more"),
-        ({"address": "auto"}, InvalidInputError, "go with engine='ray'"),
-        ({"refiner": RefinerSettings("nope")}, UnknownNameError, "unknown refiner 'nope'"),
-        ({"refiner": RefinerSettings("cub")}, DataError, "sgdmix finetune"),
-        ({"refiner": RefinerSettings("cub", adaptive=True)}, InvalidInputError, "adaptive strength needs a teacher"),
-        ({"teacher": TeacherSettings("nope.pt", "resnet18")}, DataError, "nope.pt"),
-        ({"settings": Settings(saliency="nope")}, UnknownNameError, "unknown saliency backend 'nope'"),
-        ({"settings": Settings(mask="nope")}, UnknownNameError, "nope"),
-    ]:
-        with pytest.raises(error, match=message):
-            generate(photographs, tmp_path / "out", **{"settings": MINE, **options})  # type: ignore[arg-type]
-    assert not (tmp_path / "out").exists()
-
-
 # Elsewhere and otherwise
 
 
@@ -402,7 +215,7 @@ def test_tar_shards(photographs: Path, tmp_path: Path) -> None:
             key = row["file_name"].removesuffix(".png")
             members = {suffix: tar.extractfile(f"{key}.{suffix}").read() for suffix in ("png", "cls", "json")}  # type: ignore[union-attr]
         assert int(members["cls"]) == row["label_index"]
-        assert json.loads(members["json"]) == row
+        assert json.loads(members["json"]) == {name: value for name, value in row.items() if name != "shard_bytes"}
         seen[row["file_name"]] = members["png"]
     assert seen == files
     victim = tmp_path / "one" / "shard-000003.tar"
@@ -531,32 +344,27 @@ def test_refined_images_are_the_same_for_any_number_of_processes(insects: tuple[
     assert all(mixed[row["file_name"]] != refined[row["file_name"]] for row in rows)
 
 
-class Colour(nn.Module):
-    """Class 0 where the image is dark, class 1 where it is light."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        light = images.mean((1, 2, 3))
-        return torch.stack([-light, light], 1)
-
-
 def test_a_teacher_judges_and_decides(
     insects: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, refiner = insects
 
-    def ant_for_ever(self: Any, classes: Any) -> Any:
-        return lambda pixels: torch.tensor([[9.0, 0.0]]).repeat(len(pixels), 1)
+    def ant_for_ever(self: Teacher, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([[9.0, 0.0]]).repeat(len(pixels), 1)
 
-    monkeypatch.setattr(TeacherSettings, "open", ant_for_ever)
+    monkeypatch.setattr(Teacher, "__call__", ant_for_ever)
+    torch.save(resnet18(num_classes=2).state_dict(), tmp_path / "teacher.pt")
     expand(
         data,
-        tmp_path,
+        tmp_path / "out",
         Settings(saliency="spectral_residual", mask="otsu", multiplier=1),
         refiner=RefinerSettings(str(refiner), adaptive=True, device="cpu"),
-        teacher=TeacherSettings("teacher.pt"),
+        teacher=TeacherSettings(str(tmp_path / "teacher.pt"), "resnet18"),
         workers=1,
     )
-    for row in rows_of(tmp_path):
+    planned = (tmp_path / "out" / ".sgdmix-plan.jsonl").read_text().splitlines()
+    assert {json.loads(line)["strength"] for line in planned} == {None}  # nobody knows yet
+    for row in rows_of(tmp_path / "out"):
         assert row["teacher"] == "ant"
         assert row["teacher_confidence"] == pytest.approx(1 / (1 + np.exp(-9)), abs=1e-5)
         assert row["accepted"] == (row["label"] == "ant")
@@ -564,8 +372,6 @@ def test_a_teacher_judges_and_decides(
 
 
 def test_a_real_teacher_is_opened_by_its_file(photographs: Path, tmp_path: Path) -> None:
-    from torchvision.models import resnet18
-
     torch.save(resnet18(num_classes=3).state_dict(), tmp_path / "teacher.pt")
     expand(photographs, tmp_path / "out", teacher=TeacherSettings(str(tmp_path / "teacher.pt"), "resnet18"))
     assert {row["teacher"] for row in rows_of(tmp_path / "out")} <= {"class 0", "class 1", "class 2"}

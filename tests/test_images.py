@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+from functools import partial, partialmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,3 +185,22 @@ def test_list_images_refuses(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(DataError, match=r"no image in the 1 class"):
         list_images(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read everything, so the operating system's refusal is played."""
+    for name in ("owl", "tit"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    scandir, iterdir = os.scandir, Path.iterdir
+
+    def refused(path: Path, real: Any, secret: Path) -> Any:
+        if Path(path) == secret:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    for secret in (tmp_path / "tit", tmp_path):
+        monkeypatch.setattr(os, "scandir", partial(refused, real=scandir, secret=secret))
+        monkeypatch.setattr(Path, "iterdir", partialmethod(refused, real=iterdir, secret=secret))
+        with pytest.raises(DataError, match=f"^cannot read {secret}: Permission denied$"):
+            list_images(tmp_path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +12,18 @@ from PIL import Image
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError, SGDMixError
-from sgdmix_albu.images import read_image
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.offline import descriptors as describing
 from sgdmix_albu.offline.descriptors import Descriptors, describe_items
 from sgdmix_albu.offline.source import Item, open_source
+from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.saliency import get_backend
 
 
 def items(folder: Path, arrays: list[np.ndarray]) -> list[Item]:
     for number, array in enumerate(arrays):
         Image.fromarray(array).save(folder / f"{number}.png")
-    return [Item(f"c/{number}.png", "c", 0, partial(_read_flat, folder)) for number in range(len(arrays))]
-
-
-def _read_flat(folder: Path, key: str) -> Image.Image:
-    return read_image(folder / Path(key).name)
+    return [Item(f"{number}.png", "c", 0, Storage(folder)) for number in range(len(arrays))]
 
 
 def same(a: Descriptors, b: Descriptors) -> bool:
@@ -37,7 +33,7 @@ def same(a: Descriptors, b: Descriptors) -> bool:
             np.array_equal(getattr(a, name), getattr(b, name))
             for name in ("maps", "grid_masks", "thresholds", "flat", "empty")
         )
-        and (a.packed, a.sizes) == (b.packed, b.sizes)
+        and (a.packed, a.sizes, a.digests) == (b.packed, b.sizes, b.digests)
     )
 
 
@@ -47,6 +43,7 @@ def test_masks_come_back_exactly(tmp_path: Path) -> None:
     assert skipped == []
     for row, array in enumerate(arrays):
         assert np.array_equal(found.mask(row).numpy(), array.astype(np.float32).mean(2) / 255 > 0.5)
+        assert found.digests[row] == hashlib.sha256((tmp_path / f"{row}.png").read_bytes()).digest()
 
 
 def test_the_grid_is_an_area_average(tmp_path: Path) -> None:
@@ -86,8 +83,8 @@ def test_unreadable_images_are_listed(tmp_path: Path) -> None:
     listed = items(tmp_path, [photograph(0), photograph(1), photograph(2)])
     (tmp_path / "1.png").write_bytes(b"")
     found, skipped = describe_items(listed, brightness, bright, jobs=2)
-    assert [item.key for item in found.items] == ["c/0.png", "c/2.png"]
-    assert [one.key for one in skipped] == ["c/1.png"]
+    assert [item.key for item in found.items] == ["0.png", "2.png"]
+    assert [one.key for one in skipped] == ["1.png"]
     assert "is empty" in skipped[0].reason
 
 
@@ -100,8 +97,8 @@ def test_an_image_that_the_backend_refuses_does_not_take_others_with_it(tmp_path
     arrays = [np.minimum(photograph(seed), 254) for seed in range(4)]
     arrays[2][0, 0] = 255
     found, skipped = describe_items(items(tmp_path, arrays), squeamish, bright)
-    assert [item.key for item in found.items] == ["c/0.png", "c/1.png", "c/3.png"]
-    assert [str(one) for one in skipped] == ["c/2.png: too bright"]
+    assert [item.key for item in found.items] == ["0.png", "1.png", "3.png"]
+    assert [str(one) for one in skipped] == ["2.png: too bright"]
 
 
 def test_a_backend_that_refuses_everything_ends_the_run(tmp_path: Path) -> None:
@@ -115,7 +112,7 @@ def test_a_backend_that_refuses_everything_ends_the_run(tmp_path: Path) -> None:
 def test_nothing_readable(tmp_path: Path) -> None:
     listed = items(tmp_path, [photograph(0)])
     (tmp_path / "0.png").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"none of 1 images can be used; the first, c/0\.png"):
+    with pytest.raises(DataError, match=r"none of 1 images can be used; the first, 0\.png"):
         describe_items(listed, brightness, bright)
 
 

@@ -32,6 +32,7 @@ def descriptors(maps: Tensor, masks: Tensor, labels: list[int] | None = None) ->
         empty=~masks.flatten(1).any(1).numpy(),
         packed=[],
         sizes=[(GRID, GRID)] * len(maps),
+        digests=[],
     )
 
 

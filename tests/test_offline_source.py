@@ -9,6 +9,7 @@ import pytest
 from offline_helpers import write_tree
 
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
+from sgdmix_albu.offline.pixels import load_pixels
 from sgdmix_albu.offline.source import open_source
 
 
@@ -74,7 +75,7 @@ def test_limit_is_spread_over_the_classes(tmp_path: Path) -> None:
 
 def test_embedded(tmp_path: Path) -> None:
     source = open_source(None, "aviary", size=32)
-    assert source.items[0].read().size == (32, 32)
+    assert load_pixels(source.items[0], None).pixels.shape == (3, 32, 32)
     assert source.items[1].key == f"{source.class_names[0]}/00001.png"
     assert len({item.key for item in source.items}) == len(source.items)
     with pytest.raises(UnknownNameError, match="did you mean 'aviary'"):

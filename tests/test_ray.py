@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -17,12 +18,12 @@ from typing import Any
 
 import psutil
 import pytest
-from offline_helpers import write_tree
+from offline_helpers import contents, write_tree
 
 from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.offline import Expansion, Settings, generate
 from sgdmix_albu.offline.progress import Progress
-from sgdmix_albu.offline.ray import RayEngine
+from sgdmix_albu.offline.ray import RayEngine, _Actor, _result
 
 ray = pytest.importorskip("ray")
 
@@ -48,12 +49,13 @@ def picky() -> Any:
     return work
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in (".sgdmix-lock", ".sgdmix-run.json")
-    }
+def wrong() -> Any:
+    """Makes a worker with a fault of its own."""
+
+    def work(item: int) -> int:
+        raise ZeroDivisionError(f"item {item}")
+
+    return work
 
 
 class Cluster:
@@ -137,12 +139,24 @@ def test_the_local_engines_bytes(cluster: Cluster, tmp_path: Path) -> None:
 def test_errors_of_our_own_come_as_they_are(cluster: Cluster) -> None:
     with pytest.raises(DataError, match="no item -1"):
         list(RayEngine(2).run(picky, [0, -1, 1]))
-    with pytest.raises(DataError, match="no bank here"):
-        list(RayEngine(1).run(refusing, [0]))
 
 
 def refusing() -> Any:
     raise DataError("no bank here")
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "said"),
+    [
+        (refusing, DataError, "^no bank here$"),
+        (wrong, SGDMixError, "^a worker failed: ZeroDivisionError: item 7$"),
+    ],
+)
+def test_how_errors_travel(make: Any, kind: type[Exception], said: str) -> None:
+    """What an actor sends back, without a cluster around it."""
+    (sent,) = _Actor(pickle.dumps(make))({"item": [pickle.dumps(7)]})["result"]
+    with pytest.raises(kind, match=said):
+        _result(sent)
 
 
 def test_a_node_killed_during_an_expansion(cluster: Cluster, tmp_path: Path) -> None:
@@ -174,9 +188,28 @@ def test_a_node_killed_during_an_expansion(cluster: Cluster, tmp_path: Path) -> 
     assert len(set(rows)) == len(rows) == quiet.planned
 
 
-def test_more_gpus_than_there_are(cluster: Cluster) -> None:
-    with pytest.raises(SGDMixError, match="each worker asks for 1 of a GPU, the cluster has 0"):
-        list(RayEngine(gpus=1).run(picky, [1]))
+@pytest.mark.parametrize("workers", [None, 1])
+def test_more_gpus_than_there_are(cluster: Cluster, workers: int | None) -> None:
+    """Ray itself would wait for them."""
+    with pytest.raises(SGDMixError, match="each worker asks for a CPU and 0.5 of a GPU, the cluster has 2 and 0"):
+        list(RayEngine(workers, gpus=0.5).run(picky, [1]))
+
+
+def deadly() -> Any:
+    """Makes a worker whose process some items end."""
+
+    def work(item: int) -> int:
+        if item < 0:
+            os._exit(1)
+        return item
+
+    return work
+
+
+def test_an_item_that_ends_its_workers_is_given_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sgdmix_albu.offline.ray._TRIES", 0)
+    with pytest.raises(SGDMixError, match=r"^Ray gave up: [^\n\x1b]+; the same command goes on from what is done$"):
+        list(RayEngine(1).run(deadly, [-1]))
 
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,10 @@
 
 First a plan, in which everything random is decided, then its execution, which only reads and writes. The data's
 way: ``source`` (what there is to read), ``descriptors`` (maps and masks, computed once for each image), ``bank``
-(those of a large set, on disk), ``plan`` (targets), ``tasks`` (a row for each output), ``expander`` (rows to files),
-``engines`` and ``ray`` (who does it), ``run`` (what is done and what is left), ``pipeline`` (the whole). ``mix`` is
-the small way: one process, one output for each image, no refiner.
+(those of a large set, on disk), ``plan`` (targets), ``outputs`` (a row for each output), ``tasks`` (rows as a file),
+``expander`` (rows to files), ``engines`` and ``ray`` (who does it), ``run`` (what is done and what is left),
+``pipeline`` (the whole), ``verification`` (afterwards). ``mix`` is the small way: one process, one output for each
+image, no refiner.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sgdmix_albu.offline.expander import RefinerSettings, TeacherSettings
     from sgdmix_albu.offline.expansion import Expansion, Forecast, Settings
     from sgdmix_albu.offline.look import LookSettings
     from sgdmix_albu.offline.mix import Summary, mix_folder
     from sgdmix_albu.offline.pipeline import generate
-    from sgdmix_albu.offline.verify import Verified, verify
+    from sgdmix_albu.offline.refining import RefinerSettings, TeacherSettings
+    from sgdmix_albu.offline.verification import Verified, verify
 
 _HOMES = {
     "Expansion": "expansion",
     "Forecast": "expansion",
     "LookSettings": "look",
-    "RefinerSettings": "expander",
+    "RefinerSettings": "refining",
     "Settings": "expansion",
     "Summary": "mix",
-    "TeacherSettings": "expander",
-    "Verified": "verify",
+    "TeacherSettings": "refining",
+    "Verified": "verification",
     "generate": "pipeline",
     "mix_folder": "mix",
-    "verify": "verify",
+    "verify": "verification",
 }
 
 __all__ = [
@@ -52,7 +53,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    # Before the import system binds the module "verify" to the name.
-    globals()[name] = value
-    return value
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

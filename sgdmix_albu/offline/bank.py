@@ -10,17 +10,20 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError
+from sgdmix_albu.files import refusals_named
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.offline.descriptors import GRID, Descriptors, describe_read, read_pixels, unpacked
 from sgdmix_albu.offline.look import LookSettings, open_look
@@ -28,10 +31,11 @@ from sgdmix_albu.offline.parallel import one_thread_each, ordered_map
 from sgdmix_albu.offline.source import Item, Skipped, open_reader
 from sgdmix_albu.offline.storage import Storage
 
-__all__ = ["PART", "BankBuilder", "BankSettings", "DescriptorBank", "Part", "parts_of"]
+__all__ = ["PART", "BankBuilder", "BankSettings", "DescriptorBank", "Looked", "Part", "parts_of"]
 
 PART = 512
-_ARRAYS = {"maps": 3, "grid_masks": 2, "thresholds": 1, "flat": 1, "empty": 1, "sizes": 2, "places": 1, "ends": 1}
+_ARRAYS = {"maps": 3} | dict.fromkeys(("grid_masks", "sizes", "digests"), 2)  # dimensions of each
+_ARRAYS |= dict.fromkeys(("thresholds", "flat", "empty", "places", "ends"), 1)
 _JOINED = ("grid_masks", "thresholds", "flat", "empty")
 
 
@@ -68,12 +72,29 @@ class Part:
     images: tuple[tuple[str, str, int], ...]
 
 
-def parts_of(items: Sequence[Item]) -> list[Part]:
-    """The listing in parts."""
+def parts_of(items: Sequence[Item], holding: Iterable[int] | None = None) -> list[Part]:
+    """The listing in parts: all, or those that hold some places of it."""
+    starts = range(0, len(items), PART) if holding is None else sorted({place // PART * PART for place in holding})
     return [
         Part(start // PART, tuple((item.key, item.class_name, item.label) for item in items[start : start + PART]))
-        for start in range(0, len(items), PART)
+        for start in starts
     ]
+
+
+class Looked(NamedTuple):
+    """How many images were described, and the seconds that took."""
+
+    images: int
+    seconds: float
+
+
+class _Execution(NamedTuple):
+    """What execution needs of a part, besides the masks."""
+
+    places: NDArray[Any]
+    sizes: NDArray[Any]
+    ends: NDArray[Any]
+    digests: NDArray[Any]
 
 
 class BankBuilder:
@@ -85,14 +106,15 @@ class BankBuilder:
         self._look, _ = open_look(settings.look, settings.class_names)
         self._preset = get_mask(settings.mask)
 
-    def __call__(self, part: Part) -> int:
-        """The number of images that were looked at."""
+    def __call__(self, part: Part) -> Looked:
+        """Describe the part's images."""
+        began = time.perf_counter()
         items = [Item(key, class_name, label, self._reader) for key, class_name, label in part.images]
         with one_thread_each():
             reading = ordered_map(lambda item: read_pixels(item, self.settings.size), items, self.settings.jobs)
             described, skipped = describe_read(reading, self._look, self._preset)
         _write(self.settings.storage, part, described, skipped)
-        return len(items)
+        return Looked(len(items), time.perf_counter() - began)
 
 
 class DescriptorBank:
@@ -137,7 +159,7 @@ class DescriptorBank:
         """
         places: list[int] = []
         read: list[dict[str, NDArray[Any]]] = []
-        with tempfile.TemporaryFile() as file:  # the map of it outlives it
+        with refusals_named(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:  # its map outlives it
             for part in parts:
                 arrays = self._arrays(part.number)
                 file.write(np.ascontiguousarray(arrays.pop("maps")).tobytes())
@@ -147,30 +169,38 @@ class DescriptorBank:
             shape = (len(places), GRID, GRID)
             maps = np.memmap(file, np.uint8, "r", shape=shape) if places else np.empty(shape, np.uint8)
         joined = {name: np.concatenate([arrays[name] for arrays in read]) for name in _JOINED}
-        return Descriptors([items[place] for place in places], maps, **joined, packed=[], sizes=[]), places
+        return Descriptors([items[place] for place in places], maps, **joined, packed=[], sizes=[], digests=[]), places
 
-    def size(self, place: int) -> tuple[int, int]:
-        """(height, width) of an image."""
-        sizes, _, row = self._row(place)
-        return int(sizes[row, 0]), int(sizes[row, 1])
+    def describes(self, place: int) -> bool:
+        """Whether an image could be used."""
+        return self._row(place) is not None
 
     def mask(self, place: int) -> Tensor:
         """(H, W) bool foreground mask of an image."""
-        _, ends, row = self._row(place)
-        start = int(ends[row - 1]) if row else 0
-        packed = self.storage.read(f"{_name(place // PART)}.masks", start, int(ends[row]))
-        return unpacked(packed, self.size(place))
+        part, row = self._known(place)
+        start = int(part.ends[row - 1]) if row else 0
+        packed = self.storage.read(f"{_name(place // PART)}.masks", start, int(part.ends[row]))
+        return unpacked(packed, (int(part.sizes[row, 0]), int(part.sizes[row, 1])))
 
-    def _row(self, place: int) -> tuple[NDArray[Any], NDArray[Any], int]:
-        places, sizes, ends = self._part(place // PART)
-        row = int(np.searchsorted(places, place % PART))
-        if row == len(places) or places[row] != place % PART:
+    def sha256(self, place: int) -> bytes:
+        """Of the file that an image was read from."""
+        part, row = self._known(place)
+        return bytes(part.digests[row])
+
+    def _known(self, place: int) -> tuple[_Execution, int]:
+        found = self._row(place)
+        if found is None:
             raise DataError(f"the bank in {self.storage.root} does not describe image {place}")
-        return sizes, ends, row
+        return found
 
-    def _read_part(self, number: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    def _row(self, place: int) -> tuple[_Execution, int] | None:
+        part = self._part(place // PART)
+        row = int(np.searchsorted(part.places, place % PART))
+        return None if row == len(part.places) or part.places[row] != place % PART else (part, row)
+
+    def _read_part(self, number: int) -> _Execution:
         arrays = self._arrays(number)
-        return arrays["places"], arrays["sizes"], arrays["ends"]
+        return _Execution(*(arrays[name] for name in _Execution._fields))
 
     def _arrays(self, number: int) -> dict[str, NDArray[Any]]:
         name = f"{_name(number)}.npz"
@@ -208,6 +238,7 @@ def _write(storage: Storage, part: Part, described: Descriptors, skipped: Iterab
         "flat": described.flat,
         "empty": described.empty,
         "sizes": np.array(described.sizes, np.int32).reshape(-1, 2),
+        "digests": np.frombuffer(b"".join(described.digests), np.uint8).reshape(-1, 32),
         "places": np.array([place_of[item.key] for item in described.items], np.int32),
         "ends": np.cumsum([len(packed) for packed in described.packed], dtype=np.int64),
     }

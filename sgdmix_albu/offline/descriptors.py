@@ -22,7 +22,7 @@ from sgdmix_albu.masks import MaskPreset
 from sgdmix_albu.mixing import describe
 from sgdmix_albu.offline.look import Look
 from sgdmix_albu.offline.parallel import ordered_map
-from sgdmix_albu.offline.pixels import load_pixels
+from sgdmix_albu.offline.pixels import Loaded, load_pixels
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.offline.source import Item, Skipped
 
@@ -48,6 +48,7 @@ class Descriptors:
         empty: (N,) bool, the mask is empty.
         packed: N full-resolution masks, compressed; see :meth:`mask`.
         sizes: N pairs of height and width.
+        digests: N SHA-256 of the files that were read.
     """
 
     items: list[Item]
@@ -58,6 +59,7 @@ class Descriptors:
     empty: NDArray[np.bool_]
     packed: list[bytes]
     sizes: list[tuple[int, int]]
+    digests: list[bytes]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -120,7 +122,7 @@ def describe_items(
     reading = ordered_map(lambda item: read_pixels(item, size), items, jobs)
     if progress is not None:
         reading = progress.over(reading, "saliency and masks", len(items))
-    described, skipped = describe_read(reading, look, preset)
+    described, skipped = describe_read(reading, look, preset, hopeless=1)
     check_some_usable(len(described), len(items), skipped)
     return described, skipped
 
@@ -136,14 +138,30 @@ def check_some_usable(usable: int, count: int, skipped: Sequence[Skipped]) -> No
         raise DataError(f"none of {count} images can be used{why}")
 
 
-def describe_read(reading: Iterable[_Read], look: Look, preset: MaskPreset) -> tuple[Descriptors, list[Skipped]]:
-    """Descriptors of images as they come, each with its pixels or with the reason why there are none."""
+def describe_read(
+    reading: Iterable[_Read], look: Look, preset: MaskPreset, *, hopeless: int = 32
+) -> tuple[Descriptors, list[Skipped]]:
+    """Descriptors of images as they come, each with its pixels or with the reason why there are none.
+
+    Args:
+        reading: The images.
+        look: Stage 1.
+        preset: Stage 3.
+        hopeless: When none has succeeded and at least so many failed, the fault lies with the settings, not the images.
+
+    Raises:
+        SGDMixError: That fault.
+    """
     kept: list[_Kept] = []
     skipped: list[Skipped] = []
+    refused = 0
     for window in _windows(reading, skipped):
-        found, failed = _describe_window(window, look, preset, fatal=not kept)
+        found, failed = _describe_window(window, look, preset)
         kept += found
-        skipped += failed
+        skipped += [Skipped(key, str(error)) for key, error in failed]
+        refused += len(failed)
+        if not kept and refused >= hopeless:
+            raise failed[0][1]
     return _stacked(kept), skipped
 
 
@@ -157,28 +175,30 @@ class _Kept:
     empty: bool
     packed: bytes
     size: tuple[int, int]
+    digest: bytes
 
 
-_Read: TypeAlias = "tuple[Item, Tensor | str]"
+_Read: TypeAlias = tuple[Item, Loaded | str]
+_Window: TypeAlias = list[tuple[Item, Loaded]]
 
 
 def read_pixels(item: Item, size: int | None) -> _Read:
-    """An image with its pixels, or with the reason why it cannot be read."""
+    """An item with its image, or with the reason why it cannot be read."""
     try:
         return item, load_pixels(item, size)
     except DataError as error:
         return item, str(error)
 
 
-def _windows(reading: Iterable[_Read], skipped: list[Skipped]) -> Iterator[list[tuple[Item, Tensor]]]:
+def _windows(reading: Iterable[_Read], skipped: list[Skipped]) -> Iterator[_Window]:
     """Readable images in groups of bounded size; the others go to ``skipped``."""
-    window: list[tuple[Item, Tensor]] = []
+    window: _Window = []
     pixels = 0
     for item, image in reading:
         if isinstance(image, str):
             skipped.append(Skipped(item.key, image))
             continue
-        area = image.shape[1] * image.shape[2]
+        area = image.pixels[0].numel()
         if window and (len(window) == _BATCH or pixels + area > _BATCH_PIXELS):
             yield window
             window, pixels = [], 0
@@ -189,21 +209,14 @@ def _windows(reading: Iterable[_Read], skipped: list[Skipped]) -> Iterator[list[
 
 
 def _describe_window(
-    window: list[tuple[Item, Tensor]],
-    look: Look,
-    preset: MaskPreset,
-    *,
-    fatal: bool,
-) -> tuple[list[_Kept], list[Skipped]]:
-    """Descriptors of a window in its order: images of one size together, alone where together fails.
-
-    When nothing at all succeeds and ``fatal`` holds, the fault lies with the settings, not with the images.
-    """
+    window: _Window, look: Look, preset: MaskPreset
+) -> tuple[list[_Kept], list[tuple[str, SGDMixError]]]:
+    """Descriptors of a window in its order, and what failed: images of one size together, alone where that fails."""
     kept: dict[int, _Kept] = {}
     failed: dict[int, SGDMixError] = {}
     groups: dict[tuple[int, ...], list[int]] = {}
     for place, (_, image) in enumerate(window):
-        groups.setdefault(tuple(image.shape), []).append(place)
+        groups.setdefault(tuple(image.pixels.shape), []).append(place)
     queue = list(groups.values())
     while queue:
         places = queue.pop(0)
@@ -216,14 +229,11 @@ def _describe_window(
                 failed[places[0]] = error
             continue
         kept.update(zip(places, described, strict=True))
-    if fatal and not kept:
-        raise next(iter(failed.values()))
-    reasons = [Skipped(window[place][0].key, str(failed[place])) for place in sorted(failed)]
-    return [kept[place] for place in sorted(kept)], reasons
+    return [kept[place] for place in sorted(kept)], [(window[place][0].key, failed[place]) for place in sorted(failed)]
 
 
-def _described(group: list[tuple[Item, Tensor]], look: Look, preset: MaskPreset) -> list[_Kept]:
-    images = torch.stack([image for _, image in group])
+def _described(group: _Window, look: Look, preset: MaskPreset) -> list[_Kept]:
+    images = torch.stack([image.pixels for _, image in group])
     labels = torch.tensor([item.label for item, _ in group])
     result = describe(look(images, labels), images, preset)
     maps = (_on_grid(result.maps) * 255).round_().byte()
@@ -237,7 +247,8 @@ def _described(group: list[tuple[Item, Tensor]], look: Look, preset: MaskPreset)
             flat=bool(result.flat[row]),
             empty=not result.areas[row],
             packed=zlib.compress(np.packbits(result.masks[row].numpy()).tobytes(), 1),
-            size=(image.shape[1], image.shape[2]),
+            size=(images.shape[2], images.shape[3]),
+            digest=image.sha256,
         )
         for row, (item, image) in enumerate(group)
     ]
@@ -261,4 +272,5 @@ def _stacked(kept: list[_Kept]) -> Descriptors:
         empty=np.array([one.empty for one in kept], bool),
         packed=[one.packed for one in kept],
         sizes=[one.size for one in kept],
+        digests=[one.digest for one in kept],
     )

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ _AHEAD = 2  # items that wait for each worker
 class Engine(Protocol):
     """Does work."""
 
-    def run(self, make: Callable[[], Callable[[T], R]], items: Sequence[T]) -> Iterator[R]:
+    def run(self, make: Callable[[], Callable[[T], R]], items: Sequence[T]) -> Generator[R, None, None]:
         """A result for each item, in any order.
 
         Args:
@@ -43,6 +43,10 @@ class Engine(Protocol):
         Raises:
             SGDMixError: A worker's error, or one line on how a worker was lost.
         """
+        ...
+
+    def hands(self) -> int:
+        """How many work at once."""
         ...
 
     def close(self) -> None:
@@ -63,7 +67,7 @@ class LocalEngine:
     workers: int
     kind: Literal["threads", "processes"] = "threads"
 
-    def run(self, make: Callable[[], Callable[[T], R]], items: Sequence[T]) -> Iterator[R]:
+    def run(self, make: Callable[[], Callable[[T], R]], items: Sequence[T]) -> Generator[R, None, None]:
         """See :meth:`Engine.run`."""
         if not items:
             return
@@ -82,11 +86,15 @@ class LocalEngine:
                     "a worker process died (killed, or out of memory); the same command goes on from what is done"
                 ) from error
 
+    def hands(self) -> int:
+        """See :meth:`Engine.hands`."""
+        return self.workers
+
     def close(self) -> None:
         """Nothing outlives :meth:`run`."""
 
 
-def _results(pool: Executor, call: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
+def _results(pool: Executor, call: Callable[[T], R], items: Sequence[T], workers: int) -> Generator[R, None, None]:
     """What is begun is finished when the reader stops; what was not begun is dropped."""
     coming = iter(items)
     waiting: set[Future[R]] = set()
@@ -106,17 +114,21 @@ def _results(pool: Executor, call: Callable[[T], R], items: Sequence[T], workers
 
 
 _worker: Any = None  # of this process
+_failure: SGDMixError | None = None  # why there is none
 
 
 def _begin(make: Callable[[], Any]) -> None:
     """Of a worker process: one thread, the parent alone hears Ctrl-C, and nobody outlives the parent."""
-    global _worker
+    global _worker, _failure
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    _worker = make()
+    try:
+        _worker = make()
+    except SGDMixError as error:
+        _failure = error  # raised here, it would look as if the process had been killed
 
 
 def _end_with(sentinel: int) -> None:
@@ -125,4 +137,6 @@ def _end_with(sentinel: int) -> None:
 
 
 def _call(item: Any) -> Any:
+    if _failure is not None:
+        raise _failure
     return _worker(item)

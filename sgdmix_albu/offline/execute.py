@@ -16,11 +16,11 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.offline.descriptors import Descriptors
 from sgdmix_albu.offline.files import OutputFolder
 from sgdmix_albu.offline.parallel import ordered_map
-from sgdmix_albu.offline.pixels import load_pixels, resized, to_image, to_pixels
+from sgdmix_albu.offline.pixels import load_again, resized, to_image, to_pixels
 from sgdmix_albu.offline.plan import Row
-from sgdmix_albu.offline.source import Item, Skipped
+from sgdmix_albu.offline.source import Skipped
 
-__all__ = ["FORMATS", "Done", "encoder", "execute", "load_again", "mix_pair", "mix_row"]
+__all__ = ["FORMATS", "Done", "encoder", "execute", "mix_pair", "mix_row"]
 
 # Level 1 is 2.5 times as fast as Pillow's default and gives photographs 5% larger. JPEG keeps full colour
 # resolution, since mask edges are sharp in colour too.
@@ -85,12 +85,12 @@ def mix_row(row: Row, descriptors: Descriptors, *, size: int | None, feather: fl
     """The image of one row: (3, H, W) uint8, and the share of its pixels that are the source's.
 
     Raises:
-        DataError: Source or target cannot be read any more, or has changed its size.
+        DataError: Source or target cannot be read any more, or has changed.
     """
-    source = load_again(descriptors.items[row.source], descriptors.sizes[row.source], size)
+    source = load_again(descriptors.items[row.source], descriptors.digests[row.source], size)
     if row.target is None:
         return source, 1.0
-    target = load_again(descriptors.items[row.target], descriptors.sizes[row.target], size)
+    target = load_again(descriptors.items[row.target], descriptors.digests[row.target], size)
     masks = descriptors.mask(row.source), descriptors.mask(row.target)
     mixed, union = mix_pair(source, target, *masks, feather=feather)
     return mixed, float(union.float().mean())
@@ -116,18 +116,6 @@ def mix_pair(source: Tensor, target: Tensor, own: Tensor, other: Tensor, *, feat
     union = own | other
     mixed = blend(source[None], target[None], torch.zeros(1, dtype=torch.int64), union[None], feather=feather)
     return mixed[0], union
-
-
-def load_again(item: Item, expected: tuple[int, int], size: int | None) -> Tensor:
-    """(3, H, W) uint8 pixels of an image that was read before.
-
-    Raises:
-        DataError: It cannot be read any more, or its size is another.
-    """
-    pixels = load_pixels(item, size)
-    if pixels.shape[1:] != expected:
-        raise DataError(f"{item.key} changed while it was in use: {tuple(pixels.shape[1:])} pixels, {expected} before")
-    return pixels
 
 
 def encoder(pixels: Tensor, suffix: str) -> Callable[[BinaryIO], None]:

@@ -11,90 +11,31 @@ import io
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.models import open_classifier, standardized
 from sgdmix_albu.offline.bank import DescriptorBank
-from sgdmix_albu.offline.execute import encoder, load_again, mix_pair
-from sgdmix_albu.offline.notes import note_bytes
+from sgdmix_albu.offline.execute import encoder, mix_pair
+from sgdmix_albu.offline.notes import note_bytes, read_note
+from sgdmix_albu.offline.pixels import load_again
+from sgdmix_albu.offline.refining import RefinerSettings, TeacherSettings
 from sgdmix_albu.offline.shards import shard_bytes, shard_name
-from sgdmix_albu.offline.source import Item, Skipped, open_reader
+from sgdmix_albu.offline.source import Item, open_reader
 from sgdmix_albu.offline.storage import Storage
-from sgdmix_albu.offline.tasks import Chunk, Task, read_tasks
+from sgdmix_albu.offline.tasks import Chunk, Task, batched, read_tasks
 
-if TYPE_CHECKING:
-    from sgdmix_albu.refine.preserve import Preserve
-    from sgdmix_albu.refine.refiner import Refiner
-
-__all__ = ["BANK", "DONE", "PLAN", "Expander", "Job", "RefinerSettings", "Report", "TeacherSettings", "done_name"]
+__all__ = ["BANK", "DONE", "PLAN", "Expander", "Job", "Report", "done_name"]
 
 # Where a run keeps what it needs, below the output folder; all hidden, so that other readers pass over it.
 PLAN, BANK, DONE = ".sgdmix-plan.jsonl", ".sgdmix/bank", ".sgdmix/done"
-_TOGETHER = 32  # images that a refiner is given at once
-
-
-@dataclass(frozen=True)
-class TeacherSettings:
-    """A classifier that says what it sees, as :func:`sgdmix_albu.models.open_classifier` takes it."""
-
-    model: str
-    arch: str | None = None
-    class_names: str | None = None
-    normalize: Literal["imagenet", "none"] = "imagenet"
-
-    def open(self, classes: Sequence[str]) -> Callable[[Tensor], Tensor]:
-        """(B, 3, H, W) float in [0, 1] to logits (B, K) of these classes.
-
-        Raises:
-            DataError: It does not know them, or cannot be read.
-        """
-        found = open_classifier(self.model, self.arch, class_names=self.class_names)
-        outputs = found.outputs_for(classes)
-        if outputs is None:
-            raise DataError(
-                f"the teacher {self.model} has {found.num_classes} outputs and does not know the classes "
-                f"{', '.join(classes[:3])}, ...; name its outputs with --class-names"
-            )
-        chosen = torch.tensor(outputs)
-
-        def logits(pixels: Tensor) -> Tensor:
-            said: Tensor = found.model(standardized(pixels) if self.normalize == "imagenet" else pixels)
-            return said[:, chosen]
-
-        return logits
-
-
-@dataclass(frozen=True)
-class RefinerSettings:
-    """Which refiner, and how it works."""
-
-    name: str
-    base: str | None = None
-    preserve: Preserve = "strict"
-    adaptive: bool = False
-    device: str | None = None
-    compile: bool = False
-
-    def open(self, teacher: TeacherSettings | None = None) -> Refiner:
-        """The refiner; nothing heavy is loaded before the first image.
-
-        Raises:
-            DataError: No weights; or the strength is adaptive, and the teacher does not know the refiner's classes.
-        """
-        from sgdmix_albu.refine import get_refiner
-
-        refiner = get_refiner(self.name, base=self.base, device=self.device, compile=self.compile)
-        if self.adaptive and teacher is not None:
-            refiner.teacher = teacher.open(refiner.classes)
-        return refiner
+_TOGETHER = 32  # outputs that are mixed, refined and encoded together, and held as pixels
 
 
 @dataclass(frozen=True)
@@ -130,10 +71,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a chunk: the number of files, the images that could not be used, seconds of each stage."""
+    """What became of a chunk: outputs made and lost, seconds of each stage, bytes of the images."""
 
     written: int
-    skipped: tuple[Skipped, ...]
+    lost: int
     seconds: dict[str, float]
     size: int
 
@@ -146,7 +87,23 @@ class _Output:
     pixels: Tensor
     union: Tensor
     shares: tuple[float, float]
+    files: tuple[bytes, bytes]
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+class _Made(NamedTuple):
+    """An output, encoded, and its row of the manifest."""
+
+    row: dict[str, Any]
+    content: bytes
+
+
+class _Lost(NamedTuple):
+    """An output that cannot be made, and which image is to blame."""
+
+    task: Task
+    key: str
+    reason: str
 
 
 class Expander:
@@ -163,37 +120,60 @@ class Expander:
 
     def __call__(self, chunk: Chunk) -> Report:
         """Make a chunk's files, then the note that they are there."""
+        done = self._done(chunk)
+        if done is not None:
+            return done
         clock: Counter[str] = Counter()
-        tasks = read_tasks(self.job.out.read(PLAN, chunk.start, chunk.end))
-        skipped: list[Skipped] = []
-        with _timed(clock, "mix"):
-            outputs = list(self._mixed(tasks, skipped))
-        with self._lock:
-            with _timed(clock, "refine"):
-                for part in _alike(outputs):
-                    self._refine(part)
-            with _timed(clock, "judge"):
-                for part in _alike(outputs):
-                    self._judge(part)
+        made: list[_Made] = []
+        lost: list[_Lost] = []
+        for tasks in batched(read_tasks(self.job.out.read(PLAN, chunk.start, chunk.end)), _TOGETHER):
+            with _timed(clock, "mix"):
+                outputs = list(self._mixed(tasks, lost))
+            with self._lock:
+                with _timed(clock, "refine"):
+                    for part in _alike(outputs):
+                        self._refine(part)
+                with _timed(clock, "judge"):
+                    for part in _alike(outputs):
+                        self._judge(part)
+            with _timed(clock, "encode"):
+                made += self._encoded(outputs, lost)
         with _timed(clock, "write"):
-            size = self._write(chunk, outputs, skipped)
-        return Report(len(outputs), tuple(skipped), dict(clock), size)
+            self._write(chunk, made, lost)
+        return Report(len(made), len(lost), dict(clock), sum(len(one.content) for one in made))
 
-    def _mixed(self, tasks: Sequence[Task], skipped: list[Skipped]) -> Iterator[_Output]:
+    def _done(self, chunk: Chunk) -> Report | None:
+        """What another worker did, who was lost before he could tell: an engine repeats more than is missing."""
+        name = done_name(chunk.number)
+        rows = read_note(self.job.out.read(name)) if self.job.out.has(name) else None
+        if rows is None:
+            return None
+        made = [row for row in rows if "skipped" not in row]
+        return Report(len(made), len(rows) - len(made), {}, sum(row["bytes"] for row in made))
+
+    def _mixed(self, tasks: Sequence[Task], lost: list[_Lost]) -> Iterator[_Output]:
         for task in tasks:
             # Outside: an image may go bad, which costs its outputs; a bank that does is an error.
+            places = (task.source_place, task.source), (task.target_place, task.target)
+            unknown = [key for place, key in places if not self._bank.describes(place)]
+            if unknown:
+                lost.append(_Lost(task, unknown[0], "it could not be used any more when its mask was made again"))
+                continue
             own, other = self._bank.mask(task.source_place), self._bank.mask(task.target_place)
+            files = self._bank.sha256(task.source_place), self._bank.sha256(task.target_place)
+            key = task.source
             try:
-                source, target = self._load(task.source, own), self._load(task.target, other)
+                source = self._load(key, files[0])
+                key = task.target
+                target = self._load(key, files[1])
             except DataError as error:
-                skipped.append(Skipped(task.source, str(error)))
+                lost.append(_Lost(task, key, str(error)))
                 continue
             mixed, union = mix_pair(source, target, own, other, feather=self.job.feather)
-            yield _Output(task, mixed, union, (float(own.float().mean()), float(other.float().mean())))
+            yield _Output(task, mixed, union, (float(own.float().mean()), float(other.float().mean())), files)
 
-    def _load(self, key: str, mask: Tensor) -> Tensor:
-        height, width = mask.shape
-        return load_again(Item(key, "", 0, self._reader), (height, width), self.job.size)
+    def _load(self, key: str, sha256: bytes) -> Tensor:
+        return load_again(Item(key, "", 0, self._reader), sha256, self.job.size)
 
     def _refine(self, outputs: Sequence[_Output]) -> None:
         settings = self.job.refiner
@@ -226,24 +206,32 @@ class Expander:
         for output, sure, number in zip(outputs, confidence.tolist(), named.tolist(), strict=True):
             output.facts |= {"teacher": self.job.class_names[number], "teacher_confidence": round(sure, 6)}
 
-    def _write(self, chunk: Chunk, outputs: Sequence[_Output], skipped: Sequence[Skipped]) -> int:
-        rows, contents = [], []
+    def _encoded(self, outputs: Sequence[_Output], lost: list[_Lost]) -> Iterator[_Made]:
         for output in outputs:
             content = io.BytesIO()
-            encoder(output.pixels, self.job.image_format)(content)
-            contents.append(content.getvalue())
-            rows.append(self._row(output, contents[-1]))
+            try:
+                encoder(output.pixels, self.job.image_format)(content)
+            except (OSError, ValueError) as error:  # JPEG knows no more than 65535 pixels a side, for one
+                reason = f"its outputs cannot be written as {self.job.image_format}: {error}"
+                lost.append(_Lost(output.task, output.task.source, reason))
+                continue
+            yield _Made(self._row(output, content.getvalue()), content.getvalue())
+
+    def _write(self, chunk: Chunk, made: Sequence[_Made], lost: Sequence[_Lost]) -> None:
+        rows = [one.row for one in made]
         if self.job.shards:
-            for row in rows:
-                row["shard"] = shard_name(chunk.number)
+            rows = [{**row, "shard": shard_name(chunk.number)} for row in rows]
+            content = shard_bytes(zip(rows, (one.content for one in made), strict=True))
             if rows:
-                self.job.out.write(shard_name(chunk.number), shard_bytes(zip(rows, contents, strict=True)))
+                self.job.out.write(shard_name(chunk.number), content)
+            rows = [{**row, "shard_bytes": len(content)} for row in rows]
         else:
-            for row, content_ in zip(rows, contents, strict=True):
-                self.job.out.write(row["file_name"], content_)
-        lines = [*rows, *({"skipped": one.key, "reason": one.reason} for one in skipped)]
-        self.job.out.write(done_name(chunk.number), note_bytes(lines))
-        return sum(map(len, contents))
+            for row, content in made:
+                self.job.out.write(row["file_name"], content)
+        for one in lost:
+            self.job.out.remove(one.task.name)  # of an earlier run that had it; the manifest will not name it
+        gaps = [{"file_name": one.task.name, "skipped": one.key, "reason": one.reason} for one in lost]
+        self.job.out.write(done_name(chunk.number), note_bytes([*rows, *gaps]))
 
     def _row(self, output: _Output, content: bytes) -> dict[str, Any]:
         """A row of the manifest; every row has the same fields, so that it reads as a table."""
@@ -255,6 +243,8 @@ class Expander:
             "source": task.source,
             "target": task.target,
             "target_label": task.target_label,
+            "source_sha256": output.files[0].hex(),
+            "target_sha256": output.files[1].hex(),
             "distance": task.distance,
             "source_coverage": output.shares[0],
             "target_coverage": output.shares[1],
@@ -279,14 +269,12 @@ def done_name(number: int) -> str:
     return f"{DONE}/{number:06d}.jsonl"
 
 
-def _alike(outputs: Sequence[_Output]) -> Iterator[list[_Output]]:
-    """Images of one size, in the plan's order, as many as are worked on at once."""
+def _alike(outputs: Sequence[_Output]) -> Iterable[list[_Output]]:
+    """Images of one size, in the plan's order."""
     sizes: dict[tuple[int, ...], list[_Output]] = {}
     for output in outputs:
         sizes.setdefault(tuple(output.pixels.shape), []).append(output)
-    for alike in sizes.values():
-        for start in range(0, len(alike), _TOGETHER):
-            yield alike[start : start + _TOGETHER]
+    return sizes.values()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ _WHY_LEFT_OUT = {
     "empty_mask": "the source's mask is empty",
     "no_target": "no further candidate",
     "over_coverage": "every candidate's union covers more than --max-coverage",
+    "long_name": "the output's file name would be too long",
 }
 
 
@@ -84,12 +85,14 @@ class Expansion:
         sources: Number of images in the set.
         planned: Outputs in the plan.
         written: Outputs made by this run.
-        lost: Outputs that could not be made, since an image became unreadable meanwhile.
+        lost: Outputs that could not be made, since an image became unreadable meanwhile; the same call tries again.
         left_out: Reason to number of outputs that were not planned.
         skipped: Images that could not be used, and why.
         ignored: Other files found in the input: what they are, and how many.
         seconds: Duration of each step.
-        stages: The workers' seconds for each stage of the work.
+        described: Sources whose saliency and masks were made by this run.
+        describing: The workers' seconds for that.
+        stages: The workers' seconds for each stage of the outputs.
         size: Bytes of the images that were written.
     """
 
@@ -102,6 +105,8 @@ class Expansion:
     skipped: list[Skipped]
     ignored: Counter[str]
     seconds: dict[str, float]
+    described: int
+    describing: float
     stages: dict[str, float]
     size: int
 
@@ -112,6 +117,8 @@ class Expansion:
         earlier = self.planned - self.written - self.lost
         there = f"; {earlier} were there" if earlier else ""
         yield f"written  {self.written} of {self.planned} images from {self.sources} sources{there}"
+        if self.lost:
+            yield f"lost     {self.lost}: an image could not be read any more; the same command tries again"
         for reason, count in sorted(self.left_out.items()):
             yield f"left out {count}: {_WHY_LEFT_OUT[reason]}"
         for one in self.skipped[:_SHOWN]:
@@ -120,9 +127,11 @@ class Expansion:
             yield f"skipped  {len(self.skipped) - _SHOWN} more, see {QUARANTINE}"
         yield from ignored_lines(self.ignored)
         yield time_line(self.seconds, self.written)
-        if self.written:
+        if self.described:
+            yield f"sources  {1000 * self.describing / self.described:.1f} ms of a worker for the masks of one"
+        if self.written and self.stages:
             parts = ", ".join(f"{name} {1000 * taken / self.written:.1f}" for name, taken in self.stages.items())
-            yield f"work     {parts} ms of a worker for an image"
+            yield f"images   {parts} ms of a worker for one"
         yield f"out      {self.out}, with {METADATA}"
 
 

@@ -213,6 +213,8 @@ def _metadata(done: Done, descriptors: Descriptors, settings: dict[str, Any]) ->
         "source": source.key,
         "target": target and target.key,
         "target_label": target and target.class_name,
+        "source_sha256": descriptors.digests[row.source].hex(),
+        "target_sha256": None if row.target is None else descriptors.digests[row.target].hex(),
         "distance": row.distance,
         "kept": done.kept,
         "source_threshold": float(descriptors.thresholds[row.source]),

@@ -5,39 +5,39 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.masks import get_mask
-from sgdmix_albu.offline.bank import BankBuilder, BankSettings, DescriptorBank, parts_of
+from sgdmix_albu.offline.bank import BankBuilder, BankSettings, DescriptorBank, Looked, Part, parts_of
 from sgdmix_albu.offline.checks import check_choice, check_counts
+from sgdmix_albu.offline.clock import Clock
 from sgdmix_albu.offline.descriptors import Descriptors, check_some_usable
 from sgdmix_albu.offline.engines import Engine, LocalEngine
-from sgdmix_albu.offline.expander import BANK, Expander, Job, RefinerSettings, Report, TeacherSettings
+from sgdmix_albu.offline.expander import BANK, Expander, Job, Report
 from sgdmix_albu.offline.expansion import Expansion, Forecast, Settings
-from sgdmix_albu.offline.files import check_apart
+from sgdmix_albu.offline.files import METADATA, check_apart
+from sgdmix_albu.offline.forecast import TRIAL, forecast
 from sgdmix_albu.offline.look import LookSettings, open_look
+from sgdmix_albu.offline.outputs import plan_tasks
 from sgdmix_albu.offline.parallel import default_jobs
-from sgdmix_albu.offline.plan import plan_rows, uniform
 from sgdmix_albu.offline.progress import Progress
+from sgdmix_albu.offline.refining import RefinerSettings, TeacherSettings
 from sgdmix_albu.offline.run import Run
-from sgdmix_albu.offline.source import Skipped, Source, open_source
+from sgdmix_albu.offline.source import Source, open_source
 from sgdmix_albu.offline.storage import Storage, is_url
-from sgdmix_albu.offline.tasks import Task
+from sgdmix_albu.offline.tasks import Chunk, Task
 
-__all__ = ["generate", "plan_tasks"]
-
-_TRIAL = 16  # images that a dry run takes, to see how long they need
-_STREAM = 2**32  # of the counter-based generator; the plan's targets have those below
+__all__ = ["generate"]
 
 
 def generate(
@@ -96,17 +96,36 @@ def generate(
     _check_engine(engine, address, gpus_per_worker)
     if refiner is not None and refiner.adaptive and teacher is None:
         raise InvalidInputError("an adaptive strength needs a teacher")
-    if data is not None and not is_url(data) and not is_url(out):
-        check_apart(Path(out), Path(data))
+    if refiner is None and strengths is not None:
+        raise InvalidInputError(f"strengths are a refiner's, and none is named, got {list(strengths)}")
+    folders = [path for path in map(_on_this_machine, (out, data)) if path is not None]
+    if len(folders) == 2:
+        check_apart(*folders)
     source = open_source(data, dataset, size=settings.size).thinned(limit)
+    if METADATA in source.class_names:
+        raise DataError(f"a class is called {METADATA}, which is the manifest's name; rename its folder")
     work = _Work(data, dataset, source, settings, look or LookSettings(settings.saliency), refiner, strengths, teacher)
     hands = _engine(engine, work, workers=workers, gpus=gpus_per_worker, address=address)
     try:
         if dry_run:
-            return _forecast(work, hands, limit)
+            few = work.only(source.thinned(TRIAL))
+            trial = partial(few.run, engine=hands, overwrite=False, progress=Progress(quiet=True))
+            shared = None if address is None else Storage(out)
+            return forecast(source, few.source, settings.multiplier, hands, trial, shared)
         return work.run(Storage(out), hands, overwrite=overwrite, progress=progress)
     finally:
         hands.close()
+
+
+@dataclass
+class _Course:
+    """Who works, who is told, and what was told: kept while a run goes on."""
+
+    engine: Engine
+    progress: Progress
+    clock: Clock = field(default_factory=Clock)
+    looked: list[Looked] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
 
 
 class _Work:
@@ -123,23 +142,28 @@ class _Work:
         strengths: Sequence[float] | None,
         teacher: TeacherSettings | None,
     ) -> None:
-        self.data, self.dataset = None if data is None else os.fspath(data), dataset
+        # Absolute: the same folder however it was called, and for workers that start elsewhere.
+        self.data = None if data is None else os.fspath(data) if is_url(data) else os.path.abspath(data)  # noqa: PTH100
+        self.dataset = dataset
         self.source, self.settings, self.look, self.refiner, self.teacher = source, settings, look, refiner, teacher
         get_mask(settings.mask)
         _, noted = open_look(look, source.class_names)
         self.noted: dict[str, Any] = {"saliency": settings.saliency, "mask": settings.mask, **noted}
         self.prompts: dict[str, str] = {}
         self.strengths: tuple[float, ...] = ()
+        self.judged: dict[str, Any] = {}
         if teacher is not None:
-            teacher.open(source.class_names)
+            sha256 = teacher.open(source.class_names).classifier.sha256
+            self.judged = {**dataclasses.asdict(teacher), "sha256": sha256}
         if refiner is not None:
             from sgdmix_albu.refine.preserve import check_mode
             from sgdmix_albu.refine.strength import check_strength
 
             check_mode(refiner.preserve)
             opened = refiner.open(teacher)
-            self.strengths = tuple(sorted(strengths or opened.spec.strengths))
-            check_strength(self.strengths)
+            if not refiner.adaptive:
+                self.strengths = tuple(sorted(strengths or opened.spec.strengths))
+                check_strength(self.strengths)
             self.prompts = {name: opened.prompt_for(name) for name in {item.class_name for item in source.items}}
             self.noted |= {"refiner": opened.spec.key, "refiner_sha256": opened.sha256, "preserve": refiner.preserve}
 
@@ -158,36 +182,36 @@ class _Work:
             **self.noted,
             "base": self.refiner and self.refiner.base,
             "strengths": "adaptive" if self.refiner and self.refiner.adaptive else list(self.strengths),
-            "teacher": self.teacher and self.teacher.model,
+            **{f"teacher_{name}": value for name, value in self.judged.items()},
             "chunk": self.settings.chunk,
         }
 
     def run(self, out: Storage, engine: Engine, *, overwrite: bool, progress: Progress) -> Expansion:
         """Do what is left of it."""
-        run = Run(out, self.everything(), self.source.items)
-        clock = _Clock()
-        reports: list[Report] = []
+        run, course = Run(out, self.everything(), self.source.items), _Course(engine, progress)
         with run.locked():
             run.begin(overwrite=overwrite)
             if run.finished():
-                return self._told(run, clock, reports, [], 0)
-            unusable = self._describe(run, engine, clock, progress)
+                return self._told(run, course)
+            if run.planned is None:
+                self._describe(out, parts_of(self.source.items), course)
+                with course.clock("plan"):
+                    self._plan(run)
             chunks = run.chunks(self.settings.chunk)
             left = run.left(chunks)
-            job = self._job(out)
-            results = engine.run(partial(Expander, job), left)
-            total = sum(chunk.rows for chunk in left)
-            with clock("mixing and refining" if self.refiner else "mixing"):
-                for report in progress.over(results, "expanding", total, images=_images_of):
-                    reports.append(report)
-            with clock("manifest"):
-                skipped = run.finish(chunks, unusable)
-            return self._told(run, clock, reports, skipped, len(skipped) - len(unusable))
+            self._describe(out, self._parts_for(run, left), course)
+            self._expand(out, left, course)
+            with course.clock("manifest"):
+                run.finish(chunks)
+            return self._told(run, course)
 
-    def _describe(self, run: Run, engine: Engine, clock: _Clock, progress: Progress) -> list[Skipped]:
-        """Bank and plan, as far as they are not there."""
-        parts, bank = parts_of(self.source.items), DescriptorBank(run.out.below(BANK))
-        bank_settings = BankSettings(
+    def _describe(self, out: Storage, parts: list[Part], course: _Course) -> None:
+        """Those of the bank's parts that are not there."""
+        bank, local = DescriptorBank(out.below(BANK)), isinstance(course.engine, LocalEngine)
+        missing = bank.missing(parts)
+        if not missing:
+            return
+        settings = BankSettings(
             bank.storage,
             self.data,
             self.dataset,
@@ -195,24 +219,40 @@ class _Work:
             self.look,
             self.settings.mask,
             tuple(self.source.class_names),
-            jobs=default_jobs() if isinstance(engine, LocalEngine) else 1,
+            jobs=default_jobs() if local else 1,
         )
         # Threads would share the model that saliency looks through; each reads with several threads instead.
-        hands = LocalEngine(1) if isinstance(engine, LocalEngine) else engine
-        missing = bank.missing(parts)
-        with clock("saliency and masks"):
-            done = hands.run(partial(BankBuilder, bank_settings), missing)
-            total = sum(len(part.images) for part in missing)
-            for _ in progress.over(done, "saliency and masks", total, images=int):
-                pass
+        hands = LocalEngine(1) if local else course.engine
+        total = sum(len(part.images) for part in missing)
+        # Closed before the lock is: nobody works on when this process stops reading.
+        with (
+            course.clock("saliency and masks"),
+            closing(hands.run(partial(BankBuilder, settings), missing)) as results,
+        ):
+            for looked in course.progress.over(results, "saliency and masks", total, images=attrgetter("images")):
+                course.looked.append(looked)
+
+    def _expand(self, out: Storage, left: list[Chunk], course: _Course) -> None:
+        total = sum(chunk.rows for chunk in left)
+        with (
+            course.clock("mixing and refining" if self.refiner else "mixing"),
+            closing(course.engine.run(partial(Expander, self._job(out)), left)) as results,
+        ):
+            for report in course.progress.over(results, "expanding", total, images=_images_of):
+                course.reports.append(report)
+
+    def _plan(self, run: Run) -> None:
+        parts, bank = parts_of(self.source.items), DescriptorBank(run.out.below(BANK))
         unusable = bank.skipped(parts)
         check_some_usable(len(self.source.items) - len(unusable), len(self.source.items), unusable)
-        if run.planned is None:
-            with clock("plan"):
-                known, places = bank.load(self.source.items, parts)
-                left_out: Counter[str] = Counter()
-                run.plan(self.tasks(known, places, left_out), left_out)
-        return [*self.source.skipped, *unusable]
+        known, places = bank.load(self.source.items, parts)
+        left_out: Counter[str] = Counter()
+        run.plan(self.tasks(known, places, left_out), left_out, [*self.source.skipped, *unusable])
+
+    def _parts_for(self, run: Run, left: Sequence[Chunk]) -> list[Part]:
+        """The bank's parts that some chunks need; a finished run's bank is gone."""
+        places = (place for task in run.tasks(left) for place in (task.source_place, task.target_place))
+        return parts_of(self.source.items, places)
 
     def tasks(self, known: Descriptors, places: Sequence[int], left_out: Counter[str]) -> Iterator[Task]:
         """The plan of a described set."""
@@ -233,129 +273,47 @@ class _Work:
             noted=self.noted,
         )
 
-    def _told(self, run: Run, clock: _Clock, reports: Sequence[Report], skipped: list[Skipped], lost: int) -> Expansion:
+    def _told(self, run: Run, course: _Course) -> Expansion:
         stages: Counter[str] = Counter()
-        for report in reports:
+        for report in course.reports:
             stages.update(report.seconds)
-        planned = run.planned or {"rows": 0, "left_out": {}}
+        planned, made = run.planned or {"rows": 0, "left_out": {}}, run.made or {"rows": 0}
         return Expansion(
             out=run.out.root,
             sources=len(self.source.items),
             planned=planned["rows"],
-            written=sum(report.written for report in reports),
-            lost=lost,
+            written=sum(report.written for report in course.reports),
+            lost=planned["rows"] - made["rows"],
             left_out=Counter(planned["left_out"]),
-            skipped=skipped,
+            skipped=run.quarantined(),
             ignored=self.source.ignored,
-            seconds=clock.seconds,
+            seconds=course.clock.seconds,
+            described=sum(looked.images for looked in course.looked),
+            describing=sum(looked.seconds for looked in course.looked),
             stages=dict(stages),
-            size=sum(report.size for report in reports),
+            size=sum(report.size for report in course.reports),
         )
-
-
-def plan_tasks(
-    known: Descriptors,
-    places: Sequence[int],
-    settings: Settings,
-    left_out: Counter[str],
-    *,
-    strengths: Sequence[float] = (),
-    prompts: dict[str, str] | None = None,
-) -> Iterator[Task]:
-    """Every output of a set, in the set's order; all that is random in them is drawn here.
-
-    Args:
-        known: The images that can be used.
-        places: Their places in the listing.
-        settings: Number, seed and so on.
-        left_out: Counts, by reason, the outputs that would be nothing but copies of their source.
-        strengths: To draw from; none where nothing is refined.
-        prompts: Class name to prompt; None where nothing is refined.
-    """
-    rows = plan_rows(
-        known,
-        suffix=f".{settings.image_format}",
-        candidates=settings.candidates,
-        target_class=settings.target_class,
-        max_coverage=settings.max_coverage,
-        repeats=settings.multiplier,
-        seed=settings.seed,
-    )
-    everyone = np.arange(len(known))
-    draws = [uniform(settings.seed, _STREAM + repeat, everyone, 2) for repeat in range(settings.multiplier)]
-    for row in rows:
-        if row.target is None or row.distance is None:
-            left_out[str(row.unmixed)] += 1
-            continue
-        chance, which = draws[row.repeat][row.source].tolist()
-        source, target = known.items[row.source], known.items[row.target]
-        yield Task(
-            name=row.name,
-            label=source.class_name,
-            label_index=source.label,
-            source=source.key,
-            target=target.key,
-            target_label=target.class_name,
-            source_place=places[row.source],
-            target_place=places[row.target],
-            distance=row.distance,
-            seed=int(chance * 2**53),
-            strength=strengths[int(which * len(strengths))] if strengths else None,
-            prompt=prompts[source.class_name] if prompts else None,
-        )
-
-
-def _forecast(work: _Work, engine: Engine, limit: int | None) -> Forecast:
-    """Run a few images of the set somewhere else, and multiply."""
-    source = work.source
-    few = source.thinned(min(_TRIAL, limit or _TRIAL))
-    outputs = len(source.items) * work.settings.multiplier
-    trial = work.only(few)
-    with tempfile.TemporaryDirectory(prefix="sgdmix-") as folder:
-        done = trial.run(Storage(Path(folder) / "out"), engine, overwrite=False, progress=Progress(quiet=True))
-    scale = {"saliency and masks": len(source.items) / len(few.items), "plan": len(source.items) / len(few.items)}
-    each = outputs / max(done.written, 1)
-    return Forecast(
-        sources=len(source.items),
-        classes=len({item.class_name for item in source.items}),
-        outputs=outputs,
-        seconds={name: seconds * scale.get(name, each) for name, seconds in done.seconds.items()},
-        size=done.size * each,
-        tried=done.written,
-    )
-
-
-class _Clock:
-    """Seconds of named steps."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._name = ""
-
-    def __call__(self, name: str) -> _Clock:
-        self._name = name
-        return self
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds[self._name] = time.perf_counter() - self._began
 
 
 def _images_of(report: Report) -> int:
-    return report.written + len(report.skipped)
+    return report.written + report.lost
 
 
 def _engine(kind: str, work: _Work, *, workers: int | None, gpus: float | None, address: str | None) -> Engine:
-    on_gpu = work.refiner is not None and torch.cuda.is_available() and work.refiner.device != "cpu"
+    refines = work.refiner is not None and work.refiner.device != "cpu"
     if kind == "ray":
         from sgdmix_albu.offline.ray import RayEngine
 
-        return RayEngine(workers, gpus=(1.0 if on_gpu else 0.0) if gpus is None else gpus, address=address)
-    if on_gpu:
+        # None: a GPU each, where the cluster has any; this machine need not have one.
+        return RayEngine(workers, gpus=gpus if refines or gpus is not None else 0, address=address)
+    if refines and torch.cuda.is_available():
         return LocalEngine(workers or 3)  # they share the model: one refines while others mix and write
     return LocalEngine(workers or default_jobs(), "threads" if work.refiner is None else "processes")
+
+
+def _on_this_machine(path: str | os.PathLike[str] | None) -> Path | None:
+    local = None if path is None else os.fspath(path).removeprefix("file://")
+    return None if local is None or is_url(local) else Path(local)
 
 
 def _check_engine(kind: str, address: str | None, gpus: float | None) -> None:

@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from sgdmix_albu.errors import DataError
+from sgdmix_albu.images import decode_image
 from sgdmix_albu.offline.source import Item
 
-__all__ = ["load_pixels", "resized", "to_image", "to_pixels"]
+__all__ = ["Loaded", "load_again", "load_pixels", "resized", "to_image", "to_pixels"]
 
 
-def load_pixels(item: Item, size: int | None) -> Tensor:
-    """(3, H, W) uint8 pixels of an item, brought to size x size where a size is given.
+class Loaded(NamedTuple):
+    """An image: (3, H, W) uint8 pixels, and the SHA-256 of the file that they were read from."""
+
+    pixels: Tensor
+    sha256: bytes
+
+
+def load_pixels(item: Item, size: int | None) -> Loaded:
+    """An item's image, brought to size x size where a size is given.
 
     Raises:
         DataError: The image cannot be read.
     """
-    image = item.read()
-    return to_pixels(image if size is None else resized(image, (size, size)))
+    content = item.reader.read(item.key)
+    image = decode_image(content, item.reader.path(item.key))
+    pixels = to_pixels(image if size is None else resized(image, (size, size)))
+    return Loaded(pixels, hashlib.sha256(content).digest())
+
+
+def load_again(item: Item, sha256: bytes, size: int | None) -> Tensor:
+    """(3, H, W) uint8 pixels of an image that was read before.
+
+    Raises:
+        DataError: It cannot be read any more, or its file is another.
+    """
+    loaded = load_pixels(item, size)
+    if loaded.sha256 != sha256:
+        raise DataError(f"{item.key} changed while it was in use: its mask is not this picture's")
+    return loaded.pixels
 
 
 def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -11,7 +11,7 @@ import logging
 import os
 import pickle
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 from sgdmix_albu.errors import SGDMixError
@@ -22,7 +22,10 @@ __all__ = ["RayEngine"]
 T = TypeVar("T")
 R = TypeVar("R")
 
-_BLOCKS = 1000  # of items, each the smallest thing that Ray repeats
+_BLOCKS = 10_000  # of items, each the smallest thing that Ray repeats; it does not manage many more with ease
+# That an item is repeated, by default for ever: an item may be what its workers die of. Every vain attempt to reach a
+# node that was lost counts, about one a second until it is given up, so a few would not do.
+_TRIES = 200
 
 
 class RayEngine:
@@ -30,30 +33,33 @@ class RayEngine:
 
     Args:
         workers: Actors, each with one CPU; None for as many as the cluster has CPUs, or GPU shares.
-        gpus: Share of a GPU that each actor gets: 1, 0.5, ...; 0 for none.
+        gpus: Share of a GPU that each actor gets: 1, 0.5, ...; 0 for none, None for 1 where the cluster has any.
         address: Of a running cluster ("auto", "ray://host:10001"); None starts one on this machine, unless this
             process has joined one already.
     """
 
-    def __init__(self, workers: int | None = None, *, gpus: float = 0, address: str | None = None) -> None:
+    def __init__(self, workers: int | None = None, *, gpus: float | None = 0, address: str | None = None) -> None:
         self.workers, self.gpus, self.address = workers, gpus, address
         self._joined: Any = None
+        self._actors = 1
 
-    def run(self, make: Callable[[], Callable[[T], R]], items: Sequence[T]) -> Iterator[R]:
+    def run(self, make: Callable[[], Callable[[T], R]], items: Sequence[T]) -> Generator[R, None, None]:
         """See :meth:`Engine.run`."""
         if not items:
             return
         ray = self._join()
         data: Any = import_optional("ray.data", extra="ray")
         _quiet(data)
+        self._actors, gpus = self._room(ray, len(items))
         rows = [{"item": pickle.dumps(item)} for item in items]
         results = data.from_items(rows, override_num_blocks=min(len(rows), _BLOCKS)).map_batches(
             _Actor,
             fn_constructor_args=(pickle.dumps(make),),
-            compute=data.ActorPoolStrategy(size=self._actors(ray, len(items))),
+            compute=data.ActorPoolStrategy(size=self._actors),
             batch_size=1,
             num_cpus=1,
-            num_gpus=self.gpus,
+            num_gpus=gpus,
+            max_task_retries=_TRIES,
         )
         try:
             for row in results.iter_rows():
@@ -61,11 +67,11 @@ class RayEngine:
         except SGDMixError:
             raise
         except Exception as error:  # Ray has an error of its own for every way to lose a worker
-            first = str(error).strip().splitlines()
-            raise SGDMixError(
-                f"Ray gave up: {type(error).__name__}: {first[0] if first else ''}; "
-                "the same command goes on from what is done"
-            ) from error
+            raise SGDMixError(f"Ray gave up: {_cause(error)}; the same command goes on from what is done") from error
+
+    def hands(self) -> int:
+        """See :meth:`sgdmix_albu.offline.engines.Engine.hands`; known once it has run."""
+        return self._actors
 
     def close(self) -> None:
         """Leave the cluster, which ends where it was started here."""
@@ -92,18 +98,25 @@ class RayEngine:
         self._joined = ray
         return ray
 
-    def _actors(self, ray: Any, items: int) -> int:
-        if self.workers is not None:
-            return min(self.workers, items)
+    def _room(self, ray: Any, items: int) -> tuple[int, float]:
+        """How many actors, and the share of a GPU that each gets.
+
+        Raises:
+            SGDMixError: The cluster has no room for a single one, which Ray would wait for.
+        """
         there = ray.cluster_resources()
-        room = there.get("GPU", 0) / self.gpus if self.gpus else there.get("CPU", 1)
+        cpus, devices = there.get("CPU", 0), there.get("GPU", 0)
+        gpus = self.gpus if self.gpus is not None else float(devices > 0)
+        room = min(cpus, devices / gpus if gpus else cpus)
         if room < 1:
-            raise SGDMixError(f"each worker asks for {self.gpus} of a GPU, the cluster has {there.get('GPU', 0):g}")
-        return max(1, min(int(room), items))
+            raise SGDMixError(
+                f"each worker asks for a CPU and {gpus:g} of a GPU, the cluster has {cpus:g} and {devices:g}"
+            )
+        return min(self.workers or int(room), items), gpus
 
 
 class _Actor:
-    """One worker process: makes its worker once. Errors of our own travel as what they say."""
+    """One worker process: makes its worker once. Errors travel as what they say, without Ray's own lines around it."""
 
     def __init__(self, make: bytes) -> None:
         import torch
@@ -125,6 +138,8 @@ class _Actor:
             return pickle.dumps(self._worker(pickle.loads(item)))
         except SGDMixError as error:
             return _packed(error)
+        except Exception as error:  # a fault, which need not be picklable
+            return _packed(SGDMixError(f"a worker failed: {type(error).__name__}: {error}"))
 
 
 def _answers(address: str) -> None:
@@ -140,6 +155,14 @@ def _answers(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
         raise SGDMixError(f"cannot join a Ray cluster at {address}: {error.strerror or error}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """What happened, without the layers that Ray wraps it in, colours and traceback."""
+    while (inner := getattr(error, "cause", None) or error.__cause__) is not None:
+        error = inner
+    said = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {said[-1].strip()}" if said else type(error).__name__
 
 
 def _packed(error: SGDMixError) -> bytes:

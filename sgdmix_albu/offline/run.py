@@ -16,12 +16,14 @@ from filelock import FileLock, Timeout
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.offline.expander import PLAN, done_name
 from sgdmix_albu.offline.files import METADATA
+from sgdmix_albu.offline.manifest import is_there, manifest_row
 from sgdmix_albu.offline.notes import note_bytes, read_note
+from sgdmix_albu.offline.shards import is_shard
 from sgdmix_albu.offline.source import Item, Skipped
 from sgdmix_albu.offline.storage import Storage
-from sgdmix_albu.offline.tasks import Chunk, Task, check_below, chunks_of, read_tasks, task_line
+from sgdmix_albu.offline.tasks import Chunk, Task, chunks_of, read_tasks, task_line
 
-__all__ = ["QUARANTINE", "RUN", "Run", "manifest_rows"]
+__all__ = ["QUARANTINE", "RUN", "Run", "read_run"]
 
 RUN, QUARANTINE = ".sgdmix-run.json", ".sgdmix-quarantine.jsonl"
 _WORK, _LOCK = ".sgdmix", ".sgdmix-lock"
@@ -41,7 +43,8 @@ class Run:
         self.out = out
         digest = hashlib.sha256("\n".join(item.key for item in listing).encode()).hexdigest()
         self.wanted = {**settings, "images": len(listing), "images_sha256": digest}
-        self.planned: dict[str, Any] | None = None
+        self.planned: dict[str, Any] | None = None  # rows and sum of the plan, and what it leaves out
+        self.made: dict[str, Any] | None = None  # rows and sum of the manifest
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -73,16 +76,21 @@ class Run:
         Raises:
             DataError: The folder holds something else, or a run with other settings.
         """
-        if self.out.has(RUN) and not overwrite:
-            about = self._read()
+        begun = self.out.has(RUN)
+        if begun and not overwrite:
+            about = read_run(self.out)
             _check_same(self.out.root, about["settings"], self.wanted)
-            self.planned = about["plan"]
+            self.planned, self.made = about["plan"], about["manifest"]
         else:
-            self._clear(overwrite)
-            self._note()
+            if not begun:
+                self._check_empty()
+            self._clear()
+            self._note()  # from here on it is the new run's folder
+            for name in (PLAN, QUARANTINE):
+                self.out.remove(name)
         self.out.sweep()
 
-    def plan(self, tasks: Iterable[Task], left_out: Counter[str]) -> None:
+    def plan(self, tasks: Iterable[Task], left_out: Counter[str], unusable: Sequence[Skipped]) -> None:
         """Write the plan; ``left_out`` is complete when the tasks have been read."""
         digest, rows = hashlib.sha256(), 0
 
@@ -95,7 +103,12 @@ class Run:
                 yield line
 
         self.out.write_lines(PLAN, lines())
-        self.planned = {"rows": rows, "sha256": digest.hexdigest(), "left_out": dict(left_out)}
+        self.planned = {
+            "rows": rows,
+            "sha256": digest.hexdigest(),
+            "left_out": dict(left_out),
+            "unusable": [[one.key, one.reason] for one in unusable],
+        }
         self._note()
 
     def chunks(self, rows: int) -> list[Chunk]:
@@ -117,76 +130,111 @@ class Run:
         return found
 
     def finished(self) -> bool:
-        """Whether the manifest is there, and every file that it names. A manifest that lies is taken away."""
+        """Whether the manifest is there as it was written, with a row for each line of the plan and every file.
+
+        One that is not is taken away; what it still says of files that are there is kept as notes.
+        """
         if not self.out.has(METADATA):
             return False
-        sizes = self.out.sizes()
-        rows = _readable(self.out.lines(METADATA))
-        whole = [row for row in rows if row is not None and _there(row, sizes)]
-        if len(whole) == len(rows):
+        sizes, digest, count, sound = self.out.sizes(), hashlib.sha256(), 0, True
+        for line in self.out.lines(METADATA):
+            digest.update(line)
+            count += 1
+            row = manifest_row(line)
+            sound = sound and row is not None and is_there(row, sizes)
+        written = {"rows": count, "sha256": digest.hexdigest()}
+        if sound and self.planned and self.made == written and count == self.planned["rows"]:
             self.out.remove(_WORK)  # the run may have ended between its last two steps
             return True
-        self._restore_notes(whole)
+        self._restore_notes(sizes)
         self.out.remove(METADATA)
         return False
 
     def left(self, chunks: Sequence[Chunk]) -> list[Chunk]:
-        """The chunks that are not done: without a note, or a file that it names is not there whole."""
+        """The chunks that are not done: without a note, or an image of theirs is missing. None of them has a note."""
         sizes = self.out.sizes()
-        return [chunk for chunk in chunks if done_name(chunk.number) not in sizes or not self._done(chunk, sizes)]
+        left = []
+        for chunk in chunks:
+            name = done_name(chunk.number)
+            if name in sizes:
+                if self._done(chunk, sizes):
+                    continue
+                self.out.remove(name)
+            left.append(chunk)
+        return left
 
     def _done(self, chunk: Chunk, sizes: Mapping[str, int]) -> bool:
+        """An image that could not be read the last time is tried again: a network may have been down."""
         rows = read_note(self.out.read(done_name(chunk.number)))
-        return rows is not None and len(rows) == chunk.rows and all(_there(row, sizes) for row in rows)
+        if rows is None or len(rows) != chunk.rows:
+            return False
+        return all("skipped" not in row and is_there(row, sizes) for row in rows)
 
-    def finish(self, chunks: Sequence[Chunk], unusable: Sequence[Skipped]) -> list[Skipped]:
+    def tasks(self, chunks: Iterable[Chunk]) -> Iterator[Task]:
+        """The outputs of some chunks."""
+        for chunk in chunks:
+            yield from read_tasks(self.out.read(PLAN, chunk.start, chunk.end))
+
+    def quarantined(self) -> list[Skipped]:
+        """The images of a finished run that could not be used, and why.
+
+        Raises:
+            DataError: The list of them is damaged.
+        """
+        found = []
+        for line in self.out.lines(QUARANTINE):
+            try:
+                row = json.loads(line)
+                found.append(Skipped(str(row["source"]), str(row["reason"])))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                path = self.out.path(QUARANTINE)
+                raise DataError(f"{path} is damaged; remove {METADATA}, and both are made again") from error
+        return found
+
+    def finish(self, chunks: Sequence[Chunk]) -> None:
         """Write the manifest from the notes, list what could not be used, and drop what the run needed."""
-        skipped = list(unusable)
+        reasons = dict((self.planned or {})["unusable"])
+        digest, count = hashlib.sha256(), 0
         for row in self._noted(chunks):
             if "skipped" in row:
-                skipped.append(Skipped(row["skipped"], row["reason"]))
-        listed = [json.dumps({"source": one.key, "reason": one.reason}).encode() + b"\n" for one in skipped]
-        self.out.write(QUARANTINE, b"".join(listed))
+                reasons[row["skipped"]] = row["reason"]
+            else:
+                digest.update(_line(row))
+                count += 1
+        listed = (json.dumps({"source": key, "reason": reason}).encode() + b"\n" for key, reason in reasons.items())
+        self.out.write_lines(QUARANTINE, listed)
+        self.made = {"rows": count, "sha256": digest.hexdigest()}
+        self._note()
         # The last: a folder with a manifest is finished.
-        made = (row for row in self._noted(chunks) if "skipped" not in row)
-        self.out.write_lines(METADATA, (json.dumps(row, allow_nan=False).encode() + b"\n" for row in made))
+        self.out.write_lines(METADATA, (_line(row) for row in self._noted(chunks) if "skipped" not in row))
         self.out.remove(_WORK)
-        return skipped
 
     def _note(self) -> None:
-        about = {"schema": _SCHEMA, "settings": self.wanted, "plan": self.planned}
+        about = {"schema": _SCHEMA, "settings": self.wanted, "plan": self.planned, "manifest": self.made}
         self.out.write(RUN, json.dumps({**about, "sha256": _sum_of(about)}, indent=1).encode() + b"\n")
 
-    def _read(self) -> dict[str, Any]:
-        path = self.out.path(RUN)
-        try:
-            about = json.loads(self.out.read(RUN))
-            schema, told = about["schema"], about.pop("sha256")
-            sound = told == _sum_of(about)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            sound = False
-        if not sound:
-            raise DataError(f"{path} is damaged; pass --overwrite to begin anew")
-        if schema != _SCHEMA:
-            raise DataError(f"{path} has schema {schema!r}, this version reads {_SCHEMA}")
-        return about  # type: ignore[no-any-return]
+    def _check_empty(self) -> None:
+        strangers = [name for name in self.out.sizes() if not name.startswith(".sgdmix")]
+        if strangers:
+            raise DataError(f"{self.out.root} holds files of others, such as {strangers[0]}; choose another folder")
 
-    def _clear(self, overwrite: bool) -> None:
-        """Remove what an earlier run left; what others put there stays."""
-        if not self.out.has(RUN):
-            strangers = [name for name in self.out.sizes() if not name.startswith(".sgdmix")]
-            if strangers:
-                raise DataError(f"{self.out.root} holds files of others, such as {strangers[0]}; choose another folder")
-        if overwrite and self.out.has(PLAN):
-            there = self.out.sizes()
-            for task in read_tasks(b"".join(self.out.lines(PLAN))):
-                if task.name in there:
-                    self.out.remove(task.name)
-            for name in there:
-                if name.startswith("shard-") and name.endswith(".tar"):
-                    self.out.remove(name)
-        for name in (METADATA, PLAN, QUARANTINE, RUN, _WORK):
+    def _clear(self) -> None:
+        """Remove what an earlier run wrote; what others put there stays.
+
+        Its settings and plan go last: interrupted, it is a run that lacks images.
+        """
+        self.out.remove(METADATA)
+        self.out.remove(_WORK)
+        there = self.out.sizes()
+        if PLAN in there:
+            for line in self.out.lines(PLAN):
+                with contextlib.suppress(DataError):  # the plan may be what is damaged
+                    (task,) = read_tasks(line)
+                    if task.name in there:
+                        self.out.remove(task.name)
+        for name in filter(is_shard, there):
             self.out.remove(name)
+        self.out.prune()
 
     def _noted(self, chunks: Iterable[Chunk]) -> Iterator[dict[str, Any]]:
         for chunk in chunks:
@@ -195,51 +243,54 @@ class Run:
                 raise DataError(f"{self.out.path(done_name(chunk.number))} was damaged meanwhile; run the same again")
             yield from rows
 
-    def _restore_notes(self, whole: Sequence[dict[str, Any]]) -> None:
-        """The notes that the manifest was made from, of those chunks that are still whole."""
-        rows = {row["file_name"]: row for row in whole}
+    def _restore_notes(self, sizes: Mapping[str, int]) -> None:
+        """The notes that the manifest was made from, of those chunks that are still whole.
+
+        Manifest and plan have one order, so that both are read once. A row in a wrong place, which we never wrote,
+        ends it: what follows is made again.
+        """
+        rows = (row for row in map(manifest_row, self.out.lines(METADATA)) if row is not None and is_there(row, sizes))
+        row = next(rows, None)
         for chunk in self.chunks(self.wanted["chunk"]):
-            tasks = read_tasks(self.out.read(PLAN, chunk.start, chunk.end))
-            if all(task.name in rows for task in tasks):
-                self.out.write(done_name(chunk.number), note_bytes(rows[task.name] for task in tasks))
+            tasks = {task.name: task for task in self.tasks([chunk])}
+            found = {}
+            while row is not None and row["file_name"] in tasks:
+                if _is_of(row, tasks[row["file_name"]]):
+                    found[row["file_name"]] = row
+                row = next(rows, None)
+            if len(found) == len(tasks):
+                self.out.write(done_name(chunk.number), note_bytes(found[name] for name in tasks))
+
+
+def read_run(out: Storage) -> dict[str, Any]:
+    """What a folder's run was asked for, what it planned and what it wrote.
+
+    Raises:
+        DataError: Damaged, or of another version.
+    """
+    try:
+        about = json.loads(out.read(RUN))
+        schema, told = about["schema"], about.pop("sha256")
+        sound = told == _sum_of(about)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise DataError(f"{out.path(RUN)} is damaged; pass --overwrite to begin anew")
+    if schema != _SCHEMA:
+        raise DataError(f"{out.path(RUN)} has schema {schema!r}, this version reads {_SCHEMA}")
+    return about  # type: ignore[no-any-return]
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, allow_nan=False).encode() + b"\n"
+
+
+def _is_of(row: Mapping[str, Any], task: Task) -> bool:
+    return all(row[name] == getattr(task, name) for name in ("label", "label_index", "source", "target"))
 
 
 def _sum_of(about: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def manifest_rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """Rows of a manifest.
-
-    Raises:
-        DataError: A line is not one.
-    """
-    for number, row in enumerate(_readable(lines), start=1):
-        if row is None:
-            raise DataError(f"line {number} of {METADATA} is damaged")
-        yield row
-
-
-def _readable(lines: Iterable[bytes]) -> list[dict[str, Any] | None]:
-    """Rows of a manifest, None for each that is none."""
-    return [_row(line) for line in lines]
-
-
-def _row(line: bytes) -> dict[str, Any] | None:
-    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, DataError):
-        row = json.loads(line)
-        check_below(row["file_name"], row.get("shard", row["file_name"]))
-        sound = isinstance(row["file_name"], str) and isinstance(row["sha256"], str) and isinstance(row["bytes"], int)
-        return row if sound else None
-    return None
-
-
-def _there(row: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
-    if "skipped" in row:
-        return True
-    if "shard" in row:
-        return row["shard"] in sizes
-    return bool(sizes.get(row["file_name"]) == row["bytes"])
 
 
 def _check_same(root: str, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

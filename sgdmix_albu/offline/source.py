@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
-
-from PIL import Image
+from typing import Protocol
 
 from sgdmix_albu.datasets import EMBEDDED, get_dataset, list_datasets
+from sgdmix_albu.datasets.tree import content_of
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.images import IMAGE_SUFFIXES, decode_image, is_hidden, list_images, read_image
+from sgdmix_albu.images import IMAGE_SUFFIXES, is_hidden, list_images
 from sgdmix_albu.offline.storage import Storage, is_url
 
 __all__ = ["Item", "Reader", "Skipped", "Source", "ignored_lines", "open_reader", "open_source"]
@@ -22,7 +20,20 @@ __all__ = ["Item", "Reader", "Skipped", "Source", "ignored_lines", "open_reader"
 _EMBEDDED_SIZE = 224
 
 
-Reader: TypeAlias = Callable[[str], Image.Image]
+class Reader(Protocol):
+    """Where the images of a set are: a :class:`Storage`, or what draws them."""
+
+    def read(self, key: str) -> bytes:
+        """An image's file.
+
+        Raises:
+            DataError: There is none, or it cannot be read.
+        """
+        ...
+
+    def path(self, key: str) -> str:
+        """What messages call it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +44,13 @@ class Item:
         key: Its name in the set, ``"warbler/0001.jpg"``.
         class_name: Its label.
         label: Index of the label among the set's classes.
-        reader: Reads any image of the set by its key.
+        reader: Reads any image of the set.
     """
 
     key: str
     class_name: str
     label: int
     reader: Reader
-
-    def read(self) -> Image.Image:
-        """The image, upright RGB.
-
-        Raises:
-            DataError: It cannot be read.
-        """
-        return self.reader(self.key)
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,7 @@ def open_source(data: str | os.PathLike[str] | None, dataset: str | None = None,
 
 def open_reader(data: str | os.PathLike[str] | None, dataset: str | None = None, *, size: int | None = None) -> Reader:
     """Read images by key without listing them, where the listing was done elsewhere; arguments as before."""
-    if data is None:
-        return _Drawn(str(dataset), size or _EMBEDDED_SIZE)
-    return partial(_read_remote, Storage(data)) if is_url(data) else partial(_read_below, str(data))
+    return _Drawn(str(dataset), size or _EMBEDDED_SIZE) if data is None else Storage(data)
 
 
 def ignored_lines(ignored: Counter[str]) -> Iterator[str]:
@@ -125,14 +126,6 @@ def ignored_lines(ignored: Counter[str]) -> Iterator[str]:
     if ignored:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
         yield f"ignored  {ignored.total()} files that are no images: {kinds}"
-
-
-def _read_below(root: str, key: str) -> Image.Image:
-    return read_image(Path(root, key))
-
-
-def _read_remote(storage: Storage, key: str) -> Image.Image:
-    return decode_image(storage.read(key), storage.path(key))
 
 
 def _remote(url: str) -> Source:
@@ -206,14 +199,16 @@ def _embedded(name: str, size: int) -> Source:
 
 
 class _Drawn:
-    """Reads the images of an embedded data set, by keys as files would have them."""
+    """The images of an embedded data set, under the names that their files would have."""
 
     def __init__(self, name: str, size: int) -> None:
         self.images = get_dataset(name, split="train", size=size)
         self.rows = {key: row for row, key in enumerate(self.images.source_keys)}
 
-    def __call__(self, key: str) -> Image.Image:
+    def read(self, key: str) -> bytes:
         if key not in self.rows:
             raise DataError(f"the embedded data set has no image {key}")
-        picture: Image.Image = self.images[self.rows[key]][0]
-        return picture
+        return content_of(self.images, self.rows[key])
+
+    def path(self, key: str) -> str:
+        return key

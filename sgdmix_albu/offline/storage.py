@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fsspec.core import url_to_fs
 
-from sgdmix_albu.errors import DataError
+from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.files import TEMPORARY, refusals_named, write_whole
 
 __all__ = ["Storage", "is_url"]
@@ -65,15 +66,13 @@ class Storage:
         Raises:
             DataError: There is no such file, or it cannot be read.
         """
-        try:
+        with self._told("read", name):
             if self._remote is not None:
                 content: bytes = self._remote.cat_file(self._inside(name), start=start, end=end)
                 return content
             with Path(self.path(name)).open("rb") as file:
                 file.seek(start or 0)
                 return file.read(-1 if end is None else end - (start or 0))
-        except OSError as error:
-            raise DataError(f"cannot read {self.path(name)}: {error.strerror or error}") from error
 
     def write(self, name: str, content: bytes) -> None:
         """A file, whole or not at all; what lies there is replaced.
@@ -81,11 +80,11 @@ class Storage:
         Raises:
             DataError: It was refused: no room, no permission.
         """
-        if self._remote is not None:
-            with refusals_named(Path(name)):
-                self._remote.pipe_file(self._inside(name), content)
-        else:
+        if self._remote is None:
             write_whole(self.path(name), lambda file: file.write(content))
+        else:
+            with self._told("write", name):
+                self._remote.pipe_file(self._inside(name), content)
 
     def write_lines(self, name: str, lines: Iterable[bytes]) -> None:
         """A file of lines that need not fit into memory together; whole or not at all.
@@ -93,10 +92,16 @@ class Storage:
         Raises:
             DataError: It was refused: no room, no permission.
         """
-        if self._remote is not None:
-            self.write(name, b"".join(lines))
-        else:
+        if self._remote is None:
             write_whole(self.path(name), lambda file: file.writelines(lines))
+            return
+        # An upload that is given up halfway would be closed, which makes an object of it: upload when all is here.
+        with tempfile.NamedTemporaryFile(prefix=TEMPORARY) as file:
+            with refusals_named(Path(file.name)):
+                file.writelines(lines)
+                file.flush()
+            with self._told("write", name):
+                self._remote.put_file(file.name, self._inside(name))
 
     def lines(self, name: str) -> Iterator[bytes]:
         """A file's lines, one after the other, each with its end.
@@ -104,45 +109,66 @@ class Storage:
         Raises:
             DataError: There is no such file, or it cannot be read.
         """
-        try:
-            if self._remote is None:
-                with Path(self.path(name)).open("rb") as file:
-                    yield from file
-            else:
-                with self._remote.open(self._inside(name), "rb") as file:
-                    yield from file
-        except OSError as error:
-            raise DataError(f"cannot read {self.path(name)}: {error.strerror or error}") from error
+        with self._told("read", name):
+            remote = self._remote
+            with Path(self.path(name)).open("rb") if remote is None else remote.open(self._inside(name), "rb") as file:
+                yield from file
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file or folder."""
-        if self._remote is not None:
-            return bool(self._remote.exists(self._inside(name)))
-        return Path(self.path(name)).exists()
+        """Whether there is such a file or folder.
+
+        Raises:
+            DataError: Nobody could say.
+        """
+        with self._told("read", name):
+            if self._remote is None:
+                return os.path.lexists(self.path(name))
+            try:
+                self._remote.info(self._inside(name))  # exists() would take every fault for a no
+            except FileNotFoundError:
+                return False
+            return True
 
     def sizes(self) -> dict[str, int]:
-        """Every file at any depth, by name, with its size in bytes; unfinished ones are not among them."""
-        if self._remote is not None:
-            self._remote.invalidate_cache()
-            top = self._inside("")
-            found = self._remote.find(top, detail=True)
-            sizes = {path[len(top) :].lstrip("/"): int(about["size"]) for path, about in found.items()}
-        else:
-            sizes = dict(_walk(Path(self.root), ""))
+        """Every file at any depth, by name, with its size in bytes; unfinished ones are not among them.
+
+        Raises:
+            DataError: A folder cannot be read.
+        """
+        with self._told("list", ""):
+            if self._remote is not None:
+                self._remote.invalidate_cache()
+                top = self._inside("")
+                found = self._remote.find(top, detail=True)
+                sizes = {path[len(top) :].lstrip("/"): int(about["size"]) for path, about in found.items()}
+            else:
+                sizes = dict(_walk(Path(self.root), ""))
         return {name: size for name, size in sizes.items() if not _unfinished(name)}
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a folder and all that is in it; nothing happens where it is not there."""
-        if self._remote is not None:
-            if self._remote.exists(self._inside(name)):
-                self._remote.rm(self._inside(name), recursive=True)
-            return
-        path = Path(self.path(name))
-        with refusals_named(path):
+        """Remove a file, or a folder and all that is in it; nothing happens where it is not there.
+
+        Raises:
+            DataError: It was refused.
+        """
+        with self._told("remove", name):
+            if self._remote is not None:
+                with suppress(FileNotFoundError):
+                    self._remote.rm(self._inside(name), recursive=True)
+                return
+            path = Path(self.path(name))
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+    def prune(self) -> None:
+        """Remove empty folders. An object store has none."""
+        if self.local:
+            with self._told("remove", ""):
+                for where, _, _ in os.walk(self.root, topdown=False):
+                    if where != self.root and not os.listdir(where):  # noqa: PTH208
+                        Path(where).rmdir()
 
     def sweep(self) -> None:
         """Remove what interrupted writers left. Nobody else may be writing."""
@@ -151,6 +177,18 @@ class Storage:
                 for name in filter(_unfinished, files):
                     self.remove(os.path.relpath(os.path.join(where, name), self.root))  # noqa: PTH118
 
+    @contextmanager
+    def _told(self, action: str, name: str) -> Iterator[None]:
+        """What is refused, in one line. Drivers have errors of their own for networks and stores, of every kind."""
+        refusals: type[Exception] = OSError if self._remote is None else Exception
+        try:
+            yield
+        except SGDMixError:
+            raise
+        except refusals as error:
+            said = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"cannot {action} {self.path(name) if name else self.root}: {said}") from error
+
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root, "_remote": None}
 
@@ -158,8 +196,11 @@ class Storage:
         self.__init__(state["root"])  # type: ignore[misc]
 
     def _open_remote(self) -> None:
-        with _drivers_named(self.root):
+        try:
             self._remote, self._top = url_to_fs(self.root)
+        # Of any kind: there is no such driver, or it wants arguments that the URL does not have.
+        except Exception as error:
+            raise DataError(f"cannot open {self.root}: {' '.join(str(error).split())}") from error
 
     def _inside(self, name: str) -> str:
         return f"{self._top.rstrip('/')}/{name}" if name else str(self._top)
@@ -179,11 +220,3 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
             else:
                 yield prefix + entry.name, entry.stat(follow_symlinks=False).st_size
-
-
-@contextmanager
-def _drivers_named(url: str) -> Iterator[None]:
-    try:
-        yield
-    except (ImportError, ValueError) as error:
-        raise DataError(f"cannot open {url}: {' '.join(str(error).split())}") from error

@@ -11,12 +11,14 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import stays_below
 
-__all__ = ["Chunk", "Task", "check_below", "chunks_of", "read_tasks", "task_line"]
+__all__ = ["Chunk", "Task", "batched", "check_below", "chunks_of", "read_tasks", "task_line"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +103,21 @@ def chunks_of(lines: Iterable[bytes], rows: int) -> Iterator[Chunk]:
         [Chunk(number=0, start=0, end=5, rows=2), Chunk(number=1, start=5, end=7, rows=1)]
     """
     start = 0
-    for number, batch in enumerate(_batches(lines, rows)):
+    for number, batch in enumerate(batched(lines, rows)):
         end = start + sum(map(len, batch))
         yield Chunk(number, start, end, len(batch))
         start = end
 
 
-def _batches(lines: Iterable[bytes], rows: int) -> Iterator[list[bytes]]:
-    coming = iter(lines)
-    while batch := list(islice(coming, rows)):
+def batched(items: Iterable[T], count: int) -> Iterator[list[T]]:
+    """As ``itertools.batched`` of Python 3.12.
+
+    Example:
+        >>> list(batched("owls", 3))
+        [['o', 'w', 'l'], ['s']]
+    """
+    coming = iter(items)
+    while batch := list(islice(coming, count)):
         yield batch
 
 

@@ -1,0 +1,85 @@
+"""One folder, here or behind a URL: whole files, and one line for whatever is refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sgdmix_albu.errors import DataError
+from sgdmix_albu.offline.storage import Storage
+
+
+class BucketError(Exception):
+    """What a driver raises that is no OSError."""
+
+
+@pytest.mark.parametrize("error", [BucketError("no credentials\nat all"), PermissionError(13, "Permission denied")])
+def test_what_a_store_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    for name in ("cat_file", "pipe_file", "put_file", "open", "info", "find", "rm"):
+        monkeypatch.setattr(MemoryFileSystem, name, refuse)
+    store = Storage("memory://bucket")
+    said = "no credentials at all" if isinstance(error, BucketError) else "Permission denied"
+    for action, call in [
+        ("read memory://bucket/a", lambda: store.read("a")),
+        ("write memory://bucket/a", lambda: store.write("a", b"x")),
+        ("write memory://bucket/a", lambda: store.write_lines("a", [b"x"])),
+        ("read memory://bucket/a", lambda: list(store.lines("a"))),
+        ("read memory://bucket/a", lambda: store.has("a")),  # not knowing is not a no
+        ("list memory://bucket", store.sizes),
+        ("remove memory://bucket/a", lambda: store.remove("a")),
+    ]:
+        with pytest.raises(DataError, match=f"^cannot {action}: {said}$"):
+            call()
+
+
+def test_what_this_machine_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    store = Storage(tmp_path)
+    store.write("a/1.png", b"x")
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=f"^cannot list {tmp_path}: Permission denied$"):
+        store.sizes()
+    with pytest.raises(DataError, match="^cannot remove .*: Permission denied$"):
+        store.remove("a")
+
+
+def test_lines_that_stop_halfway_leave_nothing(tmp_path: Path) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def lines() -> Iterator[bytes]:
+        yield b"one\n"
+        raise KeyboardInterrupt
+
+    try:
+        for store in (Storage(tmp_path), Storage("memory://bucket")):
+            store.write("there", b"before")
+            for name in ("there", "new"):
+                with pytest.raises(KeyboardInterrupt):
+                    store.write_lines(name, lines())
+            assert store.read("there") == b"before"
+            assert store.sizes() == {"there": 6}
+            store.write_lines("there", [b"one\n", b"two\n"])
+            assert list(store.lines("there")) == [b"one\n", b"two\n"]
+    finally:
+        MemoryFileSystem.store.clear()
+
+
+def test_empty_folders_go(tmp_path: Path) -> None:
+    store = Storage(tmp_path)
+    store.write("a/b/1.png", b"x")
+    store.write("c/d/1.png", b"x")
+    (tmp_path / "e" / "f").mkdir(parents=True)
+    store.remove("a/b/1.png")
+    store.prune()
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == {"c", "c/d", "c/d/1.png"}
+    Storage(tmp_path / "not there").prune()
