@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,11 +25,14 @@ from sgdmix_albu.offline.bank import DescriptorBank
 from sgdmix_albu.offline.execute import encoder, mix_pair
 from sgdmix_albu.offline.notes import note_bytes, read_note
 from sgdmix_albu.offline.pixels import load_again
-from sgdmix_albu.offline.refining import RefinerSettings, TeacherSettings
+from sgdmix_albu.offline.refining import RefinerSettings, Teacher, TeacherSettings
 from sgdmix_albu.offline.shards import shard_bytes, shard_name
 from sgdmix_albu.offline.source import Item, open_reader
 from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.offline.tasks import Chunk, Task, batched, read_tasks
+
+if TYPE_CHECKING:
+    from sgdmix_albu.refine.refiner import Refiner
 
 __all__ = ["BANK", "DONE", "PLAN", "Expander", "Job", "Report", "done_name"]
 
@@ -130,12 +133,14 @@ class Expander:
             with _timed(clock, "mix"):
                 outputs = list(self._mixed(tasks, lost))
             with self._lock:
-                with _timed(clock, "refine"):
-                    for part in _alike(outputs):
-                        self._refine(part)
-                with _timed(clock, "judge"):
-                    for part in _alike(outputs):
-                        self._judge(part)
+                if self._refiner is not None and self.job.refiner is not None:
+                    with _timed(clock, "refine"):
+                        for part in _alike(outputs):
+                            self._refine(self._refiner, self.job.refiner, part)
+                if self._teacher is not None:
+                    with _timed(clock, "judge"):
+                        for part in _alike(outputs):
+                            self._judge(self._teacher, part)
             with _timed(clock, "encode"):
                 made += self._encoded(outputs, lost)
         with _timed(clock, "write"):
@@ -154,34 +159,30 @@ class Expander:
     def _mixed(self, tasks: Sequence[Task], lost: list[_Lost]) -> Iterator[_Output]:
         for task in tasks:
             # Outside: an image may go bad, which costs its outputs; a bank that does is an error.
-            places = (task.source_place, task.source), (task.target_place, task.target)
-            unknown = [key for place, key in places if not self._bank.describes(place)]
+            keys = dict(zip(task.places, (task.source, task.target), strict=True))
+            unknown = [key for place, key in keys.items() if not self._bank.describes(place)]
             if unknown:
                 lost.append(_Lost(task, unknown[0], "it could not be used any more when its mask was made again"))
                 continue
-            own, other = self._bank.mask(task.source_place), self._bank.mask(task.target_place)
-            files = self._bank.sha256(task.source_place), self._bank.sha256(task.target_place)
-            key = task.source
-            try:
-                source = self._load(key, files[0])
-                key = task.target
-                target = self._load(key, files[1])
-            except DataError as error:
-                lost.append(_Lost(task, key, str(error)))
-                continue
-            mixed, union = mix_pair(source, target, own, other, feather=self.job.feather)
-            yield _Output(task, mixed, union, (float(own.float().mean()), float(other.float().mean())), files)
+            own, other = map(self._bank.mask, task.places)
+            files = [self._bank.sha256(place) for place in task.places]
+            pixels = []
+            for key, sha256 in zip(keys.values(), files, strict=True):
+                try:
+                    pixels.append(load_again(Item(key, "", 0, self._reader), sha256, self.job.size))
+                except DataError as error:
+                    lost.append(_Lost(task, key, str(error)))
+                    break
+            else:
+                source, target = pixels
+                mixed, union = mix_pair(source, target, own, other, feather=self.job.feather)
+                shares = float(own.float().mean()), float(other.float().mean())
+                yield _Output(task, mixed, union, shares, (files[0], files[1]))
 
-    def _load(self, key: str, sha256: bytes) -> Tensor:
-        return load_again(Item(key, "", 0, self._reader), sha256, self.job.size)
-
-    def _refine(self, outputs: Sequence[_Output]) -> None:
-        settings = self.job.refiner
-        if self._refiner is None or settings is None:
-            return
+    def _refine(self, refiner: Refiner, settings: RefinerSettings, outputs: Sequence[_Output]) -> None:
         labels = [output.task.label for output in outputs]
         strengths = torch.tensor([output.task.strength or 1.0 for output in outputs], dtype=torch.float64)
-        refined = self._refiner.refine(
+        refined = refiner.refine(
             torch.stack([output.pixels for output in outputs]),
             classes=labels,
             strength="adaptive" if settings.adaptive else strengths,
@@ -197,12 +198,10 @@ class Expander:
                 "accepted": refined.accepted[place],
             }
 
-    def _judge(self, outputs: Sequence[_Output]) -> None:
-        if self._teacher is None:
-            return
+    def _judge(self, teacher: Teacher, outputs: Sequence[_Output]) -> None:
         with torch.inference_mode():
             pixels = torch.stack([output.pixels for output in outputs]).float() / 255
-            confidence, named = self._teacher(pixels).softmax(1).max(1)
+            confidence, named = teacher(pixels).softmax(1).max(1)
         for output, sure, number in zip(outputs, confidence.tolist(), named.tolist(), strict=True):
             output.facts |= {"teacher": self.job.class_names[number], "teacher_confidence": round(sure, 6)}
 

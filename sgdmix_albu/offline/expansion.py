@@ -126,7 +126,8 @@ class Expansion:
         if len(self.skipped) > _SHOWN:
             yield f"skipped  {len(self.skipped) - _SHOWN} more, see {QUARANTINE}"
         yield from ignored_lines(self.ignored)
-        yield time_line(self.seconds, self.written)
+        if self.seconds:
+            yield time_line(self.seconds, self.written)
         if self.described:
             yield f"sources  {1000 * self.describing / self.described:.1f} ms of a worker for the masks of one"
         if self.written and self.stages:

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ import torch
 
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.masks import get_mask
-from sgdmix_albu.offline.bank import BankBuilder, BankSettings, DescriptorBank, Looked, Part, parts_of
+from sgdmix_albu.offline.bank import BankBuilder, BankSettings, DescriptorBank, Looked, parts_of
 from sgdmix_albu.offline.checks import check_choice, check_counts
 from sgdmix_albu.offline.clock import Clock
 from sgdmix_albu.offline.descriptors import Descriptors, check_some_usable
@@ -194,21 +194,26 @@ class _Work:
             if run.finished():
                 return self._told(run, course)
             if run.planned is None:
-                self._describe(out, parts_of(self.source.items), course)
+                self._describe(out, course)
                 with course.clock("plan"):
                     self._plan(run)
             chunks = run.chunks(self.settings.chunk)
             left = run.left(chunks)
-            self._describe(out, self._parts_for(run, left), course)
+            self._describe(out, course, (place for task in run.tasks(left) for place in task.places))
             self._expand(out, left, course)
             with course.clock("manifest"):
                 run.finish(chunks)
             return self._told(run, course)
 
-    def _describe(self, out: Storage, parts: list[Part], course: _Course) -> None:
-        """Those of the bank's parts that are not there."""
+    def _describe(self, out: Storage, course: _Course, holding: Iterable[int] | None = None) -> None:
+        """Those of the bank's parts that are not there: of all images, or of those in some places of the listing.
+
+        A run that is taken up after it was finished, since an image is gone, has no bank any more.
+        """
         bank, local = DescriptorBank(out.below(BANK)), isinstance(course.engine, LocalEngine)
-        missing = bank.missing(parts)
+        missing = bank.missing(parts_of(self.source.items))
+        if missing and holding is not None:
+            missing = bank.missing(parts_of(self.source.items, holding))
         if not missing:
             return
         settings = BankSettings(
@@ -248,11 +253,6 @@ class _Work:
         known, places = bank.load(self.source.items, parts)
         left_out: Counter[str] = Counter()
         run.plan(self.tasks(known, places, left_out), left_out, [*self.source.skipped, *unusable])
-
-    def _parts_for(self, run: Run, left: Sequence[Chunk]) -> list[Part]:
-        """The bank's parts that some chunks need; a finished run's bank is gone."""
-        places = (place for task in run.tasks(left) for place in (task.source_place, task.target_place))
-        return parts_of(self.source.items, places)
 
     def tasks(self, known: Descriptors, places: Sequence[int], left_out: Counter[str]) -> Iterator[Task]:
         """The plan of a described set."""

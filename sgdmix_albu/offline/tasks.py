@@ -53,6 +53,11 @@ class Task:
     strength: float | None
     prompt: str | None
 
+    @property
+    def places(self) -> tuple[int, int]:
+        """The source's and the target's."""
+        return self.source_place, self.target_place
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
