@@ -1,0 +1,145 @@
+"""The images that ``sgdmix generate`` wrote, from class folders or tar shards."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.images import decode_image, read_image
+from sgdmix_albu.offline.files import METADATA
+from sgdmix_albu.offline.manifest import manifest_row
+from sgdmix_albu.offline.shards import member_name
+from sgdmix_albu.offline.storage import is_url
+
+__all__ = ["SyntheticPool", "opened"]
+
+
+class SyntheticPool:
+    """The images that ``sgdmix generate`` wrote, by source and class. Cheap to send to workers.
+
+    Args:
+        out: The folder: images or tar shards, with ``metadata.jsonl``.
+
+    Attributes:
+        labels: Class of every image.
+        numbers: Its index in the set that was expanded.
+        by_source: Key of a real image to the places of what was made from it.
+        by_class: Class to the places of its images.
+        sha256: Key of every real image that took part, source or target, to the SHA-256 of its file.
+
+    Raises:
+        InvalidInputError: A URL.
+        DataError: Not finished, damaged, without an image, or a file that the manifest names is not there.
+    """
+
+    def __init__(self, out: str | os.PathLike[str]) -> None:
+        if is_url(out):
+            raise InvalidInputError(f"expected a folder on this machine, got the URL {out}; copy it here first")
+        self.out = Path(out)
+        self.names: list[str] = []
+        self.shards: list[str | None] = []
+        self.labels: list[str] = []
+        self.numbers: list[int] = []
+        self.by_source: dict[str, list[int]] = {}
+        self.by_class: dict[str, list[int]] = {}
+        self.sha256: dict[str, str] = {}
+        for place, row in enumerate(_rows(self.out)):
+            self.names.append(row["file_name"])
+            self.shards.append(row.get("shard"))
+            self.labels.append(row["label"])
+            self.numbers.append(row["label_index"])
+            self.by_source.setdefault(row["source"], []).append(place)
+            self.by_class.setdefault(row["label"], []).append(place)
+            self._note(row["source"], row["source_sha256"])
+            self._note(row["target"], row["target_sha256"])
+        self._check()
+        self._members: dict[str, dict[str, tuple[int, int]]] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def image(self, place: int) -> Image.Image:
+        """One image, RGB.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        shard = self.shards[place]
+        if shard is None:
+            return read_image(self.out / self.names[place])
+        if shard not in self._members:
+            self._members[shard] = _members(self.out / shard)
+        member = member_name(self.names[place])
+        if member not in self._members[shard]:
+            raise DataError(f"{self.out / shard} has no member {member}")
+        start, size = self._members[shard][member]
+        with (self.out / shard).open("rb") as file:
+            file.seek(start)
+            return decode_image(file.read(size), f"{member} in {self.out / shard}")
+
+    def check_classes(self, classes: Collection[str]) -> None:
+        """Refuse images of a class that the real data set has not.
+
+        Raises:
+            DataError: There is one.
+        """
+        strangers = sorted(self.by_class.keys() - set(classes))
+        if strangers:
+            raise DataError(f"{self.out} has the class {strangers[0]!r}, the real data set has {list(classes)[:5]}")
+
+    def _note(self, key: str, sha256: str) -> None:
+        if self.sha256.setdefault(key, sha256) != sha256:
+            raise DataError(f"{self.out / METADATA} is damaged: it tells of two different files {key}")
+
+    def _check(self) -> None:
+        if not self.names:
+            raise DataError(f"{self.out / METADATA} names no image: all of them were left out")
+        name, count = Counter(self.names).most_common(1)[0]
+        if count > 1:
+            raise DataError(f"{self.out / METADATA} is damaged: it names {name} {count} times")
+        there = {path.relative_to(self.out).as_posix() for path in self.out.rglob("*") if path.is_file()}
+        wanted = [shard or name for shard, name in zip(self.shards, self.names, strict=True)]
+        missing = sorted(set(wanted) - there)
+        if missing:
+            raise DataError(
+                f"{len(missing)} files that {self.out / METADATA} names are not there, such as {missing[0]}; "
+                "run the same `sgdmix generate` again"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_members": {}}
+
+
+def opened(out: str | os.PathLike[str] | SyntheticPool) -> SyntheticPool:
+    """A pool, read now unless it was read before."""
+    return out if isinstance(out, SyntheticPool) else SyntheticPool(out)
+
+
+def _members(shard: Path) -> dict[str, tuple[int, int]]:
+    """Where each file of a tar archive begins, and its size."""
+    try:
+        with tarfile.open(shard) as tar:
+            return {member.name: (member.offset_data, member.size) for member in tar}
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
+        raise DataError(f"{shard} is damaged: {error}; run the same `sgdmix generate` again") from error
+
+
+def _rows(out: Path) -> Iterator[Mapping[str, Any]]:
+    path = out / METADATA
+    if not path.is_file():
+        raise DataError(f"{out} has no {METADATA}: sgdmix generate has not finished there")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            row = manifest_row(line)
+            if row is None or not all(isinstance(row.get(name), str) for name in ("source_sha256", "target_sha256")):
+                raise DataError(
+                    f"line {number} of {path} is damaged: expected an image's row as sgdmix generate writes it"
+                )
+            yield row
