@@ -560,3 +560,39 @@ def test_what_a_lost_worker_had_done_is_not_done_again(
 def test_strengths_without_a_refiner(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"strengths are a refiner's, and none is named, got \[0.5\]"):
         expand(photographs, tmp_path, strengths=[0.5])
+
+
+def test_what_its_workers_die_of_is_given_up(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that repeats what lost workers had would go on for ever; here one that forgets what was done."""
+
+    class Stubborn(LocalEngine):
+        def run(self, make: Any, items: Any) -> Any:
+            worker = make()
+            for item in items:
+                for _ in range(40):
+                    with contextlib.suppress(DeadError):
+                        yield worker(item)
+                        break
+
+    class DeadError(Exception):
+        pass
+
+    def die(*_: Any) -> None:
+        raise DeadError
+
+    monkeypatch.setattr("sgdmix_albu.offline.pipeline._engine", lambda *_, **__: Stubborn(1))
+    monkeypatch.setattr("sgdmix_albu.offline.pipeline.LocalEngine", type("Other", (), {}))
+    with monkeypatch.context() as patch:
+        patch.setattr("sgdmix_albu.offline.expander.Expander._mixed", die)
+        for _ in range(2):  # the count begins anew with each command
+            with pytest.raises(SGDMixError, match="^chunk 0 was begun 5 times and its worker died each time"):
+                expand(photographs, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr("sgdmix_albu.offline.bank.read_pixels", die)
+        with pytest.raises(SGDMixError, match="^bank part 0 was begun 5 times"):
+            expand(photographs, tmp_path / "other")
+    expand(photographs, tmp_path / "out")
+    monkeypatch.undo()
+    assert verify(tmp_path / "out", progress=QUIET).good

@@ -195,23 +195,6 @@ def test_more_gpus_than_there_are(cluster: Cluster, workers: int | None) -> None
         list(RayEngine(workers, gpus=0.5).run(picky, [1]))
 
 
-def deadly() -> Any:
-    """Makes a worker whose process some items end."""
-
-    def work(item: int) -> int:
-        if item < 0:
-            os._exit(1)
-        return item
-
-    return work
-
-
-def test_an_item_that_ends_its_workers_is_given_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sgdmix_albu.offline.ray._TRIES", 0)
-    with pytest.raises(SGDMixError, match=r"^Ray gave up: [^\n\x1b]+; the same command goes on from what is done$"):
-        list(RayEngine(1).run(deadly, [-1]))
-
-
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: Any) -> None:
         raise ConnectionError("nobody answers")

@@ -30,6 +30,7 @@ from sgdmix_albu.offline.look import LookSettings, open_look
 from sgdmix_albu.offline.parallel import one_thread_each, ordered_map
 from sgdmix_albu.offline.source import Item, Skipped, open_reader
 from sgdmix_albu.offline.storage import Storage
+from sgdmix_albu.offline.tries import begin_try
 
 __all__ = ["PART", "BankBuilder", "BankSettings", "DescriptorBank", "Looked", "Part", "parts_of"]
 
@@ -52,6 +53,7 @@ class BankSettings:
         mask: The mask preset's name.
         class_names: Label index to name.
         jobs: Threads that read images.
+        tries: Where to note what is begun, if the engine repeats what a lost worker had.
     """
 
     storage: Storage
@@ -62,6 +64,7 @@ class BankSettings:
     mask: str
     class_names: tuple[str, ...]
     jobs: int = 1
+    tries: Storage | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ class BankBuilder:
     def __call__(self, part: Part) -> Looked:
         """Describe the part's images."""
         began = time.perf_counter()
+        if self.settings.tries is not None:
+            begin_try(self.settings.tries, f"bank part {part.number}")
         items = [Item(key, class_name, label, self._reader) for key, class_name, label in part.images]
         with one_thread_each():
             reading = ordered_map(lambda item: read_pixels(item, self.settings.size), items, self.settings.jobs)

@@ -30,14 +30,15 @@ from sgdmix_albu.offline.shards import shard_bytes, shard_name
 from sgdmix_albu.offline.source import Item, open_reader
 from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.offline.tasks import Chunk, Task, batched, read_tasks
+from sgdmix_albu.offline.tries import begin_try
 
 if TYPE_CHECKING:
     from sgdmix_albu.refine.refiner import Refiner
 
-__all__ = ["BANK", "DONE", "PLAN", "Expander", "Job", "Report", "done_name"]
+__all__ = ["BANK", "DONE", "PLAN", "TRIES", "Expander", "Job", "Report", "done_name"]
 
 # Where a run keeps what it needs, below the output folder; all hidden, so that other readers pass over it.
-PLAN, BANK, DONE = ".sgdmix-plan.jsonl", ".sgdmix/bank", ".sgdmix/done"
+PLAN, BANK, DONE, TRIES = ".sgdmix-plan.jsonl", ".sgdmix/bank", ".sgdmix/done", ".sgdmix/tries"
 _TOGETHER = 32  # outputs that are mixed, refined and encoded together, and held as pixels
 
 
@@ -57,6 +58,7 @@ class Job:
         refiner: None to leave the mixed images as they are.
         teacher: Judges every output; None for nobody.
         noted: Settings to repeat in every row of the manifest.
+        repeats: Whether the engine repeats what a lost worker had.
     """
 
     out: Storage
@@ -70,6 +72,7 @@ class Job:
     refiner: RefinerSettings | None
     teacher: TeacherSettings | None
     noted: dict[str, Any]
+    repeats: bool
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,8 @@ class Expander:
         done = self._done(chunk)
         if done is not None:
             return done
+        if self.job.repeats:
+            begin_try(self.job.out, f"{TRIES}/chunk {chunk.number}")
         clock: Counter[str] = Counter()
         made: list[_Made] = []
         lost: list[_Lost] = []

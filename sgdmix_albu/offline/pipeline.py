@@ -23,7 +23,7 @@ from sgdmix_albu.offline.checks import check_choice, check_counts
 from sgdmix_albu.offline.clock import Clock
 from sgdmix_albu.offline.descriptors import Descriptors, check_some_usable
 from sgdmix_albu.offline.engines import Engine, LocalEngine
-from sgdmix_albu.offline.expander import BANK, Expander, Job, Report
+from sgdmix_albu.offline.expander import BANK, TRIES, Expander, Job, Report
 from sgdmix_albu.offline.expansion import Expansion, Forecast, Settings
 from sgdmix_albu.offline.files import METADATA, check_apart
 from sgdmix_albu.offline.forecast import TRIAL, forecast
@@ -225,6 +225,7 @@ class _Work:
             self.settings.mask,
             tuple(self.source.class_names),
             jobs=default_jobs() if local else 1,
+            tries=None if local else out.below(TRIES),
         )
         # Threads would share the model that saliency looks through; each reads with several threads instead.
         hands = LocalEngine(1) if local else course.engine
@@ -241,7 +242,7 @@ class _Work:
         total = sum(chunk.rows for chunk in left)
         with (
             course.clock("mixing and refining" if self.refiner else "mixing"),
-            closing(course.engine.run(partial(Expander, self._job(out)), left)) as results,
+            closing(course.engine.run(partial(Expander, self._job(out, course.engine)), left)) as results,
         ):
             for report in course.progress.over(results, "expanding", total, images=_images_of):
                 course.reports.append(report)
@@ -258,7 +259,7 @@ class _Work:
         """The plan of a described set."""
         return plan_tasks(known, places, self.settings, left_out, strengths=self.strengths, prompts=self.prompts)
 
-    def _job(self, out: Storage) -> Job:
+    def _job(self, out: Storage, engine: Engine) -> Job:
         return Job(
             out=out,
             data=self.data,
@@ -271,6 +272,7 @@ class _Work:
             refiner=self.refiner,
             teacher=self.teacher,
             noted=self.noted,
+            repeats=not isinstance(engine, LocalEngine),
         )
 
     def _told(self, run: Run, course: _Course) -> Expansion:

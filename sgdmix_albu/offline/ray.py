@@ -23,9 +23,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _BLOCKS = 10_000  # of items, each the smallest thing that Ray repeats; it does not manage many more with ease
-# That an item is repeated, by default for ever: an item may be what its workers die of. Every vain attempt to reach a
-# node that was lost counts, about one a second until it is given up, so a few would not do.
-_TRIES = 200
 
 
 class RayEngine:
@@ -59,7 +56,6 @@ class RayEngine:
             batch_size=1,
             num_cpus=1,
             num_gpus=gpus,
-            max_task_retries=_TRIES,
         )
         try:
             for row in results.iter_rows():
@@ -81,6 +77,7 @@ class RayEngine:
 
     def _join(self) -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its core writes to our terminal otherwise
         ray: Any = import_optional("ray", extra="ray")
         if ray.is_initialized():
             return ray

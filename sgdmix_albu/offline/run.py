@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.offline.expander import PLAN, done_name
+from sgdmix_albu.offline.expander import PLAN, TRIES, done_name
 from sgdmix_albu.offline.files import METADATA
 from sgdmix_albu.offline.manifest import is_there, manifest_row
 from sgdmix_albu.offline.notes import note_bytes, read_note
@@ -88,6 +88,7 @@ class Run:
             self._note()  # from here on it is the new run's folder
             for name in (PLAN, QUARANTINE):
                 self.out.remove(name)
+        self.out.remove(TRIES)  # an interruption is not the work's fault
         self.out.sweep()
 
     def plan(self, tasks: Iterable[Task], left_out: Counter[str], unusable: Sequence[Skipped]) -> None:
