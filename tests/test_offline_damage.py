@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,16 @@ VICTIMS = {
 }
 
 
+HINTS = (".sgdmix-plan.jsonl", ".sgdmix-quarantine.jsonl")  # which verify does not look at
+
+
+def damage(file: Path, how: str, where: float, bits: int, instead: bytes) -> None:
+    content = file.read_bytes()
+    place = min(int(where * len(content)), max(len(content) - 1, 0))
+    changed = content[:place] + bytes([content[place] ^ bits if content else bits]) + content[place + 1 :]
+    file.write_bytes({"replace": instead, "cut": content[:place], "change": changed}[how])
+
+
 @pytest.mark.parametrize("victim", VICTIMS.values(), ids=VICTIMS.keys())
 @many
 @given(how=st.sampled_from(["replace", "cut", "change"]), where=st.floats(0, 1), bits=st.integers(1, 255), instead=junk)
@@ -74,25 +85,59 @@ def test_a_damaged_run(
 ) -> None:  # fmt: skip
     out = tmp_path_factory.mktemp("damaged") / "run"
     shutil.copytree(begun, out)
-    content = (out / victim).read_bytes()
-    place = min(int(where * len(content)), len(content) - 1)
-    changed = content[:place] + bytes([content[place] ^ bits]) + content[place + 1 :]
-    (out / victim).write_bytes({"replace": instead, "cut": content[:place], "change": changed}[how])
-    told = None
+    damage(out / victim, how, where, bits, instead)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Settings, "chunk", property(lambda self: 4))
         try:
-            done = generate(photographs, out, settings=SETTINGS, workers=1, progress=QUIET)
+            generate(photographs, out, settings=SETTINGS, workers=1, progress=QUIET)
         except DataError as error:
-            told = str(error)
-    if told is not None:
-        assert "\n" not in told
-        assert not (out / "metadata.jsonl").exists()
+            finished_looking = (out / "metadata.jsonl").exists()
+            follow(str(error), photographs, out)
+            assert not finished_looking
+    assert verify(out, progress=QUIET).good
+    names = [json.loads(line)["file_name"] for line in (out / "metadata.jsonl").read_bytes().splitlines()]
+    assert len(names) == len(set(names)) == 12
+    shutil.rmtree(out)
+
+
+def follow(advice: str, photographs: Path, out: Path) -> None:
+    """Do what the error says, in its one line."""
+    assert "\n" not in advice
+    found = re.search(r"; remove (.*), and (it is|both are) made again$", advice)
+    if found:
+        shutil.rmtree(found[1]) if Path(found[1]).is_dir() else Path(found[1]).unlink()
     else:
-        assert (done.planned, done.lost) == (12, 0)
-        assert verify(out, progress=QUIET).good
-        names = [json.loads(line)["file_name"] for line in (out / "metadata.jsonl").read_bytes().splitlines()]
-        assert len(names) == len(set(names)) == 12
+        assert advice.endswith("pass --overwrite to begin anew")
+    generate(photographs, out, settings=SETTINGS, workers=1, progress=QUIET, overwrite=not found)
+
+
+@pytest.fixture(scope="module")
+def finished(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "run"
+    generate(photographs, out, settings=SETTINGS, workers=1, progress=QUIET)
+    return out
+
+
+@pytest.mark.parametrize("victim", ["metadata.jsonl", ".sgdmix-run.json", *HINTS])
+@many
+@given(how=st.sampled_from(["replace", "cut", "change"]), where=st.floats(0, 1), bits=st.integers(1, 255), instead=junk)
+def test_a_damaged_finished_run(
+    finished: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory, victim: str, how: str, where: float,
+    bits: int, instead: bytes,
+) -> None:  # fmt: skip
+    """The same command mends it, or says how; what was made stays the same."""
+    out = tmp_path_factory.mktemp("damaged") / "run"
+    shutil.copytree(finished, out)
+    damage(out / victim, how, where, bits, instead)
+    with contextlib.suppress(DataError):
+        found = verify(out, progress=QUIET)
+        assert found.good == ((out / victim).read_bytes() == (finished / victim).read_bytes()) or victim in HINTS
+    try:
+        generate(photographs, out, settings=SETTINGS, workers=1, progress=QUIET)
+    except DataError as error:
+        follow(str(error), photographs, out)
+    assert verify(out, progress=QUIET).good
+    assert (out / "metadata.jsonl").read_bytes() == (finished / "metadata.jsonl").read_bytes()
     shutil.rmtree(out)
 
 

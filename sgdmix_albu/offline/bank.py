@@ -184,8 +184,12 @@ class DescriptorBank:
         """(H, W) bool foreground mask of an image."""
         part, row = self._known(place)
         start = int(part.ends[row - 1]) if row else 0
-        packed = self.storage.read(f"{_name(place // PART)}.masks", start, int(part.ends[row]))
-        return unpacked(packed, (int(part.sizes[row, 0]), int(part.sizes[row, 1])))
+        name = f"{_name(place // PART)}.masks"
+        packed = self.storage.read(name, start, int(part.ends[row]))
+        try:
+            return unpacked(packed, (int(part.sizes[row, 0]), int(part.sizes[row, 1])))
+        except DataError as error:
+            raise self._damaged(name) from error
 
     def sha256(self, place: int) -> bytes:
         """Of the file that an image was read from."""

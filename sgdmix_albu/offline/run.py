@@ -189,7 +189,8 @@ class Run:
                 found.append(Skipped(str(row["source"]), str(row["reason"])))
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 path = self.out.path(QUARANTINE)
-                raise DataError(f"{path} is damaged; remove {METADATA}, and both are made again") from error
+                remedy = f"remove {self.out.path(METADATA)}, and both are made again"
+                raise DataError(f"{path} is damaged; {remedy}") from error
         return found
 
     def finish(self, chunks: Sequence[Chunk]) -> None:
