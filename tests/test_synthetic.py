@@ -334,11 +334,14 @@ def test_a_damaged_row(
         SyntheticPool(tmp_path / "sound")
 
 
-@pytest.mark.parametrize("kind", ["files", "shards"])
-def test_files_that_took_part(sets: tuple[Path, Path, Path], kind: str) -> None:
-    data, files, shards = sets
-    pool = SyntheticPool(files if kind == "files" else shards)
-    took = {row[name] for row in rows_of(files) for name in ("source", "target")}
+@pytest.mark.parametrize("count", [2, 24])
+def test_files_that_took_part(sets: tuple[Path, Path, Path], tmp_path: Path, count: int) -> None:
+    """Sources and targets; the first two images are made from one source and two targets."""
+    data, files, _ = sets
+    rows = rows_of(files)[:count]
+    took = {row["source"] for row in rows} | {row["target"] for row in rows}
+    assert len(took) == {2: 3, 24: 12}[count]
+    pool = SyntheticPool(part_of(files, tmp_path / "part", rows))
     assert pool.sha256 == {key: hashlib.sha256((data / key).read_bytes()).hexdigest() for key in took}
 
 
