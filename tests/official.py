@@ -140,11 +140,13 @@ def waterbirds(folder: Path) -> Path:
 
 def folders(folder: Path) -> Path:
     root = folder / "photos"
+    photograph = 0
     for split, count in (("train", TRAIN), ("val", TEST), ("test", TEST)):
-        for label, name in enumerate(["Übergang 2", "owl", "tit"]):
-            for number in range(count):  # the first ones of a class have one name in two folders
+        for name in ("Übergang 2", "owl", "tit"):
+            for number in range(count):  # the first ones have one name in two folders, and in all splits
+                photograph += 1
                 below = f"{number}/1.jpg" if number < 2 else f"{split} {number}.jpg"
-                _photograph(root / split / name / below, 10 * label + number)
+                _photograph(root / split / name / below, photograph)
     return root
 
 

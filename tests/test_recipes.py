@@ -8,6 +8,8 @@ import pickle
 import runpy
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +24,25 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from sgdmix_albu.cli import main as sgdmix
+from sgdmix_albu.datasets import get_dataset
+from sgdmix_albu.datasets.aviary import Aviary
+from sgdmix_albu.datasets.tree import write_tree
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.models import new_classifier, open_classifier
-from sgdmix_albu.recipes import background, few_shot, fine_grained, long_tail
+from sgdmix_albu.recipes import background, command, few_shot, fine_grained, long_tail
 from sgdmix_albu.recipes import parts as parts_module
+from sgdmix_albu.recipes.checks import check_model
 from sgdmix_albu.recipes.command import guarded
 from sgdmix_albu.recipes.measures import by_frequency, measure
-from sgdmix_albu.recipes.parts import Part, held_out, long_tailed, official_parts
-from sgdmix_albu.recipes.settings import Settings, diff_mix
+from sgdmix_albu.recipes.parts import Part, halved_parts, held_out, long_tailed, official_parts
+from sgdmix_albu.recipes.settings import Settings, diff_mix, diff_mix_few_shot, diff_mix_long_tail
 from sgdmix_albu.recipes.training import Machine, crops, fit, predict, resized_crops
+from sgdmix_albu.synthetic import SyntheticMix, SyntheticPool
 
 CPU = Machine(torch.device("cpu"))
 RECIPES = {"fine_grained": fine_grained, "few_shot": few_shot, "long_tail": long_tail, "background": background}
 QUICK = ["--size", "32", "--arch", "resnet18", "--epochs", "2", "--batch-size", "32"]
+CHEAP = ["--refiner", "none", "--saliency", "spectral_residual", "--mask", "otsu", "--multiplier", "1"]
 
 labels_of_a_set = st.lists(st.integers(2, 12), min_size=2, max_size=6).flatmap(
     lambda counts: st.permutations([label for label, count in enumerate(counts) for _ in range(count)])
@@ -54,16 +62,17 @@ def test_held_out(targets: list[int], share: float, seed: int) -> None:
 
 @given(labels_of_a_set, st.integers(1, 4), st.integers(0, 9))
 def test_few_shot(targets: list[int], shots: int, seed: int) -> None:
+    few = partial(parts_module.few_shot, kind="validation")
     if min(Counter(targets).values()) < shots:
-        with pytest.raises(DataError, match=f"{shots} shots are asked for"):
-            parts_module.few_shot(targets, shots, seed)
+        with pytest.raises(DataError, match=rf"{shots} shots are asked for, class \d has \d validation images"):
+            few(targets, shots, seed)
         return
-    rows = parts_module.few_shot(targets, shots, seed)
+    rows = few(targets, shots, seed)
     assert len(set(rows)) == len(rows)
     assert set(Counter(targets[row] for row in rows).values()) == {shots}
     more = [row for row in range(len(targets)) if min(Counter(targets).values()) > shots]
     if more:
-        assert set(rows) <= set(parts_module.few_shot(targets, shots + 1, seed))
+        assert set(rows) <= set(few(targets, shots + 1, seed))
 
 
 @pytest.mark.parametrize(("classes", "each", "imbalance"), [(10, 50, 0.1), (200, 30, 0.01), (5, 8, 1.0)])
@@ -100,9 +109,31 @@ def test_parts_of_official_sets_share_no_photograph(tmp_path: Path, name: str, s
     assert label == parts.val.targets[0]
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_halves_of_flowers(tmp_path: Path, seed: int) -> None:
+    """Half of all 24 images, 8 of each class, judge; of the other half one of each chooses the epoch."""
+    root = WRITERS["flowers"](tmp_path)
+    parts = halved_parts("flowers", str(root), seed=seed)
+    each = [Counter(part.targets) for part in (parts.train, parts.val, parts.test)]
+    assert each == [dict.fromkeys(range(3), count) for count in (3, 1, 4)]
+    keys = [*parts.train.source_keys, *parts.val.source_keys, *parts.test.source_keys]
+    assert len(set(keys)) == len(keys) == len(list((root / "jpg").iterdir()))
+
+
+def test_long_tails_of_flowers_are_cut_from_half_of_all_images(tmp_path: Path) -> None:
+    data = ["--data-set", "flowers", "--data", str(WRITERS["flowers"](tmp_path)), "--imbalance", "0.3"]
+    out = tmp_path / "run"
+    assert long_tail.main([*QUICK, *data, "--epochs", "1", "--out", str(out)]) == 0
+    # of 3 images each: 3, 3 * 0.3 ** (1 / 2) = 1.6 and 0.9
+    assert json.loads((out / "result.json").read_text())["images"] == {"train": 5, "val": 3, "test": 12}
+    assert long_tail.THRESHOLDS["flowers"] == (30, 10)
+
+
 def test_folder_or_embedded() -> None:
     with pytest.raises(InvalidInputError, match="'cub' needs its folder: --data"):
         official_parts("cub", None, size=32, seed=0)
+    with pytest.raises(InvalidInputError, match="'flowers' needs its folder: --data"):
+        halved_parts("flowers", None, seed=0)
     with pytest.raises(InvalidInputError, match="'aviary' is embedded, leave --data out"):
         official_parts("aviary", "birds", size=32, seed=0)
 
@@ -164,10 +195,17 @@ def test_the_loop_keeps_the_weights_of_the_chosen_epoch(capsys: pytest.CaptureFi
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
         return {"accuracy": next(turn)}
 
-    history = fit(model, _task(), val, Settings(4, 16, 0.1, 0.0, 0.0), judge, "accuracy", machine=CPU, seed=0)
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def keep(model: nn.Module) -> None:
+        kept.append({name: value.clone() for name, value in model.state_dict().items()})
+
+    settings = Settings(4, 16, 0.1, 0.0, 0.0)
+    history = fit(model, _task(), val, settings, judge, "accuracy", machine=CPU, seed=0, keep=keep)
     assert [epoch["epoch"] for epoch in history] == [1, 2, 3, 4]
     assert all(torch.equal(value, seen[1][name]) for name, value in model.state_dict().items())  # the first of equals
     assert not torch.equal(seen[1]["weight"], seen[2]["weight"])
+    assert [one["weight"].tolist() for one in kept] == [one["weight"].tolist() for one in seen[:2]]
     assert "validation accuracy 90.0%" in capsys.readouterr().out
 
 
@@ -241,10 +279,18 @@ def test_views(views: Any) -> None:
     pickle.dumps(train)
 
 
+def test_the_loader_fits_the_machine() -> None:
+    loader = Machine(torch.device("cuda"), workers=2).loader(_task(), 5)
+    assert (loader.pin_memory, loader.num_workers, loader.persistent_workers, loader.batch_size) == (True, 2, True, 5)
+    loader = CPU.loader(_task(), 5)
+    assert (loader.pin_memory, loader.num_workers, loader.persistent_workers) == (False, 0, False)
+
+
 @pytest.mark.parametrize("arch", ["resnet50", "vit_b_16"])
 def test_the_two_architectures_from_a_file_of_weights(tmp_path: Path, arch: str) -> None:
     torch.manual_seed(1)
-    pretrained, none = new_classifier(arch, [f"class {number}" for number in range(7)])
+    size = 32
+    pretrained, none = new_classifier(arch, [f"class {number}" for number in range(1000)], size=size)
     assert none is None
     torch.save(pretrained.state_dict(), tmp_path / "weights.pth")
     model, sha256 = new_classifier(arch, ["owl", "tit", "jay"], tmp_path / "weights.pth")
@@ -257,7 +303,7 @@ def test_the_two_architectures_from_a_file_of_weights(tmp_path: Path, arch: str)
     ]
     head = {"resnet50": "fc", "vit_b_16": "heads.head"}[arch]
     assert set(model.state_dict()) - set(same) == {f"{head}.weight", f"{head}.bias"}
-    task = TensorDataset(torch.rand(3, 3, 224, 224), torch.tensor([0, 1, 2]))
+    task = TensorDataset(torch.rand(3, 3, size, size), torch.tensor([0, 1, 2]))
     settings = diff_mix("cub", arch)
     assert settings.label_smoothing == 0.1
     short = Settings(1, 3, settings.learning_rate, settings.weight_decay, 0.0)
@@ -274,29 +320,49 @@ def test_a_head_that_is_not_linear(tmp_path: Path) -> None:
 @pytest.fixture
 def small_aviary(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few species, so that a run takes seconds."""
-    from sgdmix_albu.datasets.aviary import Aviary
+    defaults = Aviary.__init__.__kwdefaults__ or {}
+    monkeypatch.setattr(Aviary.__init__, "__kwdefaults__", {**defaults, "species": 4, "per_species": 24})
 
-    monkeypatch.setattr(
-        Aviary.__init__, "__kwdefaults__", {**(Aviary.__init__.__kwdefaults__ or {}), "species": 4, "per_species": 24}
-    )
+
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> Counter[Any]:
+    """Counts what is trained on: synthetic images by place, and the epochs that the set is told."""
+    seen: Counter[Any] = Counter()
+    image, set_epoch = SyntheticPool.image, SyntheticMix.set_epoch
+
+    def counted(self: SyntheticPool, place: int) -> Image.Image:
+        seen["synthetic"] += 1
+        return image(self, place)
+
+    def told(self: SyntheticMix, epoch: int) -> None:
+        seen[epoch] += 1
+        set_epoch(self, epoch)
+
+    monkeypatch.setattr(SyntheticPool, "image", counted)
+    monkeypatch.setattr(SyntheticMix, "set_epoch", told)
+    return seen
 
 
 @pytest.mark.usefixtures("small_aviary")
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_smoke(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The three steps of the docs on the embedded birds: write, expand, train on both."""
+def test_smoke(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], looked_at: Counter[Any]) -> None:
+    """The steps of the docs on the embedded birds, without a refiner: write, expand, train on both."""
     recipe = [*QUICK, "--data-set", "aviary"] + (["--shots", "8"] if name == "few_shot" else [])
     tree, expanded, out = (str(tmp_path / each) for each in ("tree", "expanded", "run"))
     assert RECIPES[name].main([*recipe, "--write-train", tree]) == 0
     assert f"sgdmix generate {tree} EXPANDED" in capsys.readouterr().out
-    cheap = ["--saliency", "spectral_residual", "--mask", "otsu", "--multiplier", "1"]
-    assert sgdmix(["generate", tree, expanded, "--refiner", "none", *cheap]) == 0
-    assert RECIPES[name].main([*recipe, "--synthetic", expanded, "--out", out, "--p", "0.5"]) == 0
+    assert sgdmix(["generate", tree, expanded, *CHEAP]) == 0
+    assert RECIPES[name].main([*recipe, "--synthetic", expanded, "--out", out, "--p", "1"]) == 0
 
     result = json.loads(Path(out, "result.json").read_text())
-    assert result["images"]["train"] == len(list(Path(tree).rglob("*.png")))
-    assert result["synthetic"] == len(list(Path(expanded).rglob("*.png"))) > 0
-    assert result["settings"]["p"] == 0.5
+    images = len(list(Path(tree).rglob("*.png")))
+    rows = [json.loads(line) for line in Path(expanded, "metadata.jsonl").read_text().splitlines()]
+    assert result["images"]["train"] == images
+    assert result["synthetic"] == len(list(Path(expanded).rglob("*.png"))) == len(rows) > 0
+    drawn = images // min(32, images) * min(32, images)  # batches are whole
+    assert looked_at == {"synthetic": 2 * drawn, 1: 1, 2: 1}
+    assert result["settings"]["p"] == 1.0
+    assert result["settings"]["mode"] == ("balanced" if name == "long_tail" else "pool")
     assert result["settings"]["label_smoothing"] == 0.1
     assert len(result["history"]) == 2
     choose = {"long_tail": "class mean", "background": "worst group"}.get(name, "accuracy")
@@ -311,6 +377,8 @@ def test_smoke(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) ->
     assert trained.class_names is not None
     assert len(trained.class_names) == 4
     said = capsys.readouterr().out
+    sources = len({row["source"] for row in rows})
+    assert f"synthetic: {len(rows)} images, made from {sources} of the {images} training images\n" in said
     assert f"test accuracy {' ' * 12}{result['test']['accuracy']:6.1%}" in said
 
 
@@ -327,6 +395,44 @@ def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
     assert one["history"] != other["history"]
 
 
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_one_tree_for_many_seeds(tmp_path: Path, name: str) -> None:
+    """--split-seed alone says which images are in it."""
+    data = ["--data-set", "cub", "--data", str(WRITERS["cub"](tmp_path))]
+    data += {"few_shot": ["--shots", "1"], "background": ["--shifted", str(WRITERS["waterbirds"](tmp_path))]}.get(
+        name, []
+    )
+    trees = []
+    for tree, seeds in enumerate([[], ["--seed", "1"], ["--split-seed", "1"], ["--split-seed", "2"]]):
+        assert RECIPES[name].main([*data, *seeds, "--write-train", str(tmp_path / str(tree))]) == 0
+        trees.append({path.name for path in (tmp_path / str(tree)).rglob("*.jpg")})
+    assert trees[0] == trees[1]
+    assert len({frozenset(tree) for tree in trees}) > 1
+
+
+@pytest.mark.usefixtures("small_aviary")
+def test_processes_and_lower_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes load, and stay for the second epoch; numbers are coarser."""
+    recipe = [*QUICK, "--data-set", "aviary", "--mode", "source", "--p", "1"]
+    expanded = tmp_path / "expanded"
+    assert fine_grained.main([*recipe, "--write-train", str(tmp_path / "tree")]) == 0
+    assert sgdmix(["generate", str(tmp_path / "tree"), str(expanded), *CHEAP]) == 0
+    kinds: list[torch.dtype] = []
+    smoothed = torch.nn.functional.cross_entropy
+
+    def noted(scores: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        kinds.append(scores.dtype)
+        return smoothed(scores, *arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", noted)
+    out = tmp_path / "run"
+    machine = ["--workers", "2", "--amp", "--synthetic", str(expanded), "--out", str(out)]
+    assert fine_grained.main([*recipe, *machine]) == 0
+    assert set(kinds) == {torch.bfloat16}
+    history = json.loads((out / "result.json").read_text())["history"]
+    assert [math.isfinite(epoch["loss"]) for epoch in history] == [True, True]
+
+
 def test_on_official_layouts(tmp_path: Path) -> None:
     """CUB, judged on Waterbirds' backgrounds; and Waterbirds itself."""
     cub, birds = WRITERS["cub"](tmp_path), WRITERS["waterbirds"](tmp_path)
@@ -336,6 +442,17 @@ def test_on_official_layouts(tmp_path: Path) -> None:
     assert result["images"] == {"train": 9, "val": 3, "test": 6}
     assert result["chosen_by"] == "accuracy"
     assert "waterbird on land" in result["test"]
+    # A bird on which it was trained, before another background, is no test of it.
+    table = birds / "metadata.csv"
+    text = table.read_text()
+    bird = "003.Sooty_Albatross/Sooty_Albatross_0000_7013.jpg"
+    assert f"{bird},0,0," in text
+    table.write_text(text.replace(f"{bird},0,0,", f"{bird},0,2,"))
+    with pytest.raises(
+        DataError, match=f"1 of the 7 test images are training or validation images too, such as {bird}"
+    ):
+        background.main([*QUICK, *crossed])
+    table.write_text(text)
     straight = ["--data-set", "waterbirds", "--data", str(birds), "--out", str(tmp_path / "straight")]
     assert background.main([*QUICK, "--epochs", "1", *straight]) == 0
     result = json.loads((tmp_path / "straight/result.json").read_text())
@@ -343,17 +460,117 @@ def test_on_official_layouts(tmp_path: Path) -> None:
     assert result["chosen_by"] == "worst group"
 
 
-def test_synthetic_images_of_other_sources_are_refused(tmp_path: Path) -> None:
+def test_images_that_do_not_train_are_refused_by_name(tmp_path: Path) -> None:
     """Expanding all of CUB's training images would bring those that choose the epoch into training."""
-    from sgdmix_albu.datasets import get_dataset
-    from sgdmix_albu.datasets.tree import write_tree
-
     root, options = WRITERS["cub"](tmp_path), [*QUICK, "--data-set", "cub"]
     write_tree(get_dataset("cub", root=root), tmp_path / "all")
-    cheap = ["--saliency", "spectral_residual", "--mask", "otsu", "--multiplier", "1"]
-    assert sgdmix(["generate", str(tmp_path / "all"), str(tmp_path / "expanded"), "--refiner", "none", *cheap]) == 0
+    expanded = str(tmp_path / "expanded")
+    assert sgdmix(["generate", str(tmp_path / "all"), expanded, *CHEAP]) == 0
     with pytest.raises(DataError, match=r"made from 3 images that are not among the training images"):
-        fine_grained.main([*options, "--data", str(root), "--synthetic", str(tmp_path / "expanded")])
+        fine_grained.main([*options, "--data", str(root), "--synthetic", expanded])
+
+
+def test_targets_that_do_not_train_are_refused_too(tmp_path: Path) -> None:
+    root = WRITERS["folders"](tmp_path)
+    expanded, options = tmp_path / "expanded", [*QUICK, "--data-set", "folders", "--data", str(root)]
+    assert sgdmix(["generate", str(root / "train"), str(expanded), *CHEAP]) == 0
+    assert fine_grained.main([*options, "--epochs", "1", "--synthetic", str(expanded)]) == 0
+    rows = [json.loads(line) for line in (expanded / "metadata.jsonl").read_text().splitlines()]
+    rows[-1]["target"] = "owl/test 3.jpg"
+    (expanded / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"made from 1 images that are not .*, such as owl/test 3\.jpg"):
+        fine_grained.main([*options, "--synthetic", str(expanded)])
+
+
+def test_images_that_do_not_train_are_refused_by_content(tmp_path: Path) -> None:
+    """The test images of this folder have the names of training images."""
+    root = WRITERS["folders"](tmp_path)
+    names = [{path.relative_to(root / split) for path in (root / split).rglob("*.jpg")} for split in ("train", "test")]
+    assert names[1] < names[0]
+    expanded, options = str(tmp_path / "expanded"), [*QUICK, "--data-set", "folders", "--data", str(root)]
+    assert sgdmix(["generate", str(root / "test"), expanded, *CHEAP]) == 0
+    with pytest.raises(DataError, match=r"made from another owl/0/1\.jpg than the training image of that name"):
+        fine_grained.main([*options, "--synthetic", expanded])
+
+
+@pytest.mark.usefixtures("small_aviary")
+@pytest.mark.parametrize(
+    "other", [{"split": "val"}, {"split": "test"}, {"size": 48}, {"correlation": 0.95}], ids=lambda other: str(other)
+)
+def test_another_aviary_is_refused(tmp_path: Path, other: dict[str, Any]) -> None:
+    """All of them name their images alike."""
+    write_tree(Aviary(**{"split": "train", "size": 32, "per_species": 3, **other}), tmp_path / "tree")
+    expanded = str(tmp_path / "expanded")
+    assert sgdmix(["generate", str(tmp_path / "tree"), expanded, *CHEAP]) == 0
+    with pytest.raises(DataError, match=r"made from another 00\d\.\S+\.png than the training image of that name"):
+        fine_grained.main([*QUICK, "--data-set", "aviary", "--synthetic", expanded])
+
+
+def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The best epoch so far is there, and said to be."""
+    root, out = WRITERS["cub"](tmp_path), tmp_path / "run"
+    options = [*QUICK, "--data-set", "cub", "--data", str(root), "--out", str(out)]
+    weights: dict[str, torch.Tensor] = {}
+
+    def fit_until_kept(*arguments: Any, keep: Any, **rest: Any) -> Any:
+        def kept(model: nn.Module) -> None:
+            keep(model)
+            weights.update({name: value.clone() for name, value in model.state_dict().items()})
+            raise KeyboardInterrupt
+
+        return fit(*arguments, keep=kept, **rest)
+
+    monkeypatch.setattr(command, "fit", fit_until_kept)
+    assert guarded(lambda: fine_grained.main(options)) == 130
+    said = f"interrupted: {out}/model.pt has the best epoch so far, there is no result.json\n"
+    assert capsys.readouterr().err == said
+    found = open_classifier(out / "model.pt").model.state_dict()
+    assert weights.keys() == found.keys()
+    assert all(torch.equal(value, found[name]) for name, value in weights.items())
+    assert [path.name for path in out.iterdir()] == ["model.pt"]
+
+    def stop(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    for place in ("fit", "new_classifier"):
+        monkeypatch.setattr(command, place, stop)
+        options[-1] = str(tmp_path / place)
+        assert guarded(lambda: fine_grained.main(options)) == 130
+        assert capsys.readouterr().err == "interrupted: nothing was written\n"
+
+
+class _Pair(nn.Module):
+    """Scores in evaluation, two of them in training: as GoogLeNet and Inception."""
+
+    def forward(self, images: torch.Tensor) -> Any:
+        scores = images.flatten(1)[:, :12]
+        return (scores, scores) if self.training else scores
+
+
+class _Map(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (_Pair(), r"resnet18 gives tuple for two images in training, expected scores of shape \(2, 12\)"),
+        (_Map(), r"resnet18 gives \(2, 3, 32, 32\) for two images, expected scores of shape \(2, 12\)"),
+    ],
+)
+def test_models_that_give_no_scores(monkeypatch: pytest.MonkeyPatch, model: nn.Module, message: str) -> None:
+    monkeypatch.setattr(command, "new_classifier", lambda *arguments, **options: (model, None))
+    with pytest.raises(InvalidInputError, match=message):
+        fine_grained.main([*QUICK, "--data-set", "aviary"])
+
+
+def test_the_trial_leaves_no_trace() -> None:
+    model, _ = new_classifier("resnet18", ["owl", "tit"])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    check_model(model, "resnet18", size=32, classes=2, device=torch.device("cpu"))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training
 
 
 @pytest.mark.parametrize(
@@ -361,11 +578,28 @@ def test_synthetic_images_of_other_sources_are_refused(tmp_path: Path) -> None:
     [
         (["--data-set", "cub"], "'cub' needs its folder: --data"),
         (["--data-set", "cub", "--data", "nowhere"], "expected the folder of CUB-200-2011, nowhere is not there"),
-        (["--data-set", "aviary", "--arch", "vit_b_16"], "vit_b_16 does not take images of 32 pixels"),
+        (
+            ["--data-set", "aviary", "--arch", "vit_b_16", "--size", "36"],
+            "vit_b_16 takes images whose side is a multiple of 16 pixels, got 36",
+        ),
+        (
+            ["--data-set", "aviary", "--arch", "inception_v3", "--learning-rate", "0.1"],
+            "inception_v3 does not take images of 32 pixels",
+        ),
+        (
+            ["--data-set", "aviary", "--arch", "googlenet", "--learning-rate", "0.1"],
+            "googlenet gives GoogLeNetOutputs for two images in training, expected scores of shape (2, 12)",
+        ),
         (["--data-set", "aviary", "--device", "mars"], "--device mars is not there"),
         (["--data-set", "aviary", "--arch", "resnet5"], "did you mean"),
+        (["--data-set", "aviary", "--arch", "mobilevit_s"], "--arch mobilevit_s needs --learning-rate"),
         (["--data-set", "aviary", "--out", "."], ".: expected an empty folder or a new one"),
+        (["--data-set", "aviary", "--out", "note.txt/run"], "cannot write note.txt"),
         (["--data-set", "aviary", "--synthetic", "."], "has no metadata.jsonl"),
+        (
+            ["--data-set", "aviary", "--synthetic", "s3://bucket/expanded"],
+            "expected a folder on this machine, got the URL",
+        ),
     ],
 )
 def test_errors_before_any_work(
@@ -377,11 +611,97 @@ def test_errors_before_any_work(
 ) -> None:
     (tmp_path / "note.txt").touch()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "fit", None)
     assert guarded(lambda: fine_grained.main(["--size", "32", *arguments])) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--shots", "0", "expected a whole number, 1 or more, got 0"),
+        ("--epochs", "0", "expected a whole number, 1 or more, got 0"),
+        ("--epochs", "-1", "expected a whole number, 1 or more, got -1"),
+        ("--batch-size", "1", "expected a whole number, 2 or more, got 1"),
+        ("--workers", "-2", "expected a whole number, 0 or more, got -2"),
+        ("--seed", "many", "expected a whole number, 0 or more, got many"),
+        ("--learning-rate", "0", "expected a positive number, got 0"),
+        ("--learning-rate", "-0.1", "expected a positive number, got -0.1"),
+        ("--learning-rate", "nan", "expected a positive number, got nan"),
+        ("--learning-rate", "inf", "expected a positive number, got inf"),
+        ("--learning-rate", "slow", "expected a positive number, got slow"),
+    ],
+)
+def test_numbers_that_mean_nothing(option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        few_shot.main(["--data-set", "aviary", option, value])
+    assert capsys.readouterr().err.endswith(f"error: argument {option}: {message}\n")
+
+
+@pytest.mark.parametrize("settings", [partial(diff_mix, "cub"), partial(diff_mix_few_shot, "cub"), diff_mix_long_tail])
+def test_rates_are_for_resnets_and_vision_transformers(settings: Any) -> None:
+    for arch in ("resnet18", "resnet50", "vit_b_16", "vit_base_patch16_224"):
+        assert settings(arch).learning_rate > 0
+        assert settings(arch, 0.3).learning_rate == 0.3
+    for arch in ("googlenet", "mobilevit_s", "convnext_tiny"):
+        with pytest.raises(InvalidInputError, match=f"resnet.* and vit.* only; --arch {arch} needs --learning-rate"):
+            settings(arch)
+        assert settings(arch, 0.3).learning_rate == 0.3
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_other_architectures_need_a_rate(name: str) -> None:
+    with pytest.raises(InvalidInputError, match="--arch mobilevit_s needs --learning-rate"):
+        RECIPES[name].main(["--data-set", "aviary", "--arch", "mobilevit_s"])
+
+
+def test_which_images_are_too_few(tmp_path: Path) -> None:
+    """Of 4 training images of each class 2 are held out; Flowers has 4 and 2."""
+    for name, shots, kind in (("cub", 3, "training"), ("flowers", 3, "validation"), ("flowers", 5, "training")):
+        data = ["--data-set", name, "--data", str(WRITERS[name](tmp_path / f"{name} {shots}"))]
+        with pytest.raises(DataError, match=rf"{shots} shots are asked for, class 0 has \d {kind} images"):
+            few_shot.main([*data, "--shots", str(shots)])
+
+
+def _table(page: str) -> Iterator[tuple[str, list[str]]]:
+    """Rows of the table of hyper-parameters: their names and cells."""
+    lines = page[page.index("## Whose hyper-parameters") : page.index("## Data sets")].splitlines()
+    for line in lines:
+        if line.startswith("| ") and not line.startswith("| |"):
+            name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            yield name, cells
+
+
+def test_the_docs_tell_the_settings(repository: Path) -> None:
+    """Every number of the table is the code's."""
+    rows = dict(_table((repository / "docs/how-to/recipes.md").read_text()))
+    resnet = [diff_mix("cub", "resnet50"), diff_mix_few_shot("cub", "resnet50"), diff_mix_long_tail("resnet50")]
+    vit = [diff_mix("cub", "vit_b_16"), diff_mix_few_shot("cub", "vit_b_16"), diff_mix_long_tail("vit_b_16")]
+    assert rows["epochs"] == [str(each.epochs) for each in resnet] == [str(each.epochs) for each in vit]
+    batches = [f"{one.batch_size} / {other.batch_size}" for one, other in zip(resnet, vit, strict=True)]
+    assert rows["batch, ResNet-50 / ViT-B/16"] == batches
+    assert [float(cell) for cell in rows["weight decay"]] == [each.weight_decay for each in resnet]
+    assert [float(cell) for cell in rows["probability of a synthetic image"]] == [each.p for each in resnet]
+    assert rows["which, `--mode`"] == [f"`{each.mode}`" for each in resnet]
+    assert rows["warm-up, share of the steps"] == [f"{each.warmup:g}" for each in resnet]
+    for arch in ("ResNet-50", "ViT-B/16"):
+        name = {"ResNet-50": "resnet50", "ViT-B/16": "vit_b_16"}[arch]
+        full, few, tail = rows[f"learning rate, {arch}"]
+        known = {
+            data_set.lower(): float(part.split()[-1])
+            for part in full.split("; ")
+            for data_set in part.rpartition(" ")[0].split(", ")
+        }
+        assert known == {each: diff_mix(each, name).learning_rate for each in known}
+        assert known.keys() == {"cub", "aircraft", "cars", "flowers", "pets"}
+        assert few == "the same"
+        assert all(diff_mix_few_shot(each, name).learning_rate == rate for each, rate in known.items())
+        assert float(tail) == diff_mix_long_tail(name).learning_rate
+        for assumed in ("waterbirds", "folders", "aviary"):
+            assert diff_mix(assumed, name).learning_rate == known["cub"]
 
 
 def test_shifted_goes_with_cub() -> None:

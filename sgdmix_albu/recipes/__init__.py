@@ -7,5 +7,8 @@
 * ``settings``: hyper-parameters, and whose they are.
 * ``training``: the loop.
 * ``measures``: accuracies.
-* ``command``: arguments, and the course of an experiment.
+* ``arguments``: what every recipe asks for.
+* ``command``: the course of an experiment.
+* ``checks``: what is looked at before it begins.
+* ``record``: what is written of it.
 """

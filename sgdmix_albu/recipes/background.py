@@ -5,15 +5,16 @@
                backgrounds, by the same groups (as in Diff-Mix): --shifted is Waterbirds' folder
   aviary       the embedded birds: trained where 95% are in their own habitat, judged in and out of it
 
-Three steps: write the training images, expand them, train on both.
+Four steps: write the training images, fine-tune a refiner on them, expand them, train on both.
 
   python -m sgdmix_albu.recipes.background --data-set waterbirds --data DIR --write-train tree
-  sgdmix generate tree expanded --refiner waterbirds
+  sgdmix finetune tree --dataset waterbirds --base sd15/ --out runs/refiner
+  sgdmix generate tree expanded --refiner runs/refiner
   python -m sgdmix_albu.recipes.background --data-set waterbirds --data DIR --weights resnet50.pth \
       --synthetic expanded --out runs/robust
 
 The epoch is chosen by the worst group of the validation split, which needs the groups of those images, as is usual;
-for cub, which has none, by accuracy. Training never sees a group.
+for cub, which has none, by accuracy. Training never sees a group, and the refiner no other images than the tree's.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from collections.abc import Sequence
 from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.datasets.aviary import HABITATS, Aviary
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.recipes.command import arguments, experiment, guarded
+from sgdmix_albu.recipes.arguments import arguments
+from sgdmix_albu.recipes.command import experiment, guarded
 from sgdmix_albu.recipes.measures import measure
 from sgdmix_albu.recipes.parts import Part, Parts, judged_on, official_parts
 from sgdmix_albu.recipes.settings import diff_mix
@@ -39,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments("background", __doc__, DATA_SETS)
     parser.add_argument("--shifted", metavar="DIR", help="Waterbirds' folder, to judge what was trained on cub")
     options = parser.parse_args(argv)
+    settings = diff_mix(options.data_set, options.arch, options.learning_rate)
     parts = _parts(options)
-    settings = diff_mix(options.data_set, options.arch)
     choose = "accuracy" if parts.val.groups is None else "worst group"
     return experiment(options, parts, settings, crops(options.size), measure, choose)
 
@@ -50,7 +52,7 @@ def _parts(options: argparse.Namespace) -> Parts:
         raise InvalidInputError("--shifted, Waterbirds' folder, goes with --data-set cub, and cub needs it")
     if options.data_set == "aviary":
         return Parts(*(_habitats(split, options.size) for split in ("train", "val", "test")))
-    parts = official_parts(options.data_set, options.data, size=options.size, seed=options.seed)
+    parts = official_parts(options.data_set, options.data, size=options.size, seed=options.split_seed)
     if options.data_set == "waterbirds":
         return parts
     shifted = get_dataset("waterbirds", root=options.shifted, split="test", labels="species")

@@ -1,15 +1,16 @@
 """Fine-grained classification: many classes that differ in details.
 
-Three steps: write the training images, expand them, train on both.
+Four steps: write the training images, fine-tune a refiner on them, expand them, train on both.
 
   python -m sgdmix_albu.recipes.fine_grained --data-set cub --data CUB_200_2011 --write-train tree
-  sgdmix generate tree expanded --refiner cub
+  sgdmix finetune tree --dataset cub --base sd15/ --out runs/refiner
+  sgdmix generate tree expanded --refiner runs/refiner
   python -m sgdmix_albu.recipes.fine_grained --data-set cub --data CUB_200_2011 --weights resnet50.pth \
       --synthetic expanded --out runs/cub
 
 The epoch is chosen on the official validation split, or where there is none, on a tenth of the training images,
-which are not in the tree either. The test images are judged once. (Published figures are often the best epoch on
-the test images; these are not.)
+which are not in the tree either: a refiner that has seen them would bring them back. The test images are judged once.
+(Published figures are often the best epoch on the test images; these are not.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sgdmix_albu.recipes.command import arguments, experiment, guarded
+from sgdmix_albu.recipes.arguments import arguments
+from sgdmix_albu.recipes.command import experiment, guarded
 from sgdmix_albu.recipes.measures import measure
 from sgdmix_albu.recipes.parts import official_parts
 from sgdmix_albu.recipes.settings import diff_mix
@@ -29,8 +31,8 @@ DATA_SETS = ("cub", "aircraft", "cars", "flowers", "pets", "folders", "aviary")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the recipe."""
     options = arguments("fine_grained", __doc__, DATA_SETS).parse_args(argv)
-    parts = official_parts(options.data_set, options.data, size=options.size, seed=options.seed)
-    settings = diff_mix(options.data_set, options.arch)
+    settings = diff_mix(options.data_set, options.arch, options.learning_rate)
+    parts = official_parts(options.data_set, options.data, size=options.size, seed=options.split_seed)
     return experiment(options, parts, settings, crops(options.size), measure, choose="accuracy")
 
 

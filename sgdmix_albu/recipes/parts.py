@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from sgdmix_albu.datasets import EMBEDDED, get_dataset
 from sgdmix_albu.errors import DataError, InvalidInputError
 
-__all__ = ["Part", "Parts", "few_shot", "held_out", "judged_on", "long_tailed", "official_parts"]
+__all__ = ["Part", "Parts", "few_shot", "halved_parts", "held_out", "judged_on", "long_tailed", "official_parts"]
 
 HELD_OUT = 0.1  # assumed: share of the training images that choose the epoch where no official split does
 
@@ -89,17 +89,44 @@ def official_parts(name: str, data: str | None, *, size: int, seed: int, held: f
         InvalidInputError: A folder where none is wanted, or none where one is.
         DataError: The folder lacks something.
     """
-    if (data is None) != (name in EMBEDDED):
-        raise InvalidInputError(
-            f"{name!r} is embedded, leave --data out" if data else f"{name!r} needs its folder: --data"
-        )
+    _check_folder(name, data)
     if name in EMBEDDED:
         return Parts(*(Part(get_dataset(name, split=split, size=size)) for split in ("train", "val", "test")))
     train, test = (Part(get_dataset(name, root=data, split=split)) for split in ("train", "test"))
     if train.dataset.has_split("val"):
         return Parts(train, Part(get_dataset(name, root=data, split="val")), test)
-    kept, away = held_out(train.targets, held, seed)
-    return Parts(train.having(kept), train.having(away), test)
+    return Parts(*_parted(train, held, seed), test)
+
+
+def halved_parts(name: str, data: str | None, *, seed: int) -> Parts:
+    """Half of all images of each class to judge, a tenth of the other half to choose the epoch, the rest to train on.
+
+    As Diff-Mix parts Flowers (``dataset/instance/flower.py``), but for the tenth.
+
+    Args:
+        name: A data set that has all its images as the split "all".
+        data: Its folder.
+        seed: Of the parting.
+
+    Raises:
+        InvalidInputError: No folder.
+        DataError: The folder lacks something, or a class has too few images.
+    """
+    _check_folder(name, data)
+    rest, test = _parted(Part(get_dataset(name, root=data, split="all")), 0.5, seed)
+    return Parts(*_parted(rest, HELD_OUT, seed), test)
+
+
+def _check_folder(name: str, data: str | None) -> None:
+    if (data is None) != (name in EMBEDDED):
+        raise InvalidInputError(
+            f"{name!r} is embedded, leave --data out" if data else f"{name!r} needs its folder: --data"
+        )
+
+
+def _parted(part: Part, share: float, seed: int) -> tuple[Part, Part]:
+    kept, away = held_out(part.targets, share, seed)
+    return part.having(kept), part.having(away)
 
 
 def held_out(targets: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
@@ -123,20 +150,26 @@ def held_out(targets: Sequence[int], share: float, seed: int) -> tuple[list[int]
     return sorted(kept), sorted(held)
 
 
-def few_shot(targets: Sequence[int], shots: int, seed: int) -> list[int]:
+def few_shot(targets: Sequence[int], shots: int, seed: int, *, kind: str) -> list[int]:
     """Rows of ``shots`` images of each class.
+
+    Args:
+        targets: Labels.
+        shots: How many.
+        seed: Of the choice.
+        kind: What the images are for, "training" or "validation": for messages.
 
     Raises:
         DataError: A class has fewer.
 
     Example:
-        >>> len(few_shot([0] * 10 + [1] * 5, 3, seed=0))
+        >>> len(few_shot([0] * 10 + [1] * 5, 3, seed=0, kind="training"))
         6
     """
     chosen = []
     for label, rows in _shuffled(targets, seed):
         if len(rows) < shots:
-            raise DataError(f"{shots} shots are asked for, class {label} has {len(rows)} images")
+            raise DataError(f"{shots} shots are asked for, class {label} has {len(rows)} {kind} images")
         chosen += rows[:shots]
     return sorted(chosen)
 
@@ -183,11 +216,17 @@ def judged_on(parts: Parts, test: Part) -> Parts:
     """The same training, judged on other images of the same classes.
 
     Raises:
-        DataError: The classes differ.
+        DataError: The classes differ, or a test image has the name of one that trains or chooses the epoch: the same
+            bird before another background, say.
     """
     if test.classes != parts.train.classes:
         raise DataError(
             f"the test images have {len(test.classes)} classes such as {test.classes[0]!r}, "
             f"the training images {len(parts.train.classes)} such as {parts.train.classes[0]!r}"
+        )
+    shared = sorted(set(test.source_keys) & {*parts.train.source_keys, *parts.val.source_keys})
+    if shared:
+        raise DataError(
+            f"{len(shared)} of the {len(test)} test images are training or validation images too, such as {shared[0]}"
         )
     return replace(parts, test=test)

@@ -45,6 +45,17 @@ class Machine:
         """Lower precision, where asked for."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp)
 
+    def loader(self, images: Dataset[Any], batch_size: int, **options: Any) -> DataLoader[Any]:
+        """Batches of images; its processes stay from epoch to epoch."""
+        return DataLoader(
+            images,
+            batch_size,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.device.type == "cuda",
+            **options,
+        )
+
 
 def crops(size: int) -> tuple[v2.Transform, v2.Transform]:
     """Transforms to train and to judge, for fine-grained sets: the whole picture made square, then a crop of 7/8."""
@@ -74,6 +85,7 @@ def fit(
     *,
     machine: Machine,
     seed: int,
+    keep: Callable[[nn.Module], object] | None = None,
 ) -> list[Measures]:
     """Train a classifier; afterwards it has the weights of the epoch that validation put first.
 
@@ -86,6 +98,7 @@ def fit(
         choose: The measure that chooses the epoch; the first of equals wins.
         machine: Where.
         seed: Of the order of the images and, with the number of workers, of their crops.
+        keep: Called with the model after each epoch that validation puts first, so that no interruption loses it.
 
     Returns:
         Of each epoch: "epoch" from 1, the mean "loss", and the validation's measures.
@@ -95,14 +108,9 @@ def fit(
     """
     # A last batch of one image has no variance to normalise by, so batches are whole.
     batch_size = min(settings.batch_size, len(train))  # type: ignore[arg-type]
-    loader = DataLoader(
-        train,
-        batch_size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=machine.workers,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    order = torch.Generator().manual_seed(seed)
+    loader = machine.loader(train, batch_size, shuffle=True, drop_last=True, generator=order)
+    val_loader = machine.loader(val, batch_size)
     optimizer = torch.optim.SGD(
         model.parameters(), settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay
     )
@@ -116,23 +124,28 @@ def fit(
         loss = _epoch(model, loader, optimizer, schedule, settings.label_smoothing, machine)
         if not math.isfinite(loss):
             raise InvalidInputError(f"the loss is {loss} in epoch {epoch}; a smaller --learning-rate may help")
-        found = judge(predict(model, val, batch_size, machine))
+        found = judge(_predicted(model, val_loader, machine))
         history.append({"epoch": epoch, "loss": loss, **found})
         print(f"epoch {epoch:3d} of {settings.epochs}   loss {loss:.3f}   validation {choose} {found[choose]:.1%}")
         if found[choose] > best:
             best, weights = found[choose], copy.deepcopy(model.state_dict())
+            if keep is not None:
+                keep(model)
     model.load_state_dict(weights)
     return history
 
 
 def predict(model: nn.Module, images: Dataset[Any], batch_size: int, machine: Machine) -> NDArray[np.int64]:
     """Predicted label of each image."""
+    return _predicted(model, machine.loader(images, batch_size), machine)
+
+
+def _predicted(model: nn.Module, loader: DataLoader[Any], machine: Machine) -> NDArray[np.int64]:
     model.eval()
-    loader = DataLoader(images, batch_size, num_workers=machine.workers)
     found = []
     with torch.inference_mode(), machine.autocast():
         for batch, _ in tqdm(loader, desc="judging", unit="batch", disable=None, leave=False):
-            found.append(model(batch.to(machine.device)).argmax(1).cpu())
+            found.append(model(batch.to(machine.device, non_blocking=True)).argmax(1).cpu())
     return torch.cat(found).numpy()
 
 
@@ -148,8 +161,10 @@ def _epoch(
     total = torch.zeros((), device=machine.device)
     for images, labels in tqdm(loader, desc="training", unit="batch", disable=None, leave=False):
         with machine.autocast():
-            scores = model(images.to(machine.device))
-            loss = F.cross_entropy(scores, labels.to(machine.device), label_smoothing=label_smoothing)
+            scores = model(images.to(machine.device, non_blocking=True))
+            loss = F.cross_entropy(
+                scores, labels.to(machine.device, non_blocking=True), label_smoothing=label_smoothing
+            )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
