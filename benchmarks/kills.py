@@ -2,8 +2,9 @@
 
     python benchmarks/kills.py DATA [--kills 50] [--engine local|ray] [further arguments of sgdmix generate]
 
-Each kill is a SIGKILL of the whole process group at a random moment. Exits with 1 if an image is lost, duplicated or
-differs.
+Each kill is a SIGKILL of the whole process group: between --soonest and --latest seconds after its start, or with
+--within N as soon as a random number of images, up to N, was made, for engines that take long to start. Exits with 1 if
+an image is lost, duplicated or differs.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--engine", default="local")
     parser.add_argument("--soonest", type=float, default=2.0, help="seconds")
     parser.add_argument("--latest", type=float, default=6.0, help="seconds")
+    parser.add_argument("--within", type=int, help="images")
     parser.add_argument("--seed", type=int, default=0)
     arguments, further = parser.parse_known_args()
     chance = random.Random(arguments.seed)
@@ -44,7 +46,10 @@ def main() -> int:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
             )
-            time.sleep(chance.uniform(arguments.soonest, arguments.latest))
+            if arguments.within is None:
+                time.sleep(chance.uniform(arguments.soonest, arguments.latest))
+            else:
+                _wait_for(chance.randrange(arguments.within), disturbed, process)
             if process.poll() is not None:
                 if process.returncode:
                     print(process.stderr.read().decode())
@@ -63,6 +68,17 @@ def main() -> int:
 def _command(data: str, out: Path, engine: str, further: list[str]) -> list[str]:
     where = ["--dataset", "aviary"] if data == "aviary" else [data]
     return [sys.executable, "-m", "sgdmix_albu", "generate", *where, str(out), "--engine", engine, *further]
+
+
+def _wait_for(images: int, out: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until so many more files were made than there are, or the process is done."""
+    before = _files(out)
+    while process.poll() is None and _files(out) - before <= images:
+        time.sleep(0.05)
+
+
+def _files(out: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(out))
 
 
 def _state(out: Path) -> str:
