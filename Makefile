@@ -5,6 +5,9 @@ PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.ready
 STEP   := $(PYTHON) make/step.py
+# On all cores, which pip does not. Without it, and with PYTHONDONTWRITEBYTECODE set, each process of the tests would
+# begin by compiling torch or diffusers. Some packages ship files that are no Python; those are passed over.
+COMPILE := $(STEP) "Compile it" sh -c '"$$0"/bin/python -m compileall -qq -j 0 "$$0"/lib || true'
 
 # mkdocs-material prints an advertisement otherwise.
 export NO_MKDOCS_2_WARNING := 1
@@ -52,6 +55,7 @@ $(READY): pyproject.toml constraints.txt Makefile
 	@rm -f $@
 	@$(STEP) "Install sgdmix-albu and what it needs" $(BIN)/python -m pip install \
 	    --disable-pip-version-check --no-input --no-compile --progress-bar off -c constraints.txt -e '.[dev,diffusion,docs,ray]'
+	@$(COMPILE) .venv
 	@touch $@
 
 -include make/*.mk

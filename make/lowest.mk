@@ -9,6 +9,7 @@ test-lowest: .venv-lowest/.ready ## run the tests with the oldest versions that 
 	@$(PYTHON) make/lowest.py > .venv-lowest/constraints.txt
 	@$(STEP) "Install the oldest versions" .venv-lowest/bin/python -m pip install \
 	    --disable-pip-version-check --no-input --no-compile --progress-bar off -c .venv-lowest/constraints.txt -e '.[dev,diffusion,docs,ray]'
+	@$(COMPILE) .venv-lowest
 	@touch $@
 
 .PHONY: test-lowest

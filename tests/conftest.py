@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from offline_helpers import bright, brightness, write_tree
+
+from sgdmix_albu.masks import register_mask
+from sgdmix_albu.offline import Settings
+from sgdmix_albu.saliency import register_backend
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +26,31 @@ def shared_data(repository: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}; set SGDMIX_SHARED_DATA to run this test")
     return folder
+
+
+# The offline stage
+
+
+@pytest.fixture
+def by_hand() -> None:
+    """A backend and a preset whose result can be checked by hand, under names for one test."""
+    register_backend("brightness", brightness)
+    register_mask("bright", bright)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An expansion of several chunks."""
+    monkeypatch.setattr(Settings, "chunk", property(lambda self: 4))
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bank of several parts; other processes do not see it."""
+    monkeypatch.setattr("sgdmix_albu.offline.bank.PART", 5)
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of four; read only."""
+    return write_tree(tmp_path_factory.mktemp("photographs"), classes=3, images=4)

@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from sgdmix_albu.masks import _PRESETS, register_mask
 from sgdmix_albu.offline import Settings, generate
 from sgdmix_albu.offline.progress import Progress
-from sgdmix_albu.saliency import register_backend
-from sgdmix_albu.saliency.catalogue import BACKENDS
 from sgdmix_albu.types import Foreground
 
 
@@ -52,14 +48,6 @@ def brightness(images: Tensor, labels: Tensor | None = None) -> Tensor:
 def bright(maps: Tensor, images: Tensor) -> Foreground:
     """A mask preset that can be checked by hand: above one half."""
     return Foreground(brightness(images) > 0.5, torch.full((len(images),), 0.5))
-
-
-def register_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both under names, for one test."""
-    for registry in (BACKENDS, _PRESETS):
-        monkeypatch.setattr(registry, "_rows", dict(registry._rows))
-    register_backend("brightness", brightness)
-    register_mask("bright", bright)
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -23,7 +23,6 @@ from offline_helpers import (
     expand,
     photograph,
     pixels,
-    register_by_hand,
     rows_of,
     write_tree,
 )
@@ -35,28 +34,11 @@ from torchvision.models import resnet18
 from sgdmix_albu import cli
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.offline import RefinerSettings, Settings, TeacherSettings, verify
-from sgdmix_albu.offline import bank as banking
 from sgdmix_albu.offline.engines import LocalEngine
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.offline.refining import Teacher
 
-
-@pytest.fixture(autouse=True)
-def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backend and a preset whose result can be checked by hand, under names; small chunks."""
-    register_by_hand(monkeypatch)
-    monkeypatch.setattr(Settings, "chunk", property(lambda self: 4))
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bank of several parts; other processes do not see it."""
-    monkeypatch.setattr(banking, "PART", 5)
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tree(tmp_path_factory.mktemp("photographs"), classes=3, images=4)
+pytestmark = pytest.mark.usefixtures("by_hand", "small_chunks")
 
 
 # What is made

@@ -27,7 +27,6 @@ from offline_helpers import (
     expand,
     photograph,
     pixels,
-    register_by_hand,
     rows_of,
     write_tree,
 )
@@ -47,22 +46,7 @@ from sgdmix_albu.synthetic import SyntheticPool
 QUIET = Progress(quiet=True)
 
 
-@pytest.fixture(autouse=True)
-def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backend and a preset whose result can be checked by hand, under names; small chunks."""
-    register_by_hand(monkeypatch)
-    monkeypatch.setattr(Settings, "chunk", property(lambda self: 4))
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bank of several parts; other processes do not see it."""
-    monkeypatch.setattr(banking, "PART", 5)
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tree(tmp_path_factory.mktemp("photographs"), classes=3, images=4)
+pytestmark = pytest.mark.usefixtures("by_hand", "small_chunks")
 
 
 def test_two_at_once(photographs: Path, tmp_path: Path) -> None:
@@ -555,6 +539,19 @@ def test_what_a_lost_worker_had_done_is_not_done_again(
     monkeypatch.setattr(Expander, "__call__", twice)
     assert expand(photographs, tmp_path, workers=1).written == 36
     assert len(reports) == 9
+
+
+def test_what_a_lost_worker_left_lying_goes(photographs: Path, tmp_path: Path) -> None:
+    """A machine that is lost in the middle of a file; others go on to the end."""
+
+    class Leaves(Progress):
+        def over(self, items: Any, label: str, total: int, **_: Any) -> Iterator[Any]:
+            for item in items:
+                (tmp_path / "class 0" / ".sgdmix-abc.tmp").write_bytes(b"half") if label == "expanding" else None
+                yield item
+
+    expand(photographs, tmp_path, progress=Leaves())
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_strengths_without_a_refiner(photographs: Path, tmp_path: Path) -> None:

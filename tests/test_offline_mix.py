@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from offline_helpers import brightness, photograph, pixels, register_by_hand, write_tree
+from offline_helpers import brightness, photograph, pixels, write_tree
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.datasets import ImageFolder
@@ -25,11 +25,7 @@ from sgdmix_albu.offline import mix_folder
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.saliency import SaliencyBackend, register_backend
 
-
-@pytest.fixture(autouse=True)
-def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backend and a preset whose result can be checked by hand, under names."""
-    register_by_hand(monkeypatch)
+pytestmark = pytest.mark.usefixtures("by_hand")
 
 
 @pytest.fixture(scope="module")

@@ -596,6 +596,7 @@ def test_the_trial_leaves_no_trace() -> None:
         (["--data-set", "aviary", "--out", "."], ".: expected an empty folder or a new one"),
         (["--data-set", "aviary", "--out", "note.txt/run"], "cannot write note.txt"),
         (["--data-set", "aviary", "--synthetic", "."], "has no metadata.jsonl"),
+        (["--data-set", "aviary", "--mode", "pool"], "--p and --mode choose among synthetic images"),
         (
             ["--data-set", "aviary", "--synthetic", "s3://bucket/expanded"],
             "expected a folder on this machine, got the URL",

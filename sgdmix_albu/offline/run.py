@@ -44,7 +44,7 @@ class Run:
         digest = hashlib.sha256("\n".join(item.key for item in listing).encode()).hexdigest()
         self.wanted = {**settings, "images": len(listing), "images_sha256": digest}
         self.planned: dict[str, Any] | None = None  # rows and sum of the plan, and what it leaves out
-        self.made: dict[str, Any] | None = None  # rows and sum of the manifest
+        self.made: dict[str, Any] | None = None  # rows and sum of the manifest, and sums of its chunks
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -143,8 +143,8 @@ class Run:
             count += 1
             row = manifest_row(line)
             sound = sound and row is not None and is_there(row, sizes)
-        written = {"rows": count, "sha256": digest.hexdigest()}
-        if sound and self.planned and self.made == written and count == self.planned["rows"]:
+        as_written = self.made is not None and digest.hexdigest() == self.made["sha256"]
+        if sound and as_written and self.planned is not None and count == self.planned["rows"]:
             self.out.remove(_WORK)  # the run may have ended between its last two steps
             return True
         self._restore_notes(sizes)
@@ -196,19 +196,21 @@ class Run:
     def finish(self, chunks: Sequence[Chunk]) -> None:
         """Write the manifest from the notes, list what could not be used, and drop what the run needed."""
         reasons = dict((self.planned or {})["unusable"])
-        digest, count = hashlib.sha256(), 0
-        for row in self._noted(chunks):
-            if "skipped" in row:
-                reasons[row["skipped"]] = row["reason"]
-            else:
-                digest.update(_line(row))
-                count += 1
+        digest, count, sums = hashlib.sha256(), 0, []
+        for chunk in chunks:
+            rows = self._noted(chunk)
+            reasons |= {row["skipped"]: row["reason"] for row in rows if "skipped" in row}
+            lines = _lines(rows)
+            digest.update(lines)
+            count += lines.count(b"\n")
+            sums.append(_short_sum(lines))
         listed = (json.dumps({"source": key, "reason": reason}).encode() + b"\n" for key, reason in reasons.items())
         self.out.write_lines(QUARANTINE, listed)
-        self.made = {"rows": count, "sha256": digest.hexdigest()}
+        self.out.sweep()  # of workers that were lost with their machine
+        self.made = {"rows": count, "sha256": digest.hexdigest(), "chunks": sums}
         self._note()
         # The last: a folder with a manifest is finished.
-        self.out.write_lines(METADATA, (_line(row) for row in self._noted(chunks) if "skipped" not in row))
+        self.out.write_lines(METADATA, (_lines(self._noted(chunk)) for chunk in chunks))
         self.out.remove(_WORK)
 
     def _note(self) -> None:
@@ -238,12 +240,11 @@ class Run:
             self.out.remove(name)
         self.out.prune()
 
-    def _noted(self, chunks: Iterable[Chunk]) -> Iterator[dict[str, Any]]:
-        for chunk in chunks:
-            rows = read_note(self.out.read(done_name(chunk.number)))
-            if rows is None:
-                raise DataError(f"{self.out.path(done_name(chunk.number))} was damaged meanwhile; run the same again")
-            yield from rows
+    def _noted(self, chunk: Chunk) -> list[dict[str, Any]]:
+        rows = read_note(self.out.read(done_name(chunk.number)))
+        if rows is None:
+            raise DataError(f"{self.out.path(done_name(chunk.number))} was damaged meanwhile; run the same again")
+        return rows
 
     def _restore_notes(self, sizes: Mapping[str, int]) -> None:
         """The notes that the manifest was made from, of those chunks that are still whole.
@@ -251,17 +252,18 @@ class Run:
         Manifest and plan have one order, so that both are read once. A row in a wrong place, which we never wrote,
         ends it: what follows is made again.
         """
+        if self.made is None:
+            return
         rows = (row for row in map(manifest_row, self.out.lines(METADATA)) if row is not None and is_there(row, sizes))
         row = next(rows, None)
         for chunk in self.chunks(self.wanted["chunk"]):
-            tasks = {task.name: task for task in self.tasks([chunk])}
-            found = {}
-            while row is not None and row["file_name"] in tasks:
-                if _is_of(row, tasks[row["file_name"]]):
-                    found[row["file_name"]] = row
+            names = {task.name for task in self.tasks([chunk])}
+            found = []
+            while row is not None and row["file_name"] in names:
+                found.append(row)
                 row = next(rows, None)
-            if len(found) == len(tasks):
-                self.out.write(done_name(chunk.number), note_bytes(found[name] for name in tasks))
+            if len(found) == len(names) and _short_sum(_lines(found)) == self.made["chunks"][chunk.number]:
+                self.out.write(done_name(chunk.number), note_bytes(found))
 
 
 def read_run(out: Storage) -> dict[str, Any]:
@@ -283,12 +285,15 @@ def read_run(out: Storage) -> dict[str, Any]:
     return about  # type: ignore[no-any-return]
 
 
-def _line(row: Mapping[str, Any]) -> bytes:
-    return json.dumps(row, allow_nan=False).encode() + b"\n"
+def _lines(noted: Iterable[Mapping[str, Any]]) -> bytes:
+    """The manifest's lines of a chunk."""
+    made = (json.dumps(row, allow_nan=False).encode() for row in noted if "skipped" not in row)
+    return b"".join(line + b"\n" for line in made)
 
 
-def _is_of(row: Mapping[str, Any], task: Task) -> bool:
-    return all(row[name] == getattr(task, name) for name in ("label", "label_index", "source", "target"))
+def _short_sum(lines: bytes) -> str:
+    """Enough to see damage, and short: there is one for each chunk."""
+    return hashlib.sha256(lines).hexdigest()[:16]
 
 
 def _sum_of(about: Mapping[str, Any]) -> str:

@@ -93,7 +93,7 @@ def _manifest_faults(storage: Storage, written: dict[str, Any] | None) -> list[s
     for line in storage.lines(METADATA):
         digest.update(line)
         rows += 1
-    if written == {"rows": rows, "sha256": digest.hexdigest()}:
+    if written is not None and written["sha256"] == digest.hexdigest():
         return []
     return [f"{METADATA}: it was changed: {rows} rows, {written['rows'] if written else 'none'} were written"]
 

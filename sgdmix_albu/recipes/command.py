@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torchvision.transforms import v2
 
 from sgdmix_albu.datasets.tree import write_tree
-from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.models import new_classifier
 from sgdmix_albu.recipes.checks import check_made_of, check_model, found_device
 from sgdmix_albu.recipes.measures import Measures
@@ -131,5 +131,7 @@ def _with_synthetic(train: Part, seen: Part, options: argparse.Namespace, settin
 
 
 def _overridden(settings: Settings, options: argparse.Namespace) -> Settings:
+    if options.synthetic is None and (options.p, options.mode) != (None, None):
+        raise InvalidInputError("--p and --mode choose among synthetic images: they need --synthetic")
     given = {name: getattr(options, name) for name in ("p", "mode", "epochs", "batch_size")}
     return replace(settings, **{name: value for name, value in given.items() if value is not None})
