@@ -115,9 +115,10 @@ def finished(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-@pytest.mark.parametrize(
-    "victim", ["metadata.jsonl", *(f".sgdmix-{name}" for name in ("run.json", "plan.jsonl", "quarantine.jsonl"))]
-)
+FINISHED = ("metadata.jsonl", ".sgdmix-run.json", ".sgdmix-plan.jsonl", ".sgdmix-quarantine.jsonl")
+
+
+@pytest.mark.parametrize("victim", FINISHED)
 @many
 @given(how=st.sampled_from(["replace", "cut", "change"]), where=st.floats(0, 1), bits=st.integers(1, 255), instead=junk)
 def test_a_damaged_finished_run(
