@@ -58,7 +58,7 @@ class Job:
         refiner: None to leave the mixed images as they are.
         teacher: Judges every output; None for nobody.
         noted: Settings to repeat in every row of the manifest.
-        repeats: Whether the engine repeats what a lost worker had.
+        tries: Where to note what is begun, if the engine repeats what a lost worker had.
     """
 
     out: Storage
@@ -72,7 +72,7 @@ class Job:
     refiner: RefinerSettings | None
     teacher: TeacherSettings | None
     noted: dict[str, Any]
-    repeats: bool
+    tries: Storage | None
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ class Expander:
         done = self._done(chunk)
         if done is not None:
             return done
-        if self.job.repeats:
-            begin_try(self.job.out, f"{TRIES}/chunk {chunk.number}")
+        if self.job.tries is not None:
+            begin_try(self.job.tries, f"chunk {chunk.number}")
         clock: Counter[str] = Counter()
         made: list[_Made] = []
         lost: list[_Lost] = []

@@ -225,7 +225,7 @@ class _Work:
             self.settings.mask,
             tuple(self.source.class_names),
             jobs=default_jobs() if local else 1,
-            tries=None if local else out.below(TRIES),
+            tries=_tries(out, course.engine),
         )
         # Threads would share the model that saliency looks through; each reads with several threads instead.
         hands = LocalEngine(1) if local else course.engine
@@ -272,7 +272,7 @@ class _Work:
             refiner=self.refiner,
             teacher=self.teacher,
             noted=self.noted,
-            repeats=not isinstance(engine, LocalEngine),
+            tries=_tries(out, engine),
         )
 
     def _told(self, run: Run, course: _Course) -> Expansion:
@@ -295,6 +295,10 @@ class _Work:
             stages=dict(stages),
             size=sum(report.size for report in course.reports),
         )
+
+
+def _tries(out: Storage, engine: Engine) -> Storage | None:
+    return None if isinstance(engine, LocalEngine) else out.below(TRIES)
 
 
 def _images_of(report: Report) -> int:

@@ -195,7 +195,8 @@ class Run:
 
     def finish(self, chunks: Sequence[Chunk]) -> None:
         """Write the manifest from the notes, list what could not be used, and drop what the run needed."""
-        reasons = dict((self.planned or {})["unusable"])
+        assert self.planned is not None  # chunks are a plan's
+        reasons = dict(self.planned["unusable"])
         digest, count, sums = hashlib.sha256(), 0, []
         for chunk in chunks:
             rows = self._noted(chunk)

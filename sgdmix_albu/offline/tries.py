@@ -27,7 +27,7 @@ def begin_try(storage: Storage, name: str) -> None:
     begun = len(storage.read(name)) if storage.has(name) else 0
     if begun == _MOST:
         raise SGDMixError(
-            f"{name.rpartition('/')[2]} was begun {_MOST} times and its worker died each time (killed, or out of "
+            f"{name} was begun {_MOST} times and its worker died each time (killed, or out of "
             "memory); fewer workers at once may help, and the same command goes on from what is done"
         )
     storage.write(name, b"." * (begun + 1))
