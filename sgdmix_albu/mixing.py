@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
@@ -15,11 +16,22 @@ from torch import Tensor
 
 from sgdmix_albu.blending import blend
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.labels import class_ids
 from sgdmix_albu.masks import MaskPreset, get_mask, working_maps
-from sgdmix_albu.selection import class_allows, draw_candidates, nearest, pairwise_distances, same_pixels
-from sgdmix_albu.types import Draws, Guards, MixedBatch, MixPlan, TargetClass
+from sgdmix_albu.selection import (
+    as_integers,
+    class_allows,
+    draw_candidates,
+    nearest,
+    pairwise_distances,
+    same_ids,
+    same_pixels,
+)
+from sgdmix_albu.types import Draws, Guards, MixedBatch, MixPlan, Rows, TargetClass
 
-__all__ = ["Described", "describe", "draw", "mix_batch", "plan_mix"]
+__all__ = ["Described", "changed_only", "describe", "draw", "mix_batch", "plan_mix", "repeats_of", "same_ids"]
+
+_GLANCE = 8  # every so many rows and columns are compared first: most mixes show a difference there
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,7 @@ class Described:
         thresholds: (N,) float32.
         areas: (N,) int32, pixels in each mask.
         flat: (N,) bool, the saliency map is constant at 8 bits and says nothing.
-        labels: (N,) or (N, K), or None where no class constraint needs them.
+        labels: (N,) int64, or None where no class constraint needs them.
     """
 
     maps: Tensor
@@ -65,10 +77,11 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
         maps: (B, h, w) float in [0, 1]; h and w may be smaller than H and W.
         images: (B, C, H, W), uint8 or float.
         mask: A preset from :func:`sgdmix_albu.masks.get_mask`.
-        labels: Carried along for class constraints.
+        labels: Carried along for class constraints, as :func:`sgdmix_albu.labels.class_ids` reads them.
 
     Raises:
-        InvalidInputError: The maps do not fit the images, or the preset broke its contract.
+        InvalidInputError: The maps do not fit the images, the preset broke its contract, or labels do not say
+            one class for each image.
     """
     if maps.ndim != 3 or len(maps) != len(images) or not maps.dtype.is_floating_point or 0 in maps.shape[1:]:
         raise InvalidInputError(
@@ -88,7 +101,7 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
         thresholds=thresholds,
         areas=_areas(masks),
         flat=_spans(working) < 0.5 / 255,
-        labels=labels,
+        labels=None if labels is None else class_ids(labels, len(images)).to(maps.device),
     )
 
 
@@ -171,8 +184,8 @@ def plan_mix(
         draws: From :func:`draw`; B is the number of ``draws.applied``.
         max_coverage: The largest fraction of an image that a union mask may cover.
         target_class: "any", or only candidates of the "same" or a "different" class.
-        repeats: (B, N) bool, candidates to exclude besides; e.g. from
-            :func:`sgdmix_albu.selection.same_pixels`.
+        repeats: (B, N) bool, candidates that are the source itself and never chosen; from
+            :func:`sgdmix_albu.selection.same_pixels` and :func:`sgdmix_albu.selection.same_ids`.
 
     Returns:
         The plan; see :class:`sgdmix_albu.types.MixPlan`.
@@ -189,8 +202,10 @@ def plan_mix(
         if pool.labels is None:
             raise InvalidInputError(f"target_class={target_class!r} needs labels, and none were found")
         eligible &= class_allows(pool.labels[:batch], pool.labels, target_class).to(device)
+    others = eligible.any(1)
     if repeats is not None:
         eligible &= ~repeats.to(device)
+    only_itself = others & ~eligible.any(1)
 
     target, distance, union, refused = _nearest_uncrowded(pool, eligible, max_coverage)
     applied = target >= 0
@@ -202,8 +217,78 @@ def plan_mix(
         distance=torch.where(applied, distance, torch.nan),
         masks=union,
         thresholds=pool.thresholds[:batch],
-        guards=Guards(flat, empty, refused, wanted & ~applied),
+        guards=Guards(flat, empty, refused, wanted & ~applied, only_itself),
     )
+
+
+def repeats_of(
+    images: Tensor,
+    pool: Tensor,
+    *,
+    ids: Sequence[Hashable] | Tensor | None = None,
+    pool_ids: Sequence[Hashable] | Tensor | None = None,
+    by_pixels: bool = True,
+) -> Tensor | None:
+    """Which of the pool are the source itself, (B, N) bool for ``plan_mix(repeats=)``; None where nobody asks.
+
+    Args:
+        images: (B, C, H, W), the sources.
+        pool: (N, C, H, W).
+        ids: B sample identities of the sources, or None; see :func:`sgdmix_albu.selection.same_ids`.
+        pool_ids: N, the same for the pool.
+        by_pixels: Also images of exactly a source's pixels.
+
+    Raises:
+        InvalidInputError: Another number of ids than images, or ids that cannot be compared.
+    """
+    repeats = same_pixels(images, pool) if by_pixels else None
+    if ids is None or pool_ids is None:
+        return repeats
+    same = same_ids(ids, pool_ids)
+    if same.shape != (len(images), len(pool)):
+        raise InvalidInputError(f"expected one id for each of {len(images)} images, got {same.shape[0]}")
+    same = same.to(images.device)
+    return same if repeats is None else repeats | same
+
+
+def changed_only(plan: MixPlan, images: Tensor, pool: Rows) -> MixPlan:
+    """The plan without the mixes that would leave every pixel as it was: they are not called applied.
+
+    That happens where target and source are equal, bit by bit, wherever the target's pixels would be taken: plain
+    studio backgrounds, or a union mask without a gap.
+
+    Args:
+        plan: From :func:`plan_mix`.
+        images: (B, ..., H, W), the sources.
+        pool: Rows to gather targets from, as in :func:`sgdmix_albu.blending.blend`.
+    """
+    rows = plan.applied.nonzero()[:, 0]
+    for step in (_GLANCE, 1):
+        if len(rows):
+            rows = rows[~_differ(plan, images, pool, rows, step)]
+    if not len(rows):
+        return plan
+    same = torch.zeros_like(plan.applied).index_fill_(0, rows, True)
+    return replace(
+        plan,
+        target=torch.where(same, torch.arange(len(same), device=same.device), plan.target),
+        applied=plan.applied & ~same,
+        distance=plan.distance.masked_fill(same, torch.nan),
+        masks=plan.masks | same[:, None, None],
+        guards=replace(plan.guards, duplicate=plan.guards.duplicate | same),
+    )
+
+
+def _differ(plan: MixPlan, images: Tensor, pool: Rows, rows: Tensor, step: int) -> Tensor:
+    """(n,) bool: whether the mix of these rows would change a pixel, looked at on every ``step``-th row and column."""
+    targets = plan.target[rows]
+    source = as_integers(images)[..., ::step, ::step][rows.to(images.device)]
+    if isinstance(pool, Tensor):
+        target = as_integers(pool)[..., ::step, ::step][targets.to(pool.device)]
+    else:
+        target = torch.stack([as_integers(pool[row])[..., ::step, ::step] for row in targets.tolist()])
+    changed = (source != target).flatten(1, -3).any(1) if source.ndim > 3 else source != target
+    return (changed.to(plan.masks.device) & ~plan.masks[rows][:, ::step, ::step]).flatten(1).any(1)
 
 
 def mix_batch(
@@ -216,7 +301,8 @@ def mix_batch(
     p: float = 1.0,
     max_coverage: float = 0.95,
     target_class: TargetClass = "any",
-    exclude_duplicates: bool = False,
+    exclude_duplicates: bool = True,
+    ids: Sequence[Hashable] | Tensor | None = None,
     feather: float = 0,
     generator: torch.Generator | None = None,
     draws: Draws | None = None,
@@ -226,13 +312,16 @@ def mix_batch(
     Args:
         images: (B, C, H, W), uint8 or float, any memory format; not changed.
         maps: (B, h, w) float saliency in [0, 1], at the images' resolution or coarser.
-        labels: (B,) or (B, K); only needed for ``target_class``. The mixed image's label is the source's.
+        labels: (B,) or (B, K); only needed for ``target_class``, and read as :func:`sgdmix_albu.labels.class_ids`
+            says. The mixed image's label is the source's.
         mask: A preset's name or a callable; see :func:`sgdmix_albu.masks.get_mask`.
         candidates: N, candidates drawn for each source (the paper: 30 to 50).
         p: Probability that an image is mixed; the others come back bit-identical.
         max_coverage: The largest fraction of an image that a union mask may cover.
         target_class: "any", or only targets of the "same" or a "different" class.
-        exclude_duplicates: Never choose a target with exactly the source's pixels.
+        exclude_duplicates: Never choose a target with exactly the source's pixels: the same image, drawn twice.
+        ids: Which sample each image is, B hashable keys or an integer tensor: other views of a source are never
+            its target, whatever their pixels.
         feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge.
         generator: CPU generator of the draws; None for torch's own.
         draws: Draws of an earlier call, to repeat it; ``p``, ``candidates`` and ``generator`` go unused.
@@ -258,8 +347,9 @@ def mix_batch(
     pool = describe(maps, images, get_mask(mask), labels)
     if draws is None:
         draws = draw(len(images), len(images), p=p, candidates=candidates, generator=generator)
-    repeats = same_pixels(images, images) if exclude_duplicates else None
+    repeats = repeats_of(images, images, ids=ids, pool_ids=ids, by_pixels=exclude_duplicates)
     plan = plan_mix(pool, draws, max_coverage=max_coverage, target_class=target_class, repeats=repeats)
+    plan = changed_only(plan, images, images)
     mixed = blend(images, images, plan.target, plan.masks, feather=feather)
     return MixedBatch(images=mixed, plan=plan, foreground=pool.masks, draws=draws)
 

@@ -5,17 +5,29 @@ j* = argmin_j || Z_i - Z_j ||_2,  j != i
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.labels import class_ids
 from sgdmix_albu.types import TargetClass
 
-__all__ = ["class_allows", "draw_candidates", "nearest", "pairwise_distances", "same_pixels"]
+__all__ = [
+    "class_allows",
+    "draw_candidates",
+    "nearest",
+    "pairwise_distances",
+    "same_ids",
+    "same_pixels",
+]
 
 # Candidates that the matrix product ranks first and the direct difference ranks again: the product's
 # rounding error can swap neighbours, and four deep it no longer reaches the first place.
 _RERANKED = 4
+# By bytes: the integers as which an image's bits are added up.
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def pairwise_distances(maps: Tensor, pool: Tensor) -> Tensor:
@@ -118,7 +130,7 @@ def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass)
     """Which candidates the class constraint lets through: (B, N) bool.
 
     Args:
-        labels: (B,) integer labels of the sources, or (B, K) class probabilities.
+        labels: The sources' classes, (B,) or (B, K); see :func:`sgdmix_albu.labels.class_ids`.
         pool_labels: (N,) or (N, K), the same for the pool.
         target_class: "any", "same" or "different".
 
@@ -131,10 +143,7 @@ def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass)
         tensor([[False,  True],
                 [ True, False]])
     """
-    if labels.ndim not in (1, 2):
-        raise InvalidInputError(f"expected labels (B,) or class probabilities (B, K), got {tuple(labels.shape)}")
-    if labels.ndim == 2:
-        labels, pool_labels = labels.argmax(1), pool_labels.argmax(1)
+    labels, pool_labels = class_ids(labels, len(labels)), class_ids(pool_labels, len(pool_labels))
     equal = labels[:, None] == pool_labels[None]
     if target_class == "any":
         return torch.ones_like(equal)
@@ -148,7 +157,7 @@ def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass)
 def same_pixels(images: Tensor, pool: Tensor) -> Tensor:
     """Which pool images have exactly a source's pixels, (B, N) bool: repeats that a sampler put in a batch.
 
-    Their sums are compared first, so that only likely repeats are compared whole.
+    Sums of their bits are compared first, so that only likely repeats are compared whole.
 
     Example:
         >>> import torch
@@ -156,12 +165,71 @@ def same_pixels(images: Tensor, pool: Tensor) -> Tensor:
         >>> same_pixels(images, images)[0]
         tensor([ True, False,  True])
     """
-    if not images.shape[0] or not pool.shape[0]:
-        return torch.zeros(images.shape[0], pool.shape[0], dtype=torch.bool, device=images.device)
-    a, b = (batch.flatten(1).sum(1, dtype=torch.float64) for batch in (images, pool))
-    # Expanded by hand: with equal_nan, torch 2.8's isclose does not broadcast.
-    a, b = a[:, None].expand(-1, len(b)), b.expand(len(a), -1)
-    likely = torch.isclose(a, b, rtol=1e-9, atol=0, equal_nan=True)
+    likely = bit_sums(images)[:, None] == bit_sums(pool)
     for i, j in likely.nonzero().tolist():
-        likely[i, j] = torch.equal(images[i], pool[j])
+        likely[i, j] = torch.equal(as_integers(images[i]), as_integers(pool[j]))
     return likely
+
+
+def bit_sums(images: Tensor) -> Tensor:
+    """(B,) int64, a number for each image that equal images share: their bits, added up as integers.
+
+    Unlike a sum of floats it does not depend on the order of adding.
+    """
+    return as_integers(images).flatten(1).sum(1, dtype=torch.int64)
+
+
+def as_integers(images: Tensor) -> Tensor:
+    """The same memory read as integers, for comparing bit by bit: NaN equals NaN there."""
+    images = images.detach().as_subclass(Tensor)
+    return images if images.dtype == torch.bool else images.view(_INTEGERS[images.element_size()])
+
+
+def same_ids(ids: Sequence[Hashable] | Tensor, pool_ids: Sequence[Hashable] | Tensor) -> Tensor:
+    """Which pool images are the same sample as a source, (B, N) bool: other views of it, or the image of an epoch ago.
+
+    Args:
+        ids: B sample identities: hashable keys (names, numbers), or an integer tensor (B,).
+        pool_ids: N, the same for the pool.
+
+    Raises:
+        InvalidInputError: Keys that cannot be compared, or a tensor of another shape or dtype.
+
+    Example:
+        >>> same_ids(["a", "b"], ["a", "b", "a"])
+        tensor([[ True, False,  True],
+                [False,  True, False]])
+    """
+    numbers: dict[Hashable, int] = {}
+    rows, columns = (
+        torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys_of(part)], dtype=torch.int64)
+        for part in (ids, pool_ids)
+    )
+    return rows[:, None] == columns
+
+
+def keys_of(ids: Sequence[Hashable] | Tensor) -> list[Hashable]:
+    """Sample identities as a list of hashable keys.
+
+    Raises:
+        InvalidInputError: Not a sequence of hashable keys or an integer tensor (B,).
+    """
+    if isinstance(ids, Tensor):
+        if ids.ndim != 1 or ids.dtype.is_floating_point or ids.is_complex():
+            raise InvalidInputError(f"expected ids as an integer tensor (B,), got {ids.dtype} {tuple(ids.shape)}")
+        return list(ids.tolist())
+    if isinstance(ids, str | bytes) or not hasattr(ids, "__iter__"):
+        raise InvalidInputError(f"expected ids as B keys or an integer tensor (B,), got {type(ids).__name__}")
+    keys = [key.item() if isinstance(key, Tensor) and key.ndim == 0 else key for key in ids]
+    for key in keys:
+        if isinstance(key, Tensor) or not _hashable(key):
+            raise InvalidInputError(f"expected hashable ids (names, numbers, tuples), got {type(key).__name__}")
+    return keys
+
+
+def _hashable(key: object) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True

@@ -18,7 +18,7 @@ from sgdmix_albu.blending import blend
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.memory import Memory
-from sgdmix_albu.mixing import check_settings, describe, draw, plan_mix
+from sgdmix_albu.mixing import changed_only, check_settings, describe, draw, plan_mix
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.saliency.given import SaliencyMap, given_maps
 from sgdmix_albu.samples import check_leaves, default_labels, mixable
@@ -106,7 +106,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         mask: str | MaskPreset = BEST_MASK,
         max_coverage: float = 0.95,
         target_class: TargetClass = "any",
-        exclude_duplicates: bool = False,
+        exclude_duplicates: bool = True,
         feather: float = 0,
         memory: int = 0,
         refiner: str | os.PathLike[str] | Refiner | None = None,
@@ -184,11 +184,10 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         remembered, pool = self._memory.recall(flat_inputs, described)
         stream = self._stream()
         draws = draw(len(images), len(pool.masks), p=self.p, candidates=self.candidates, generator=stream)
-        repeats = None
-        if self.exclude_duplicates:
-            everything = torch.cat([images, *(rows[0][None] for rows in remembered)])
-            repeats = same_pixels(images, everything)
+        everything = torch.cat([images, *(rows[0][None] for rows in remembered)]) if remembered else images
+        repeats = same_pixels(images, everything) if self.exclude_duplicates else None
         plan = plan_mix(pool, draws, max_coverage=self.max_coverage, target_class=self.target_class, repeats=repeats)
+        plan = changed_only(plan, images, everything)
         self._memory.store(flat_inputs, described)
         self.guard_counts.update(plan.guards.counts())
         return {

@@ -65,12 +65,15 @@ class Guards:
         over_coverage: (B,) int64, nearer candidates refused because the union mask would have covered more
             than ``max_coverage`` of the image.
         no_target: (B,) bool, no candidate was left (or there was none to begin with): left unmixed.
+        duplicate: (B,) bool, left unmixed because all that was left to mix with was the image itself: repeats and
+            other views of it, or a target that has the very same pixels wherever its own would show.
     """
 
     flat_saliency: Tensor
     empty_mask: Tensor
     over_coverage: Tensor
     no_target: Tensor
+    duplicate: Tensor
 
     def counts(self) -> dict[str, int]:
         """How many images each guard touched."""

@@ -153,9 +153,77 @@ def test_class_constraint_and_duplicates():
     assert same.target[same.applied].tolist() == [[1, 0, 3, 2, 5, 4][i] for i in same.applied.nonzero()[:, 0].tolist()]
     different = mix_batch(images, maps, labels=labels, target_class="different", max_coverage=1.0).plan
     assert (labels[different.target] != labels)[different.applied].all()
+    with pytest.raises(InvalidInputError, match=r"got \(6, 1\)"):
+        mix_batch(images, maps, labels=labels[:, None], target_class="same")
+
+
+def test_an_image_is_never_mixed_with_itself():
+    images, maps = pictures(6, 6), blobs(6, 6)
     images[1], maps[1] = images[0], maps[0]
-    assert mix_batch(images, maps, max_coverage=1.0).plan.target[0] == 1
-    assert mix_batch(images, maps, max_coverage=1.0, exclude_duplicates=True).plan.target[0] != 1
+    plan = mix_batch(images, maps, max_coverage=1.0).plan
+    assert plan.applied.all()
+    assert plan.target[0] != 1
+    assert plan.target[1] != 0
+    nearest = mix_batch(images, maps, max_coverage=1.0, exclude_duplicates=False).plan
+    assert nearest.target.tolist()[2:] == plan.target.tolist()[2:]
+    assert not nearest.applied[:2].any()  # the nearest was the image itself: nothing would have changed
+    assert nearest.guards.duplicate.tolist() == [True, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("as_ids", [list, torch.tensor, lambda ids: [f"{i}.png" for i in ids]])
+def test_views_of_one_sample_are_never_mixed_with_each_other(as_ids):
+    images, maps = pictures(7, 6), blobs(7, 6)
+    maps[3:] = maps[:3]  # the nearest map is the other view's
+    ids = [5, 6, 7, 5, 6, 7]
+    assert mix_batch(images, maps, max_coverage=1.0).plan.target.tolist() == [3, 4, 5, 0, 1, 2]
+    plan = mix_batch(images, maps, max_coverage=1.0, ids=as_ids(ids)).plan
+    assert plan.applied.all()
+    assert all(ids[i] != ids[j] for i, j in enumerate(plan.target.tolist()))
+
+
+def test_a_batch_of_one_sample_is_counted_and_left_alone():
+    images, maps = pictures(8, 4), blobs(8, 4)
+    result = mix_batch(images, maps, max_coverage=1.0, ids=["same"] * 4)
+    assert not result.plan.applied.any()
+    assert result.plan.guards.counts()["duplicate"] == 4
+    assert torch.equal(result.images, images)
+    repeated = mix_batch(images[:1].expand(4, -1, -1, -1), maps[:1].expand(4, -1, -1))
+    assert repeated.plan.guards.counts()["duplicate"] == 4
+
+
+@pytest.mark.parametrize(
+    "ids", [[1, 2], torch.ones(3, 1), torch.ones(3), "abc", 3, [[1], [2], [3]], torch.ones(4).long()]
+)
+def test_ids_that_name_no_samples(ids):
+    with pytest.raises(InvalidInputError, match="ids|one id for each of 3 images"):
+        mix_batch(pictures(0, 3), blobs(0, 3), ids=ids)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16, torch.uint16])
+@pytest.mark.parametrize("place", [None, (5, 7), (8, 16)])
+def test_what_was_not_changed_is_not_called_applied(dtype, place):
+    """Two different objects on one plain background: the mix is the source, unless one background pixel differs."""
+    images = torch.full((2, 3, 24, 20), 100).to(dtype)
+    maps = torch.zeros(2, 24, 20)
+    images[0, :, 2:5, 2:5], maps[0, 2:5, 2:5] = 7, 1
+    images[1, :, 15:18, 9:12], maps[1, 15:18, 9:12] = 9, 1
+    if place is not None:
+        images[1, 1, place[0], place[1]] = 99
+    result = mix_batch(images, maps)
+    changed = [bool((result.images[i] != images[i]).any()) for i in range(2)]
+    assert changed == [place is not None] * 2
+    assert result.plan.applied.tolist() == changed
+    assert result.plan.masks.all() == (place is None)
+    assert result.plan.guards.counts()["duplicate"] == (2 if place is None else 0)
+    assert result.plan.target.tolist() == ([0, 1] if place is None else [1, 0])
+
+
+def test_a_full_union_mask_is_no_mix():
+    maps = torch.zeros(2, 4, 4)
+    maps[0, :2], maps[1, 2:] = 1, 1
+    result = mix_batch(pictures(0, 2, 4, 4), maps, max_coverage=1.0)
+    assert not result.plan.applied.any()
+    assert result.plan.distance.isnan().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32])

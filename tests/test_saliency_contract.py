@@ -128,7 +128,7 @@ def test_height_and_width_are_not_confused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRAINING_FREE)
-@pytest.mark.parametrize("value", [0.0, 0.3, 1.0, -2.1])
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0, -1.8])  # the last as ImageNet's statistics make it
 def test_constant_image_gives_zeros(name: str, value: float) -> None:
     batch = torch.full((2, 3, 24, 40), value)
     batch[1, 0] += 0.1  # one colour, but not grey

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.selection import class_allows, draw_candidates, nearest, pairwise_distances, same_pixels
+from sgdmix_albu.selection import class_allows, draw_candidates, nearest, pairwise_distances, same_ids, same_pixels
 
 
 def random_maps(seed: int, n: int, h: int = 9, w: int = 7) -> torch.Tensor:
@@ -103,6 +103,31 @@ def test_repeats_are_found_to_the_last_bit():
     expected = torch.eye(4, dtype=torch.bool)
     expected[0, 2] = expected[2, 0] = True
     assert torch.equal(same_pixels(images, images), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.bool, torch.bfloat16, torch.float64])
+def test_repeats_are_found_in_every_dtype(dtype):
+    images = (torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(1)) * 200).to(dtype)
+    images[0] = images[0].flip(-1)
+    pool = torch.stack([images[2], images[0].clone()])
+    expected = [[torch.equal(image, other) for other in pool] for image in images]
+    assert same_pixels(images, pool).tolist() == expected
+    assert same_pixels(images[:0], pool).shape == (0, 2)
+
+
+def test_broken_pixels_equal_themselves():
+    images = torch.full((2, 3, 4, 4), torch.nan)
+    images[1, 0, 0, 0] = 1
+    assert torch.equal(same_pixels(images, images), torch.eye(2, dtype=torch.bool))
+
+
+def test_ids_of_any_kind():
+    expected = [[True, False, True], [False, True, False]]
+    assert same_ids(["a", 3], ["a", 3, "a"]).tolist() == expected
+    assert same_ids(torch.tensor([7, 8]), torch.tensor([7, 8, 7])).tolist() == expected
+    assert same_ids(np.array([7, 8]), [7, 8, 7]).tolist() == expected
+    assert same_ids([(0, "x"), None], [(0, "x"), None, (0, "x")]).tolist() == expected
+    assert same_ids([torch.tensor(7), 8], [7, 8, 7]).tolist() == expected
 
 
 def test_sizes_must_agree():

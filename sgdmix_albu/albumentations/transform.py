@@ -113,7 +113,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         max_coverage: float = 0.95,
         target_class: TargetClass = "any",
         feather: float = 0,
-        exclude_duplicates: bool = False,
+        exclude_duplicates: bool = True,
         metadata_key: str = "sgdmix_metadata",
         saliency_key: str = "saliency",
         label_key: str | None = "label",

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgdmix_albu.colour import to_float, to_rgb
+from sgdmix_albu.colour import normalization_of, to_float, to_rgb
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.saliency.untouched import untouched
 
@@ -72,16 +72,18 @@ class SaliencyBackend(ABC):
         if images.shape[0] == 0:
             return images.new_zeros(images.shape[:1] + images.shape[2:], dtype=torch.float32)
         step = self.microbatch or images.shape[0]
+        # Asked of the whole batch, so that the size of a microbatch changes nothing.
+        normalization = normalization_of(images) if self.wants_rgb else None
         chunks = []
         for start in range(0, images.shape[0], step):
-            part = self._prepare(images[start : start + step].detach())
+            part = images[start : start + step].detach()
+            part = (
+                to_float(part) if normalization is None else to_rgb(part, mean=normalization[0], std=normalization[1])
+            )
             with nullcontext() if self.follows_autocast else torch.autocast(part.device.type, enabled=False):
                 raw = self._raw(part, None if labels is None else labels[start : start + step])
             chunks.append(self._finished(raw, part))
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
-
-    def _prepare(self, images: Tensor) -> Tensor:
-        return to_rgb(images) if self.wants_rgb else to_float(images)
 
     def _finished(self, raw: Tensor, images: Tensor) -> Tensor:
         """The raw maps checked and stretched."""

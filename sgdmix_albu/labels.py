@@ -1,0 +1,101 @@
+"""One reading of labels, for both faces and the refiner: which class does each image show?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgdmix_albu.errors import InvalidInputError
+
+__all__ = ["class_ids"]
+
+# By which a row of probabilities may miss 1: label smoothing over 1000 classes in bfloat16 misses it by less.
+_ROUNDING = 0.02
+
+
+def class_ids(labels: Any, count: int, *, name: str = "labels") -> Tensor:
+    """The class of each image, whatever the form in which a pipeline holds it.
+
+    Args:
+        labels: A tensor, a list or tuple, or a numpy array. Class numbers from 0 on, (B,): integers, or floats that
+            are whole numbers. Or (B, K), K > 1: one-hot rows or class probabilities, each row summing to 1; its
+            greatest entry is the class, of equal ones the first.
+        count: B, the number of images.
+        name: What the error calls them.
+
+    Returns:
+        (B,) int64, on the labels' device.
+
+    Raises:
+        InvalidInputError: Anything else: another number of labels, a column (B, 1), rows that are no probabilities
+            (several classes at once, no class, boxes), negative or broken numbers, names.
+
+    Example:
+        >>> class_ids([3, 1], 2), class_ids([[0.1, 0.9], [1.0, 0.0]], 2)
+        (tensor([3, 1]), tensor([1, 0]))
+        >>> class_ids([[1, 1, 0]], 1)
+        Traceback (most recent call last):
+        ...
+        sgdmix_albu.errors.InvalidInputError: expected labels with one class for each image, but row(s) [0] of the ...
+    """
+    found = _as_tensor(labels, name)
+    shape = tuple(found.shape)
+    if found.ndim not in (1, 2) or shape[0] != count:
+        raise InvalidInputError(
+            f"Expected {name} of shape (batch_size,) or (batch_size, num_classes) with batch_size {count}, "
+            f"but got {shape}."
+        )
+    if found.is_complex():
+        raise InvalidInputError(f"expected {name} as numbers of classes, got {found.dtype}")
+    return _numbers(found, name) if found.ndim == 1 else _likeliest(found, name)
+
+
+def _as_tensor(labels: Any, name: str) -> Tensor:
+    try:
+        if isinstance(labels, list | tuple) and labels and hasattr(labels[0], "shape"):
+            found = torch.stack([torch.as_tensor(label) for label in labels])
+        else:
+            found = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(labels[0] if isinstance(labels, list | tuple) and labels else labels).__name__
+        raise InvalidInputError(
+            f"expected {name} as class numbers (B,) or class probabilities (B, K), got {type(labels).__name__} "
+            f"with {kind}: {error}"
+        ) from None
+    return found.detach().as_subclass(Tensor)
+
+
+def _numbers(found: Tensor, name: str) -> Tensor:
+    if found.dtype == torch.bool:
+        raise InvalidInputError(f"expected {name} as class numbers, got torch.bool; if they are 0 and 1, use .long()")
+    if (
+        found.dtype.is_floating_point
+        and found.numel()
+        and not bool((found == found.round()).all() & (found.abs() < 2**53).all())
+    ):
+        raise InvalidInputError(f"expected {name} as class numbers, got {found.dtype} that are not whole numbers")
+    ids = found.to(torch.int64)
+    if bool((ids < 0).any()):
+        raise InvalidInputError(f"expected {name} as class numbers from 0 on, got {int(ids.min())}")
+    return ids
+
+
+def _likeliest(found: Tensor, name: str) -> Tensor:
+    if found.shape[1] == 1:
+        raise InvalidInputError(
+            f"expected {name} of shape (batch_size,) or (batch_size, num_classes), got {tuple(found.shape)}; "
+            "if these are class numbers, use .squeeze(1)"
+        )
+    rows = found.double()
+    fits = (rows >= 0).all(1) & ((rows.sum(1) - 1).abs() <= _ROUNDING)  # NaN fails
+    if not bool(fits.all()):
+        wrong = (~fits).nonzero()[:, 0].tolist()
+        first = ", ".join(f"{value:g}" for value in rows[wrong[0]][:6].tolist())
+        raise InvalidInputError(
+            f"expected {name} with one class for each image, but row(s) {wrong[:8]} of the {tuple(found.shape)} "
+            f"{found.dtype} are no class probabilities (they must be 0 or more and sum to 1); row {wrong[0]} begins "
+            f"with {first}. Labels of several classes at once, of none, and boxes do not say which class is meant"
+        )
+    return rows.argmax(1)
