@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from sgdmix_albu.colour import to_rgb
 from sgdmix_albu.mask_guided import guided_maps
 from sgdmix_albu.masks import otsu_threshold, upsampled
+from sgdmix_albu.opencv import cv2
 from sgdmix_albu.types import Foreground
 
 __all__ = ["grabcut"]

@@ -34,6 +34,7 @@ PLANTED = {
     "Captum is imported by its adapter only": ("saliency/base.py", "import captum.attr"),
     "Diffusion packages are imported by stage 5 only": ("images.py", "def load():\n    import diffusers"),
     "Ray is imported by its engine only": ("registry.py", "import ray"),
+    "OpenCV is imported where forks are made safe only": ("blending.py", "import cv2"),
 }
 
 

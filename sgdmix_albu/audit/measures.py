@@ -6,13 +6,13 @@ answer is NaN, and nothing else is.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.opencv import cv2
 
 __all__ = [
     "area",

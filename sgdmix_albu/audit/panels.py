@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.opencv import cv2
 
 __all__ = ["heat", "masked", "panel", "photograph", "strip", "union"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from sgdmix_albu.datasets.aviary import shapes
@@ -23,6 +22,7 @@ from sgdmix_albu.datasets.aviary.paint import (
 )
 from sgdmix_albu.datasets.aviary.scene import Light, Scene
 from sgdmix_albu.datasets.aviary.species import Species
+from sgdmix_albu.opencv import cv2
 
 _PIGMENTS: dict[str, Colour] = {
     "olive": (126, 130, 60),

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeAlias, TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+
+from sgdmix_albu.opencv import cv2
 
 Colour: TypeAlias = tuple[float, float, float]
 """Red, green, blue, each 0..255."""

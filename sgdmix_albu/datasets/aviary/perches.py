@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from sgdmix_albu.datasets.aviary.paint import (
@@ -27,6 +26,7 @@ from sgdmix_albu.datasets.aviary.paint import (
     tint,
 )
 from sgdmix_albu.datasets.aviary.scene import HABITATS
+from sgdmix_albu.opencv import cv2
 
 _GRID = 128
 Generator = np.random.Generator
