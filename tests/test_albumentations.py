@@ -98,11 +98,14 @@ def test_masks_boxes_key_points_and_additional_targets():
         additional_targets={"saliency": "mask", "depth": "mask", "night": "image"},
         strict=True,
     )
-    boxes, points = np.array([[2.0, 3.0, 10.0, 12.0]]), np.array([[4.0, 5.0]])
+    y, x = np.argwhere(union)[0]
+    boxes, points = np.array([[2.0, 3.0, 10.0, 12.0]]), np.array([[x, y]]) + 0.5
+    assert union[3:12, 2:10].any()
     out = pipeline(**source, bboxes=boxes, kinds=["bird"], keypoints=points, label="wren", sgdmix_metadata=donors)
     target = donors[nearest]
-    for key, where in (("mask", union), ("masks", union[None]), ("depth", union[..., None])):
+    for key, where in (("mask", union), ("depth", union[..., None])):
         assert np.array_equal(out[key], np.where(where, source[key], target[key])), key
+    assert np.array_equal(out["masks"], np.where(union, source["masks"], 0))
     assert np.array_equal(out["night"][union], source["night"][union])
     assert (
         np.array_equal(255 - out["night"].astype(int), out["image"])

@@ -14,7 +14,7 @@ from torch import Tensor
 from sgdmix_albu.blending import blend
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["Array", "composite", "resized", "stacked", "to_tensor"]
+__all__ = ["Array", "composite", "cut", "from_tensor", "resized", "stacked", "to_tensor"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -24,6 +24,13 @@ def to_tensor(picture: Array) -> Tensor:
     picture = np.ascontiguousarray(picture)
     tensor = torch.from_numpy(picture if picture.flags.writeable else picture.copy())
     return tensor[None] if tensor.ndim == 2 else tensor.movedim(-1, 0)
+
+
+def from_tensor(tensor: Tensor, *, stack: bool = False) -> Array:
+    """(..., C, H, W) to an array with the channels last; (H, W), or (N, H, W) where it is a stack, as it is."""
+    tensor = tensor.detach().cpu()
+    array: Array = (tensor if tensor.ndim < 3 + stack else tensor.movedim(-3, -1)).numpy()
+    return array
 
 
 def stacked(pictures: Sequence[Array]) -> Tensor:
@@ -50,11 +57,7 @@ def composite(sources: Sequence[Array], others: Sequence[Array | None], union: A
     for i, (source, other) in enumerate(zip(sources, others, strict=True)):
         if other is None:
             continue
-        if source.shape[:2] != union.shape[1:]:
-            raise InvalidInputError(
-                f"this mix was decided for pictures of {union.shape[1]} x {union.shape[2]}, "
-                f"got {source.shape[0]} x {source.shape[1]}"
-            )
+        _check_size(source, union[i])
         row = blend(
             to_tensor(source)[None],
             to_tensor(other)[None],  # not a list: a tensor keeps its memory format, so the result is contiguous
@@ -64,6 +67,31 @@ def composite(sources: Sequence[Array], others: Sequence[Array | None], union: A
         )[0]
         mixed[i] = row.movedim(0, -1).numpy().reshape(source.shape)
     return mixed
+
+
+def cut(pictures: Sequence[Array], kept: Array) -> list[Array]:
+    """Masks of the source's objects, restricted to what is kept of the source: 0 elsewhere.
+
+    Args:
+        pictures: B masks (H, W) or (H, W, C).
+        kept: (B, H, W) bool, or (1, H, W) for all.
+    """
+    if len(kept) not in (1, len(pictures)):
+        raise InvalidInputError(f"this mix was decided for {len(kept)} pictures, got {len(pictures)}")
+    regions = np.broadcast_to(kept, (len(pictures), *kept.shape[1:]))
+    left = []
+    for picture, region in zip(pictures, regions, strict=True):
+        _check_size(picture, region)
+        left.append(np.where(region.reshape(*region.shape, *[1] * (picture.ndim - 2)), picture, picture.dtype.type(0)))
+    return left
+
+
+def _check_size(picture: Array, region: Array) -> None:
+    if picture.shape[:2] != region.shape:
+        raise InvalidInputError(
+            f"this mix was decided for pictures of {region.shape[0]} x {region.shape[1]}, "
+            f"got {picture.shape[0]} x {picture.shape[1]}"
+        )
 
 
 def resized(picture: Array, size: tuple[int, int], *, nearest: bool) -> Array:

@@ -23,6 +23,7 @@ from sgdmix_albu.optional import import_optional
 
 __all__ = ["ForkHooks", "albumentations"]
 
+_BINDING = {"bboxes": "_bbox_instance_id", "keypoints": "_kp_instance_id"}
 _NO_UPDATE_CHECK = "NO_ALBUMENTATIONS_UPDATE"
 
 
@@ -51,6 +52,21 @@ class ForkHooks:
     def decide(self, data: dict[str, Any], py_random: random.Random) -> dict[str, Any]:
         """The parameters of one call; all randomness comes from ``py_random``."""
         raise NotImplementedError
+
+    def bound_mask(self, data: dict[str, Any]) -> bool:
+        """Whether albumentationsx's ``instance_binding`` packed the instances into the channels of ``mask``.
+
+        It binds two targets or more, and marks bound boxes and key points by a label field of its own.
+        """
+        boxes, points = (self._binds(target, field) for target, field in _BINDING.items())
+        if data.get("mask") is None or data.get("masks") is not None or not (boxes or points):
+            return False
+        # With both bound a mask need not be, and may be a semantic one: instances have a channel each.
+        return not (boxes and points) or data["mask"].shape[2:] == (len(data["bboxes"]),)
+
+    def _binds(self, target: str, field: str) -> bool:
+        processor = self.get_processor(target)  # type: ignore[attr-defined]
+        return processor is not None and field in (processor.params.label_fields or ())
 
     def sample_parameters(self, params: Any, data: dict[str, Any], targets: Any, sampling: Any) -> Any:
         """The hook of albumentationsx."""

@@ -6,16 +6,17 @@ first, the donors of the metadata after them, as in the pool of :func:`sgdmix_al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
 
 import numpy as np
+from torch import Tensor
 
-from sgdmix_albu.albumentations.arrays import Array, resized
+from sgdmix_albu.albumentations.arrays import Array, from_tensor, resized
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["Pool", "read_labels", "read_pool", "row_key"]
+__all__ = ["Pool", "Row", "read_ids", "read_labels", "read_pool", "row_key"]
 
 Row: TypeAlias = dict[str, Any]
 
@@ -32,25 +33,47 @@ class Pool:
         donors: D rows of the metadata, as the user gave them.
         batched: Whether the call was about ``images``; else B = 1.
         kinds: For each key that is composited, "image", "mask" or "masks" (a stack of masks of one image).
+        instances: Names of the targets whose masks are the source's instances: cut, never composited.
     """
 
     sources: list[Row]
     donors: list[Row]
     batched: bool
     kinds: dict[str, str]
+    instances: list[str]
+    _fitted: dict[int, Row] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sources) + len(self.donors)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the sources."""
+        height, width = self.sources[0]["image"].shape[:2]
+        return height, width
+
+    def given(self, place: int) -> Row:
+        """A row as the user gave it."""
+        return self.sources[place] if place < len(self.sources) else self.donors[place - len(self.sources)]
+
     def row(self, place: int) -> Row:
         """Sources as they are; donors brought to the sources' size and number of dimensions."""
+        donor = self.given(place)
         if place < len(self.sources):
-            return self.sources[place]
-        donor = self.donors[place - len(self.sources)]
-        return donor | {key: _fitted(donor[key], self.sources[0][key], kind) for key, kind in self.kinds.items()}
+            return donor
+        if place not in self._fitted:
+            fitted = {key: _fitted(donor[key], self.sources[0][key], kind) for key, kind in self.kinds.items()}
+            self._fitted[place] = donor | fitted
+        return self._fitted[place]
 
 
-def read_pool(data: Mapping[str, Any], aliases: Mapping[str, str], metadata_key: str, saliency_key: str) -> Pool:
+def read_pool(
+    data: Mapping[str, Any],
+    aliases: Mapping[str, str],
+    metadata_key: str,
+    saliency_key: str,
+    instance_keys: Sequence[str] | None = None,
+) -> Pool:
     """Find sources and donors in the data of one call, and refuse what cannot be mixed.
 
     Args:
@@ -58,6 +81,7 @@ def read_pool(data: Mapping[str, Any], aliases: Mapping[str, str], metadata_key:
         aliases: ``additional_targets`` of the pipeline, name to kind.
         metadata_key: Where the donors are.
         saliency_key: The target that holds saliency maps; it is not composited, unless it is "mask".
+        instance_keys: Targets whose masks are instances; None for stacks of masks beside one image.
 
     Raises:
         InvalidInputError: What was expected and what came.
@@ -73,10 +97,13 @@ def read_pool(data: Mapping[str, Any], aliases: Mapping[str, str], metadata_key:
     sources, kinds = _batch_rows(data, pictures) if batched else _single_row(data, pictures)
     if saliency_key in aliases:
         kinds.pop(saliency_key, None)
-    donors = _donors(data, metadata_key, needed=not batched)
+    instances = _instances(pictures, batched, instance_keys)
+    for name in instances:
+        kinds.pop(row_key(name, batched), None)
+    donors = [_in_numpy(donor, kinds) for donor in _donors(data, metadata_key, needed=not batched)]
     for number, donor in enumerate(donors):
         _check_donor(f"{metadata_key}[{number}]", donor, sources, kinds)
-    return Pool(sources, donors, batched, kinds)
+    return Pool(sources, donors, batched, kinds, instances)
 
 
 def read_labels(data: Mapping[str, Any], pool: Pool, key: str, metadata_key: str) -> Array | None:
@@ -97,6 +124,39 @@ def read_labels(data: Mapping[str, Any], pool: Pool, key: str, metadata_key: str
                 f"it has {', '.join(map(repr, donor))}"
             )
     return np.asarray([*own, *(donor[key] for donor in pool.donors)])
+
+
+def read_ids(data: Mapping[str, Any], pool: Pool, key: str | None) -> list[Hashable] | None:
+    """Which sample each row of the pool is; None where the sources do not say.
+
+    A donor that does not say is a sample of its own.
+
+    Raises:
+        InvalidInputError: Something that cannot be compared, or not one for each image.
+    """
+    if key is None or data.get(key) is None:
+        return None
+    own = data[key]
+    if pool.batched and (isinstance(own, str) or not hasattr(own, "__len__") or len(own) != len(pool.sources)):
+        raise InvalidInputError(f"expected {key} to hold one for each of {len(pool.sources)} images, got {own!r}")
+    told = [*(own if pool.batched else [own]), *(donor.get(key) for donor in pool.donors)]
+    return [object() if one is None else _hashable(key, one) for one in told]
+
+
+def _hashable(key: str, one: Any) -> Hashable:
+    if isinstance(one, np.ndarray | Tensor) and one.ndim == 0:
+        one = one.item()
+    try:
+        hash(one)
+    except TypeError:
+        pass
+    else:
+        if not isinstance(one, Tensor):  # hashed by identity
+            return cast("Hashable", one)
+    raise InvalidInputError(
+        f"expected {key} to name the sample that an image shows, by a number, a name or a tuple of them, "
+        f"got {_said(one)}; another key can be named by id_key="
+    )
 
 
 def row_key(name: str, batched: bool) -> str:
@@ -138,6 +198,21 @@ def _batch_rows(data: Mapping[str, Any], pictures: Mapping[str, str]) -> tuple[l
                 f"expected images of one shape and dtype, got {_said(rows[0]['image'])} and {_said(row['image'])}"
             )
     return rows, {row_key(name, True): kind.removesuffix("s") for name, kind in pictures.items()}
+
+
+def _instances(pictures: Mapping[str, str], batched: bool, instance_keys: Sequence[str] | None) -> list[str]:
+    """Names of the targets that hold instances; by default the stacks of masks that belong to one image."""
+    if instance_keys is None:
+        return [] if batched else [name for name, kind in pictures.items() if kind == "masks"]
+    return [name for name, kind in pictures.items() if name in instance_keys and kind in ("mask", "masks")]
+
+
+def _in_numpy(donor: Row, kinds: Mapping[str, str]) -> Row:
+    """A donor's tensors as arrays, channels last: albumentationsx takes tensors, and converts the source's alone."""
+    return {
+        key: from_tensor(value, stack=kinds.get(key) == "masks") if isinstance(value, Tensor) else value
+        for key, value in donor.items()
+    }
 
 
 def _donors(data: Mapping[str, Any], metadata_key: str, *, needed: bool) -> list[Row]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgdmix_albu.albumentations.arrays import Array, composite, stacked, to_tensor
+from sgdmix_albu.albumentations.annotations import seen_boxes, seen_points
+from sgdmix_albu.albumentations.arrays import Array, composite, cut, to_tensor
+from sgdmix_albu.albumentations.describing import Describer
 from sgdmix_albu.albumentations.fork import ForkHooks, albumentations
-from sgdmix_albu.albumentations.pool import Pool, read_labels, read_pool, row_key
+from sgdmix_albu.albumentations.pool import Pool, read_ids, read_labels, read_pool, row_key
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing import check_settings, describe, draw, plan_mix
+from sgdmix_albu.mixing import changed_only, check_settings, draw, plan_mix, same_ids
 from sgdmix_albu.saliency import get_backend
-from sgdmix_albu.saliency.base import FunctionBackend, resize_maps
-from sgdmix_albu.saliency.given import given_maps
-from sgdmix_albu.selection import same_pixels
+from sgdmix_albu.saliency.base import FunctionBackend
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, Draws, MixPlan, TargetClass
 
 if TYPE_CHECKING:
@@ -117,6 +119,9 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         metadata_key: str = "sgdmix_metadata",
         saliency_key: str = "saliency",
         label_key: str | None = "label",
+        id_key: str | None = "id",
+        instance_keys: Sequence[str] | None = None,
+        remember: int | None = None,
         p: float = 0.5,
     ) -> None:
         check_settings(
@@ -127,13 +132,18 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         options = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
         if given and options:
             raise InvalidInputError(f"saliency='given' takes no {' and no '.join(options)}")
-        self._backend: SaliencyBackend | None = None if given else get_backend(saliency, **options)
-        self._preset = get_mask(mask)
+        backend: SaliencyBackend | None = None if given else get_backend(saliency, **options)
+        self._describer = Describer(
+            backend, get_mask(mask), saliency_key=saliency_key, remember=_remembered(remember, saliency, model, mask)
+        )
         self.saliency, self.model, self.layer, self.mask = saliency, model, layer, mask
         self.candidates, self.max_coverage, self.feather = candidates, max_coverage, feather
         self.target_class, self.exclude_duplicates = target_class, exclude_duplicates
         self.metadata_key, self.saliency_key, self.label_key = metadata_key, saliency_key, label_key
+        self.id_key, self.instance_keys, self.remember = id_key, _names(instance_keys), remember
         self.guard_counts: Counter[str] = Counter()
+
+    _supported_bbox_types = frozenset({"hbb", "obb"})  # albumentationsx asks
 
     @property
     def targets(self) -> dict[str, Any]:
@@ -143,7 +153,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
     @property
     def available_keys(self) -> set[str]:
         """What ``A.Compose(strict=True)`` lets through: the targets, the donors and the label."""
-        own = {self.metadata_key} if self.label_key is None else {self.metadata_key, self.label_key}
+        own = {self.metadata_key, self.label_key, self.id_key} - {None}
         return set(super().available_keys) | own
 
     def add_targets(self, additional_targets: dict[str, str]) -> None:
@@ -162,22 +172,25 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             pictures of its donor or None; and what was done: ``seed``, ``target`` (row of the pool: images
             first, donors after them; an unmixed image's own row), ``distance``, ``kept`` and ``guards``.
         """
-        pool = read_pool(data, self._additional_targets, self.metadata_key, self.saliency_key)
+        keys = self.instance_keys
+        if keys is None and self.bound_mask(data):
+            keys = ["mask"]
+        pool = read_pool(data, self._additional_targets, self.metadata_key, self.saliency_key, keys)
         batch, seed = len(pool.sources), py_random.getrandbits(62)
+        if not batch:
+            return _nothing(data["images"])
         stream = torch.Generator().manual_seed(seed)
         draws = draw(batch, len(pool), candidates=self.candidates, generator=stream)
         # Only sources and donors that were drawn as candidates of at least one source are looked at.
         places = sorted({*range(batch), *draws.candidates.any(0).nonzero()[:, 0].tolist()})
-        rows = [pool.row(place) for place in places]
-        plan = self._plan(rows, Draws(draws.applied, draws.candidates[:, places]), self._labels(data, pool, places))
+        plan = self._plan(data, pool, places, Draws(draws.applied, draws.candidates[:, places]))
         self.guard_counts.update(plan.guards.counts())
         chosen = plan.target.tolist()
+        rows = [pool.row(places[row]) if mixed else None for row, mixed in zip(chosen, plan.applied.tolist(), strict=True)]
         return {
             "union": plan.masks.numpy(),
-            "backgrounds": [
-                {key: rows[row][key] for key in pool.kinds} if mixed else None
-                for row, mixed in zip(chosen, plan.applied.tolist(), strict=True)
-            ],
+            "backgrounds": [None if row is None else {key: row[key] for key in pool.kinds} for row in rows],
+            "instances": pool.instances,
             "batched": pool.batched,
             "seed": seed,
             "target": [places[row] for row in chosen],
@@ -202,13 +215,15 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         """Composite the masks: all as the image, or each as its image of the batch."""
         return self._mix("masks", "masks", masks, **params)
 
-    def apply_to_bboxes(self, bboxes: Array, *args: Any, **params: Any) -> Array:
-        """Boxes stay the source's."""
-        return bboxes
+    def apply_to_bboxes(self, bboxes: Array, *args: Any, union: Array, **params: Any) -> Array:
+        """Boxes stay the source's, where enough of them is left for the pipeline's ``A.BboxParams``."""
+        processor = self.get_processor("bboxes")
+        return bboxes if processor is None else seen_boxes(bboxes, union, processor.params)
 
-    def apply_to_keypoints(self, keypoints: Array, *args: Any, **params: Any) -> Array:
-        """Key points stay the source's."""
-        return keypoints
+    def apply_to_keypoints(self, keypoints: Array, *args: Any, union: Array, **params: Any) -> Array:
+        """Key points stay the source's; erased ones go where ``A.KeypointParams`` has ``remove_invisible``."""
+        processor = self.get_processor("keypoints")
+        return keypoints if processor is None else seen_points(keypoints, union, processor.params)
 
     def to_dict_private(self) -> dict[str, Any]:
         """The settings, for ``A.to_dict``; refused where they hold objects."""
@@ -227,39 +242,27 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         """The settings as they are, objects too: ``A.ReplayCompose`` keeps them in memory."""
         return {**super().to_dict_private(), "id": id(self)}
 
-    def _plan(self, rows: list[Any], draws: Draws, labels: Tensor | None) -> MixPlan:
-        """Stages 1 to 3 and the choice of targets; sources are the first rows."""
-        images = stacked([row["image"] for row in rows])
-        maps = self._maps(rows, images, labels)
-        described = describe(maps, images, self._preset, None if self.target_class == "any" else labels)
-        repeats = same_pixels(images[: len(draws.applied)], images) if self.exclude_duplicates else None
-        return plan_mix(
+    def _plan(self, data: dict[str, Any], pool: Pool, places: list[int], draws: Draws) -> MixPlan:
+        """Stages 1 to 3 and the choice of targets among the rows at ``places``."""
+        labels = self._labels(data, pool, places)
+        described, pixels = self._describer.describe(pool, places, labels)
+        if self.target_class != "any":
+            described = replace(described, labels=labels)
+        repeats = same_ids(pixels[: len(pool.sources)], pixels) if self.exclude_duplicates else None
+        ids = read_ids(data, pool, self.id_key)
+        if ids is not None:
+            same = same_ids(ids[: len(pool.sources)], [ids[place] for place in places])
+            repeats = same if repeats is None else repeats | same
+        plan = plan_mix(
             described, draws, max_coverage=self.max_coverage, target_class=self.target_class, repeats=repeats
         )
-
-    def _maps(self, rows: list[Any], images: Tensor, labels: Tensor | None) -> Tensor:
-        """Maps that the rows bring along, and the backend's for the others."""
-        missing = [i for i, row in enumerate(rows) if row.get(self.saliency_key) is None]
-        if len(missing) == len(rows) and self._backend is not None:
-            return self._backend.coarse(images, labels)
-        if missing and self._backend is None:
-            raise InvalidInputError(
-                f"saliency='given' needs the target {self.saliency_key!r}, and that key in every donor; "
-                f"{len(missing)} of {len(rows)} images have none"
-            )
-        maps = torch.empty(len(rows), *images.shape[-2:])
-        if missing and self._backend is not None:
-            maps[missing] = self._backend(images[missing], None if labels is None else labels[missing])
-        for i, row in enumerate(rows):
-            if i not in missing:
-                own = to_tensor(np.asarray(row[self.saliency_key]))
-                maps[i] = resize_maps(given_maps(own, (1, *images.shape[1:])), images.shape[-2:])[0]
-        return maps
+        images = [to_tensor(pool.row(place)["image"]) for place in range(len(pool.sources))]
+        return changed_only(plan, torch.stack(images), _Images(pool, places))
 
     def _labels(self, data: dict[str, Any], pool: Pool, places: list[int]) -> Tensor | None:
         """(N,) int64 classes of the rows looked at; None where nobody asks for them or there are none."""
         by_model = self.model is not None or not isinstance(self.saliency, str)
-        for_backend = by_model and not isinstance(self._backend, FunctionBackend)
+        for_backend = by_model and not isinstance(self._describer.backend, FunctionBackend)
         if self.label_key is None or not (for_backend or self.target_class != "any"):
             return None
         labels = read_labels(data, pool, self.label_key, self.metadata_key)
@@ -283,14 +286,18 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         *,
         union: Array,
         backgrounds: list[dict[str, Any] | None],
+        instances: list[str],
         batched: bool,
         **params: Any,
     ) -> Any:
-        """Composite the target ``name`` by the decision of :meth:`decide`."""
+        """Composite the target ``name`` by the decision of :meth:`decide`, or cut it if it holds instances."""
         if not any(backgrounds) or not len(value):
             return value
         key, many = row_key(name, batched), kind in ("images", "masks")
         pictures = list(value) if many else [value]
+        if name in instances:
+            left = cut(pictures, union)
+            return np.stack(left) if many else left[0]
         if any(row is not None and key not in row for row in backgrounds) or (batched and not many):
             known = next(", ".join(row) for row in backgrounds if row)
             raise InvalidInputError(f"this mix was decided without {name}; it was for {len(union)} x ({known})")
@@ -304,3 +311,43 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
     @staticmethod
     def _keep(value: Any, *args: Any, **params: Any) -> Any:
         return value
+
+
+_REMEMBERED = 256
+
+
+class _Images(Sequence[Tensor]):
+    """The images of some rows of the pool as (C, H, W), brought to the sources' size when they are asked for."""
+
+    def __init__(self, pool: Pool, places: list[int]) -> None:
+        self.pool, self.places = pool, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, row: Any) -> Any:
+        return to_tensor(self.pool.row(self.places[row])["image"])
+
+
+def _remembered(remember: int | None, *stages: Any) -> int:
+    """How many donors to remember: by default none where a stage is an object, which may change."""
+    if remember is None:
+        return _REMEMBERED if all(stage is None or isinstance(stage, str) for stage in stages) else 0
+    if isinstance(remember, bool) or not isinstance(remember, int) or remember < 0:
+        raise InvalidInputError(f"remember must be a number of donors, 0 or more, or None, got {remember!r}")
+    return remember
+
+
+def _nothing(images: Any) -> dict[str, Any]:
+    """The decision about an empty batch."""
+    size = images.shape[1:3] if isinstance(images, np.ndarray) else (0, 0)
+    union = np.zeros((0, *size), dtype=bool)
+    return {"union": union, "backgrounds": [], "instances": [], "batched": True, "target": []}
+
+
+def _names(instance_keys: Sequence[str] | None) -> tuple[str, ...] | None:
+    if instance_keys is None:
+        return None
+    if isinstance(instance_keys, str) or not all(isinstance(name, str) for name in instance_keys):
+        raise InvalidInputError(f"instance_keys must be names of mask targets or None, got {instance_keys!r}")
+    return tuple(instance_keys)

@@ -1,0 +1,356 @@
+"""The Albumentations face: instance masks, boxes and key points follow what is left of the source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+
+from sgdmix_albu.albumentations import SGDMix
+from sgdmix_albu.errors import InvalidInputError
+
+SIDE = 40
+OTHER = 200  # the background that the donor brings
+SUCCESSOR = hasattr(A, "SampledParams")
+successor = pytest.mark.skipif(not SUCCESSOR, reason="albumentationsx has this")
+
+
+def source(*kept: tuple[slice, slice]) -> dict[str, np.ndarray]:
+    """A picture of which just the given regions are kept."""
+    image = np.full((SIDE, SIDE, 3), 10, np.uint8)
+    saliency = np.zeros((SIDE, SIDE), np.float32)
+    for region in kept:
+        saliency[region] = 1
+    return {"image": image, "mask": (saliency > 0).astype(np.uint8), "saliency": saliency}
+
+
+def donor(**more: Any) -> dict[str, Any]:
+    """A picture whose own object is one pixel in the corner."""
+    saliency = np.zeros((SIDE, SIDE), np.float32)
+    saliency[-1, -1] = 1
+    image = np.full((SIDE, SIDE, 3), OTHER, np.uint8)
+    return {"image": image, "mask": np.full((SIDE, SIDE), 7, np.uint8), "saliency": saliency, **more}
+
+
+def pipeline(**settings: Any) -> A.Compose:
+    mix = SGDMix("given", mask="otsu", p=1, **settings.pop("mix", {}))
+    return A.Compose([mix], additional_targets={"saliency": "mask"}, **settings)
+
+
+def kept_region(mixed: dict[str, Any]) -> np.ndarray:
+    return (mixed["image"] != OTHER).all(-1)
+
+
+LEFT = (slice(None), slice(0, 20))
+MIDDLE = (slice(10, 30), slice(10, 30))
+
+
+# Instance masks
+
+
+def instances() -> np.ndarray:
+    masks = np.zeros((3, SIDE, SIDE), np.uint8)
+    masks[0, 5:15, 5:35] = 1  # crosses the edge of what is kept
+    masks[1, 20:30, 2:12] = 2  # kept whole
+    masks[2, 20:30, 25:35] = 3  # erased whole
+    return masks
+
+
+@pytest.mark.parametrize("theirs", [{}, {"masks": np.full((5, SIDE, SIDE), 9, np.uint8)}, {"masks": instances() + 1}])
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "int32", "float32", "uint16"])
+def test_each_instance_keeps_its_own_pixels(theirs, dtype):
+    masks = instances().astype(dtype)
+    before = masks.copy()
+    out = pipeline()(**source(LEFT), masks=masks, sgdmix_metadata=[donor(**theirs)])
+    kept = kept_region(out)
+    assert 0.4 < kept.mean() < 0.6
+    assert out["masks"].dtype == dtype
+    assert np.array_equal(out["masks"], np.where(kept, masks, np.zeros((), dtype)))
+    assert np.array_equal(out["mask"], np.where(kept, source(LEFT)["mask"], 7)), "the semantic mask takes the donor's background"
+    assert np.array_equal(masks, before)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_any_number_of_instances(count):
+    masks = instances()[:count]
+    out = pipeline()(**source(LEFT), masks=masks, sgdmix_metadata=[donor()])
+    assert np.array_equal(out["masks"], np.where(kept_region(out), masks, 0))
+
+
+def test_instances_with_channels_and_under_another_name():
+    masks, parts = instances()[..., None], instances()[:2] * 10
+    mix = SGDMix("given", mask="otsu", p=1)
+    together = A.Compose([mix], additional_targets={"saliency": "mask", "parts": "masks"})
+    out = together(**source(LEFT), masks=masks, parts=parts, sgdmix_metadata=[donor()])
+    kept = kept_region(out)
+    assert np.array_equal(out["masks"], np.where(kept[..., None], masks, 0))
+    assert np.array_equal(out["parts"], np.where(kept, parts, 0))
+
+
+def test_which_masks_are_instances_can_be_said():
+    masks = instances()
+    other = donor(masks=np.full((3, SIDE, SIDE), 9, np.uint8))
+    semantic = pipeline(mix={"instance_keys": ()})(**source(LEFT), masks=masks, sgdmix_metadata=[other])
+    assert np.array_equal(semantic["masks"], np.where(kept_region(semantic), masks, 9))
+    one = pipeline(mix={"instance_keys": ["mask"]})
+    out = one(**source(LEFT), sgdmix_metadata=[{k: v for k, v in donor().items() if k != "mask"}])
+    assert np.array_equal(out["mask"], np.where(kept_region(out), source(LEFT)["mask"], 0))
+    with pytest.raises(InvalidInputError, match=r"expected 3 masks in sgdmix_metadata\[0\]\['masks'\], got 5"):
+        pipeline(mix={"instance_keys": ()})(
+            **source(LEFT), masks=masks, sgdmix_metadata=[donor(masks=np.zeros((5, SIDE, SIDE), np.uint8))]
+        )
+    with pytest.raises(InvalidInputError, match="instance_keys must be names of mask targets or None, got 'masks'"):
+        SGDMix(instance_keys="masks")
+
+
+def test_masks_of_a_batch_are_semantic_unless_said_otherwise():
+    rows = [source(LEFT), donor()]
+    batch = {
+        "images": np.stack([row["image"] for row in rows]),
+        "masks": np.stack([row["mask"] for row in rows]),
+        "saliency": np.stack([row["saliency"] for row in rows]),
+    }
+    for keys, background in ((None, 7), (("masks",), 0)):
+        mix = SGDMix("given", mask="otsu", p=1, instance_keys=keys)
+        out = A.Compose([mix], additional_targets={"saliency": "masks"})(**batch)
+        kept = kept_region({"image": out["images"][0]})
+        assert np.array_equal(out["masks"][0], np.where(kept, source(LEFT)["mask"], background))
+
+
+def test_replay_cuts_instances_again():
+    masks = instances()
+    mix = SGDMix("given", mask="otsu", p=1)
+    replayed = A.ReplayCompose([mix], additional_targets={"saliency": "mask"})
+    out = replayed(**source(LEFT), masks=masks, sgdmix_metadata=[donor()])
+    again = A.ReplayCompose.replay(out["replay"], **source(LEFT), masks=masks)
+    assert np.array_equal(again["masks"], out["masks"])
+    assert np.array_equal(again["image"], out["image"])
+
+
+# Boxes
+
+BOXES = np.array(
+    [
+        [2.0, 2.0, 12.0, 12.0],  # kept whole
+        [15.0, 5.0, 25.0, 15.0],  # half of it
+        [18.0, 20.0, 38.0, 24.0],  # a tenth
+        [24.0, 24.0, 34.0, 34.0],  # nothing
+    ]
+)
+SHARES = np.array([1.0, 0.5, 0.1, 0.0])
+KINDS = ["wren", "owl", "tit", "jay"]
+
+
+@pytest.mark.parametrize(
+    ("params", "stay"),
+    [
+        ({}, [0, 1, 2]),
+        ({"min_visibility": 0.05}, [0, 1, 2]),
+        ({"min_visibility": 0.3}, [0, 1]),
+        ({"min_visibility": 0.5}, [0, 1]),
+        ({"min_visibility": 0.51}, [0]),
+        ({"min_area": 9}, [0, 1]),  # 8 pixels are left of the third
+        ({"min_area": 51}, [0]),
+        ({"min_area": 101}, []),
+    ],
+)
+@pytest.mark.parametrize("form", ["pascal_voc", "coco", "yolo", "albumentations"])
+def test_boxes_go_when_too_little_of_them_is_left(params, stay, form):
+    boxes = BOXES.copy()
+    if form in ("coco", "yolo"):
+        boxes[:, 2:] -= boxes[:, :2]
+    if form == "yolo":
+        boxes[:, :2] += boxes[:, 2:] / 2
+    if form in ("yolo", "albumentations"):
+        boxes /= SIDE
+    mix = pipeline(bbox_params=A.BboxParams(form, label_fields=["kinds"], **params))
+    out = mix(**source(LEFT), bboxes=boxes, kinds=KINDS, sgdmix_metadata=[donor()])
+    assert np.allclose(out["bboxes"], boxes[stay], atol=1e-5)
+    assert list(out["kinds"]) == [KINDS[k] for k in stay]
+
+
+@pytest.mark.parametrize("min_visibility", [0.0, 0.3, 0.6])
+def test_boxes_by_the_rule_of_erasing(min_visibility):
+    """A.Erasing with the same hole leaves the same boxes; only it shrinks them to what is left."""
+    if SUCCESSOR:
+        pytest.skip("the hook has another name in albumentationsx")
+
+    class Hole(A.Erasing):
+        def get_params_dependent_on_data(self, params: Any, data: Any) -> dict[str, Any]:
+            return {"holes": np.array([[20, 0, SIDE, SIDE]]), "seed": 0}
+
+    params = {"bbox_params": A.BboxParams("pascal_voc", label_fields=["kinds"], min_visibility=min_visibility)}
+    theirs = A.Compose([Hole(p=1)], **params)(image=source()["image"], bboxes=BOXES, kinds=KINDS)
+    ours = pipeline(**params)(**source(LEFT), bboxes=BOXES, kinds=KINDS, sgdmix_metadata=[donor()])
+    assert list(ours["kinds"]) == list(theirs["kinds"])
+
+
+def test_boxes_over_the_edge_count_what_is_in_the_image():
+    box = np.array([[-0.5, 0.25, 0.5, 0.75]])
+    clipped = {"clip_bboxes_on_input" if SUCCESSOR else "clip": True}
+    params = A.BboxParams("albumentations", min_visibility=0.9, **clipped)
+    out = pipeline(bbox_params=params)(**source(LEFT), bboxes=box, sgdmix_metadata=[donor()])
+    assert np.allclose(out["bboxes"], [[0, 0.25, 0.5, 0.75]])
+
+
+def test_random_boxes_against_counted_pixels():
+    rng = np.random.default_rng(3)
+    corners = np.sort(rng.integers(0, SIDE + 1, (60, 2, 2)), axis=1)
+    boxes = np.concatenate([corners[:, 0], corners[:, 1]], axis=1)
+    boxes = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])].astype(float)
+    params = A.BboxParams("pascal_voc", label_fields=["number"], min_visibility=0.4)
+    out = pipeline(bbox_params=params)(
+        **source(MIDDLE), bboxes=boxes, number=np.arange(len(boxes)), sgdmix_metadata=[donor()]
+    )
+    kept = kept_region(out)
+    shares = np.array([kept[int(y0) : int(y1), int(x0) : int(x1)].mean() for x0, y0, x1, y1 in boxes])
+    assert 5 < (shares >= 0.4).sum() < len(boxes) - 5
+    assert np.array_equal(np.asarray(out["number"], dtype=int), np.flatnonzero(shares >= 0.4))
+
+
+def test_boxes_stay_where_nothing_was_mixed():
+    params = A.BboxParams("pascal_voc", label_fields=["kinds"], min_visibility=0.9)
+    mix = pipeline(bbox_params=params, keypoint_params=A.KeypointParams("xy"))
+    points = np.array([[30.0, 30.0]])
+    out = mix(**source(LEFT), bboxes=BOXES, kinds=KINDS, keypoints=points, sgdmix_metadata=[])
+    assert np.allclose(out["bboxes"], BOXES)
+    assert np.allclose(out["keypoints"], points)
+
+
+def test_empty_lists_of_boxes_and_points():
+    mix = pipeline(bbox_params=A.BboxParams("pascal_voc"), keypoint_params=A.KeypointParams("xy"))
+    nothing = {"bboxes": np.zeros((0, 4)), "keypoints": np.zeros((0, 2))}
+    out = mix(**source(LEFT), **nothing, sgdmix_metadata=[donor()])
+    assert len(out["bboxes"]) == len(out["keypoints"]) == 0
+
+
+def test_a_box_that_images_share_stays_while_one_of_them_shows_it():
+    rows = [source(LEFT), donor()]  # the second keeps one pixel of its own, and what the first one keeps
+    right = (slice(None), slice(20, None))
+    rows.append(source(right))
+    batch = {key + "s" * (key != "saliency"): np.stack([row[key] for row in rows]) for key in rows[0]}
+    mix = SGDMix("given", mask="otsu", p=1, max_coverage=0.9)
+    shared = A.Compose(
+        [mix],
+        bbox_params=A.BboxParams("pascal_voc", label_fields=["kinds"], min_visibility=0.9),
+        additional_targets={"saliency": "masks"},
+    )
+    out = shared(**batch, bboxes=BOXES, kinds=KINDS)
+    kept = [kept_region({"image": image}) for image in out["images"][[0, 2]]]
+    shares = [max(k[int(y0) : int(y1), int(x0) : int(x1)].mean() for k in kept) for x0, y0, x1, y1 in BOXES]
+    shown = {kind for kind, share in zip(KINDS, shares, strict=True) if share >= 0.9}
+    assert shown <= set(out["kinds"])
+
+
+# Key points
+
+POINTS = np.array([[5.0, 5.0], [19.9, 30.0], [20.0, 30.0], [35.0, 12.0]])
+
+
+@pytest.mark.filterwarnings("ignore:label_fields are set")  # albumentationsx, where no label mapping follows
+@pytest.mark.parametrize(("remove_invisible", "stay"), [(True, [0, 1]), (False, [0, 1, 2, 3])])
+def test_erased_key_points(remove_invisible, stay):
+    params = A.KeypointParams("xy", label_fields=["names"], remove_invisible=remove_invisible)
+    names = ["beak", "eye", "tail", "foot"]
+    out = pipeline(keypoint_params=params)(
+        **source(LEFT), keypoints=POINTS, names=names, sgdmix_metadata=[donor()]
+    )
+    assert np.allclose(out["keypoints"], POINTS[stay])
+    assert list(out["names"]) == [names[k] for k in stay]
+
+
+def test_key_points_outside_the_image_are_left_to_the_pipeline():
+    params = A.KeypointParams("xy", remove_invisible=False)
+    points = np.array([[-3.0, 5.0], [100.0, 5.0]])
+    out = pipeline(keypoint_params=params)(**source(LEFT), keypoints=points, sgdmix_metadata=[donor()])
+    assert np.allclose(out["keypoints"], points)
+
+
+# albumentationsx
+
+
+@successor
+@pytest.mark.parametrize("target", ["masks", "mask"])
+def test_bound_instances(target):
+    masks = instances()
+    boxes = [[5, 5, 35, 15], [2, 20, 12, 30], [25, 20, 35, 30]]
+    bound = [
+        {"mask": mask, "bbox": np.array(box, np.float32), "bbox_labels": {"kinds": kind}}
+        for mask, box, kind in zip(masks, boxes, KINDS, strict=False)
+    ]
+    pipe = A.Compose(
+        [SGDMix(lambda images: (images[:, 0] * 255 < 15).float(), mask="otsu", p=1)],
+        bbox_params=A.BboxParams(coord_format="pascal_voc", label_fields=["kinds"]),
+        instance_binding=[target, "bboxes"],
+    )
+    image, other = source()["image"], donor()["image"]
+    image[:, 20:] = 50
+    other[-1, -1] = 0
+    out = pipe(image=image, instances=bound, sgdmix_metadata=[{"image": other}])
+    kept = kept_region(out)
+    left = out["instances"]
+    assert [one["bbox_labels"]["kinds"] for one in left] == ["wren", "owl"], "the third was erased whole"
+    for one, mask in zip(left, masks, strict=False):
+        assert np.array_equal(one["mask"], np.where(kept, mask, 0))
+
+
+@successor
+def test_oriented_boxes():
+    turned = np.array([[4.0, 18.0, 16.0, 22.0, 90.0], [24.0, 18.0, 36.0, 22.0, 90.0], [10.0, 10.0, 30.0, 30.0, 45.0]])
+    params = A.BboxParams(coord_format="pascal_voc", bbox_type="obb", label_fields=["kinds"], min_visibility=0.3)
+    out = pipeline(bbox_params=params)(
+        **source(LEFT), bboxes=turned, kinds=KINDS[:3], sgdmix_metadata=[donor()]
+    )
+    assert list(out["kinds"]) == ["wren", "tit"]
+    assert np.allclose(out["bboxes"], turned[[0, 2]], atol=1e-4)
+
+
+@successor
+def test_oriented_boxes_against_drawn_polygons():
+    import cv2
+    from albumentations.core.bbox_utils import obb_to_polygons
+
+    from sgdmix_albu.albumentations.annotations import seen_boxes
+
+    rng = np.random.default_rng(5)
+    scale = 8  # polygons are drawn larger, so that their outline hardly counts
+    kept = np.zeros((1, SIDE, SIDE), bool)
+    kept[0][MIDDLE] = True
+    big = kept[0].repeat(scale, 0).repeat(scale, 1)
+    for _ in range(30):
+        x, y, w, h = rng.uniform(12, 28), rng.uniform(12, 28), rng.uniform(6, 14), rng.uniform(6, 14)
+        box = np.array([[x - w / 2, y - h / 2, x + w / 2, y + h / 2, rng.uniform(-90, 90)]])
+        drawn = np.zeros(big.shape, np.uint8)
+        cv2.fillPoly(drawn, np.round(obb_to_polygons(box) * scale).astype(np.int32), 1)
+        share = big[drawn > 0].mean()
+        rows = box / [SIDE, SIDE, SIDE, SIDE, 1]
+        for limit in (share - 0.06, share + 0.06):
+            if 0 < limit <= 1:
+                params = A.BboxParams(coord_format="pascal_voc", bbox_type="obb", min_visibility=float(limit))
+                assert len(seen_boxes(rows, kept, params)) == (limit < share)
+
+
+@successor
+@pytest.mark.parametrize("grey", [False, True])
+def test_tensor_donors(grey):
+    def tensor(row: dict[str, Any]) -> dict[str, Any]:
+        image = torch.from_numpy(row["image"][..., :1] if grey else row["image"]).permute(2, 0, 1)
+        mask, saliency = torch.from_numpy(row["mask"]), torch.from_numpy(row["saliency"])
+        return {"image": image, "mask": mask, "saliency": saliency}
+
+    arrays = pipeline()(**source(LEFT), sgdmix_metadata=[donor()])
+    tensors = pipeline()(**tensor(source(LEFT)), sgdmix_metadata=[tensor(donor())])
+    expected = arrays["image"][..., :1] if grey else arrays["image"]
+    assert np.array_equal(tensors["image"].permute(1, 2, 0).numpy(), expected)
+    assert np.array_equal(tensors["mask"].numpy(), arrays["mask"])
+
+
+@successor
+@pytest.mark.parametrize("images", [np.zeros((0, 8, 8, 3), np.uint8), np.zeros((0, 8, 8), np.float32)])
+def test_an_empty_batch(images):
+    out = A.Compose([SGDMix(p=1)])(images=images)
+    assert out["images"].shape == images.shape
+    assert out["images"].dtype == images.dtype
