@@ -251,7 +251,7 @@ def test_a_backend_is_given_the_labels_of_what_it_looks_at():
     del rows[4]["label"]
     with pytest.raises(InvalidInputError, match=r"sgdmix_metadata\[3\] to have the key 'label'"):
         mix(**rows[0], sgdmix_metadata=rows[1:])
-    with pytest.raises(InvalidInputError, match="one class number for each image.*got <U"):
+    with pytest.raises(InvalidInputError, match="expected label as class numbers.*got list with str"):
         mix(image=rows[0]["image"], label="wren", sgdmix_metadata=[{**rows[1], "label": "owl"}])
 
 

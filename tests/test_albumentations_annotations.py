@@ -69,7 +69,9 @@ def test_each_instance_keeps_its_own_pixels(theirs, dtype):
     assert 0.4 < kept.mean() < 0.6
     assert out["masks"].dtype == dtype
     assert np.array_equal(out["masks"], np.where(kept, masks, np.zeros((), dtype)))
-    assert np.array_equal(out["mask"], np.where(kept, source(LEFT)["mask"], 7)), "the semantic mask takes the donor's background"
+    assert np.array_equal(out["mask"], np.where(kept, source(LEFT)["mask"], 7)), (
+        "the semantic mask takes the donor's background"
+    )
     assert np.array_equal(masks, before)
 
 
@@ -255,9 +257,7 @@ POINTS = np.array([[5.0, 5.0], [19.9, 30.0], [20.0, 30.0], [35.0, 12.0]])
 def test_erased_key_points(remove_invisible, stay):
     params = A.KeypointParams("xy", label_fields=["names"], remove_invisible=remove_invisible)
     names = ["beak", "eye", "tail", "foot"]
-    out = pipeline(keypoint_params=params)(
-        **source(LEFT), keypoints=POINTS, names=names, sgdmix_metadata=[donor()]
-    )
+    out = pipeline(keypoint_params=params)(**source(LEFT), keypoints=POINTS, names=names, sgdmix_metadata=[donor()])
     assert np.allclose(out["keypoints"], POINTS[stay])
     assert list(out["names"]) == [names[k] for k in stay]
 
@@ -301,9 +301,7 @@ def test_bound_instances(target):
 def test_oriented_boxes():
     turned = np.array([[4.0, 18.0, 16.0, 22.0, 90.0], [24.0, 18.0, 36.0, 22.0, 90.0], [10.0, 10.0, 30.0, 30.0, 45.0]])
     params = A.BboxParams(coord_format="pascal_voc", bbox_type="obb", label_fields=["kinds"], min_visibility=0.3)
-    out = pipeline(bbox_params=params)(
-        **source(LEFT), bboxes=turned, kinds=KINDS[:3], sgdmix_metadata=[donor()]
-    )
+    out = pipeline(bbox_params=params)(**source(LEFT), bboxes=turned, kinds=KINDS[:3], sgdmix_metadata=[donor()])
     assert list(out["kinds"]) == ["wren", "tit"]
     assert np.allclose(out["bboxes"], turned[[0, 2]], atol=1e-4)
 

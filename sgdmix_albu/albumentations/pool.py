@@ -6,17 +6,17 @@ first, the donors of the metadata after them, as in the pool of :func:`sgdmix_al
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor
 
-from sgdmix_albu.albumentations.arrays import Array, from_tensor, resized
+from sgdmix_albu.albumentations.arrays import Array, from_tensor, resized, to_tensor
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["Pool", "Row", "read_ids", "read_labels", "read_pool", "row_key"]
+__all__ = ["Pool", "PoolImages", "Row", "read_pool", "row_key"]
 
 Row: TypeAlias = dict[str, Any]
 
@@ -67,6 +67,19 @@ class Pool:
         return self._fitted[place]
 
 
+class PoolImages(Sequence[Tensor]):
+    """The images of some rows of the pool as (C, H, W), brought to the sources' size when they are asked for."""
+
+    def __init__(self, pool: Pool, places: list[int]) -> None:
+        self.pool, self.places = pool, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, row: Any) -> Any:
+        return to_tensor(self.pool.row(self.places[row])["image"])
+
+
 def read_pool(
     data: Mapping[str, Any],
     aliases: Mapping[str, str],
@@ -104,59 +117,6 @@ def read_pool(
     for number, donor in enumerate(donors):
         _check_donor(f"{metadata_key}[{number}]", donor, sources, kinds)
     return Pool(sources, donors, batched, kinds, instances)
-
-
-def read_labels(data: Mapping[str, Any], pool: Pool, key: str, metadata_key: str) -> Array | None:
-    """One label for each row of the pool; None where the sources have none.
-
-    Raises:
-        InvalidInputError: The sources have labels and a donor has none, or their number is wrong.
-    """
-    if data.get(key) is None:
-        return None
-    own = list(data[key]) if pool.batched else [data[key]]
-    if len(own) != len(pool.sources):
-        raise InvalidInputError(f"expected {key} to hold one for each of {len(pool.sources)} images, got {len(own)}")
-    for number, donor in enumerate(pool.donors):
-        if key not in donor:
-            raise InvalidInputError(
-                f"expected {metadata_key}[{number}] to have the key {key!r}, since the source has it; "
-                f"it has {', '.join(map(repr, donor))}"
-            )
-    return np.asarray([*own, *(donor[key] for donor in pool.donors)])
-
-
-def read_ids(data: Mapping[str, Any], pool: Pool, key: str | None) -> list[Hashable] | None:
-    """Which sample each row of the pool is; None where the sources do not say.
-
-    A donor that does not say is a sample of its own.
-
-    Raises:
-        InvalidInputError: Something that cannot be compared, or not one for each image.
-    """
-    if key is None or data.get(key) is None:
-        return None
-    own = data[key]
-    if pool.batched and (isinstance(own, str) or not hasattr(own, "__len__") or len(own) != len(pool.sources)):
-        raise InvalidInputError(f"expected {key} to hold one for each of {len(pool.sources)} images, got {own!r}")
-    told = [*(own if pool.batched else [own]), *(donor.get(key) for donor in pool.donors)]
-    return [object() if one is None else _hashable(key, one) for one in told]
-
-
-def _hashable(key: str, one: Any) -> Hashable:
-    if isinstance(one, np.ndarray | Tensor) and one.ndim == 0:
-        one = one.item()
-    try:
-        hash(one)
-    except TypeError:
-        pass
-    else:
-        if not isinstance(one, Tensor):  # hashed by identity
-            return cast("Hashable", one)
-    raise InvalidInputError(
-        f"expected {key} to name the sample that an image shows, by a number, a name or a tuple of them, "
-        f"got {_said(one)}; another key can be named by id_key="
-    )
 
 
 def row_key(name: str, batched: bool) -> str:

@@ -9,20 +9,22 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sgdmix_albu.albumentations.annotations import seen_boxes, seen_points
-from sgdmix_albu.albumentations.arrays import Array, composite, cut, to_tensor
-from sgdmix_albu.albumentations.describing import Describer
+from sgdmix_albu.albumentations.arrays import Array, stacked
+from sgdmix_albu.albumentations.describing import Describer, repeats
 from sgdmix_albu.albumentations.fork import ForkHooks, albumentations
-from sgdmix_albu.albumentations.pool import Pool, read_ids, read_labels, read_pool, row_key
+from sgdmix_albu.albumentations.pool import Pool, PoolImages, read_pool
+from sgdmix_albu.albumentations.settings import check_keys, donors_to_remember, names_of_masks
+from sgdmix_albu.albumentations.targets import mixed_target, nothing_to_mix
+from sgdmix_albu.albumentations.told import read_ids, read_labels
+from sgdmix_albu.colour import check_normalization
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing import changed_only, check_settings, draw, plan_mix, same_ids
 from sgdmix_albu.saliency import get_backend
-from sgdmix_albu.saliency.base import FunctionBackend
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, Draws, MixPlan, TargetClass
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ _TARGETS = ("image", "images", "mask", "masks", "bboxes", "keypoints")
 
 
 class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
-    """Put an image on the background of its best-matching donor; labels, boxes and key points stay the source's.
+    """Put an image on the background of its best-matching donor; labels and annotations stay the source's.
 
     SGD-Mix (arXiv 2505.11813, section 5): the target is the donor whose saliency map is nearest (L2); source
     pixels are kept wherever either image is salient; the target's background is taken elsewhere.
@@ -49,33 +51,53 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         model: The classifier that model-based saliency ("gradcam", ...) looks through.
         layer: Its layer, a module or dotted name, where the backend takes one; None finds it.
         candidates: N, the most donors that are looked at in a call, drawn at random before anything is
-            computed about them (the paper: 30 to 50). The saliency of each is computed anew in every call,
-            unless the donor brings a map under ``saliency_key``.
+            computed about them (the paper: 30 to 50).
         mask: A mask preset's name (see :func:`sgdmix_albu.masks.list_masks`) or a callable.
         max_coverage: The largest fraction of an image that a union mask may cover; beyond it the next-nearest
             donor is tried, then the image stays unmixed.
         target_class: "any", or only donors of the "same" or a "different" class.
         feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. Masks are always
             composited hard.
-        exclude_duplicates: Never choose a donor with exactly the source's pixels.
+        exclude_duplicates: Never choose a donor with exactly the source's pixels, nor one that had to be stretched
+            and then looks like it: the same photograph, resized in two ways. Crops and flips hide a photograph
+            from this; ``id_key`` finds it all the same.
+        mean: What ``A.Normalize`` subtracted, if it stands before this transform (and donors are normalised too).
+            None: the range of the call's float images tells, or is an error if it does not.
+        std: What ``A.Normalize`` divided by; given together with ``mean``.
         metadata_key: Where the donors are: a list of dicts with the key "image" and, where the source has
-            them, "mask", "masks" and the names of additional targets. Donors of another size are
+            them, "mask" and the names of additional targets, as arrays or tensors. Donors of another size are
             stretched to the source's (masks by nearest pixel). An empty list leaves the image unmixed.
         saliency_key: Where maps are that travel with the sample: an additional target of kind "mask" (with
             ``images``: "masks"), and a key of the donors. Bool, uint8 where 255 is 1, or float in [0, 1]. With
             "mask" the mask itself is the map. Where there is a map, the backend is not asked.
         label_key: Where the class of the source and of each donor is (with ``images``: one for each image).
-            Read only, and only for ``target_class`` and for backends that look through a model. None: never.
+            Read only, and only for ``target_class`` and for backends that explain the image's own class. Class
+            numbers or probabilities as in :func:`sgdmix_albu.labels.class_ids`; for ``target_class`` alone also
+            names. None: never.
+        id_key: Where it stands which sample the source is, and each donor (with ``images``: one for each image):
+            anything hashable. A donor of the source's own sample is never chosen, whatever its pixels. Read only
+            where the source has it. None: never.
+        instance_keys: Names of the mask targets that hold the source's instances. Each keeps its pixels where the
+            source is kept and becomes 0 elsewhere; donors need no such masks, and add none. All other masks are
+            semantic and are composited as the image. None: ``masks`` beside one ``image``, additional targets of
+            kind "masks" likewise, and what ``instance_binding`` of albumentationsx binds.
+        remember: The most donors whose saliency and mask are remembered for later calls; they are found again by
+            the content of their pictures. None: as many as there are candidates, 512 at least, where ``saliency``
+            and ``mask`` are names and there is no model; otherwise 0, since a model in training or a function may
+            see the same pixels differently next time. Each process remembers its own.
         p: Probability that a call is mixed: all images of an ``images`` batch or none, as everywhere in
             Albumentations.
 
     Targets:
-        image, images, mask, masks, bboxes, keypoints. Masks are composited with the image's own union mask;
-        with ``images``, ``masks`` holds one for each image. A target of its own for saliency comes back
-        unchanged.
+        image, images, mask, masks, bboxes, keypoints. ``mask`` is semantic and composited with the image's own
+        union mask; ``masks`` are instances beside ``image``, and one semantic mask for each of ``images``. Boxes go
+        where less of them is left than the pipeline's ``A.BboxParams`` ask for (``min_visibility``, ``min_area``)
+        or nothing at all, key points where they were erased and ``A.KeypointParams`` has ``remove_invisible``; what
+        stays is not moved. Boxes that ``images`` share stay while one of them shows enough. A target of its own for
+        saliency comes back unchanged.
 
     Image types:
-        uint8, float32; (H, W), (H, W, 1) or (H, W, 3).
+        uint8, float32; (H, W) or (H, W, C).
 
     Attributes:
         guard_counts: How many images each guard has touched so far in this process; keys as in
@@ -116,6 +138,8 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         target_class: TargetClass = "any",
         feather: float = 0,
         exclude_duplicates: bool = True,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         metadata_key: str = "sgdmix_metadata",
         saliency_key: str = "saliency",
         label_key: str | None = "label",
@@ -127,20 +151,27 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         check_settings(
             p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather
         )
+        check_keys(metadata_key=metadata_key, saliency_key=saliency_key, label_key=label_key, id_key=id_key)
         super().__init__(p=p)
         given = isinstance(saliency, str) and saliency == "given"
         options = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
         if given and options:
             raise InvalidInputError(f"saliency='given' takes no {' and no '.join(options)}")
         backend: SaliencyBackend | None = None if given else get_backend(saliency, **options)
+        check_normalization(mean, std)
         self._describer = Describer(
-            backend, get_mask(mask), saliency_key=saliency_key, remember=_remembered(remember, saliency, model, mask)
+            backend,
+            get_mask(mask),
+            saliency_key=saliency_key,
+            normalization=None if mean is None or std is None else (mean, std),
+            remember=donors_to_remember(remember, candidates, saliency, model, mask),
         )
+        self.mean, self.std = mean, std
         self.saliency, self.model, self.layer, self.mask = saliency, model, layer, mask
         self.candidates, self.max_coverage, self.feather = candidates, max_coverage, feather
         self.target_class, self.exclude_duplicates = target_class, exclude_duplicates
         self.metadata_key, self.saliency_key, self.label_key = metadata_key, saliency_key, label_key
-        self.id_key, self.instance_keys, self.remember = id_key, _names(instance_keys), remember
+        self.id_key, self.instance_keys, self.remember = id_key, names_of_masks(instance_keys), remember
         self.guard_counts: Counter[str] = Counter()
 
     _supported_bbox_types = frozenset({"hbb", "obb"})  # albumentationsx asks
@@ -153,8 +184,8 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
     @property
     def available_keys(self) -> set[str]:
         """What ``A.Compose(strict=True)`` lets through: the targets, the donors and the label."""
-        own = {self.metadata_key, self.label_key, self.id_key} - {None}
-        return set(super().available_keys) | own
+        own = (self.metadata_key, self.label_key, self.id_key)
+        return {*super().available_keys, *(key for key in own if key is not None)}
 
     def add_targets(self, additional_targets: dict[str, str]) -> None:
         """Additional targets, each composited with the picture under its own name in the donor."""
@@ -172,13 +203,11 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             pictures of its donor or None; and what was done: ``seed``, ``target`` (row of the pool: images
             first, donors after them; an unmixed image's own row), ``distance``, ``kept`` and ``guards``.
         """
-        keys = self.instance_keys
-        if keys is None and self.bound_mask(data):
-            keys = ["mask"]
-        pool = read_pool(data, self._additional_targets, self.metadata_key, self.saliency_key, keys)
+        instances = ("mask",) if self.instance_keys is None and self.bound_mask(data) else self.instance_keys
+        pool = read_pool(data, self._additional_targets, self.metadata_key, self.saliency_key, instances)
         batch, seed = len(pool.sources), py_random.getrandbits(62)
         if not batch:
-            return _nothing(data["images"])
+            return nothing_to_mix(data["images"])
         stream = torch.Generator().manual_seed(seed)
         draws = draw(batch, len(pool), candidates=self.candidates, generator=stream)
         # Only sources and donors that were drawn as candidates of at least one source are looked at.
@@ -186,7 +215,9 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         plan = self._plan(data, pool, places, Draws(draws.applied, draws.candidates[:, places]))
         self.guard_counts.update(plan.guards.counts())
         chosen = plan.target.tolist()
-        rows = [pool.row(places[row]) if mixed else None for row, mixed in zip(chosen, plan.applied.tolist(), strict=True)]
+        rows = [
+            pool.row(places[row]) if mixed else None for row, mixed in zip(chosen, plan.applied.tolist(), strict=True)
+        ]
         return {
             "union": plan.masks.numpy(),
             "backgrounds": [None if row is None else {key: row[key] for key in pool.kinds} for row in rows],
@@ -245,109 +276,31 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
     def _plan(self, data: dict[str, Any], pool: Pool, places: list[int], draws: Draws) -> MixPlan:
         """Stages 1 to 3 and the choice of targets among the rows at ``places``."""
         labels = self._labels(data, pool, places)
-        described, pixels = self._describer.describe(pool, places, labels)
+        described, seen = self._describer.look(pool, places, labels)
         if self.target_class != "any":
             described = replace(described, labels=labels)
-        repeats = same_ids(pixels[: len(pool.sources)], pixels) if self.exclude_duplicates else None
+        sources = [row["image"] for row in pool.sources]
+        itself = repeats(seen, sources) if self.exclude_duplicates else None
         ids = read_ids(data, pool, self.id_key)
         if ids is not None:
-            same = same_ids(ids[: len(pool.sources)], [ids[place] for place in places])
-            repeats = same if repeats is None else repeats | same
+            same = same_ids(ids[: len(sources)], [ids[place] for place in places])
+            itself = same if itself is None else itself | same
         plan = plan_mix(
-            described, draws, max_coverage=self.max_coverage, target_class=self.target_class, repeats=repeats
+            described, draws, max_coverage=self.max_coverage, target_class=self.target_class, repeats=itself
         )
-        images = [to_tensor(pool.row(place)["image"]) for place in range(len(pool.sources))]
-        return changed_only(plan, torch.stack(images), _Images(pool, places))
+        return changed_only(plan, stacked(sources), PoolImages(pool, places))
 
     def _labels(self, data: dict[str, Any], pool: Pool, places: list[int]) -> Tensor | None:
         """(N,) int64 classes of the rows looked at; None where nobody asks for them or there are none."""
-        by_model = self.model is not None or not isinstance(self.saliency, str)
-        for_backend = by_model and not isinstance(self._describer.backend, FunctionBackend)
+        for_backend = self._describer.backend is not None and self._describer.backend.uses_labels
         if self.label_key is None or not (for_backend or self.target_class != "any"):
             return None
-        labels = read_labels(data, pool, self.label_key, self.metadata_key)
-        if labels is None:
-            return None
-        if labels.ndim == 2 and labels.dtype.kind == "f":
-            labels = labels.argmax(1)
-        if labels.ndim != 1 or (for_backend and labels.dtype.kind not in "iu"):
-            raise InvalidInputError(
-                f"expected {self.label_key} to be one class number for each image, or class probabilities, "
-                f"got {labels.dtype} {labels.shape}"
-            )
-        classes = labels if labels.dtype.kind in "iu" else np.unique(labels, return_inverse=True)[1]
-        return torch.from_numpy(classes[places].astype(np.int64))
+        labels = read_labels(data, pool, self.label_key, self.metadata_key, names=not for_backend)
+        return None if labels is None else labels[places]
 
-    def _mix(
-        self,
-        name: str,
-        kind: str,
-        value: Any,
-        *,
-        union: Array,
-        backgrounds: list[dict[str, Any] | None],
-        instances: list[str],
-        batched: bool,
-        **params: Any,
-    ) -> Any:
-        """Composite the target ``name`` by the decision of :meth:`decide`, or cut it if it holds instances."""
-        if not any(backgrounds) or not len(value):
-            return value
-        key, many = row_key(name, batched), kind in ("images", "masks")
-        pictures = list(value) if many else [value]
-        if name in instances:
-            left = cut(pictures, union)
-            return np.stack(left) if many else left[0]
-        if any(row is not None and key not in row for row in backgrounds) or (batched and not many):
-            known = next(", ".join(row) for row in backgrounds if row)
-            raise InvalidInputError(f"this mix was decided without {name}; it was for {len(union)} x ({known})")
-        others: list[Any] = [None if row is None else row[key] for row in backgrounds]
-        if many and not batched:  # several masks of one image
-            others, union = others[0], union.repeat(len(pictures), axis=0)
-        feather = 0 if kind in ("mask", "masks") else self.feather  # class indices cannot fade into each other
-        mixed = composite(pictures, others, union, feather=feather)
-        return np.stack(mixed) if many else mixed[0]
+    def _mix(self, name: str, kind: str, value: Any, **params: Any) -> Any:
+        return mixed_target(name, kind, value, feather=self.feather, **params)
 
     @staticmethod
     def _keep(value: Any, *args: Any, **params: Any) -> Any:
         return value
-
-
-_REMEMBERED = 256
-
-
-class _Images(Sequence[Tensor]):
-    """The images of some rows of the pool as (C, H, W), brought to the sources' size when they are asked for."""
-
-    def __init__(self, pool: Pool, places: list[int]) -> None:
-        self.pool, self.places = pool, places
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, row: Any) -> Any:
-        return to_tensor(self.pool.row(self.places[row])["image"])
-
-
-def _remembered(remember: int | None, *stages: Any) -> int:
-    """How many donors to remember: by default none where a stage is an object, which may change."""
-    if remember is None:
-        return _REMEMBERED if all(stage is None or isinstance(stage, str) for stage in stages) else 0
-    if isinstance(remember, bool) or not isinstance(remember, int) or remember < 0:
-        raise InvalidInputError(f"remember must be a number of donors, 0 or more, or None, got {remember!r}")
-    return remember
-
-
-def _nothing(images: Any) -> dict[str, Any]:
-    """The decision about an empty batch."""
-    size = images.shape[1:3] if isinstance(images, np.ndarray) else (0, 0)
-    union = np.zeros((0, *size), dtype=bool)
-    return {"union": union, "backgrounds": [], "instances": [], "batched": True, "target": []}
-
-
-def _names(instance_keys: Sequence[str] | None) -> tuple[str, ...] | None:
-    if instance_keys is None:
-        return None
-    if isinstance(instance_keys, str) or not all(isinstance(name, str) for name in instance_keys):
-        raise InvalidInputError(f"instance_keys must be names of mask targets or None, got {instance_keys!r}")
-    return tuple(instance_keys)

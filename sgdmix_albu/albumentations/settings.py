@@ -1,0 +1,39 @@
+"""Settings of this face that need a closer look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sgdmix_albu.errors import InvalidInputError
+
+__all__ = ["check_keys", "donors_to_remember", "names_of_masks"]
+
+_REMEMBERED = 512
+
+
+def check_keys(**keys: Any) -> None:
+    """Refuse keys that are no names; those of labels and samples may be None, for never."""
+    for setting, key in keys.items():
+        if not (isinstance(key, str) and key) and not (key is None and setting in ("label_key", "id_key")):
+            raise InvalidInputError(f"{setting} must be a key of the sample and of the donors, got {key!r}")
+
+
+def names_of_masks(instance_keys: Any) -> tuple[str, ...] | None:
+    """``instance_keys`` as a tuple, or None."""
+    if instance_keys is None:
+        return None
+    fits = isinstance(instance_keys, Sequence | set | frozenset) and not isinstance(instance_keys, str)
+    if not fits or not all(isinstance(name, str) for name in instance_keys):
+        raise InvalidInputError(f"instance_keys must be names of mask targets or None, got {instance_keys!r}")
+    return tuple(instance_keys)
+
+
+def donors_to_remember(remember: Any, candidates: int, *stages: Any) -> int:
+    """How many donors to remember: by default none where a stage is an object, which may change between calls."""
+    if remember is None:
+        fixed = all(stage is None or isinstance(stage, str) for stage in stages)
+        return max(_REMEMBERED, candidates) if fixed else 0
+    if isinstance(remember, bool) or not isinstance(remember, int) or remember < 0:
+        raise InvalidInputError(f"remember must be a number of donors, 0 or more, or None, got {remember!r}")
+    return remember
