@@ -9,6 +9,9 @@ STEP   := $(PYTHON) make/step.py
 # begin by compiling torch or diffusers. Some packages ship files that are no Python; those are passed over.
 COMPILE := $(STEP) "Compile it" sh -c '"$$0"/bin/python -m compileall -qq -j 0 "$$0"/lib || true'
 
+# A test file is one unit: its fixtures are made once. More than four processes would wait for the longest file.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
+
 # mkdocs-material prints an advertisement otherwise.
 export NO_MKDOCS_2_WARNING := 1
 
@@ -21,7 +24,7 @@ demo: $(READY) ## the whole method on the embedded birds; prints where to look (
 	@$(BIN)/sgdmix demo
 
 test: $(READY) ## run every test, and every example of the docs
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(SIDE_BY_SIDE)
 
 check: $(READY) ## lint, formatting, types and import rules
 	@$(BIN)/ruff check

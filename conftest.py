@@ -38,7 +38,9 @@ REGISTRIES = (BACKENDS, _PRESETS)
 settings.register_profile("sgdmix", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("sgdmix")
 
-torch.set_num_threads(min(2, torch.get_num_threads()))  # small tensors: more threads wait for each other
+# Small tensors: more threads wait for each other, and so do those of two test processes on one core.
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+torch.set_num_threads(max(1, min(2, torch.get_num_threads() // _PROCESSES)))
 
 
 @pytest.fixture(autouse=True)

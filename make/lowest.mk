@@ -1,7 +1,7 @@
 # The lower bounds in pyproject.toml are a claim; this is its test. Where it fails, raise the bound.
 
 test-lowest: .venv-lowest/.ready ## run the tests with the oldest versions that pyproject.toml allows
-	@.venv-lowest/bin/pytest
+	@.venv-lowest/bin/pytest $(SIDE_BY_SIDE)
 
 .venv-lowest/.ready: pyproject.toml make/lowest.py make/lowest.mk
 	@rm -rf .venv-lowest
