@@ -12,10 +12,12 @@ from sgdmix_albu.errors import InvalidInputError
 
 __all__ = [
     "Normalization",
+    "check_colours",
     "check_normalization",
     "normalization_of",
     "rgb_to_lab",
     "to_float",
+    "to_guide",
     "to_rgb",
     "unnormalized",
 ]
@@ -68,15 +70,42 @@ def to_rgb(images: Tensor, *, mean: Sequence[float] | None = None, std: Sequence
         >>> to_rgb(torch.tensor([-1.0, 0.0, 1.0]).expand(1, 1, 1, 3), mean=[0.5], std=[0.5])[0, 2]
         tensor([[0.0000, 0.5000, 1.0000]])
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise InvalidInputError(
-            f"expected grey or RGB images (B, 1 or 3, H, W) here, got {tuple(images.shape)}: for other channels take "
-            "saliency that can read them (a function, a model-based backend or 'given') and mask='otsu'"
-        )
+    check_colours(images)
     if mean is None or std is None:
         check_normalization(mean, std)
         mean, std = normalization_of(images)
     return unnormalized(images, mean=mean, std=std).expand(-1, 3, -1, -1)
+
+
+def check_colours(images: Tensor) -> None:
+    """Refuse images without colours: other channels than grey or RGB, or integers of which nobody knows the range."""
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise InvalidInputError(
+            f"expected grey or RGB images (B, 1 or 3, H, W) here, got {tuple(images.shape)}: for other channels take "
+            "saliency that can read them (a function, a model-based backend or 'given')"
+        )
+    _check_dtype(images)
+
+
+def to_guide(images: Tensor) -> Tensor:
+    """What a mask's outline can follow: the colours as :func:`to_rgb` gives them, or else grey.
+
+    Images without colours (2, 4 or 12 channels, other integers than :func:`to_rgb` takes) have the mean of their
+    channels as grey, each image stretched to [0, 1].
+
+    Args:
+        images: (B, C, H, W).
+
+    Returns:
+        (B, 3, H, W) float32 in [0, 1].
+    """
+    if images.shape[1] in (1, 3) and _has_range(images):
+        return to_rgb(images)
+    grey = to_float(images).mean(1, keepdim=True)
+    if not grey.numel():
+        return grey.expand(-1, 3, -1, -1)
+    low, high = (end[:, None, None, None] for end in torch.aminmax(grey.flatten(1), dim=1))
+    return ((grey - low) / (high - low).clamp_min(torch.finfo(grey.dtype).tiny)).expand(-1, 3, -1, -1)
 
 
 def unnormalized(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -169,15 +198,19 @@ def _per_channel(values: Sequence[float], like: Tensor) -> Tensor:
     return torch.tensor(tuple(values), dtype=torch.float32, device=like.device)[:, None, None]
 
 
-def _check_dtype(images: Tensor) -> None:
+def _has_range(images: Tensor) -> bool:
     if images.dtype.is_floating_point or images.dtype in (torch.uint8, torch.uint16):
-        return
-    if images.dtype == torch.int16 and not bool((images < 0).any()):
+        return True
+    return images.dtype == torch.int16 and not bool((images < 0).any())
+
+
+def _check_dtype(images: Tensor) -> None:
+    if _has_range(images):
         return
     came = "torch.int16 with negative values" if images.dtype == torch.int16 else str(images.dtype)
     raise InvalidInputError(
         f"expected uint8, uint16, int16 from 0 on or float images where colours are needed, got {came}: scale them to "
-        "floats in [0, 1], or take saliency that can read them (a function or 'given') and mask='otsu'"
+        "floats in [0, 1], or take saliency that can read them (a function or 'given')"
     )
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgdmix_albu.colour import to_rgb
+from sgdmix_albu.colour import to_guide
 from sgdmix_albu.masks import otsu
 from sgdmix_albu.types import Foreground
 
@@ -25,8 +25,7 @@ def guided(maps: Tensor, images: Tensor) -> Foreground:
 
     Args:
         maps: (B, h, w) float in [0, 1], coarse or not.
-        images: (B, 1 or 3, H, W), uint8 in [0, 255] or float; a float image that leaves [0, 1] is taken to be
-            standardised with ImageNet's statistics.
+        images: (B, C, H, W), read as :func:`sgdmix_albu.colour.to_guide` says.
 
     Returns:
         Masks (B, H, W) and thresholds (B,) of the filtered maps.
@@ -41,7 +40,7 @@ def guided(maps: Tensor, images: Tensor) -> Foreground:
     """
     if not len(maps):
         return otsu(maps, images)
-    return otsu(guided_maps(maps, to_rgb(images)), images)
+    return otsu(guided_maps(maps, to_guide(images)), images)
 
 
 def guided_maps(maps: Tensor, guides: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgdmix_albu.colour import to_rgb
+from sgdmix_albu.colour import to_guide
 from sgdmix_albu.mask_guided import guided_maps
 from sgdmix_albu.masks import otsu_threshold, upsampled
 from sgdmix_albu.opencv import cv2
@@ -34,8 +34,7 @@ def grabcut(maps: Tensor, images: Tensor) -> Foreground:
 
     Args:
         maps: (B, h, w) float in [0, 1], on any device; the cutting is done on the CPU, image by image.
-        images: (B, 1 or 3, H, W), uint8 in [0, 255] or float; a float image that leaves [0, 1] is taken to be
-            standardised with ImageNet's statistics.
+        images: (B, C, H, W), read as :func:`sgdmix_albu.colour.to_guide` says.
 
     Returns:
         Masks (B, H, W) and Otsu's thresholds (B,) of the fitted maps, on the maps' device.
@@ -67,7 +66,7 @@ def grabcut(maps: Tensor, images: Tensor) -> Foreground:
 
 def _small_colours(images: Tensor) -> Tensor:
     """(B, C, H, W) to (B, 3, 144, 144) RGB in [0, 1]."""
-    small = F.interpolate(to_rgb(images), (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)
+    small = F.interpolate(to_guide(images), (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)
     return small.clamp(0, 1)
 
 

@@ -16,6 +16,7 @@ from saliency_models import cnn, images
 from torch import Tensor, nn
 
 from sgdmix_albu.errors import InvalidInputError, MissingExtraError, SGDMixError, UnknownNameError
+from sgdmix_albu.masks import get_mask
 from sgdmix_albu.registry import Registry
 from sgdmix_albu.saliency import SaliencyBackend, get_backend, list_backends, normalize_maps, register_backend
 from sgdmix_albu.saliency import catalogue as catalogue_module
@@ -52,16 +53,32 @@ def test_resizing() -> None:
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (torch.rand(3, 8, 8), r"\(B, C, H, W\) with C of 1 or 3, got shape \(3, 8, 8\)"),
-        (torch.rand(2, 4, 8, 8), r"got shape \(2, 4, 8, 8\)"),
+        (torch.rand(3, 8, 8), r"\(B, C, H, W\), got shape \(3, 8, 8\)"),
+        (torch.rand(2, 4, 8, 8), r"grey or RGB images.*got \(2, 4, 8, 8\)"),
         (torch.rand(2, 3, 0, 8), r"got shape \(2, 3, 0, 8\)"),
-        (torch.zeros(2, 3, 8, 8, dtype=torch.int64), "uint8 or floating-point images, got torch.int64"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.int64), "uint8, uint16, int16 from 0 on or float images.*got torch.int64"),
         ([1, 2], "image tensor, got list"),
     ],
 )
 def test_images_that_do_not_fit(batch: Any, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
-        get_backend("spectral_residual")(batch)
+        get_backend("manifold_ranking")(batch)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 12])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.int32, torch.float64, torch.bool])
+def test_what_needs_no_colours_takes_any_channels(channels: int, dtype: torch.dtype) -> None:
+    batch = torch.zeros(2, channels, 48, 48)
+    batch[:, :, 10:30, 12:28] = 1
+    raw = batch.to(dtype)
+    maps = get_backend(lambda images: images.mean(1))(raw)
+    assert torch.equal(maps, batch[:, 0])
+    of_grey = get_backend("spectral_residual").coarse(batch[:, :1])
+    assert torch.allclose(get_backend("spectral_residual").coarse(raw), of_grey, atol=1e-5)
+    for preset in ("otsu", "guided", "grabcut"):
+        masks = get_mask(preset)(maps, raw).masks
+        wrong = (masks != batch[:, 0].bool()).float().mean()
+        assert wrong < 0.02, preset
 
 
 def test_labels_of_another_batch() -> None:

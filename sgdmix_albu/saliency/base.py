@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgdmix_albu.colour import normalization_of, to_float, to_rgb
+from sgdmix_albu.colour import Normalization, check_colours, normalization_of, to_float, to_rgb
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.saliency.untouched import untouched
 
@@ -21,8 +21,10 @@ __all__ = ["FunctionBackend", "SaliencyBackend", "normalize_maps", "resize_maps"
 class SaliencyBackend(ABC):
     """Images in, saliency maps out.
 
-    ``backend(images, labels)`` takes (B, C, H, W) images, uint8 in [0, 255] or any float dtype, with C of
-    1 or 3, and optional (B,) integer labels. It returns (B, H, W) float32 maps in [0, 1] on the images'
+    ``backend(images, labels)`` takes (B, C, H, W) images and optional (B,) integer labels. A backend that looks
+    at colours (``wants_rgb``) takes grey or RGB ones, uint8, uint16 or float, see
+    :func:`sgdmix_albu.colour.to_rgb`; a function or a model takes the channels that it can read, and integers of any
+    kind come to it divided by their dtype's greatest value. It returns (B, H, W) float32 maps in [0, 1] on the images'
     device: finite, each stretched so that its least value is 0 and its greatest 1, and all zeros where the
     raw map is constant. No graph is kept, the images are not changed, B may be 0, and the map of an image
     does not depend on the other images of the batch.
@@ -69,6 +71,8 @@ class SaliencyBackend(ABC):
             SGDMixError: The backend returned something that is not a finite (b, h, w) map.
         """
         _check(images, labels)
+        if self.wants_rgb:
+            check_colours(images)
         if images.shape[0] == 0:
             return images.new_zeros(images.shape[:1] + images.shape[2:], dtype=torch.float32)
         step = self.microbatch or images.shape[0]
@@ -76,14 +80,18 @@ class SaliencyBackend(ABC):
         normalization = normalization_of(images) if self.wants_rgb else None
         chunks = []
         for start in range(0, images.shape[0], step):
-            part = images[start : start + step].detach()
-            part = (
-                to_float(part) if normalization is None else to_rgb(part, mean=normalization[0], std=normalization[1])
-            )
+            part = self._prepare(images[start : start + step].detach(), normalization)
             with nullcontext() if self.follows_autocast else torch.autocast(part.device.type, enabled=False):
                 raw = self._raw(part, None if labels is None else labels[start : start + step])
             chunks.append(self._finished(raw, part))
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+
+    def _prepare(self, images: Tensor, normalization: Normalization | None) -> Tensor:
+        """What :meth:`_raw` receives."""
+        if normalization is None:
+            return to_float(images)
+        mean, std = normalization
+        return to_rgb(images, mean=mean, std=std)
 
     def _finished(self, raw: Tensor, images: Tensor) -> Tensor:
         """The raw maps checked and stretched."""
@@ -173,12 +181,10 @@ def _stretched(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def _check(images: Tensor, labels: Tensor | None) -> None:
     if not isinstance(images, Tensor):
         raise InvalidInputError(f"expected a (B, C, H, W) image tensor, got {type(images).__name__}")
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape[2:]:
-        raise InvalidInputError(
-            f"expected images of shape (B, C, H, W) with C of 1 or 3, got shape {tuple(images.shape)}"
-        )
-    if images.dtype != torch.uint8 and not images.dtype.is_floating_point:
-        raise InvalidInputError(f"expected uint8 or floating-point images, got {images.dtype}")
+    if images.ndim != 4 or 0 in images.shape[1:]:
+        raise InvalidInputError(f"expected images of shape (B, C, H, W), got shape {tuple(images.shape)}")
+    if images.is_complex():
+        raise InvalidInputError(f"expected integer or floating-point images, got {images.dtype}")
     if labels is not None and (labels.ndim < 1 or labels.shape[0] != images.shape[0]):
         raise InvalidInputError(
             f"expected one label for each of {images.shape[0]} images, got labels of shape {tuple(labels.shape)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sgdmix_albu.colour import Normalization
 from sgdmix_albu.saliency.base import SaliencyBackend
 
 __all__ = ["SpectralResidual"]
@@ -60,7 +61,7 @@ class SpectralResidual(SaliencyBackend):
         """
         return self(inputs)[:, None].expand(inputs.shape)
 
-    def _prepare(self, images: Tensor) -> Tensor:
+    def _prepare(self, images: Tensor, normalization: Normalization | None) -> Tensor:
         return images  # converted after subsampling, which spares a pass over the full images
 
     def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
