@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, get_args
 
 import torch
@@ -143,15 +144,15 @@ def check_settings(
     feather: float = 0,
 ) -> None:
     """Refuse settings that mean nothing, before any work."""
-    if not 0 <= p <= 1:
+    if not (isinstance(p, Real) and 0 <= p <= 1):
         raise InvalidInputError(f"p must be a probability in [0, 1], got {p!r}")
     if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
         raise InvalidInputError(f"candidates must be a positive integer, got {candidates!r}")
-    if not 0 < max_coverage <= 1:
+    if not (isinstance(max_coverage, Real) and 0 < max_coverage <= 1):
         raise InvalidInputError(f"max_coverage must lie in (0, 1], got {max_coverage!r}")
-    if target_class not in get_args(TargetClass):
+    if not isinstance(target_class, str) or target_class not in get_args(TargetClass):
         raise InvalidInputError(f"target_class must be 'any', 'same' or 'different', got {target_class!r}")
-    if not 0 <= feather < math.inf:
+    if not (isinstance(feather, Real) and 0 <= feather < math.inf):
         raise InvalidInputError(f"feather must be a width in pixels, 0 or more, got {feather!r}")
 
 

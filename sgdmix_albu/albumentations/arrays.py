@@ -21,9 +21,14 @@ Array: TypeAlias = npt.NDArray[Any]
 
 def to_tensor(picture: Array) -> Tensor:
     """(H, W) or (H, W, C) to a (1, H, W) or (C, H, W) view; copied only if torch cannot share the memory."""
-    picture = np.ascontiguousarray(picture)
+    picture = np.ascontiguousarray(_native(picture))
     tensor = torch.from_numpy(picture if picture.flags.writeable else picture.copy())
     return tensor[None] if tensor.ndim == 2 else tensor.movedim(-1, 0)
+
+
+def _native(picture: Array) -> Array:
+    """In the byte order of this machine, which is the only one that torch knows; FITS and some TIFF files differ."""
+    return picture if picture.dtype.isnative else picture.astype(picture.dtype.newbyteorder("="))
 
 
 def from_tensor(tensor: Tensor, *, stack: bool = False) -> Array:
@@ -35,7 +40,7 @@ def from_tensor(tensor: Tensor, *, stack: bool = False) -> Array:
 
 def stacked(pictures: Sequence[Array]) -> Tensor:
     """N pictures of one shape as (N, C, H, W); the channels stay innermost in memory, which is a plain copy."""
-    batch = torch.from_numpy(np.stack(pictures))
+    batch = torch.from_numpy(_native(np.stack(pictures)))
     return batch[:, None] if batch.ndim == 3 else batch.movedim(-1, 1)
 
 

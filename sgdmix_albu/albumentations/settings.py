@@ -7,7 +7,7 @@ from typing import Any
 
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["check_keys", "donors_to_remember", "names_of_masks"]
+__all__ = ["check_keys", "check_switch", "donors_to_remember", "names_of_masks"]
 
 _REMEMBERED = 512
 
@@ -17,6 +17,13 @@ def check_keys(**keys: Any) -> None:
     for setting, key in keys.items():
         if not (isinstance(key, str) and key) and not (key is None and setting in ("label_key", "id_key")):
             raise InvalidInputError(f"{setting} must be a key of the sample and of the donors, got {key!r}")
+
+
+def check_switch(**switches: Any) -> None:
+    """Refuse what is neither True nor False."""
+    for setting, switch in switches.items():
+        if not isinstance(switch, bool):
+            raise InvalidInputError(f"{setting} must be True or False, got {switch!r}")
 
 
 def names_of_masks(instance_keys: Any) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ from sgdmix_albu.albumentations.arrays import Array, stacked
 from sgdmix_albu.albumentations.describing import Describer, repeats
 from sgdmix_albu.albumentations.fork import ForkHooks, albumentations
 from sgdmix_albu.albumentations.pool import Pool, PoolImages, read_pool
-from sgdmix_albu.albumentations.settings import check_keys, donors_to_remember, names_of_masks
+from sgdmix_albu.albumentations.settings import check_keys, check_switch, donors_to_remember, names_of_masks
 from sgdmix_albu.albumentations.targets import mixed_target, nothing_to_mix
 from sgdmix_albu.albumentations.told import read_ids, read_labels
 from sgdmix_albu.colour import check_normalization
@@ -152,6 +152,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather
         )
         check_keys(metadata_key=metadata_key, saliency_key=saliency_key, label_key=label_key, id_key=id_key)
+        check_switch(exclude_duplicates=exclude_duplicates)
         super().__init__(p=p)
         given = isinstance(saliency, str) and saliency == "given"
         options = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
