@@ -144,16 +144,20 @@ def check_settings(
     feather: float = 0,
 ) -> None:
     """Refuse settings that mean nothing, before any work."""
-    if not (isinstance(p, Real) and 0 <= p <= 1):
+    if not (_is_number(p) and 0 <= p <= 1):
         raise InvalidInputError(f"p must be a probability in [0, 1], got {p!r}")
     if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
         raise InvalidInputError(f"candidates must be a positive integer, got {candidates!r}")
-    if not (isinstance(max_coverage, Real) and 0 < max_coverage <= 1):
+    if not (_is_number(max_coverage) and 0 < max_coverage <= 1):
         raise InvalidInputError(f"max_coverage must lie in (0, 1], got {max_coverage!r}")
     if not isinstance(target_class, str) or target_class not in get_args(TargetClass):
         raise InvalidInputError(f"target_class must be 'any', 'same' or 'different', got {target_class!r}")
-    if not (isinstance(feather, Real) and 0 <= feather < math.inf):
+    if not (_is_number(feather) and 0 <= feather < math.inf):
         raise InvalidInputError(f"feather must be a width in pixels, 0 or more, got {feather!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real)
 
 
 def check_range(maps: Tensor) -> None:

@@ -168,7 +168,7 @@ def test_lists_of_images_and_more_donors_than_candidates():
 
 @pytest.mark.parametrize("interpolation", [2, 4])  # cubic, Lanczos
 def test_overshoot_of_resizing_changes_no_mask(interpolation):
-    """A.Resize of albumentations 2.0.8, by OpenCV: over the ends of [0, 1] on floats, and rounded into them on uint8."""
+    """OpenCV, and with it A.Resize of albumentations 2.0.8, steps over the ends of [0, 1] on floats, not on uint8."""
     rng = np.random.default_rng(0)
     large = [rng.uniform(0.2, 0.4, (60, 60, 3)) for _ in range(2)]
     for image, at in zip(large, (10, 25), strict=True):
