@@ -61,7 +61,7 @@ def mask_core(masks: Tensor, band: int) -> Tensor:
         >>> mask_core(torch.tensor([[[False, True, True, True, False]]]), band=1).tolist()
         [[[False, False, True, False, False]]]
     """
-    return _shrunk(masks, band)
+    return _depth(masks, band) > band
 
 
 def composite(refined: Tensor, mixed: Tensor, masks: Tensor, *, band: int | None = None) -> Tensor:
@@ -80,14 +80,22 @@ def composite(refined: Tensor, mixed: Tensor, masks: Tensor, *, band: int | None
         ``refined``.
     """
     width = max(1, round(min(mixed.shape[-2:]) / 50)) if band is None else band
-    share = torch.stack([_shrunk(masks, depth).float() for depth in range(width + 1)]).mean(0)[:, None]
+    depth = _depth(masks, width)[:, None]
+    share = depth / (width + 1)
     faded = share * mixed.float() + (1 - share) * refined.float()
     faded = faded if mixed.dtype.is_floating_point else faded.round()
-    return torch.where(_shrunk(masks, width)[:, None], mixed, faded.to(mixed.dtype))
+    return torch.where(depth > width, mixed, faded.to(mixed.dtype))
 
 
-def _shrunk(masks: Tensor, depth: int) -> Tensor:
-    if not depth:
-        return masks
-    outside = F.max_pool2d((~masks)[:, None].float(), 2 * depth + 1, stride=1, padding=depth)
-    return outside[:, 0] == 0
+def _depth(masks: Tensor, most: int) -> Tensor:
+    """How many pixels (B, H, W) float a pixel lies inside the mask, its own counted, ``most`` + 1 at the most.
+
+    The mask is shrunk by one pixel at a time, which costs ``most`` small windows; one window for each depth would
+    cost their areas, side^4 for a band that grows with the image.
+    """
+    outside = (~masks)[:, None].float()
+    depth = 1 - outside
+    for _ in range(most):
+        outside = F.max_pool2d(outside, 3, stride=1, padding=1)
+        depth += 1 - outside
+    return depth[:, 0]
