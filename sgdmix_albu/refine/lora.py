@@ -18,13 +18,17 @@ __all__ = ["apply_lora", "read_safetensors"]
 
 _NAMES = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
 _BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")  # how a UNet's names begin where a file leaves "unet." out
+# The two matrices of a layer as kohya, peft and older diffusers name them.
+_MATRICES = (("lora_down", "lora_up"), ("lora_A", "lora_B"), ("lora.down", "lora.up"))
+_DORA = ("dora_scale", "lora_magnitude_vector")
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and header of a safetensors file.
 
     Raises:
-        DataError: No such file, damaged, or a pickle (``.bin``, ``.pt``, ``.ckpt``), with the way to convert it.
+        DataError: No such file, damaged, NaN or infinite numbers in it, or a pickle (``.bin``, ``.pt``, ``.ckpt``),
+            with the way to convert it.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -37,17 +41,22 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], d
     safetensors = import_optional("safetensors", extra="diffusion")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = dict(file.metadata() or {})
     except FileNotFoundError as error:
         raise DataError(f"cannot read {path}: no such file") from error
     except Exception as error:  # SafetensorError has no stable home, and a folder or odd bytes raise others
         raise DataError(f"cannot read {path}: {error}") from error
+    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise DataError(f"{path} holds NaN or infinite numbers, in {broken[0]!r} and {len(broken)} tensor(s) in all")
+    return tensors, header
 
 
 def apply_lora(
     components: Components, path: str | os.PathLike[str], *, scale: float = 1.0, name: str = "refiner"
 ) -> int:
-    """Merge a LoRA file into UNet and text encoder.
+    """Merge a LoRA file into UNet and text encoder: W + scale * alpha / rank * up @ down, layer by layer.
 
     Args:
         components: The base model, changed in place.
@@ -59,13 +68,16 @@ def apply_lora(
         Number of layers that it changed.
 
     Raises:
-        DataError: It fits another kind of base, or no layer of this one.
+        DataError: It fits another kind of base, or no layer of this one; or it is a DoRA, whose weights are scaled
+            by lengths of their own besides.
     """
     state, header = read_safetensors(path)
+    if any(name.endswith(_DORA) or ".lora_magnitude_vector." in name for name in state):
+        raise DataError(f"{path} is a DoRA file, which is not read here; let its trainer export it merged, as a base")
+    state = _without_alphas(state, path)
     mixin = _mixin(components)
     try:
-        found = mixin.lora_state_dict(dict(state), unet_config=components.unet.config, return_lora_metadata=True)
-        layers, alphas = found[0], found[1]
+        layers = mixin.lora_state_dict(dict(state), unet_config=components.unet.config, return_lora_metadata=True)[0]
     # Converters meet files of foreign make with errors of many kinds.
     except Exception as error:
         raise DataError(f"{path} is no LoRA file that can be read: {error}") from error
@@ -75,7 +87,7 @@ def apply_lora(
     for part, model in _targets(components):
         own = {key: value for key, value in layers.items() if key.startswith(f"{part}.")}
         if own:
-            applied += _merge(mixin, part, model, own, alphas, _metadata(header), scale, name, path)
+            applied += _merge(mixin, part, model, own, _metadata(header), scale, name, path)
     if not applied:
         example = next(iter(state), "nothing at all")
         raise DataError(
@@ -83,6 +95,25 @@ def apply_lora(
             f"(such as {example!r}) names an attention layer that is there"
         )
     return applied
+
+
+def _without_alphas(state: Mapping[str, Tensor], path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The same LoRA with each layer's alpha / rank multiplied into its second matrix.
+
+    diffusers carries alphas in a pattern of names, of which some match no layer: where alphas differ, most layers
+    then get another layer's.
+    """
+    folded = {name: value for name, value in state.items() if not name.endswith(".alpha")}
+    for name, alpha in state.items():
+        if not name.endswith(".alpha"):
+            continue
+        layer = name.removesuffix(".alpha")
+        pairs = [(f"{layer}.{down}.weight", f"{layer}.{up}.weight") for down, up in _MATRICES]
+        down, up = next((pair for pair in pairs if set(pair) <= set(folded)), (None, None))
+        if down is None or up is None or alpha.numel() != 1:
+            raise DataError(f"{path} holds {name!r}, but not the two matrices of that layer")
+        folded[up] = folded[up].float() * (alpha.item() / folded[down].shape[0])
+    return folded
 
 
 def _mixin(components: Components) -> Any:
@@ -100,7 +131,6 @@ def _merge(
     part: str,
     model: Any,
     layers: dict[str, Tensor],
-    alphas: Mapping[str, float] | None,
     metadata: Any,
     scale: float,
     name: str,
@@ -108,12 +138,11 @@ def _merge(
 ) -> int:
     """Load, count, add to the weights, and take the adapter out again; the number of layers."""
     tuners = import_optional("peft.tuners.tuners_utils", extra="diffusion")
-    known = {key: value for key, value in (alphas or {}).items() if key.startswith(f"{part}.")} or None
     try:
         if part == "unet":
-            mixin.load_lora_into_unet(layers, known, model, adapter_name=name, metadata=metadata)
+            mixin.load_lora_into_unet(layers, None, model, adapter_name=name, metadata=metadata)
         else:
-            mixin.load_lora_into_text_encoder(layers, known, model, prefix=part, adapter_name=name, metadata=metadata)
+            mixin.load_lora_into_text_encoder(layers, None, model, prefix=part, adapter_name=name, metadata=metadata)
     except Exception as error:  # peft: shapes that differ (RuntimeError), no module of such a name (ValueError)
         raise DataError(f"{path} does not fit this base: {str(error).strip().splitlines()[0]}") from error
     tuned = [
