@@ -149,24 +149,23 @@ def load_base(
     for part in ("unet", "vae", *names):
         _check_weights(folder / part)
 
-    def load(kind: Any, part: str) -> Any:
-        model, told = _loaded(kind, folder / part, torch_dtype=dtype, use_safetensors=True, output_loading_info=True)
+    def load(kind: Any, part: str, **config: Any) -> Any:
+        options = {"torch_dtype": dtype, "use_safetensors": True, "output_loading_info": True, **config}
+        model, told = _loaded(kind, folder / part, **options)
         _check_filled(folder / part, told["missing_keys"])
         return model.to(device).eval().requires_grad_(False)
+
+    def encoder(kind: Any, part: str) -> Encoder:
+        tokenizer = _loaded(transformers.CLIPTokenizer, folder / part.replace("text_encoder", "tokenizer"))
+        # Older files say 2, by which transformers means "the largest number": a prompt would end at a token of ours.
+        return Encoder(part, tokenizer, load(kind, part, eos_token_id=tokenizer.eos_token_id))
 
     kinds = [transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection]
     return Components(
         unet=load(diffusers.UNet2DConditionModel, "unet").to(memory_format=torch.channels_last),
         vae=load(diffusers.AutoencoderKL, "vae"),
         scheduler=_scheduler(diffusers, index, folder),
-        encoders=[
-            Encoder(
-                name,
-                _loaded(transformers.CLIPTokenizer, folder / name.replace("text_encoder", "tokenizer")),
-                load(kind, name),
-            )
-            for name, kind in zip(names, kinds, strict=False)
-        ],
+        encoders=[encoder(kind, name) for name, kind in zip(names, kinds, strict=False)],
         architecture=architecture,
         settings={key: value for key, value in index.items() if isinstance(value, bool)},
         folder=folder,
