@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sgdmix_albu.albumentations import SGDMix
+from sgdmix_albu.albumentations.annotations import seen_boxes, seen_points
 from sgdmix_albu.errors import InvalidInputError
 
 SIDE = 40
@@ -269,6 +270,14 @@ def test_key_points_outside_the_image_are_left_to_the_pipeline():
     assert np.allclose(out["keypoints"], points)
 
 
+def test_points_outside_the_image_may_still_come_back_in():
+    """With check_each_transform=False the pipeline removes them at its end only."""
+    kept = np.zeros((1, SIDE, SIDE), bool)
+    kept[0][LEFT] = True
+    points = np.array([[-3.0, 5.0], [5.0, 100.0], [30.0, 5.0], [3.0, 5.0]])
+    assert np.array_equal(seen_points(points, kept, A.KeypointParams("xy")), points[[0, 1, 3]])
+
+
 # albumentationsx
 
 
@@ -298,6 +307,50 @@ def test_bound_instances(target):
 
 
 @successor
+def test_a_semantic_mask_beside_bound_boxes_and_key_points():
+    """Nothing binds the mask here, so it is composited; bound instances would have a channel each."""
+    bound = [
+        {"bbox": np.array(box, np.float32), "keypoints": np.array([box[:2]], np.float32)}
+        for box in ([2, 20, 12, 30], [25, 20, 35, 30])
+    ]
+    pipe = pipeline(
+        bbox_params=A.BboxParams(coord_format="pascal_voc"),
+        keypoint_params=A.KeypointParams("xy"),
+        instance_binding=["bboxes", "keypoints"],
+    )
+    out = pipe(**source(LEFT), instances=bound, sgdmix_metadata=[donor()])
+    kept = kept_region(out)
+    assert np.array_equal(out["mask"], np.where(kept, source(LEFT)["mask"], 7))
+    assert [one["bbox"].tolist() for one in out["instances"]] == [[2, 20, 12, 30]]
+
+
+@successor
+@pytest.mark.parametrize("target", ["masks", "mask"])
+def test_bound_instances_with_key_points(target):
+    masks = instances()
+    boxes = [[5, 5, 35, 15], [2, 20, 12, 30], [25, 20, 35, 30]]
+    bound = [
+        {"mask": mask, "bbox": np.array(box, np.float32), "keypoints": np.array([box[:2], box[2:]], np.float32) - 1}
+        for mask, box in zip(masks, boxes, strict=True)
+    ]
+    image, other = source()["image"], donor()["image"]
+    image[:, 20:] = 50
+    other[-1, -1] = 0
+    pipe = A.Compose(
+        [SGDMix(lambda images: (images[:, 0] * 255 < 15).float(), mask="otsu", p=1)],
+        bbox_params=A.BboxParams(coord_format="pascal_voc"),
+        keypoint_params=A.KeypointParams("xy"),
+        instance_binding=[target, "bboxes", "keypoints"],
+    )
+    out = pipe(image=image, instances=bound, sgdmix_metadata=[{"image": other}])
+    kept = kept_region(out)
+    assert len(out["instances"]) == 2
+    for one, before in zip(out["instances"], bound, strict=False):
+        assert np.array_equal(one["mask"], np.where(kept, before["mask"], 0))
+        assert len(one["keypoints"]) == 2, "the binding keeps an instance's points together"
+
+
+@successor
 def test_oriented_boxes():
     turned = np.array([[4.0, 18.0, 16.0, 22.0, 90.0], [24.0, 18.0, 36.0, 22.0, 90.0], [10.0, 10.0, 30.0, 30.0, 45.0]])
     params = A.BboxParams(coord_format="pascal_voc", bbox_type="obb", label_fields=["kinds"], min_visibility=0.3)
@@ -310,8 +363,6 @@ def test_oriented_boxes():
 def test_oriented_boxes_against_drawn_polygons():
     import cv2
     from albumentations.core.bbox_utils import obb_to_polygons
-
-    from sgdmix_albu.albumentations.annotations import seen_boxes
 
     rng = np.random.default_rng(5)
     scale = 8  # polygons are drawn larger, so that their outline hardly counts

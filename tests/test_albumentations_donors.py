@@ -141,6 +141,12 @@ def test_views_in_a_batch_and_another_key():
     assert free["target"][2] == params["target"][2]
 
 
+def test_images_that_say_nothing_are_samples_of_their_own():
+    images = np.stack(SCENES[:3])
+    mix = SGDMix("spectral_residual", p=1)
+    assert (mix(images=images, id=[None, None, None])["images"] != images).any((1, 2, 3)).all()
+
+
 def test_ids_nobody_can_compare_are_refused():
     pool = donors(SCENES[1], id=[1])
     mix = SGDMix("spectral_residual", p=1)
@@ -288,3 +294,5 @@ def test_copies_begin_with_nothing_remembered(twin, counting):
     counting.seen = 0
     other(image=SCENES[0], sgdmix_metadata=donors(*SCENES[1:]))
     assert counting.seen == len(SCENES)
+    other(image=SCENES[0], sgdmix_metadata=donors(*SCENES[1:]))
+    assert counting.seen == len(SCENES) + 1
