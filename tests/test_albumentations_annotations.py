@@ -351,6 +351,36 @@ def test_bound_instances_with_key_points(target):
 
 
 @successor
+def test_annotations_of_single_frames():
+    """Each box, key point and instance is judged by its own frame, though frames have any number of them."""
+    images = np.full((2, SIDE, SIDE, 3), 10, np.uint8)
+    images[0, :, :20, 0] = images[1, :, 20:, 0] = 255  # what is kept of each
+    other = donor()["image"]
+    other[-1, -1, 0] = 255
+    frames = [
+        {"bboxes": BOXES[[0, 3]], "kinds": ["a0", "a3"], "keypoints": POINTS[[0, 3]], "masks": instances()[:1]},
+        {"bboxes": BOXES[[0, 3]], "kinds": ["b0", "b3"], "keypoints": POINTS[[0, 3]], "masks": instances()[1:]},
+    ]
+    pipe = A.Compose(
+        [SGDMix(lambda images: (images[:, 0] > 0.99).float(), mask="otsu", p=1)],
+        bbox_params=A.BboxParams(coord_format="pascal_voc", label_fields=["kinds"]),
+        keypoint_params=A.KeypointParams("xy"),
+        frame_binding=["images", "frame_annotations"],
+    )
+    out = pipe(images=images, frame_annotations=frames, sgdmix_metadata=[{"image": other}])
+    for image, before, after, box, point in zip(
+        out["images"], frames, out["frame_annotations"], (0, 3), (0, 3), strict=True
+    ):
+        assert list(after["kinds"]) == [before["kinds"][box // 3]]
+        assert np.allclose(after["bboxes"], BOXES[[box]])
+        assert np.allclose(after["keypoints"], POINTS[[point]])
+        assert np.array_equal(after["masks"], np.where(kept_region({"image": image}), before["masks"], 0))
+    semantic = [{"mask": np.zeros((SIDE, SIDE), np.uint8)}] * 2
+    with pytest.raises(InvalidInputError, match="give semantic ones as masks beside images"):
+        pipe(images=images, frame_annotations=semantic, sgdmix_metadata=[{"image": other}])
+
+
+@successor
 def test_oriented_boxes():
     turned = np.array([[4.0, 18.0, 16.0, 22.0, 90.0], [24.0, 18.0, 36.0, 22.0, 90.0], [10.0, 10.0, 30.0, 30.0, 45.0]])
     params = A.BboxParams(coord_format="pascal_voc", bbox_type="obb", label_fields=["kinds"], min_visibility=0.3)

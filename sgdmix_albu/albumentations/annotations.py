@@ -24,7 +24,7 @@ __all__ = ["seen_boxes", "seen_points"]
 _ROUNDING = 1e-5  # pipelines hold boxes as float32 shares of the image
 
 
-def seen_boxes(boxes: Array, kept: Array, params: Any) -> Array:
+def seen_boxes(boxes: Array, kept: Array, params: Any, image_column: int | None = None) -> Array:
     """The boxes of which enough is left.
 
     Args:
@@ -33,6 +33,7 @@ def seen_boxes(boxes: Array, kept: Array, params: Any) -> Array:
             shows enough of a box is enough.
         params: The pipeline's ``A.BboxParams``: ``min_visibility``, ``min_area`` (in pixels) and, in
             albumentationsx, ``bbox_type``.
+        image_column: Where each row says which image it belongs to; None where all images share it.
     """
     if not len(boxes) or kept.all():
         return boxes
@@ -43,27 +44,38 @@ def seen_boxes(boxes: Array, kept: Array, params: Any) -> Array:
         corners = _turned(corners, boxes[:, 4])
     else:
         areas = np.clip(np.clip(corners[:, 2:], 0, size) - np.clip(corners[:, :2], 0, size), 0, None).prod(1)
-    shares = np.max([visible_fractions(torch.from_numpy(one), torch.from_numpy(corners)) for one in kept], axis=0)
+    seen = np.stack([visible_fractions(torch.from_numpy(one), torch.from_numpy(corners)) for one in kept])
+    shares = _of_its_image(seen, boxes, image_column)
     enough = (shares >= params.min_visibility - _ROUNDING) & (shares * areas >= params.min_area - _ROUNDING)
     stay: Array = boxes[enough & (shares > 0)]
     return stay
 
 
-def seen_points(points: Array, kept: Array, params: Any) -> Array:
+def seen_points(points: Array, kept: Array, params: Any, image_column: int | None = None) -> Array:
     """The key points whose pixel is left in an image; all of them where the pipeline does not want them gone.
 
     Args:
         points: (N, 2 or more), ``x, y`` in pixels. Points outside the image are the pipeline's business.
         kept: (B, H, W) bool, True where the source is kept.
         params: The pipeline's ``A.KeypointParams``.
+        image_column: As in :func:`seen_boxes`.
     """
     if not len(points) or kept.all() or not params.remove_invisible:
         return points
     places = torch.from_numpy(points[:, :2].astype(np.float64))
-    seen = np.any([visible_points(torch.from_numpy(one), places) for one in kept], axis=0)
+    seen = np.stack([visible_points(torch.from_numpy(one), places) for one in kept])
     outside = ~visible_points(torch.ones(kept.shape[1:], dtype=torch.bool), places).numpy()
-    stay: Array = points[seen | outside]
+    stay: Array = points[_of_its_image(seen, points, image_column) | outside]
     return stay
+
+
+def _of_its_image(seen: Array, rows: Array, image_column: int | None) -> Array:
+    """(B, N) what each image shows of each row to (N,) what its own shows, or the one that shows most."""
+    if image_column is None:
+        most: Array = seen.max(0)
+        return most
+    own: Array = seen[rows[:, image_column].astype(np.int64), np.arange(len(rows))]
+    return own
 
 
 def _turned(corners: Array, degrees: Array) -> Array:

@@ -48,6 +48,8 @@ class ForkHooks:
 
     py_random: random.Random
     _worker_seed: int | None = None
+    # What albumentationsx tells handlers about frames, where there are any.
+    _runtime_generated_params = frozenset({"frame_ids", "frame_id_column"})
 
     def decide(self, data: dict[str, Any], py_random: random.Random) -> dict[str, Any]:
         """The parameters of one call; all randomness comes from ``py_random``."""
@@ -67,6 +69,13 @@ class ForkHooks:
     def _binds(self, target: str, field: str) -> bool:
         processor = self.get_processor(target)  # type: ignore[attr-defined]
         return processor is not None and field in (processor.params.label_fields or ())
+
+    def framed_masks(self) -> list[str]:
+        """Masks that albumentationsx's ``frame_binding`` gathered from the annotations of single frames."""
+        invocation = getattr(albumentations.core, "invocation", None)
+        call = None if invocation is None else invocation.get_current_invocation()
+        state = None if call is None else call.frame_state
+        return list(state.rows) if state is not None and state.frames else []
 
     def sample_parameters(self, params: Any, data: dict[str, Any], targets: Any, sampling: Any) -> Any:
         """The hook of albumentationsx."""

@@ -86,6 +86,7 @@ def read_pool(
     metadata_key: str,
     saliency_key: str,
     instance_keys: Sequence[str] | None = None,
+    framed: Sequence[str] = (),
 ) -> Pool:
     """Find sources and donors in the data of one call, and refuse what cannot be mixed.
 
@@ -95,6 +96,7 @@ def read_pool(
         metadata_key: Where the donors are.
         saliency_key: The target that holds saliency maps; it is not composited, unless it is "mask".
         instance_keys: Targets whose masks are instances; None for stacks of masks beside one image.
+        framed: Targets that hold any number of instances of each of ``images``.
 
     Raises:
         InvalidInputError: What was expected and what came.
@@ -106,11 +108,16 @@ def read_pool(
             f"A.Compose(..., additional_targets={{{saliency_key!r}: {'masks' if batched else 'mask'!r}}})"
         )
     named = {name: aliases.get(name, name) for name in data if data[name] is not None}
-    pictures = {name: kind for name, kind in named.items() if kind in _PICTURES}
+    if any(named[name] == "mask" for name in framed):
+        raise InvalidInputError(
+            "SGDMix takes masks (N, H, W) of instances from frame_annotations; "
+            "give semantic ones as masks beside images, one for each"
+        )
+    pictures = {name: kind for name, kind in named.items() if kind in _PICTURES and name not in framed}
     sources, kinds = _batch_rows(data, pictures) if batched else _single_row(data, pictures)
     if saliency_key in aliases:
         kinds.pop(saliency_key, None)
-    instances = _instances(pictures, batched, instance_keys)
+    instances = [*_instances(pictures, batched, instance_keys), *framed]
     for name in instances:
         kinds.pop(row_key(name, batched), None)
     donors = [_in_numpy(donor, kinds) for donor in _donors(data, metadata_key, needed=not batched)]

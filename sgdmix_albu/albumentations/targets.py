@@ -23,6 +23,7 @@ def mixed_target(
     backgrounds: list[Row | None],
     instances: list[str],
     batched: bool,
+    frame_ids: Array | None = None,
     **params: Any,
 ) -> Any:
     """Composite a target, or cut it if it holds instances.
@@ -36,6 +37,7 @@ def mixed_target(
         backgrounds: For each image the pictures of its donor, or None where it stays unmixed.
         instances: Targets that hold instances of the source.
         batched: Whether the call was about ``images``.
+        frame_ids: For each mask of the target the image that it belongs to, where that is not told by its place.
         **params: What else was decided.
 
     Raises:
@@ -46,7 +48,7 @@ def mixed_target(
     key, many = row_key(name, batched), kind in ("images", "masks")
     pictures = list(value) if many else [value]
     if name in instances:
-        left = cut(pictures, union)
+        left = cut(pictures, union if frame_ids is None else union[frame_ids])
         return np.stack(left) if many else left[0]
     if any(row is not None and key not in row for row in backgrounds) or (batched and not many):
         known = next(", ".join(row) for row in backgrounds if row)

@@ -205,7 +205,8 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             first, donors after them; an unmixed image's own row), ``distance``, ``kept`` and ``guards``.
         """
         instances = ("mask",) if self.instance_keys is None and self.bound_mask(data) else self.instance_keys
-        pool = read_pool(data, self._additional_targets, self.metadata_key, self.saliency_key, instances)
+        framed = self.framed_masks()
+        pool = read_pool(data, self._additional_targets, self.metadata_key, self.saliency_key, instances, framed)
         batch, seed = len(pool.sources), py_random.getrandbits(62)
         if not batch:
             return nothing_to_mix(data["images"])
@@ -247,15 +248,19 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         """Composite the masks: all as the image, or each as its image of the batch."""
         return self._mix("masks", "masks", masks, **params)
 
-    def apply_to_bboxes(self, bboxes: Array, *args: Any, union: Array, **params: Any) -> Array:
+    def apply_to_bboxes(
+        self, bboxes: Array, *args: Any, union: Array, frame_id_column: int | None = None, **params: Any
+    ) -> Array:
         """Boxes stay the source's, where enough of them is left for the pipeline's ``A.BboxParams``."""
         processor = self.get_processor("bboxes")
-        return bboxes if processor is None else seen_boxes(bboxes, union, processor.params)
+        return bboxes if processor is None else seen_boxes(bboxes, union, processor.params, frame_id_column)
 
-    def apply_to_keypoints(self, keypoints: Array, *args: Any, union: Array, **params: Any) -> Array:
+    def apply_to_keypoints(
+        self, keypoints: Array, *args: Any, union: Array, frame_id_column: int | None = None, **params: Any
+    ) -> Array:
         """Key points stay the source's; erased ones go where ``A.KeypointParams`` has ``remove_invisible``."""
         processor = self.get_processor("keypoints")
-        return keypoints if processor is None else seen_points(keypoints, union, processor.params)
+        return keypoints if processor is None else seen_points(keypoints, union, processor.params, frame_id_column)
 
     def to_dict_private(self) -> dict[str, Any]:
         """The settings, for ``A.to_dict``; refused where they hold objects."""
