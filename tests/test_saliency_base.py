@@ -65,6 +65,14 @@ def test_images_that_do_not_fit(batch: Any, message: str) -> None:
         get_backend("manifold_ranking")(batch)
 
 
+def test_a_function_may_write_into_its_images_and_keep_the_channel() -> None:
+    batch = images(3)
+    before = batch.clone()
+    maps = get_backend(lambda given: given.sub_(given.mean()).abs_().mean(1, keepdim=True))(batch)
+    assert torch.equal(batch, before)
+    assert torch.allclose(maps, normalize_maps((before - before.mean()).abs().mean(1)))
+
+
 @pytest.mark.parametrize("channels", [2, 4, 12])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int16, torch.int32, torch.float64, torch.bool])
 def test_what_needs_no_colours_takes_any_channels(channels: int, dtype: torch.dtype) -> None:

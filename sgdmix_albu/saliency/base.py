@@ -89,7 +89,8 @@ class SaliencyBackend(ABC):
     def _prepare(self, images: Tensor, normalization: Normalization | None) -> Tensor:
         """What :meth:`_raw` receives."""
         if normalization is None:
-            return to_float(images)
+            floats = to_float(images)
+            return floats.clone() if floats is images else floats  # a function may write into what it is given
         mean, std = normalization
         return to_rgb(images, mean=mean, std=std)
 
@@ -112,10 +113,11 @@ class SaliencyBackend(ABC):
 
 
 class FunctionBackend(SaliencyBackend):
-    """Any function or object ``(B, C, H, W) -> (B, h, w)`` as a backend.
+    """A function or object ``(B, C, H, W) -> (B, h, w)`` as a backend; ``(B, 1, h, w)`` is taken too.
 
-    The function receives the images as they are, converted to float32 (uint8 scaled to [0, 1]). A module runs
-    in evaluation mode and is left as it was.
+    The function receives the images converted to float32 (integers divided by their dtype's greatest value), in
+    memory of its own, and returns a tensor of finite maps of any range and resolution. It is not given labels. A
+    module runs in evaluation mode and is left as it was.
 
     Example:
         >>> import torch
@@ -139,7 +141,9 @@ class FunctionBackend(SaliencyBackend):
     def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
         used = untouched(self.function) if isinstance(self.function, nn.Module) else nullcontext()
         with used:
-            return self.function(images)
+            maps = self.function(images)
+        single = isinstance(maps, Tensor) and maps.ndim == 4 and maps.shape[1] == 1
+        return maps[:, 0] if single else maps
 
     def __repr__(self) -> str:
         return f"FunctionBackend({self.function!r})"
