@@ -11,13 +11,14 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.refine.components import load_base
 from sgdmix_albu.refine.denoise import denoise, first_step
 from sgdmix_albu.refine.prompts import Prompts
+from sgdmix_albu.refine.schedulers import SCHEDULERS
 
 PROMPTS = ["a bird", "a red bird", "a cat", "b"]
 SEEDS = [3, 1, 4, 159]
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 # Schedulers that remember nothing, a history, a position, and those that draw noise while they step.
-SCHEDULERS = [
+KINDS = [
     "DDIMScheduler",
     "EulerDiscreteScheduler",
     "DPMSolverMultistepScheduler",
@@ -37,6 +38,9 @@ def folders(tmp_path_factory):
         "sd": tiny_base(root / "sd"),
         "v": tiny_base(root / "v", prediction_type="v_prediction", latent_channels=8),
         "sdxl": tiny_base(root / "sdxl", architecture="sdxl"),
+        "lcm": tiny_base(root / "lcm", time_cond_proj_dim=10),
+        "lcm-odd": tiny_base(root / "lcm-odd", time_cond_proj_dim=7),
+        "lcm-sdxl": tiny_base(root / "lcm-sdxl", architecture="sdxl", time_cond_proj_dim=10),
     }
 
 
@@ -57,8 +61,11 @@ def with_scheduler(components, name):
     return components
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-@pytest.mark.parametrize("strength", [0.3, 0.75, 1.0])
+# Every scheduler at one strength, one of each kind at others.
+@pytest.mark.parametrize(
+    ("name", "strength"),
+    [*((name, 0.75) for name in SCHEDULERS), *((name, strength) for name in KINDS for strength in (0.3, 1.0))],
+)
 def test_one_strength_is_the_stock_pipeline(folders, name, strength):
     components = with_scheduler(load_base(folders["sd"]), name)
     ours = denoise(components, IMAGES, PROMPTS, strengths=[strength] * 4, seeds=SEEDS, steps=8, guidance=5.0).images
@@ -76,7 +83,21 @@ def test_one_strength_is_the_stock_pipeline(folders, name, strength):
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("base", "guidance"), [("v", 5.0), ("sd", 1.0), ("sd", 0.0), ("sdxl", 5.0), ("sdxl", 0.0)])
+@pytest.mark.parametrize(
+    ("base", "guidance"),
+    [
+        ("v", 5.0),
+        ("sd", 1.0),
+        ("sd", 0.0),
+        ("sdxl", 5.0),
+        ("sdxl", 0.0),
+        # Distilled: the UNet is told the guidance.
+        ("lcm", 5.0),
+        ("lcm", 1.0),
+        ("lcm-odd", 8.0),
+        ("lcm-sdxl", 5.0),
+    ],
+)
 def test_other_models_and_guidance(folders, base, guidance):
     components = load_base(folders[base])
     ours = denoise(components, IMAGES, PROMPTS, strengths=[0.6] * 4, seeds=SEEDS, steps=10, guidance=guidance).images
@@ -116,7 +137,7 @@ def test_few_steps_as_sd_turbo_takes_them(folders, steps):
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("name", KINDS)
 def test_each_image_of_a_mixed_batch_is_what_it_is_alone(folders, name):
     components = with_scheduler(load_base(folders["sd"]), name)
     strengths = [0.9, 0.3, 0.9, 0.5]

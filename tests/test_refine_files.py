@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -118,14 +119,40 @@ def test_rows_of_other_packages(monkeypatch):
     [
         ({"key": "no/slash"}, "letters, digits"),
         ({"key": "a", "prompt": "a photo"}, "token"),
+        ({"key": "a", "prompt": "a {style} {token}"}, "nothing else in braces, got 'a {style} {token}'"),
+        ({"key": "a", "prompt": "a {token} {}"}, "nothing else in braces"),
+        ({"key": "a", "prompt": "a {token.real} {token}"}, "nothing else in braces"),
+        ({"key": "a", "prompt": "a {token:>9}"}, "nothing else in braces"),
+        ({"key": "a", "prompt": "a {token!r}"}, "nothing else in braces"),
+        ({"key": "a", "prompt": "a { {token}"}, "must be text with {token} and {metaclass}"),
+        ({"key": "a", "prompt": "a {token} }"}, "must be text with {token} and {metaclass}"),
+        ({"key": "a", "prompt": None}, "must be text with {token} and {metaclass}, got None"),
         ({"key": "a", "strengths": (0.0,)}, "strengths"),
         ({"key": "a", "strengths": ()}, "strengths"),
         ({"key": "a", "steps": 0}, "a step or more"),
     ],
 )
 def test_rows_that_mean_nothing(options, message):
-    with pytest.raises(InvalidInputError, match=message):
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
         RefinerSpec(**{"metaclass": "x", **options})
+
+
+def test_doubled_braces_are_text():
+    spec = RefinerSpec("a", "x", prompt="{{{token}}} {metaclass}")
+    assert get_refiner_of(spec).prompt_for("ant") == "{ant} x"
+
+
+def get_refiner_of(spec):
+    register_refiner(spec.key, spec)
+    return get_refiner(spec.key, finetuned=False)
+
+
+def test_labels_beyond_the_names_are_refused():
+    refiner = get_refiner("aviary", finetuned=False, class_names=["ant", "bee"])
+    assert refiner.prompt_for(1) == "a photo of a bee bird"
+    for label in (2, 5, -1):
+        with pytest.raises(UnknownNameError, match=f"given 2 class names, labels 0 to 1; got label {label}"):
+            refiner.prompt_for(label)
 
 
 # Refiner folders
@@ -260,6 +287,41 @@ def test_pickles_are_not_opened(bases, tmp_path):
     weights.with_suffix(".bin").unlink()
     with pytest.raises(DataError, match="expected safetensors in .*unet"):
         load_base(copy)
+
+
+@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+def test_folders_that_are_not_there_are_named(bases, tmp_path, kind):
+    for part in ("unet", "vae", "scheduler", "tokenizer", "text_encoder", *["tokenizer_2"] * (kind == "sdxl")):
+        copy = Path(shutil.copytree(bases[kind], tmp_path / part))
+        shutil.rmtree(copy / part)
+        with pytest.raises(DataError, match=f"is not whole: its model_index.json names {part}, and there is no such"):
+            load_base(copy)
+
+
+@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+def test_a_folder_of_half_precision_alone_is_read(bases, tmp_path, kind):
+    copy = Path(shutil.copytree(bases[kind], tmp_path / "copy"))
+    for path in copy.rglob("*.safetensors"):
+        path.rename(path.with_suffix(".fp16.safetensors"))
+    torch.testing.assert_close(guess(load_base(copy)), guess(load_base(bases[kind])))
+
+
+@pytest.mark.parametrize(("channels", "message"), [(9, "an inpainting model has 9"), (8, "InstructPix2Pix has 8")])
+def test_bases_that_take_more_than_latents(tmp_path, channels, message):
+    base = tiny_base(tmp_path / "base", in_channels=channels)
+    with pytest.raises(DataError, match=f"takes {channels} channels .{message}., its autoencoder makes 4"):
+        load_base(base)
+
+
+def test_schedulers_that_cannot_take_an_image_to_an_image(bases, tmp_path):
+    copy = Path(shutil.copytree(bases["sd"], tmp_path / "copy"))
+    index = json.loads((copy / "model_index.json").read_text())
+    for name in ("FlowMatchEulerDiscreteScheduler", "DDIMInverseScheduler", "IPNDMScheduler", "DDIM"):
+        with pytest.raises(InvalidInputError, match=f"scheduler must be one of .*DDIMScheduler, .*got '{name}'"):
+            get_refiner("aviary", finetuned=False, scheduler=name)
+        (copy / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", name]}))
+        with pytest.raises(DataError, match=f"names the scheduler '{name}', which cannot"):
+            load_base(copy)
 
 
 def test_damaged_parts_and_other_models(bases, tmp_path):

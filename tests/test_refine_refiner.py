@@ -317,7 +317,7 @@ def test_schedulers_loras_and_embeddings_of_the_users_own(folder, base, tmp_path
     assert type(own.load().components.scheduler).__name__ == "LCMScheduler"
     found = [one.refine(IMAGES, classes=["moth"] * 6, strength=0.9, seeds=SEEDS).images for one in (plain, own)]
     assert not torch.equal(*found)
-    with pytest.raises(InvalidInputError, match="scheduler's class name"):
+    with pytest.raises(InvalidInputError, match="scheduler must be one of .*got 'Euler'"):
         Refiner(spec, finetuned=False, scheduler="Euler").load()
 
 

@@ -23,8 +23,12 @@ def tiny_base(
     latent_channels: int = 4,
     seed: int = 0,
     width: int = WIDTH,
+    **unet: object,
 ) -> Path:
-    """Save a folder that the stock pipelines read; images are 32 x 32 or more, latents half of that."""
+    """Save a folder that the stock pipelines read; images are 32 x 32 or more, latents half of that.
+
+    ``unet`` are further settings of the UNet.
+    """
     from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline
 
     sdxl = architecture == "sdxl"
@@ -32,7 +36,7 @@ def tiny_base(
         torch.manual_seed(seed)
         parts = {
             "vae": _vae(latent_channels),
-            "unet": _unet(latent_channels, width, sdxl=sdxl),
+            "unet": _unet(latent_channels, width, sdxl=sdxl, **unet),
             "scheduler": DDIMScheduler(
                 beta_start=0.00085,
                 beta_end=0.012,
@@ -98,14 +102,13 @@ def _vae(channels: int) -> AutoencoderKL:
     )
 
 
-def _unet(channels: int, width: int, *, sdxl: bool) -> UNet2DConditionModel:
-    extra = {}
+def _unet(channels: int, width: int, *, sdxl: bool, **extra: object) -> UNet2DConditionModel:
     if sdxl:
-        extra = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+        extra |= {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
         extra["projection_class_embeddings_input_dim"] = 6 * 8 + WIDTH
+    settings = {"in_channels": channels} | extra
     return UNet2DConditionModel(
         sample_size=16,
-        in_channels=channels,
         out_channels=channels,
         block_out_channels=(16, 32),
         layers_per_block=1,
@@ -114,7 +117,7 @@ def _unet(channels: int, width: int, *, sdxl: bool) -> UNet2DConditionModel:
         cross_attention_dim=2 * width if sdxl else width,
         attention_head_dim=4,
         norm_num_groups=8,
-        **extra,
+        **settings,
     )
 
 

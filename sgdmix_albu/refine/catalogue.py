@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import string
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ __all__ = [
     "Recipe",
     "RefinerSpec",
     "cache_folder",
+    "check_template",
     "finetune_command",
     "get_spec",
     "list_refiners",
@@ -95,8 +97,7 @@ class RefinerSpec:
     def __post_init__(self) -> None:
         if not self.key or not self.key.replace("-", "").replace("_", "").isalnum():
             raise InvalidInputError(f"a refiner's key is made of letters, digits, - and _, got {self.key!r}")
-        if "{token}" not in self.prompt:
-            raise InvalidInputError(f"the prompt of refiner {self.key!r} must hold {{token}}, got {self.prompt!r}")
+        check_template(self.prompt, f"refiner {self.key!r}")
         if not self.strengths or not all(0 < strength <= 1 for strength in self.strengths):
             raise InvalidInputError(f"strengths of refiner {self.key!r} must lie in (0, 1], got {self.strengths}")
         if self.resolution < 8 or self.steps < 1:
@@ -104,6 +105,27 @@ class RefinerSpec:
                 f"refiner {self.key!r} needs a resolution of 8 or more and a step or more, "
                 f"got {self.resolution} and {self.steps}"
             )
+
+
+def check_template(prompt: str, whose: str) -> None:
+    """Refuse a prompt that ``{token}`` and ``{metaclass}`` alone cannot fill.
+
+    Raises:
+        InvalidInputError: Another name in braces, a brace by itself, no ``{token}``, or no text at all.
+    """
+    try:
+        parts = list(string.Formatter().parse(prompt))
+    except (TypeError, ValueError) as error:  # not text; a lone brace
+        raise InvalidInputError(
+            f"the prompt of {whose} must be text with {{token}} and {{metaclass}}, got {prompt!r}: {error}"
+        ) from error
+    names = [name for _, name, *_ in parts if name is not None]
+    plain = all(not form and not change for _, _, form, change in parts)
+    if not plain or "token" not in names or not set(names) <= {"token", "metaclass"}:
+        raise InvalidInputError(
+            f"the prompt of {whose} must hold {{token}}, and may hold {{metaclass}}, as they are and nothing else in "
+            f"braces, got {prompt!r}"
+        )
 
 
 REFINERS = Registry("refiner", group="sgdmix_albu.refiners")

@@ -16,6 +16,7 @@ import torch
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.refine.hub import fetch
+from sgdmix_albu.refine.schedulers import SCHEDULERS
 
 __all__ = ["Components", "Encoder", "base_folder", "load_base"]
 
@@ -146,11 +147,14 @@ def load_base(
     transformers = import_optional("transformers", extra="diffusion")
     architecture = "sdxl" if index.get("text_encoder_2", [None])[0] else "sd"
     names = ["text_encoder", "text_encoder_2"] if architecture == "sdxl" else ["text_encoder"]
-    for part in ("unet", "vae", *names):
-        _check_weights(folder / part)
+    _check_folders(folder, names)
+    variants = {part: _variant(folder / part) for part in ("unet", "vae", *names)}
+    _check_channels(folder)
 
     def load(kind: Any, part: str, **config: Any) -> Any:
         options = {"torch_dtype": dtype, "use_safetensors": True, "output_loading_info": True, **config}
+        if variants[part]:
+            options["variant"] = variants[part]
         model, told = _loaded(kind, folder / part, **options)
         _check_filled(folder / part, told["missing_keys"])
         return model.to(device).eval().requires_grad_(False)
@@ -174,10 +178,12 @@ def load_base(
 
 def _scheduler(diffusers: Any, index: dict[str, Any], folder: Path) -> Any:
     name = index["scheduler"][1]
-    kind = getattr(diffusers, name, None)
-    if not isinstance(kind, type) or not issubclass(kind, diffusers.SchedulerMixin):
-        raise DataError(f"{folder} names the scheduler {name!r}, which diffusers does not have")
-    return _loaded(kind, folder / "scheduler")
+    if name not in SCHEDULERS:
+        raise DataError(
+            f"{folder} names the scheduler {name!r}, which cannot take an image to an image here; "
+            f"expected one of {', '.join(SCHEDULERS)}"
+        )
+    return _loaded(getattr(diffusers, name), folder / "scheduler")
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
@@ -205,9 +211,40 @@ def _read_index(folder: Path) -> dict[str, Any]:
     return index  # type: ignore[no-any-return]
 
 
-def _check_weights(folder: Path) -> None:
-    if any(folder.glob("*.safetensors")):
-        return
+def _check_folders(folder: Path, encoders: Sequence[str]) -> None:
+    """Said here, because the libraries take the path of a folder that is not there for the name of a hub's."""
+    tokenizers = [name.replace("text_encoder", "tokenizer") for name in encoders]
+    missing = [part for part in ("unet", "vae", "scheduler", *encoders, *tokenizers) if not (folder / part).is_dir()]
+    if missing:
+        raise DataError(f"{folder} is not whole: its model_index.json names {missing[0]}, and there is no such folder")
+
+
+def _check_channels(folder: Path) -> None:
+    """Refuse models that are shown more than noisy latents: they would need a mask or a picture beside them."""
+    found = []
+    for part, name, default in (("unet", "in_channels", 4), ("vae", "latent_channels", 4)):
+        try:
+            found.append(json.loads((folder / part / "config.json").read_bytes()).get(name, default))
+        except (OSError, ValueError, AttributeError) as error:
+            raise DataError(f"cannot read {folder / part / 'config.json'}: {error}") from error
+    taken, made = found
+    if taken != made:
+        kind = {9: " (an inpainting model has 9)", 8: " (InstructPix2Pix has 8)"}.get(taken, "")
+        raise DataError(
+            f"the UNet of {folder} takes {taken} channels{kind}, its autoencoder makes {made}: expected a base for "
+            "text-to-image or image-to-image, whose UNet takes the latents alone"
+        )
+
+
+def _variant(folder: Path) -> str | None:
+    """Which weights to load: the plain ones (None), or "fp16" where there are no others.
+
+    Raises:
+        DataError: No safetensors.
+    """
+    names = [path.name for path in folder.glob("*.safetensors")]
+    if names:
+        return "fp16" if all(".fp16" in name for name in names) else None
     pickles = [path.name for path in folder.glob("*") if path.suffix in _PICKLES]
     if not pickles:
         raise DataError(f"expected safetensors in {folder}, found none")

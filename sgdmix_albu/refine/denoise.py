@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
@@ -141,7 +143,10 @@ class _Condition:
         self._unet, self._guidance = components.unet, guidance
         words, pooled = texts.embed(prompts)
         self._sides = [(words, pooled)]
-        if guidance > 1:
+        # A UNet distilled for few steps (LCM) takes the scale as a number instead of a second pass.
+        width = components.unet.config.time_cond_proj_dim
+        self._scale = None if width is None else _embedded_scale(guidance - 1, width).to(words)
+        if guidance > 1 and width is None:
             self._sides.insert(0, texts.unconditional(len(prompts)))
         # Stable Diffusion XL is told the size of the original, the crop's corner and the size wanted.
         height, width = size
@@ -157,6 +162,7 @@ class _Condition:
             torch.cat([latents] * len(self._sides)),
             time,
             encoder_hidden_states=words,
+            timestep_cond=None if self._scale is None else self._scale.expand(len(words), -1),
             added_cond_kwargs=added,
             return_dict=False,
         )[0]
@@ -174,8 +180,18 @@ def _hold(latents: Tensor, clean: Tensor, noise: Tensor, held: Tensor, groups: l
         latents[rows] = torch.where(held[rows][:, None], noised, latents[rows])
 
 
+def _embedded_scale(scale: float, width: int) -> Tensor:
+    """Guidance as sines and cosines, (1, width), as UNets of latent consistency models are trained on it."""
+    half = width // 2
+    steps = torch.exp(-math.log(10000.0) / (half - 1) * torch.arange(half))
+    waves = 1000.0 * scale * steps
+    return F.pad(torch.cat([waves.sin(), waves.cos()]), (0, width % 2))[None]
+
+
 def _step_options(scheduler: Any, draws: list[torch.Generator]) -> dict[str, Any]:
-    return {"generator": draws} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    """What the stock pipelines hand to a step: their own generators, and no noise beyond the schedule's (eta)."""
+    known = inspect.signature(scheduler.step).parameters
+    return {name: value for name, value in (("generator", draws), ("eta", 0.0)) if name in known}
 
 
 def _normal(like: Tensor, draws: Sequence[torch.Generator]) -> Tensor:

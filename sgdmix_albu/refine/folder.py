@@ -257,6 +257,5 @@ def _check_values(content: dict[str, Any], path: Path) -> None:
             strengths=tuple(content["strengths"]),
             steps=content["steps"],
         )
-        content["prompt"].format(token="", metaclass="")
-    except (InvalidInputError, KeyError, IndexError, ValueError) as error:
+    except InvalidInputError as error:
         raise DataError(f"{path}: {error}") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.errors import DataError
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.refine.components import Components, load_base
 from sgdmix_albu.refine.folder import LORA, TOKENS, RefinerCard, find_weights
@@ -76,10 +76,7 @@ def _add_embedding(components: Components, token: str, vectors: dict[str, Tensor
 
 def _scheduler(name: str, base: Any) -> Any:
     diffusers = import_optional("diffusers", extra="diffusion")
-    kind = getattr(diffusers, name, None)
-    if not isinstance(kind, type) or not issubclass(kind, diffusers.SchedulerMixin):
-        raise InvalidInputError(f"expected a scheduler's class name such as 'DDIMScheduler', diffusers has no {name!r}")
-    return kind.from_config(base.config)  # type: ignore[attr-defined]
+    return getattr(diffusers, name).from_config(base.config)
 
 
 def _tiny_vae(refiner: Refiner) -> Any:

@@ -22,6 +22,7 @@ from sgdmix_albu.refine.denoise import denoise, first_step
 from sgdmix_albu.refine.folder import CARD, RefinerCard, find_weights, read_refiner
 from sgdmix_albu.refine.loading import Loaded, load
 from sgdmix_albu.refine.preserve import Preserve, check_preserve, composite, strength_map
+from sgdmix_albu.refine.schedulers import SCHEDULERS
 from sgdmix_albu.refine.strength import check_strength, strengths_for, vouched
 from sgdmix_albu.registry import nearest_names
 
@@ -123,7 +124,8 @@ class Refiner:
         class_names: Names of the labels, for prompts without fine-tuned tokens.
         steps: Denoising steps of strength 1; None for the spec's.
         guidance: Scale of classifier-free guidance; None for the spec's.
-        scheduler: A diffusers scheduler's class name ("LCMScheduler"); None for the base's.
+        scheduler: A diffusers scheduler's class name ("LCMScheduler"), one of
+            :data:`sgdmix_albu.refine.schedulers.SCHEDULERS`; None for the base's.
         loras: Further LoRA files, such as an LCM-LoRA's, in diffusers' or kohya's format.
         embeddings: Class name to Textual Inversion file, for classes without fine-tuned tokens.
         device: Where to work; None for a GPU if there is one.
@@ -165,6 +167,11 @@ class Refiner:
         for name, value in (("steps", steps), ("batch_size", batch_size)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InvalidInputError(f"{name} must be a positive integer, got {value!r}")
+        if scheduler is not None and scheduler not in SCHEDULERS:
+            raise InvalidInputError(
+                f"scheduler must be one of {', '.join(SCHEDULERS)}, got {scheduler!r}"
+                f"{nearest_names(str(scheduler), list(SCHEDULERS))}"
+            )
         if not 0 <= tau <= 1:
             raise InvalidInputError(f"tau must be a confidence in [0, 1], got {tau!r}")
         self.spec, self.finetuned = spec, finetuned
@@ -235,7 +242,7 @@ class Refiner:
         """
         if self.card is not None:
             return self.card.prompt_for(class_)
-        name = class_ if isinstance(class_, str) else self.class_names[class_] if self.class_names else ""
+        name = class_ if isinstance(class_, str) else self._name(class_)
         token = self._token(name) if name in self.embeddings else _spoken(name)
         return " ".join(self.spec.prompt.format(token=token, metaclass=self.spec.metaclass).split())
 
@@ -289,6 +296,17 @@ class Refiner:
         if isinstance(strength, str):
             return work.adaptive(self._labels(classes), sorted(self.spec.strengths, reverse=True))
         return work.fixed(strengths_for(strength, numbers))
+
+    def _name(self, label: int) -> str:
+        """The class name of a label; empty where the refiner was given none."""
+        if self.class_names is None:
+            return ""
+        if not 0 <= label < len(self.class_names):
+            raise UnknownNameError(
+                f"refiner {self.spec.key!r} was given {len(self.class_names)} class names, labels 0 to "
+                f"{len(self.class_names) - 1}; got label {label}"
+            )
+        return self.class_names[label]
 
     def _token(self, class_name: str) -> str:
         return f"<{self.spec.key}-{_spoken(class_name).replace(' ', '-').lower()}>"
