@@ -64,7 +64,7 @@ def seen_points(points: Array, kept: Array, params: Any, image_column: int | Non
         return points
     places = torch.from_numpy(points[:, :2].astype(np.float64))
     seen = np.stack([visible_points(torch.from_numpy(one), places) for one in kept])
-    outside = ~visible_points(torch.ones(kept.shape[1:], dtype=torch.bool), places).numpy()
+    outside = ~visible_points(torch.ones(kept.shape[1:], dtype=torch.bool, device="cpu"), places).numpy()
     stay: Array = points[_of_its_image(seen, points, image_column) | outside]
     return stay
 

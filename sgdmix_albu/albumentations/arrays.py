@@ -66,7 +66,7 @@ def composite(sources: Sequence[Array], others: Sequence[Array | None], union: A
         row = blend(
             to_tensor(source)[None],
             to_tensor(other)[None],  # not a list: a tensor keeps its memory format, so the result is contiguous
-            torch.zeros(1, dtype=torch.int64),
+            torch.zeros(1, dtype=torch.int64, device="cpu"),
             torch.from_numpy(union[i])[None],
             feather=feather,
         )[0]

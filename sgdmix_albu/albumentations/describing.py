@@ -117,7 +117,7 @@ class Describer:
                 f"saliency='given' needs the target {self.saliency_key!r}, and that key in every donor; "
                 f"{len(missing)} of {len(rows)} images have none"
             )
-        maps = torch.empty(len(rows), *images.shape[-2:])
+        maps = torch.empty(len(rows), *images.shape[-2:], dtype=torch.float32, device="cpu")
         if missing and self.backend is not None:
             maps[missing] = self.backend(images[missing], None if labels is None else labels[missing])
         for i, row in enumerate(rows):

@@ -186,7 +186,7 @@ def _donors(data: Mapping[str, Any], metadata_key: str, *, needed: bool) -> list
     metadata = data.get(metadata_key)
     if metadata is None and not needed:
         return []
-    if not isinstance(metadata, Sequence) or not all(isinstance(donor, dict) for donor in metadata):
+    if not isinstance(metadata, Sequence) or not all(isinstance(donor, Mapping) for donor in metadata):
         came = "none" if metadata is None else type(metadata).__name__
         if isinstance(metadata, Sequence):
             came += f" of {', '.join(sorted({type(donor).__name__ for donor in metadata}))}"
