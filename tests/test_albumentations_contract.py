@@ -207,6 +207,42 @@ def test_floats_in_no_known_range_are_refused_with_their_extremes(factor):
         mixed(source.astype(np.float32), [donor.astype(np.float32)], saliency="manifold_ranking")
 
 
+# Maps that are class ids
+
+
+def test_class_ids_as_saliency_are_refused():
+    trimap = np.full((SIDE, SIDE), 2, np.uint8)
+    trimap[4:12, 4:12] = 3
+    trimap[6:10, 6:10] = 1
+    call = {"image": picture(0), "mask": trimap, "sgdmix_metadata": [{"image": picture(1), "mask": trimap.T.copy()}]}
+    mix = SGDMix("given", saliency_key="mask", mask="otsu", p=1)
+    with pytest.raises(InvalidInputError, match="values 1, 2, 3, which look like class ids"):
+        mix(**call)
+    with pytest.raises(InvalidInputError, match="got torch.int64.*bool mask"):
+        mix(
+            **{
+                **call,
+                "mask": trimap.astype(int),
+                "sgdmix_metadata": [{"image": picture(1), "mask": trimap.astype(int)}],
+            }
+        )
+    assert mix(**call | {"sgdmix_metadata": []} | {"mask": trimap == 1})["mask"].dtype == bool
+
+
+def test_a_dark_map_beside_bright_donors_is_saliency():
+    """An image in which a network saw next to nothing; also once its donors are remembered."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    soft = np.exp(-((y - 8.0) ** 2 + (x - 10) ** 2) / 60) * 255
+    rows = [
+        {"image": picture(seed), "mask": np.roll(soft * scale, seed, 1).astype(np.uint8)}
+        for seed, scale in enumerate((0.05, 1, 1))
+    ]
+    mix = SGDMix("given", saliency_key="mask", mask="otsu", p=1)
+    for _ in range(2):
+        mix(**rows[0], sgdmix_metadata=rows[1:])
+    assert mix.guard_counts["flat_saliency"] == 0
+
+
 # Labels
 
 

@@ -118,3 +118,60 @@ def test_empty_batch() -> None:
 def test_refused(maps: Tensor, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         given_maps(maps, (2, 3, 5, 4))
+
+
+# Class ids
+
+
+def regions(*values: int, side: int = 64) -> Tensor:
+    """A label map: one flat region for each value."""
+    ids = torch.full((side, side), values[0], dtype=torch.uint8)
+    for k, value in enumerate(values[1:]):
+        row, column = 12 * (k % 5), 12 * (k // 5)
+        ids[row : row + 10, column : column + 10] = value
+    return ids
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (2, 3, 1),  # a trimap of the Oxford pets
+        (0, 1),
+        (0, 1, 255),
+        (0, 15, 255, 7),  # PASCAL VOC
+        tuple(range(21)),
+        (3, 12, 17, 120),  # ADE20K
+        (0, 91, 182, 113),  # COCO-Stuff
+        (1, 1),
+    ],
+)
+def test_class_ids_are_refused_with_the_remedy(values: tuple[int, ...]) -> None:
+    maps = torch.stack([regions(*values), regions(*values).flip(1)])
+    with pytest.raises(InvalidInputError, match=r"look like class ids.*bool mask \(mask == its class\)"):
+        given_maps(maps, (2, 3, 64, 64))
+    chosen = maps == values[-1]
+    assert torch.equal(given_maps(chosen, (2, 3, 64, 64)), chosen.float())
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16])
+def test_other_integers_are_refused_with_the_remedy(dtype: torch.dtype) -> None:
+    with pytest.raises(InvalidInputError, match=r"got torch.int.*bool mask"):
+        given_maps(regions(0, 1, 2)[None].to(dtype), (1, 3, 64, 64))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(0, 255), (255,), (0,), (0, 128, 255), (0, 51, 102, 204), (0, 64, 128, 191, 255), (0, 85, 170), (0, 128)],
+)
+def test_masks_and_levels_stay(values: tuple[int, ...]) -> None:
+    maps = regions(*values)[None]
+    assert torch.equal(given_maps(maps, (1, 3, 64, 64)), maps.float() / 255)
+
+
+def test_soft_maps_stay_and_dark_ones_beside_bright_ones() -> None:
+    bright = (blob() * 255).to(torch.uint8)
+    dark = bright // 20
+    maps = torch.stack([bright, dark])
+    assert torch.equal(given_maps(maps, (2, 3, 40, 48)), maps.float() / 255)
+    with pytest.raises(InvalidInputError, match="look like class ids"):
+        given_maps(dark[None], (1, 3, 40, 48))

@@ -18,7 +18,8 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset
 from sgdmix_albu.mixing import Described, describe, same_ids
 from sgdmix_albu.saliency.base import resize_maps
-from sgdmix_albu.saliency.given import given_maps
+from sgdmix_albu.saliency.given import scaled_maps
+from sgdmix_albu.saliency.levels import refuse_class_ids
 
 if TYPE_CHECKING:
     from sgdmix_albu.saliency.base import SaliencyBackend
@@ -64,7 +65,9 @@ class Describer:
             places: Rows of the pool, the sources first.
             labels: (len(places),) classes for backends that look at them, or None.
         """
-        whole = any(self._own_map(pool.given(place)) is not None for place in places)
+        own = [own for place in places if (own := self._own_map(pool.given(place))) is not None]
+        refuse_class_ids([to_tensor(one) for one in own])
+        whole = bool(own)
         keys = self._keys(pool, places, labels, whole)
         found = {i: seen for i, key in enumerate(keys) if key and (seen := self.remembered.get(key))}
         new = [i for i in range(len(places)) if i not in found]
@@ -93,7 +96,7 @@ class Describer:
         for i, place in enumerate(places):
             if place >= len(pool.sources):
                 own = self._own_map(pool.given(place))
-                given = None if own is None else content(np.asarray(own))
+                given = None if own is None else content(own)
                 keys[i] = content(images[i]), given, pool.size, whole, classes[i]
         return keys
 
@@ -122,12 +125,13 @@ class Describer:
             maps[missing] = self.backend(images[missing], None if labels is None else labels[missing])
         for i, row in enumerate(rows):
             if i not in missing:
-                own = to_tensor(np.asarray(self._own_map(row)))
-                maps[i] = resize_maps(given_maps(own, (1, *images.shape[1:])), images.shape[-2:])[0]
+                own = to_tensor(self._own_map(row))
+                maps[i] = resize_maps(scaled_maps(own, (1, *images.shape[1:])), images.shape[-2:])[0]
         return maps
 
     def _own_map(self, row: Row) -> Any:
-        return row.get(self.saliency_key)
+        own = row.get(self.saliency_key)
+        return None if own is None else np.asarray(own)
 
 
 def repeats(seen: list[Seen], sources: list[Array]) -> Tensor:

@@ -12,8 +12,9 @@ from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_f
 from torchvision import tv_tensors
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.saliency.levels import refuse_class_ids
 
-__all__ = ["SaliencyMap", "collate", "given_maps"]
+__all__ = ["SaliencyMap", "collate", "given_maps", "scaled_maps"]
 
 _ROUNDING = 1e-4  # by which interpolation may step over the ends of [0, 1]
 
@@ -39,6 +40,20 @@ class SaliencyMap(tv_tensors.Mask):  # type: ignore[misc]  # torchvision ships n
 def given_maps(maps: Tensor, images_shape: Sequence[int]) -> Tensor:
     """Maps or masks as a user has them, as the maps that mixing works on.
 
+    Class ids are refused, see :func:`sgdmix_albu.saliency.levels.refuse_class_ids`. All else as :func:`scaled_maps`.
+
+    Example:
+        >>> import torch
+        >>> given_maps(torch.tensor([[[[0, 255, 51]]]], dtype=torch.uint8), (1, 3, 10, 30))
+        tensor([[[0.0000, 1.0000, 0.2000]]])
+    """
+    refuse_class_ids([maps])
+    return scaled_maps(maps, images_shape)
+
+
+def scaled_maps(maps: Tensor, images_shape: Sequence[int]) -> Tensor:
+    """:func:`given_maps` for maps that were looked at before.
+
     Values are taken as they are, not stretched: a mask of 0 and 1 stays one, and a map's own scale is kept.
 
     Args:
@@ -51,11 +66,6 @@ def given_maps(maps: Tensor, images_shape: Sequence[int]) -> Tensor:
 
     Raises:
         InvalidInputError: Another dtype or shape, another batch size, or values outside [0, 1].
-
-    Example:
-        >>> import torch
-        >>> given_maps(torch.tensor([[[[0, 255, 51]]]], dtype=torch.uint8), (1, 3, 10, 30))
-        tensor([[[0.0000, 1.0000, 0.2000]]])
     """
     fits = maps.ndim == 3 or (maps.ndim == 4 and maps.shape[1] == 1)
     if not fits or maps.shape[0] != images_shape[0] or (maps.shape[0] and 0 in maps.shape):
@@ -69,7 +79,10 @@ def given_maps(maps: Tensor, images_shape: Sequence[int]) -> Tensor:
     if maps.dtype == torch.uint8:
         return maps.to(torch.float32) / 255
     if not maps.dtype.is_floating_point:
-        raise InvalidInputError(f"expected given saliency as bool, uint8 or float, got {maps.dtype}")
+        raise InvalidInputError(
+            f"expected given saliency as bool, uint8 or float, got {maps.dtype}: of class ids make a bool mask "
+            "(mask == its class), of saliency floats in [0, 1]"
+        )
     maps = maps.to(torch.float32)
     if maps.numel():
         low, high = (float(end) for end in torch.aminmax(maps))
