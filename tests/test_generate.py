@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -324,6 +325,49 @@ def test_refined_images_are_the_same_for_any_number_of_processes(insects: tuple[
     expand(data, tmp_path / "mixed", settings)
     mixed, refined = contents(tmp_path / "mixed"), contents(tmp_path / "1")
     assert all(mixed[row["file_name"]] != refined[row["file_name"]] for row in rows)
+
+
+@pytest.fixture
+def broken_base(insects: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A base whose UNet holds one weight that is no number."""
+    from safetensors.torch import load_file, save_file
+
+    base = Path(shutil.copytree(json.loads((insects[1] / "refiner.json").read_text())["base"], tmp_path / "base"))
+    weights = base / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    state["conv_in.weight"][0, 0, 0, 0] = float("nan")
+    save_file(state, weights, {"format": "pt"})
+    return base
+
+
+def test_images_whose_numbers_break_are_quarantined(
+    insects: tuple[Path, Path], broken_base: Path, tmp_path: Path
+) -> None:
+    """They were written as black pictures, and called accepted."""
+    data, refiner = insects
+    refining = RefinerSettings(str(refiner), base=str(broken_base), device="cpu")
+    with pytest.warns(RuntimeWarning, match="NaN or infinite numbers for image"):
+        found = expand(data, tmp_path / "out", REAL, refiner=refining, workers=1)
+    assert found.written == 0
+    assert found.lost == found.planned == 18
+    assert rows_of(tmp_path / "out") == []
+    assert not list((tmp_path / "out").rglob("*.png"))
+    assert {one.reason for one in found.skipped} == {
+        "the refiner gave NaN or infinite numbers, in single precision too"
+    }
+
+
+def test_a_strip_costs_its_own_outputs_only(insects: tuple[Path, Path], tmp_path: Path) -> None:
+    data, refiner = Path(shutil.copytree(insects[0], tmp_path / "data")), insects[1]
+    Image.fromarray(photograph(7, (160, 8))).save(data / "ant" / "strip.png")
+    settings = Settings(saliency="spectral_residual", mask="otsu", multiplier=2, target_class="any")
+    found = expand(data, tmp_path / "out", settings, refiner=RefinerSettings(str(refiner), device="cpu"), workers=1)
+    assert {row["source"] for row in rows_of(tmp_path / "out")} == {
+        f"{name}/{number}.png" for name in ("ant", "bee") for number in range(3)
+    }
+    ((key, reason),) = {(one.key, one.reason) for one in found.skipped}
+    assert key == "ant/strip.png"
+    assert reason.startswith("it cannot be refined: expected images at most 4 times as long as wide, got 160 x 8")
 
 
 def test_a_teacher_judges_and_decides(

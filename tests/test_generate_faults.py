@@ -294,7 +294,9 @@ def test_an_image_that_comes_back_is_taken(photographs: Path, tmp_path: Path, mo
             away.rename(there)
     assert [one.key for one in done.skipped] == ["class 1/002.png"]  # and nobody else, targets included
     assert done.lost == 36 - len(rows_of(tmp_path / "out")) > 3
-    assert f"lost     {done.lost}: an image could not be read any more; the same command tries again" in str(done)
+    assert f"lost     {done.lost}: they could not be made, for the reasons below; the same command tries again" in str(
+        done
+    )
     again = expand(photographs, tmp_path / "out")
     assert (again.lost, again.skipped) == (0, [])
     assert contents(tmp_path / "out") == contents(tmp_path / "quiet")

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.refine import RefinerSpec, components, get_refiner
 from sgdmix_albu.refine.batching import in_batches
 from sgdmix_albu.refine.catalogue import register_refiner
+from sgdmix_albu.refine.denoise import denoise
 from sgdmix_albu.refine.preserve import mask_core
 from sgdmix_albu.refine.refiner import Refiner
 from sgdmix_albu.refine.strength import strengths_for, vouched
@@ -215,11 +217,67 @@ def test_memory_that_runs_out_halves_the_batch():
 
     sizes, model = [], Limited()
     for part, found in in_batches(
-        lambda rows: model(torch.tensor(rows)), range(7), size=8, device=torch.device("cpu"), pixels=1
+        lambda rows: model(torch.tensor(rows)), range(7), size=8, device=torch.device("cpu"), pixels=1, known={}
     ):
         sizes.append(len(part))
         assert found.tolist() == [row + 1 for row in part]
     assert sizes == [1] * 7  # 8 asked for, 7 there; 3 is still too many
+
+
+def test_the_activations_of_a_batch_that_did_not_fit_are_gone_before_the_next():
+    """Else the memory that a halved batch needs is still taken."""
+    held = []
+
+    def work(rows):
+        assert all(reference() is None for reference in held)
+        activations = torch.zeros(len(rows))
+        if len(rows) > 1:
+            held.append(weakref.ref(activations))
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return activations
+
+    parts = [part for part, _ in in_batches(work, range(4), size=4, device=torch.device("cpu"), pixels=1, known={})]
+    assert parts == [[0], [1], [2], [3]]
+    assert len(held) == 2
+
+
+class Memory:
+    """A GPU's memory as torch.cuda tells of it, in images of 100 bytes beside a model of 1000."""
+
+    total, model, image = 2000, 1000, 100
+
+    def __init__(self, monkeypatch):
+        self.allocated = self.peak = self.model
+        for name, tell in {
+            "reset_peak_memory_stats": lambda _: setattr(self, "peak", self.allocated),
+            "memory_allocated": lambda _: self.allocated,
+            "max_memory_allocated": lambda _: self.peak,
+            "memory_reserved": lambda _: self.allocated,
+            "mem_get_info": lambda _: (self.total - self.allocated, self.total),
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, tell)
+
+    def work(self, rows):
+        self.peak = max(self.peak, self.allocated + self.image * len(rows))
+        return rows
+
+
+def test_a_gpu_is_measured_once_for_each_size(monkeypatch):
+    """Four fifths of what is free, 1000 bytes: eight images."""
+    memory, known, gpu = Memory(monkeypatch), {}, torch.device("cuda")
+
+    def sizes(count, pixels):
+        return [
+            len(part)
+            for part, _ in in_batches(memory.work, range(count), size=None, device=gpu, pixels=pixels, known=known)
+        ]
+
+    assert sizes(20, 64) == [1, 8, 8, 3]
+    assert known == {64: 100}
+    assert sizes(20, 64) == [8, 8, 4]
+    memory.image = 400
+    assert sizes(5, 256) == [1, 2, 2]
+    assert sizes(9, 64) == [8, 1]
 
 
 def test_memory_for_not_even_one_is_an_error():
@@ -227,7 +285,7 @@ def test_memory_for_not_even_one_is_an_error():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(DataError, match="memory for one image"):
-        list(in_batches(never, range(3), size=2, device=torch.device("cpu"), pixels=1))
+        list(in_batches(never, range(3), size=2, device=torch.device("cpu"), pixels=1, known={}))
 
 
 def test_other_errors_pass_through():
@@ -235,7 +293,7 @@ def test_other_errors_pass_through():
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        list(in_batches(broken, range(3), size=2, device=torch.device("cpu"), pixels=1))
+        list(in_batches(broken, range(3), size=2, device=torch.device("cpu"), pixels=1, known={}))
 
 
 @pytest.mark.parametrize(
@@ -261,6 +319,51 @@ def test_what_does_not_fit_is_refused_before_loading(folder, options, message):
     with pytest.raises(InvalidInputError, match=message):
         refine(one, **options)
     assert not one.loaded
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 4), (4, 64), (65, 16)])
+def test_strips_are_refused_before_loading(folder, height, width):
+    one = get_refiner(folder)
+    with pytest.raises(InvalidInputError, match=f"at most 4 times as long as wide, got {height} x {width}"):
+        one.refine(torch.zeros(1, 3, height, width), classes=[0], seeds=[1])
+    assert not one.loaded
+
+
+def break_numbers(refiner):
+    """One weight of the UNet is no number: whatever it makes is none either."""
+    with torch.no_grad():
+        refiner.load().components.unet.conv_in.weight[0, 0, 0, 0] = float("nan")
+    return refiner
+
+
+@pytest.mark.parametrize("strength", [0.7, "adaptive"])
+def test_numbers_that_are_none_are_no_image(folder, strength):
+    one = break_numbers(get_refiner(folder, teacher=Distance(IMAGES, 2.0), tau=0.0))
+    with pytest.warns(RuntimeWarning, match=r"NaN or infinite numbers for image\(s\) \[0, 1, 2, 3, 4, 5\] of 6"):
+        found = refine(one, classes=[0] * 6, strength=strength)
+    assert found.broken == (True,) * 6
+    assert found.accepted == (False,) * 6
+    assert found.strengths == (0.0,) * 6
+    assert found.timesteps == (None,) * 6
+    assert torch.equal(found.images, IMAGES)
+
+
+def test_what_overflows_half_precision_is_done_again_in_single(folder):
+    """The decoder's first weights, 30,000 times as large, leave the range of half precision, not of single."""
+    half, single = (get_refiner(folder, dtype=torch.float16, batch_size=size) for size in (4, 1))
+    for one in (half, single):
+        with torch.no_grad():
+            one.load().components.vae.decoder.conv_in.weight.mul_(30_000)
+    parts = half.load().components
+    broken = denoise(parts, IMAGES / 255, ["a"] * 6, strengths=[0.7] * 6, seeds=SEEDS, steps=6, guidance=3.0)
+    assert not any(broken.finite)
+    single.load().components.unet.float(), single.load().components.vae.float()
+    found, expected = refine(half), refine(single)
+    assert found.broken == expected.broken == (False,) * 6
+    assert found.accepted == (True,) * 6
+    assert found.timesteps == expected.timesteps
+    assert torch.equal(found.images, expected.images)
+    assert parts.dtype == torch.float16
 
 
 def test_images_out_of_range(folder):

@@ -137,6 +137,11 @@ def run_drift(
             masks=variant.plan.masks[rows],
             preserve=mode,
         )
+        if any(refined.broken):
+            raise DataError(
+                f"the refiner gave NaN or infinite numbers for {sum(refined.broken)} of {len(rows)} images at strength "
+                f"{strength}: there is nothing to measure before its weights are whole"
+            )
         found = Outputs(refined.images, ~_named(judge, refined.images, labels))
         outputs[mode, strength] = found
         (timestep, _), *_ = Counter(refined.timesteps).most_common(1)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu import __version__
-from sgdmix_albu.errors import DataError
+from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.offline.bank import DescriptorBank
 from sgdmix_albu.offline.execute import encoder, mix_pair
 from sgdmix_albu.offline.notes import note_bytes, read_note
@@ -141,7 +141,8 @@ class Expander:
                 if self._refiner is not None and self.job.refiner is not None:
                     with _timed(clock, "refine"):
                         for part in _alike(outputs):
-                            self._refine(self._refiner, self.job.refiner, part)
+                            lost += self._refine(self._refiner, self.job.refiner, part)
+                    outputs = _without(outputs, lost)
                 if self._teacher is not None:
                     with _timed(clock, "judge"):
                         for part in _alike(outputs):
@@ -184,7 +185,12 @@ class Expander:
                 shares = float(own.float().mean()), float(other.float().mean())
                 yield _Output(task, mixed, union, shares, (files[0], files[1]))
 
-    def _refine(self, refiner: Refiner, settings: RefinerSettings, outputs: Sequence[_Output]) -> None:
+    def _refine(self, refiner: Refiner, settings: RefinerSettings, outputs: Sequence[_Output]) -> list[_Lost]:
+        """Refine images of one size; those that cannot be, or that came out broken, and why."""
+        try:
+            refiner.check_size(*outputs[0].pixels.shape[1:])
+        except InvalidInputError as error:
+            return [_Lost(output.task, output.task.source, f"it cannot be refined: {error}") for output in outputs]
         labels = [output.task.label for output in outputs]
         strengths = torch.tensor([output.task.strength or 1.0 for output in outputs], dtype=torch.float64)
         refined = refiner.refine(
@@ -202,6 +208,11 @@ class Expander:
                 "timestep": refined.timesteps[place],
                 "accepted": refined.accepted[place],
             }
+        return [
+            _Lost(output.task, output.task.source, "the refiner gave NaN or infinite numbers, in single precision too")
+            for output, broken in zip(outputs, refined.broken, strict=True)
+            if broken
+        ]
 
     def _judge(self, teacher: Teacher, outputs: Sequence[_Output]) -> None:
         with torch.inference_mode():
@@ -279,6 +290,12 @@ def _alike(outputs: Sequence[_Output]) -> Iterable[list[_Output]]:
     for output in outputs:
         sizes.setdefault(tuple(output.pixels.shape), []).append(output)
     return sizes.values()
+
+
+def _without(outputs: Sequence[_Output], lost: Sequence[_Lost]) -> list[_Output]:
+    """The outputs that are not lost, in their order."""
+    gone = {one.task.name for one in lost}
+    return [output for output in outputs if output.task.name not in gone]
 
 
 @contextmanager

@@ -85,7 +85,8 @@ class Expansion:
         sources: Number of images in the set.
         planned: Outputs in the plan.
         written: Outputs made by this run.
-        lost: Outputs that could not be made, since an image became unreadable meanwhile; the same call tries again.
+        lost: Outputs that could not be made: an image became unreadable meanwhile, is too long to refine, or the
+            refiner's numbers broke; the same call tries again.
         left_out: Reason to number of outputs that were not planned.
         skipped: Images that could not be used, and why.
         ignored: Other files found in the input: what they are, and how many.
@@ -118,7 +119,7 @@ class Expansion:
         there = f"; {earlier} were there" if earlier else ""
         yield f"written  {self.written} of {self.planned} images from {self.sources} sources{there}"
         if self.lost:
-            yield f"lost     {self.lost}: an image could not be read any more; the same command tries again"
+            yield f"lost     {self.lost}: they could not be made, for the reasons below; the same command tries again"
         for reason, count in sorted(self.left_out.items()):
             yield f"left out {count}: {_WHY_LEFT_OUT[reason]}"
         for one in self.skipped[:_SHOWN]:

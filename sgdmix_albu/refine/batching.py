@@ -26,6 +26,7 @@ def in_batches(
     size: int | None,
     device: torch.device,
     pixels: int,
+    known: dict[int, int],
 ) -> Iterator[tuple[list[int], _Result]]:
     """Call ``run`` on parts of the rows, in order.
 
@@ -33,8 +34,10 @@ def in_batches(
         run: Does the work on some rows.
         rows: All of them.
         size: Rows of one part; None to find out: on a GPU the first row runs alone and its memory is measured.
+            The model must be loaded by then.
         device: Where the work is done.
         pixels: Of one image.
+        known: Bytes that one image takes, by its pixels, as measured by earlier calls; filled in.
 
     Yields:
         The rows of each part and its result. When memory runs out the parts are halved from there on.
@@ -43,26 +46,41 @@ def in_batches(
         DataError: Memory does not even hold one row.
     """
     waiting = list(rows)
-    probing = size is None and device.type == "cuda"
-    count = size if size is not None else 1 if probing else max(1, _CPU_PIXELS // pixels)
+    measured = size is None and device.type == "cuda"
+    probing = measured and pixels not in known
+    if size is not None:
+        count = size
+    elif measured:
+        count = 1 if probing else _fitting(device, known[pixels])
+    else:
+        count = max(1, _CPU_PIXELS // pixels)
     while waiting:
         part = waiting[:count]
         before = _before(device) if probing else 0
-        try:
-            result = run(part)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
+        result, reason = _tried(run, part)
+        if reason is not None:
             if len(part) == 1:
-                raise DataError(f"{device} has not the memory for one image; pass a smaller base or dtype") from error
-            probing, count = False, len(part) // 2
+                raise DataError(f"{device} has not the memory for one image; pass a smaller base or dtype ({reason})")
+            count = len(part) // 2
             if device.type == "cuda":
                 torch.cuda.empty_cache()
             continue
         if probing:
-            probing, count = False, _fitting(device, before)
+            probing = False
+            known[pixels] = max(1, torch.cuda.max_memory_allocated(device) - before)
+            count = _fitting(device, known[pixels])
         waiting = waiting[len(part) :]
-        yield part, result
+        yield part, result  # type: ignore[misc]  # there is a result where there is no reason
+
+
+def _tried(run: Callable[[list[int]], _Result], part: list[int]) -> tuple[_Result | None, str | None]:
+    """The result, or why memory ran out. The error's traceback, which holds the activations, is gone on return."""
+    try:
+        return run(part), None
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        return None, str(error).partition("\n")[0]
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -74,8 +92,7 @@ def _before(device: torch.device) -> int:
     return torch.cuda.memory_allocated(device)
 
 
-def _fitting(device: torch.device, before: int) -> int:
-    cost = max(1, torch.cuda.max_memory_allocated(device) - before)
+def _fitting(device: torch.device, cost: int) -> int:
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = torch.cuda.mem_get_info(device)[0] + unused
     return max(1, min(_MOST, int(_SHARE * free / cost)))

@@ -32,10 +32,12 @@ class Denoised:
     Attributes:
         images: (B, 3, H, W) float in [0, 1].
         timesteps: Each image's first timestep; None where the strength left no step.
+        finite: False where the model gave NaN or infinite numbers; such an image is of no use.
     """
 
     images: Tensor
     timesteps: tuple[int | None, ...]
+    finite: tuple[bool, ...]
 
 
 @dataclass
@@ -131,7 +133,13 @@ def denoise(
     if turns is not None:  # latents whose turn never came
         latents = torch.where((turns >= len(scheduler.timesteps))[:, None], clean, latents)
     first = [scheduler.timesteps[start] if start < len(scheduler.timesteps) else None for start in starts]
-    return Denoised(_decode(components, latents), tuple(None if time is None else int(time) for time in first))
+    pixels = _decode(components, latents)
+    finite = latents.isfinite().flatten(1).all(1) & pixels.isfinite().flatten(1).all(1)
+    return Denoised(
+        (pixels / 2 + 0.5).clamp(0, 1),
+        tuple(None if time is None else int(time) for time in first),
+        tuple(finite.tolist()),
+    )
 
 
 class _Condition:
@@ -141,13 +149,13 @@ class _Condition:
         self, components: Components, texts: Prompts, prompts: Sequence[str], guidance: float, *, size: Sequence[int]
     ) -> None:
         self._unet, self._guidance = components.unet, guidance
-        words, pooled = texts.embed(prompts)
+        words, pooled = _cast(texts.embed(prompts), components.dtype)
         self._sides = [(words, pooled)]
         # A UNet distilled for few steps (LCM) takes the scale as a number instead of a second pass.
         width = components.unet.config.time_cond_proj_dim
         self._scale = None if width is None else _embedded_scale(guidance - 1, width).to(words)
         if guidance > 1 and width is None:
-            self._sides.insert(0, texts.unconditional(len(prompts)))
+            self._sides.insert(0, _cast(texts.unconditional(len(prompts)), components.dtype))
         # Stable Diffusion XL is told the size of the original, the crop's corner and the size wanted.
         height, width = size
         self._sizes = torch.tensor([height, width, 0, 0, height, width], dtype=words.dtype, device=words.device)
@@ -178,6 +186,11 @@ def _hold(latents: Tensor, clean: Tensor, noise: Tensor, held: Tensor, groups: l
         rows = group.rows
         noised = group.scheduler.add_noise(clean[rows], noise[rows], time.repeat(len(rows)))
         latents[rows] = torch.where(held[rows][:, None], noised, latents[rows])
+
+
+def _cast(embedded: tuple[Tensor, Tensor | None], dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    words, pooled = embedded
+    return words.to(dtype), None if pooled is None else pooled.to(dtype)
 
 
 def _embedded_scale(scale: float, width: int) -> Tensor:
@@ -219,7 +232,7 @@ def _decode(components: Components, latents: Tensor) -> Tensor:
     latents = latents.to(vae.dtype)
     mean, deviation = _statistics(vae, latents)
     pixels: Tensor = vae.decode(latents * deviation / vae.config.scaling_factor + mean, return_dict=False)[0]
-    return (pixels.float() / 2 + 0.5).clamp(0, 1)
+    return pixels.float()
 
 
 def _statistics(vae: Any, like: Tensor) -> tuple[Tensor | float, Tensor | float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,14 @@ class Loaded:
 
     components: Components
     prompts: Prompts
+
+    def in_single_precision(self) -> Loaded:
+        """A copy of UNet and autoencoder in float32; threads that share the model do not notice."""
+        unet, vae = (
+            copy.deepcopy(getattr(part, "_orig_mod", part)).float()  # a compiled module wraps its original
+            for part in (self.components.unet, self.components.vae)
+        )
+        return Loaded(dataclasses.replace(self.components, unet=unet, vae=vae), self.prompts)
 
 
 def load(refiner: Refiner) -> Loaded:

@@ -6,50 +6,24 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
 from sgdmix_albu.files import sha256_of
-from sgdmix_albu.refine.batching import in_batches
 from sgdmix_albu.refine.catalogue import RefinerSpec, cache_folder, get_spec, list_refiners
-from sgdmix_albu.refine.denoise import denoise, first_step
 from sgdmix_albu.refine.folder import CARD, RefinerCard, find_weights, read_refiner
 from sgdmix_albu.refine.loading import Loaded, load
-from sgdmix_albu.refine.preserve import Preserve, check_preserve, composite, strength_map
+from sgdmix_albu.refine.preserve import Preserve, check_preserve
 from sgdmix_albu.refine.schedulers import SCHEDULERS
-from sgdmix_albu.refine.strength import check_strength, strengths_for, vouched
+from sgdmix_albu.refine.strength import check_strength, strengths_for
+from sgdmix_albu.refine.work import Refined, Work, check_shape
 from sgdmix_albu.registry import nearest_names
 
 __all__ = ["Refined", "Refiner", "get_refiner"]
-
-
-@dataclass(frozen=True)
-class Refined:
-    """Refined images and what was done to each.
-
-    Attributes:
-        images: (B, 3, H, W), in the dtype they came in.
-        strengths: Translation strength S of each; 0 where the image came back untouched.
-        timesteps: The diffusion timestep that each was noised to; None where untouched.
-        prompts: The prompt of each.
-        seeds: The seed of each.
-        accepted: False where a teacher refused every strength of the ladder and the mixed image came back.
-        preserve: How the object was protected.
-    """
-
-    images: Tensor
-    strengths: tuple[float, ...]
-    timesteps: tuple[int | None, ...]
-    prompts: tuple[str, ...]
-    seeds: tuple[int, ...]
-    accepted: tuple[bool, ...]
-    preserve: str
 
 
 def get_refiner(
@@ -185,6 +159,7 @@ class Refiner:
         self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
         self.batch_size, self.compile, self.tiny_vae = batch_size, compile, tiny_vae
         self.teacher, self.tau, self.band = teacher, tau, band
+        self.memory: dict[int, int] = {}  # bytes that one image takes, by its pixels, once measured
         self._loaded: Loaded | None = None
         self._card: RefinerCard | None = None
         self._lock = threading.RLock()
@@ -234,6 +209,14 @@ class Refiner:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse images that are too long for their width.
+
+        Raises:
+            InvalidInputError: One side is more than four times the other.
+        """
+        check_shape((height, width))
+
     def prompt_for(self, class_: str | int) -> str:
         """The prompt of a class, by name or label.
 
@@ -272,10 +255,11 @@ class Refiner:
                 the mask's core the source's pixels bit by bit.
 
         Returns:
-            The images, and what was done to each.
+            The images, and what was done to each. Where the model gave numbers that are not finite, in single
+            precision too, the image comes back as it was, ``broken``, with a warning.
 
         Raises:
-            InvalidInputError: Arguments that do not fit.
+            InvalidInputError: Arguments that do not fit; images more than four times as long as wide.
             DataError: No weights, no base, or damaged ones.
             UnknownNameError: A class that the refiner does not know.
         """
@@ -289,10 +273,11 @@ class Refiner:
             )
         check_preserve(preserve, masks)
         check_strength(strength)
+        self.check_size(*images.shape[-2:])
         if not count:
             return Refined(images.clone(), (), (), (), (), (), preserve)
         said = list(prompts) if prompts is not None else [self.prompt_for(class_) for class_ in _listed(classes)]
-        work = _Work(self, images, said, numbers, masks, preserve)
+        work = Work(self, images, said, numbers, masks, preserve)
         if isinstance(strength, str):
             return work.adaptive(self._labels(classes), sorted(self.spec.strengths, reverse=True))
         return work.fixed(strengths_for(strength, numbers))
@@ -319,7 +304,7 @@ class Refiner:
         return [self.classes.index(name) if isinstance(name, str) else int(name) for name in _listed(classes)]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_loaded": None, "_card": None, "_lock": None}
+        return {**self.__dict__, "memory": {}, "_loaded": None, "_card": None, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.RLock())
@@ -327,104 +312,6 @@ class Refiner:
     def __repr__(self) -> str:
         where = self.weights or (cache_folder(self.spec.key) if self.finetuned else "the base alone")
         return f"Refiner({self.spec.key!r}, {where}, {'loaded' if self.loaded else 'not loaded'})"
-
-
-class _Work:
-    """One call of ``refine``: everything that is known of each image."""
-
-    def __init__(
-        self,
-        refiner: Refiner,
-        images: Tensor,
-        prompts: list[str],
-        seeds: list[int],
-        masks: Tensor | None,
-        preserve: Preserve,
-    ) -> None:
-        self.refiner, self.images, self.prompts, self.seeds = refiner, images, prompts, seeds
-        self.masks, self.preserve = masks, preserve
-
-    def fixed(self, strengths: list[float]) -> Refined:
-        images, timesteps = self._run(list(range(len(strengths))), strengths)
-        return self._result(images, strengths, timesteps, [True] * len(strengths))
-
-    def adaptive(self, labels: list[int], ladder: list[float]) -> Refined:
-        """Down the ladder; each image stays at the first strength that the teacher vouches for."""
-        done, count = self.images.clone(), len(labels)
-        strengths, timesteps = [0.0] * count, [None] * count
-        accepted = [False] * count
-        left = list(range(count))
-        for strength in ladder:
-            if not left:
-                break
-            found, times = self._run(left, [strength] * len(left))
-            good = vouched(self.refiner.teacher, found, [labels[row] for row in left], self.refiner.tau)
-            for place, row in enumerate(left):
-                if good[place]:
-                    done[row], strengths[row], timesteps[row] = found[place], strength, times[place]
-                    accepted[row] = True
-            left = [row for row in left if not accepted[row]]
-        return self._result(done, strengths, timesteps, accepted)
-
-    def _run(self, rows: list[int], strengths: list[float]) -> tuple[Tensor, list[Any]]:
-        """Refine some rows; images in the rows' order, and their timesteps."""
-        done = self.images[rows].clone()
-        timesteps: list[Any] = [None] * len(rows)
-        steps = self.refiner.steps
-        places = [place for place, strength in enumerate(strengths) if first_step(strength, steps) < steps]
-        if not places:
-            return done, timesteps
-        # Images of like strength together: they share most of the loop.
-        places.sort(key=lambda place: (strengths[place], place))
-        parts = in_batches(
-            lambda part: self._refine([rows[place] for place in part], [strengths[place] for place in part]),
-            places,
-            size=self.refiner.batch_size,
-            device=self.refiner.device,
-            pixels=self.refiner.spec.resolution**2,
-        )
-        for part, (images, times) in parts:
-            for place, image, time in zip(part, images, times, strict=True):
-                done[place], timesteps[place] = image, time
-        return done, timesteps
-
-    def _refine(self, rows: list[int], strengths: list[float]) -> tuple[Tensor, tuple[int | None, ...]]:
-        refiner, mixed = self.refiner, self.images[rows]
-        loaded = refiner.load()
-        components = loaded.components
-        size = _working_size(mixed.shape[-2:], refiner.spec.resolution, components.multiple)
-        masks = None if self.masks is None or self.preserve == "none" else self.masks[rows]
-        change = None
-        if masks is not None:
-            latents = (size[0] // components.factor, size[1] // components.factor)
-            change = strength_map(masks, torch.tensor(strengths), latents).to(components.device)
-        found = denoise(
-            components,
-            _resized(_unit(mixed), size).to(components.device),
-            [self.prompts[row] for row in rows],
-            strengths=strengths,
-            seeds=[self.seeds[row] for row in rows],
-            steps=refiner.steps,
-            guidance=refiner.guidance,
-            texts=loaded.prompts,
-            strength_map=change,
-        )
-        images = _like(_resized(found.images.to(mixed.device), mixed.shape[-2:]), mixed)
-        if masks is not None and self.preserve == "strict":
-            images = composite(images, mixed, masks.to(mixed.device), band=refiner.band)
-        return images, found.timesteps
-
-    def _result(self, images: Tensor, strengths: list[float], timesteps: list[Any], accepted: list[bool]) -> Refined:
-        used = [0.0 if time is None else strength for strength, time in zip(strengths, timesteps, strict=True)]
-        return Refined(
-            images,
-            tuple(used),
-            tuple(timesteps),
-            tuple(self.prompts),
-            tuple(self.seeds),
-            tuple(accepted),
-            self.preserve,
-        )
 
 
 def _check_images(images: Tensor) -> int:
@@ -460,24 +347,3 @@ def _listed(classes: Sequence[str | int] | Tensor | None) -> list[str | int]:
 def _spoken(name: str) -> str:
     """A class folder's name as words: "017.red_tailed_hawk" is a "red tailed hawk"."""
     return name.lstrip("0123456789.-_ ").replace("_", " ") or name
-
-
-def _working_size(size: Sequence[int], resolution: int, multiple: int) -> tuple[int, int]:
-    """The shorter side at the refiner's resolution, both sides multiples of what the model can halve."""
-    scale = resolution / min(size)
-    height, width = (max(multiple, round(side * scale / multiple) * multiple) for side in size)
-    return height, width
-
-
-def _unit(images: Tensor) -> Tensor:
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
-
-
-def _like(pixels: Tensor, like: Tensor) -> Tensor:
-    return (pixels * 255).round().to(torch.uint8) if like.dtype == torch.uint8 else pixels.to(like.dtype)
-
-
-def _resized(images: Tensor, size: Sequence[int]) -> Tensor:
-    if tuple(images.shape[-2:]) == tuple(size):
-        return images
-    return F.interpolate(images, size=tuple(size), mode="bicubic", antialias=True).clamp(0, 1)
