@@ -191,6 +191,38 @@ def test_boxes_by_the_rule_of_erasing(min_visibility):
     assert list(ours["kinds"]) == list(theirs["kinds"])
 
 
+@pytest.mark.parametrize(
+    "nested",
+    [
+        lambda mix: A.OneOf([mix], p=1),
+        lambda mix: A.SomeOf([mix], n=1, p=1),
+        lambda mix: A.Sequential([mix], p=1),
+        lambda mix: A.Compose([mix]),
+    ],
+)
+def test_rules_of_the_outer_pipeline_hold_inside_others(nested):
+    pipe = A.Compose(
+        [nested(SGDMix("given", mask="otsu", p=1))],
+        additional_targets={"saliency": "mask"},
+        bbox_params=A.BboxParams("pascal_voc", label_fields=["kinds"], min_visibility=0.3),
+        keypoint_params=A.KeypointParams("xy"),
+    )
+    out = pipe(**source(LEFT), bboxes=BOXES, kinds=KINDS, keypoints=POINTS, sgdmix_metadata=[donor()])
+    assert list(out["kinds"]) == KINDS[:2]
+    assert np.allclose(out["keypoints"], POINTS[:2])
+
+
+def test_replay_drops_the_same_boxes():
+    pipe = A.ReplayCompose(
+        [SGDMix("given", mask="otsu", p=1)],
+        additional_targets={"saliency": "mask"},
+        bbox_params=A.BboxParams("pascal_voc", label_fields=["kinds"], min_visibility=0.3),
+    )
+    annotated = {**source(LEFT), "bboxes": BOXES, "kinds": KINDS}
+    out = pipe(**annotated, sgdmix_metadata=[donor()])
+    assert list(A.ReplayCompose.replay(out["replay"], **annotated)["kinds"]) == list(out["kinds"]) == KINDS[:2]
+
+
 def test_boxes_over_the_edge_count_what_is_in_the_image():
     box = np.array([[-0.5, 0.25, 0.5, 0.75]])
     clipped = {"clip_bboxes_on_input" if SUCCESSOR else "clip": True}
