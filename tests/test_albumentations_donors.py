@@ -14,7 +14,7 @@ import torch
 
 from sgdmix_albu.albumentations import SGDMix
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.saliency import SaliencyBackend, register_backend
+from sgdmix_albu.saliency import SaliencyBackend, get_backend, register_backend
 
 SIDE = 48
 
@@ -254,20 +254,51 @@ def test_maps_that_travel_with_donors_are_part_of_what_is_remembered():
         assert np.array_equal(out["image"], np.where(kept[..., None], SCENES[0], SCENES[1]))
 
 
-def test_functions_and_models_are_asked_again_unless_told_otherwise():
+def test_functions_are_asked_once_about_a_donor():
     asked = []
 
     def bright(images: torch.Tensor) -> torch.Tensor:
         asked.append(len(images))
         return images.mean(1)
 
-    pool = donors(*SCENES[1:])
-    for remember, expected in ((None, [6, 6]), (10, [6, 1])):
+    for remember, expected in ((None, [6, 1]), (10, [6, 1]), (0, [6, 6])):
         asked.clear()
         mix = SGDMix(bright, p=1, remember=remember)
         for _ in range(2):
-            mix(image=SCENES[0], sgdmix_metadata=pool)
+            mix(image=SCENES[0], sgdmix_metadata=donors(*SCENES[1:]))
         assert asked == expected
+
+
+class Looking(torch.nn.Module):
+    """A network that counts what it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weigh = torch.nn.Conv2d(3, 1, 1)
+        self.asked: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.asked.append(len(images))
+        return self.weigh(images)
+
+
+@pytest.mark.parametrize(
+    "through", [lambda net: net, lambda net: lambda images: net(images)[:, 0], lambda net: get_backend(net)]
+)
+def test_what_a_network_saw_holds_while_its_weights_do(through):
+    net, pool = Looking(), donors(*SCENES[1:])
+    mix = SGDMix(through(net), mask="otsu", p=1)
+    for _ in range(2):
+        mix(image=SCENES[0], sgdmix_metadata=pool)
+    assert net.asked == [6, 6], "by default nothing is remembered"
+    net.asked.clear()
+    mix = SGDMix(through(net), mask="otsu", p=1, remember=10)
+    for _ in range(2):
+        mix(image=SCENES[0], sgdmix_metadata=pool)
+    net.weigh.weight.data.mul_(-1)  # behind autograd's back
+    for _ in range(2):
+        mix(image=SCENES[0], sgdmix_metadata=pool)
+    assert net.asked == [6, 1, 6, 1]
 
 
 def test_floats_whose_range_had_to_be_recognised_are_not_remembered(counting):

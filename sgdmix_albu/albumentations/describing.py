@@ -18,7 +18,9 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset
 from sgdmix_albu.mixing import Described, describe, same_ids
 from sgdmix_albu.saliency.base import resize_maps
+from sgdmix_albu.saliency.fingerprint import fingerprint
 from sgdmix_albu.saliency.given import scaled_maps
+from sgdmix_albu.saliency.holds import modules_in
 from sgdmix_albu.saliency.levels import refuse_class_ids
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class Describer:
         saliency_key: The key of a row under which its own map is.
         normalization: Mean and deviation by which float images were normalised; None where their range tells.
         remember: The most donors that are remembered.
+        watched: Objects of the user's that take part; what was seen is not used when a network in them has changed.
     """
 
     def __init__(
@@ -52,10 +55,11 @@ class Describer:
         saliency_key: str,
         normalization: Normalization | None,
         remember: int,
+        watched: Sequence[Any] = (),
     ) -> None:
         self.backend, self.preset, self.saliency_key = backend, preset, saliency_key
         self.normalization = normalization
-        self.remembered = Remembered(remember)
+        self.remembered, self.watched = Remembered(remember), list(watched)
 
     def look(self, pool: Pool, places: Sequence[int], labels: Tensor | None) -> tuple[Described, list[Seen]]:
         """What selection needs to know of the rows at ``places``, together and one by one.
@@ -92,12 +96,13 @@ class Describer:
         told = self.normalization is not None
         if not self.remembered.size or not all(told or image.dtype.kind != "f" or _plain(image) for image in images):
             return keys
+        weights = tuple(fingerprint(module) for module in modules_in(self.watched))
         classes = [None] * len(places) if labels is None else labels.tolist()
         for i, place in enumerate(places):
             if place >= len(pool.sources):
                 own = self._own_map(pool.given(place))
                 given = None if own is None else content(own)
-                keys[i] = content(images[i]), given, pool.size, whole, classes[i]
+                keys[i] = content(images[i]), given, pool.size, whole, classes[i], weights
         return keys
 
     def _described(self, pool: Pool, places: list[int], labels: Tensor | None, whole: bool) -> Described:

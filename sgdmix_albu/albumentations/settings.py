@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.saliency.holds import modules_in
 
 __all__ = ["check_keys", "check_switch", "donors_to_remember", "names_of_masks"]
 
@@ -36,11 +37,17 @@ def names_of_masks(instance_keys: Any) -> tuple[str, ...] | None:
     return tuple(instance_keys)
 
 
-def donors_to_remember(remember: Any, candidates: int, *stages: Any) -> int:
-    """How many donors to remember: by default none where a stage is an object, which may change between calls."""
+def donors_to_remember(remember: Any, candidates: int, *, uses_labels: bool, watched: Sequence[Any]) -> int:
+    """How many donors to remember.
+
+    Args:
+        remember: The user's setting.
+        candidates: Donors that one call may look at.
+        uses_labels: Whether saliency depends on labels.
+        watched: Saliency and mask, where they are objects of the user's.
+    """
     if remember is None:
-        fixed = all(stage is None or isinstance(stage, str) for stage in stages)
-        return max(_REMEMBERED, candidates) if fixed else 0
+        return 0 if uses_labels or modules_in(list(watched)) else max(_REMEMBERED, candidates)
     if isinstance(remember, bool) or not isinstance(remember, int) or remember < 0:
         raise InvalidInputError(f"remember must be a number of donors, 0 or more, or None, got {remember!r}")
     return remember

@@ -82,9 +82,11 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             semantic and are composited as the image. None: ``masks`` beside one ``image``, additional targets of
             kind "masks" likewise, and what ``instance_binding`` of albumentationsx binds.
         remember: The most donors whose saliency and mask are remembered for later calls; they are found again by
-            the content of their pictures. None: as many as there are candidates, 512 at least, where ``saliency``
-            and ``mask`` are names and there is no model; otherwise 0, since a model in training or a function may
-            see the same pixels differently next time. Each process remembers its own.
+            the content of their pictures. None: as many as there are candidates, 512 at least; but 0 where saliency
+            looks through a network of yours or at labels, since a model in training sees the same pixels differently
+            in the next step. With a number nothing outdated is used there either: the weights' digest is taken in
+            each call. A function must give the same picture the same map; otherwise say 0. Each process remembers
+            its own.
         p: Probability that a call is mixed: all images of an ``images`` batch or none, as everywhere in
             Albumentations.
 
@@ -160,12 +162,25 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             raise InvalidInputError(f"saliency='given' takes no {' and no '.join(options)}")
         backend: SaliencyBackend | None = None if given else get_backend(saliency, **options)
         check_normalization(mean, std)
+        preset = get_mask(mask)
+        # What goes by name alone holds no network that the user could train.
+        watched = [
+            stage
+            for stage, named in (
+                (backend, isinstance(saliency, str) and model is None),
+                (preset, isinstance(mask, str)),
+            )
+            if not named
+        ]
         self._describer = Describer(
             backend,
-            get_mask(mask),
+            preset,
             saliency_key=saliency_key,
             normalization=None if mean is None or std is None else (mean, std),
-            remember=donors_to_remember(remember, candidates, saliency, model, mask),
+            remember=donors_to_remember(
+                remember, candidates, uses_labels=backend is not None and backend.uses_labels, watched=watched
+            ),
+            watched=watched,
         )
         self.mean, self.std = mean, std
         self.saliency, self.model, self.layer, self.mask = saliency, model, layer, mask
