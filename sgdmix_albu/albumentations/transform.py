@@ -5,27 +5,25 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from sgdmix_albu.albumentations.annotations import seen_boxes, seen_points
-from sgdmix_albu.albumentations.arrays import Array, stacked
-from sgdmix_albu.albumentations.describing import Describer, repeats
+from sgdmix_albu.albumentations.arrays import Array
+from sgdmix_albu.albumentations.describing import Describer
 from sgdmix_albu.albumentations.fork import ForkHooks, albumentations
-from sgdmix_albu.albumentations.pool import Pool, PoolImages, read_pool
+from sgdmix_albu.albumentations.planning import plan_call
+from sgdmix_albu.albumentations.pool import read_pool
 from sgdmix_albu.albumentations.settings import check_keys, check_switch, donors_to_remember, names_of_masks
 from sgdmix_albu.albumentations.targets import mixed_target, nothing_to_mix
-from sgdmix_albu.albumentations.told import read_ids, read_labels
 from sgdmix_albu.colour import check_normalization
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing import changed_only, check_settings, draw, plan_mix, same_ids
+from sgdmix_albu.mixing import check_settings, draw
 from sgdmix_albu.saliency import get_backend
-from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, Draws, MixPlan, TargetClass
+from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, Draws, TargetClass
 
 if TYPE_CHECKING:
     from sgdmix_albu.saliency.base import SaliencyBackend
@@ -99,7 +97,8 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         saliency comes back unchanged.
 
     Image types:
-        uint8, float32; (H, W) or (H, W, C).
+        uint8, uint16 or float, grey or RGB, (H, W) or (H, W, C). Where saliency needs no colours (a function, a model,
+        "given", "spectral_residual"): any numbers, any C.
 
     Attributes:
         guard_counts: How many images each guard has touched so far in this process; keys as in
@@ -229,7 +228,19 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         draws = draw(batch, len(pool), candidates=self.candidates, generator=stream)
         # Only sources and donors that were drawn as candidates of at least one source are looked at.
         places = sorted({*range(batch), *draws.candidates.any(0).nonzero()[:, 0].tolist()})
-        plan = self._plan(data, pool, places, Draws(draws.applied, draws.candidates[:, places]))
+        plan = plan_call(
+            data,
+            pool,
+            places,
+            Draws(draws.applied, draws.candidates[:, places]),
+            self._describer,
+            max_coverage=self.max_coverage,
+            target_class=self.target_class,
+            exclude_duplicates=self.exclude_duplicates,
+            metadata_key=self.metadata_key,
+            label_key=self.label_key,
+            id_key=self.id_key,
+        )
         self.guard_counts.update(plan.guards.counts())
         chosen = plan.target.tolist()
         rows = [
@@ -293,31 +304,6 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
     def get_dict_with_id(self) -> dict[str, Any]:
         """The settings as they are, objects too: ``A.ReplayCompose`` keeps them in memory."""
         return {**super().to_dict_private(), "id": id(self)}
-
-    def _plan(self, data: dict[str, Any], pool: Pool, places: list[int], draws: Draws) -> MixPlan:
-        """Stages 1 to 3 and the choice of targets among the rows at ``places``."""
-        labels = self._labels(data, pool, places)
-        described, seen = self._describer.look(pool, places, labels)
-        if self.target_class != "any":
-            described = replace(described, labels=labels)
-        sources = [row["image"] for row in pool.sources]
-        itself = repeats(seen, sources) if self.exclude_duplicates else None
-        ids = read_ids(data, pool, self.id_key)
-        if ids is not None:
-            same = same_ids(ids[: len(sources)], [ids[place] for place in places])
-            itself = same if itself is None else itself | same
-        plan = plan_mix(
-            described, draws, max_coverage=self.max_coverage, target_class=self.target_class, repeats=itself
-        )
-        return changed_only(plan, stacked(sources), PoolImages(pool, places))
-
-    def _labels(self, data: dict[str, Any], pool: Pool, places: list[int]) -> Tensor | None:
-        """(N,) int64 classes of the rows looked at; None where nobody asks for them or there are none."""
-        for_backend = self._describer.backend is not None and self._describer.backend.uses_labels
-        if self.label_key is None or not (for_backend or self.target_class != "any"):
-            return None
-        labels = read_labels(data, pool, self.label_key, self.metadata_key, names=not for_backend)
-        return None if labels is None else labels[places]
 
     def _mix(self, name: str, kind: str, value: Any, **params: Any) -> Any:
         return mixed_target(name, kind, value, feather=self.feather, **params)
