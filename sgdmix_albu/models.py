@@ -279,9 +279,9 @@ def _read_names(path: Path) -> tuple[str, ...]:
 
 
 def standardized(images: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 as float32 with ImageNet's mean and deviation, which most classifiers expect."""
-    mean, std = images.new_tensor(_MEAN, dtype=torch.float32), images.new_tensor(_STD, dtype=torch.float32)
-    return (images / 255 - mean[:, None, None]) / std[:, None, None]
+    """(B, 3, H, W) float in [0, 1] with ImageNet's mean and deviation, which most classifiers expect."""
+    mean, std = images.new_tensor(_MEAN), images.new_tensor(_STD)
+    return (images - mean[:, None, None]) / std[:, None, None]
 
 
 def _fitting_model(arch: str, checkpoint: Checkpoint) -> tuple[nn.Module, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 import tarfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +33,14 @@ from PIL import Image
 from test_offline_mix import foreground, nearest_pixels
 from torchvision.datasets import ImageFolder
 from torchvision.models import resnet18
+from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms.functional import normalize, to_tensor
 
 from sgdmix_albu import cli
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.offline import RefinerSettings, Settings, TeacherSettings, verify
 from sgdmix_albu.offline.engines import LocalEngine
 from sgdmix_albu.offline.progress import Progress
-from sgdmix_albu.offline.refining import Teacher
 
 pytestmark = pytest.mark.usefixtures("by_hand", "small_chunks")
 
@@ -370,35 +373,69 @@ def test_a_strip_costs_its_own_outputs_only(insects: tuple[Path, Path], tmp_path
     assert reason.startswith("it cannot be refined: expected images at most 4 times as long as wide, got 160 x 8")
 
 
-def test_a_teacher_judges_and_decides(
-    insects: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def teacher(insects: tuple[Path, Path], tmp_path: Path) -> tuple[TeacherSettings, Callable[[Path], torch.Tensor]]:
+    """A teacher of two classes whose confidence depends on the pixels, and torchvision's own use of it on a file."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        model = resnet18(num_classes=2).eval()
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3)
+        model.fc.weight.data *= 40
+    preset = ImageClassification(crop_size=64)
+    with torch.no_grad():  # centred on the images, so that both classes are named
+        images = (to_tensor(Image.open(path)) for path in insects[0].rglob("*.png"))
+        model.fc.bias.data -= torch.cat(
+            [model(normalize(image, preset.mean, preset.std)[None]) for image in images]
+        ).mean(0)
+    torch.save(model.state_dict(), tmp_path / "teacher.pt")
+
+    def confidences(path: Path) -> torch.Tensor:
+        image = to_tensor(Image.open(path))
+        with torch.no_grad():
+            return model(normalize(image, preset.mean, preset.std)[None]).softmax(1)[0]
+
+    return TeacherSettings(str(tmp_path / "teacher.pt"), "resnet18"), confidences
+
+
+def test_a_teacher_sees_the_images_that_were_written(
+    insects: tuple[Path, Path], teacher: tuple[TeacherSettings, Callable[[Path], torch.Tensor]], tmp_path: Path
 ) -> None:
-    data, refiner = insects
+    """Its opinion in the manifest is torchvision's on the file; once it was shown black pictures."""
+    settings, confidences = teacher
+    expand(insects[0], tmp_path / "out", REAL, teacher=settings)
+    rows = rows_of(tmp_path / "out")
+    for row in rows:
+        seen = confidences(tmp_path / "out" / row["file_name"])
+        assert row["teacher"] == ("ant", "bee")[int(seen.argmax())]
+        assert row["teacher_confidence"] == pytest.approx(float(seen.max()), abs=1e-4)
+    spread = [row["teacher_confidence"] for row in rows]
+    assert max(spread) - min(spread) > 0.05  # else a teacher that sees nothing would pass
 
-    def ant_for_ever(self: Teacher, pixels: torch.Tensor) -> torch.Tensor:
-        return torch.tensor([[9.0, 0.0]]).repeat(len(pixels), 1)
 
-    monkeypatch.setattr(Teacher, "__call__", ant_for_ever)
-    torch.save(resnet18(num_classes=2).state_dict(), tmp_path / "teacher.pt")
-    expand(
-        data,
-        tmp_path / "out",
-        Settings(saliency="spectral_residual", mask="otsu", multiplier=1),
-        refiner=RefinerSettings(str(refiner), adaptive=True, device="cpu"),
-        teacher=TeacherSettings(str(tmp_path / "teacher.pt"), "resnet18"),
-        workers=1,
-    )
+def test_a_teacher_decides_on_the_strength(
+    insects: tuple[Path, Path], teacher: tuple[TeacherSettings, Callable[[Path], torch.Tensor]], tmp_path: Path
+) -> None:
+    """The largest strength of the refiner's at which torchvision's use of the teacher still names the class."""
+    settings, confidences = teacher
+    mixing = Settings(saliency="spectral_residual", mask="otsu", multiplier=3)
+    refining = {"refiner": RefinerSettings(str(insects[1]), preserve="none", device="cpu"), "workers": 1}
+    rungs = {}
+    for strength in (0.9, 0.6, 0.3):
+        expand(insects[0], tmp_path / str(strength), mixing, strengths=(strength,), **refining)
+        for row in rows_of(tmp_path / str(strength)):
+            seen = confidences(tmp_path / str(strength) / row["file_name"])
+            sure = float(seen[row["label_index"]])
+            assert abs(sure - 0.5) > 0.001  # rounding decides nothing here
+            rungs[row["file_name"], strength] = sure > 0.5
+    adaptive = {**refining, "refiner": dataclasses.replace(refining["refiner"], adaptive=True), "teacher": settings}
+    expand(insects[0], tmp_path / "out", mixing, **adaptive)
     planned = (tmp_path / "out" / ".sgdmix-plan.jsonl").read_text().splitlines()
     assert {json.loads(line)["strength"] for line in planned} == {None}  # nobody knows yet
-    for row in rows_of(tmp_path / "out"):
-        assert row["teacher"] == "ant"
-        assert row["teacher_confidence"] == pytest.approx(1 / (1 + np.exp(-9)), abs=1e-5)
-        assert row["accepted"] == (row["label"] == "ant")
-        assert (row["strength"] > 0) == row["accepted"]
-
-
-def test_a_real_teacher_is_opened_by_its_file(photographs: Path, tmp_path: Path) -> None:
-    torch.save(resnet18(num_classes=3).state_dict(), tmp_path / "teacher.pt")
-    expand(photographs, tmp_path / "out", teacher=TeacherSettings(str(tmp_path / "teacher.pt"), "resnet18"))
-    assert {row["teacher"] for row in rows_of(tmp_path / "out")} <= {"class 0", "class 1", "class 2"}
-    assert all(1 / 3 <= row["teacher_confidence"] <= 1 for row in rows_of(tmp_path / "out"))
+    rows = rows_of(tmp_path / "out")
+    for row in rows:
+        allowed = [strength for strength in (0.9, 0.6, 0.3) if rungs[row["file_name"], strength]]
+        assert row["strength"] == max(allowed, default=0.0)
+        assert row["accepted"] == bool(allowed)
+    assert len({row["strength"] for row in rows}) > 1

@@ -491,19 +491,6 @@ def test_another_teacher_under_the_same_name(photographs: Path, tmp_path: Path) 
                 expand(photographs, tmp_path / "out", teacher=teacher)
 
 
-def test_a_teacher_that_takes_no_such_images(photographs: Path, tmp_path: Path) -> None:
-    from torchvision.models import VisionTransformer
-
-    from sgdmix_albu.models import Classifier
-    from sgdmix_albu.offline.refining import Teacher
-
-    model = VisionTransformer(32, 16, 1, 1, 8, 8, num_classes=3)
-    teacher = Teacher(Classifier(model, "vit", 3, None, ""), torch.arange(3), "none")
-    assert teacher(torch.rand(2, 3, 32, 32)).shape == (2, 3)
-    with pytest.raises(SGDMixError, match=r"the teacher vit failed on images of \(2, 3, 48, 40\)"):
-        teacher(torch.rand(2, 3, 48, 40))
-
-
 def test_nobody_works_on_when_the_reader_stops(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as told:
         expand(photographs, tmp_path, workers=4, progress=Stop(2))

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sgdmix_albu.audit.backends import AuditBackend, Eyes, open_eyes
+from sgdmix_albu.audit.backends import AuditBackend
 from sgdmix_albu.audit.collection import Collection, Sample, draw_sample, open_collection
 from sgdmix_albu.audit.drift_report import BEFORE, grid, plot, render
 from sgdmix_albu.audit.drift_result import Cell, DriftResult
 from sgdmix_albu.audit.output import check_folder, write_together
 from sgdmix_albu.audit.teacher import accuracy, train
 from sgdmix_albu.audit.variant import Variant, run_variant
+from sgdmix_albu.classifiers import Judge, open_judge
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing import draw
@@ -112,7 +113,7 @@ def run_drift(
     if teacher is None:
         judge, held_out = _trained_teacher(collection, dataset, seed, judged=sample.keys[: sample.sources])
     else:
-        judge = open_eyes(teacher, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
+        judge = open_judge(teacher, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
     variant = _mixed(sample, backend, preset, (saliency, mask), candidates, seed)
     right = _named(judge, sample.images[: sample.sources], sample.labels)
     rows = (right & variant.plan.applied).nonzero()[:, 0]
@@ -220,25 +221,18 @@ def _mixed(
     )
 
 
-@torch.inference_mode()
-def _named(judge: Eyes, images: Tensor, labels: Tensor | None) -> Tensor:
+def _named(judge: Judge, images: Tensor, labels: Tensor | None) -> Tensor:
     """(N,) bool: whether the teacher gives each uint8 image its class."""
     assert labels is not None
-    pixels = judge.pixels(images)
-    pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-    outputs = torch.tensor(judge.outputs) if judge.outputs is not None else torch.arange(int(labels.max()) + 1)
-    training = judge.model.training
-    judge.model.eval()
-    try:
-        found = torch.cat([judge.model(part).argmax(1) for part in torch.split(pixels, 64)])
-    finally:
-        judge.model.train(training)
-    return found.cpu() == outputs[labels[: len(images)]]
+    found = torch.cat([judge.logits(part).argmax(1) for part in torch.split(images, 64)])
+    labels = labels[: len(images)].to(found.device)
+    wanted = judge.outputs_of(labels)
+    return found == (labels if wanted is None else wanted)
 
 
 def _trained_teacher(
     collection: Collection, dataset: str | None, seed: int, *, judged: Sequence[str]
-) -> tuple[Eyes, float]:
+) -> tuple[Judge, float]:
     """A small classifier that has not seen the images to be judged, and its accuracy on others it has not seen."""
     if dataset is not None:  # the embedded birds can be drawn in any number
         from sgdmix_albu.datasets import get_dataset
@@ -259,9 +253,8 @@ def _trained_teacher(
     if not len(used):
         raise DataError("too few images to train a teacher on; pass one: --teacher FILE")
     model = train(images[used], labels[used], epochs=_TEACHER_EPOCHS, seed=seed, classes=len(collection.class_names))
-    return Eyes(_Resized(model), list(range(len(collection.class_names))), "none"), accuracy(
-        model, images[held], labels[held]
-    )
+    judge = open_judge(_Resized(model), collection.class_names, normalize="none")
+    return judge, accuracy(model, images[held], labels[held])
 
 
 class _Resized(nn.Module):

@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from sgdmix_albu.audit import gallery
-from sgdmix_albu.audit.backends import AuditBackend, open_eyes
+from sgdmix_albu.audit.backends import AuditBackend
 from sgdmix_albu.audit.collection import Sample, draw_sample, open_collection
 from sgdmix_albu.audit.output import check_folder, write_together
 from sgdmix_albu.audit.report import render
@@ -24,6 +24,7 @@ from sgdmix_albu.audit.result import AuditResult, SignCount, VariantResult
 from sgdmix_albu.audit.signs import SIGNS, Flag, find_flags
 from sgdmix_albu.audit.variant import Variant, run_variant
 from sgdmix_albu.audit.verdict import Verdict, incomplete_share, judge, leaking_share, mean
+from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing import draw
@@ -104,10 +105,10 @@ def run_audit(
     check_folder(folder, overwrite)
     presets = {_name(spec): get_mask(spec) for spec in mask}
     collection = open_collection(data, dataset=dataset, masks=masks, size=size)
-    eyes = None
+    judge = None
     if model is not None:
-        eyes = open_eyes(model, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
-    backends = {_name(spec): AuditBackend.make(spec, eyes) for spec in saliency}
+        judge = open_judge(model, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
+    backends = {_name(spec): AuditBackend.make(spec, judge) for spec in saliency}
     sample = draw_sample(
         collection,
         measured=max(pairs, samples),

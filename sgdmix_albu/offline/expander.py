@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu import __version__
+from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.offline.bank import DescriptorBank
 from sgdmix_albu.offline.execute import encoder, mix_pair
 from sgdmix_albu.offline.notes import note_bytes, read_note
 from sgdmix_albu.offline.pixels import load_again
-from sgdmix_albu.offline.refining import RefinerSettings, Teacher, TeacherSettings
+from sgdmix_albu.offline.refining import RefinerSettings, TeacherSettings
 from sgdmix_albu.offline.shards import shard_bytes, shard_name
 from sgdmix_albu.offline.source import Item, open_reader
 from sgdmix_albu.offline.storage import Storage
@@ -214,10 +215,8 @@ class Expander:
             if broken
         ]
 
-    def _judge(self, teacher: Teacher, outputs: Sequence[_Output]) -> None:
-        with torch.inference_mode():
-            pixels = torch.stack([output.pixels for output in outputs]).float() / 255
-            confidence, named = teacher(pixels).softmax(1).max(1)
+    def _judge(self, teacher: Judge, outputs: Sequence[_Output]) -> None:
+        confidence, named = teacher(torch.stack([output.pixels for output in outputs])).softmax(1).max(1)
         for output, sure, number in zip(outputs, confidence.tolist(), named.tolist(), strict=True):
             output.facts |= {"teacher": self.job.class_names[number], "teacher_confidence": round(sure, 6)}
 

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-import torch
 from torch import Tensor
 
+from sgdmix_albu.classifiers import Judge, Normalize, open_judge
 from sgdmix_albu.errors import SGDMixError
-from sgdmix_albu.models import Classifier, open_classifier, standardized
 from sgdmix_albu.saliency import get_backend
 
 __all__ = ["Look", "LookSettings", "open_look"]
@@ -35,7 +34,7 @@ class LookSettings:
     model: str | os.PathLike[str] | None = None
     arch: str | None = None
     class_names: str | os.PathLike[str] | None = None
-    normalize: Literal["imagenet", "none"] = "imagenet"
+    normalize: Normalize = "imagenet"
 
 
 def open_look(settings: LookSettings, classes: Sequence[str]) -> tuple[Look, dict[str, Any]]:
@@ -47,25 +46,22 @@ def open_look(settings: LookSettings, classes: Sequence[str]) -> tuple[Look, dic
     """
     if settings.model is None:
         return get_backend(settings.saliency).coarse, {}
-    classifier = open_classifier(settings.model, settings.arch, class_names=settings.class_names)
-    look, explained = _look_through(classifier, settings.saliency, classes, settings.normalize)
-    noted = {"model": classifier.arch, "model_sha256": classifier.sha256}
+    judge = open_judge(
+        settings.model, classes, arch=settings.arch, class_names=settings.class_names, normalize=settings.normalize
+    )
+    look, explained = _look_through(judge, settings.saliency)
+    noted = {"model": judge.name, "model_sha256": judge.sha256}
     return look, {**noted, "normalize": settings.normalize, "explained": explained}
 
 
-def _look_through(
-    classifier: Classifier, saliency: str, classes: Sequence[str], normalize: str
-) -> tuple[Look, Literal["label", "predicted"]]:
+def _look_through(judge: Judge, saliency: str) -> tuple[Look, Literal["label", "predicted"]]:
     """Saliency through a classifier, and which class it explains: the label's where the classifier knows it."""
-    outputs = classifier.outputs_for(classes)
-    explained: Literal["label", "predicted"] = "predicted" if outputs is None else "label"
-    backend = get_backend(saliency, model=classifier.model, target=explained)
-    output_of = None if outputs is None else torch.tensor(outputs)
+    explained: Literal["label", "predicted"] = "predicted" if judge.outputs is None else "label"
+    backend = get_backend(saliency, model=judge.model, target=explained)
 
     def look(images: Tensor, labels: Tensor) -> Tensor:
-        pixels = standardized(images) if normalize == "imagenet" else images
         try:
-            return backend.coarse(pixels, None if output_of is None else output_of[labels])
+            return backend.coarse(judge.pixels(images), judge.outputs_of(labels))
         except SGDMixError:
             raise
         # The model's own complaint, of any kind: a transformer that takes one size only, memory that runs out.
@@ -73,7 +69,7 @@ def _look_through(
             height, width = images.shape[-2:]
             said = str(error) or type(error).__name__
             raise SGDMixError(
-                f"{classifier.arch} failed on {len(images)} images of {height} x {width}: {said}; "
+                f"{judge.name} failed on {len(images)} images of {height} x {width}: {said}; "
                 "--size brings all images to the size that a model needs"
             ) from error
 

@@ -153,7 +153,7 @@ class _Work:
         self.strengths: tuple[float, ...] = ()
         self.judged: dict[str, Any] = {}
         if teacher is not None:
-            sha256 = teacher.open(source.class_names).classifier.sha256
+            sha256 = teacher.open(source.class_names).sha256
             self.judged = {**dataclasses.asdict(teacher), "sha256": sha256}
         if refiner is not None:
             from sgdmix_albu.refine.preserve import check_mode

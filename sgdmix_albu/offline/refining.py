@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from torch import Tensor, tensor
-
-from sgdmix_albu.errors import DataError, SGDMixError
-from sgdmix_albu.models import Classifier, open_classifier, standardized
+from sgdmix_albu.classifiers import Judge, Normalize, open_judge
 
 if TYPE_CHECKING:
     from sgdmix_albu.refine.preserve import Preserve
     from sgdmix_albu.refine.refiner import Refiner
 
-__all__ = ["RefinerSettings", "Teacher", "TeacherSettings"]
+__all__ = ["RefinerSettings", "TeacherSettings"]
 
 
 @dataclass(frozen=True)
@@ -25,45 +22,22 @@ class TeacherSettings:
     model: str
     arch: str | None = None
     class_names: str | None = None
-    normalize: Literal["imagenet", "none"] = "imagenet"
+    normalize: Normalize = "imagenet"
 
-    def open(self, classes: Sequence[str]) -> Teacher:
+    def open(self, classes: Sequence[str]) -> Judge:
         """The classifier, for these classes.
 
         Raises:
             DataError: It does not know them, or cannot be read.
         """
-        found = open_classifier(self.model, self.arch, class_names=self.class_names)
-        outputs = found.outputs_for(classes)
-        if outputs is None:
-            raise DataError(
-                f"the teacher {self.model} has {found.num_classes} outputs and does not know the classes "
-                f"{', '.join(classes[:3])}, ...; name its outputs with --class-names"
-            )
-        return Teacher(found, tensor(outputs), self.normalize)
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A classifier's opinion on the classes of a data set."""
-
-    classifier: Classifier
-    outputs: Tensor
-    normalize: str
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) float in [0, 1] to logits (B, K).
-
-        Raises:
-            SGDMixError: The model does not take such images.
-        """
-        model, arch = self.classifier.model, self.classifier.arch
-        try:
-            said: Tensor = model(standardized(pixels) if self.normalize == "imagenet" else pixels)
-        # The model's own complaint, of any kind: a transformer that takes one size only, memory that runs out.
-        except Exception as error:
-            raise SGDMixError(f"the teacher {arch} failed on images of {tuple(pixels.shape)}: {error}") from error
-        return said[:, self.outputs]
+        return open_judge(
+            self.model,
+            classes,
+            arch=self.arch,
+            class_names=self.class_names,
+            normalize=self.normalize,
+            must_know=True,
+        )
 
 
 @dataclass(frozen=True)

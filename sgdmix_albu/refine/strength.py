@@ -6,8 +6,9 @@ import random
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.errors import InvalidInputError
 
 __all__ = ["ADAPTIVE", "check_strength", "strengths_for", "vouched"]
@@ -58,12 +59,12 @@ def strengths_for(strength: float | Sequence[float] | Tensor, seeds: Sequence[in
     return [float(random.Random(seed).choice(choices)) for seed in seeds]
 
 
-@torch.inference_mode()
 def vouched(teacher: object, images: Tensor, labels: Sequence[int], tau: float) -> list[bool]:
     """Whether a teacher names each image's class, with confidence ``tau`` or more.
 
     Args:
-        teacher: A classifier, (B, 3, H, W) float in [0, 1] to logits (B, K).
+        teacher: A classifier, (B, 3, H, W) float in [0, 1] to logits (B, K): a module, on any device and left as it
+            was, a :class:`sgdmix_albu.classifiers.Judge`, or a function.
         images: uint8, or float in [0, 1].
         labels: B class indices.
         tau: Confidence in [0, 1].
@@ -73,8 +74,10 @@ def vouched(teacher: object, images: Tensor, labels: Sequence[int], tau: float) 
     """
     if not callable(teacher):
         raise InvalidInputError("strength='adaptive' needs a teacher: get_refiner(..., teacher=classifier)")
-    pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-    logits = teacher(pixels)
+    if isinstance(teacher, nn.Module):
+        teacher = Judge(teacher, None, "none", "the teacher")
+    with torch.no_grad():
+        logits = teacher(images.float() / 255 if images.dtype == torch.uint8 else images.float())
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
         came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InvalidInputError(f"the teacher must return logits ({len(images)}, K), got {came}")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sgdmix_albu.colour import Normalization, check_colours, normalization_of, to_float, to_rgb
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
-from sgdmix_albu.saliency.untouched import untouched
+from sgdmix_albu.untouched import untouched
 
 __all__ = ["FunctionBackend", "SaliencyBackend", "normalize_maps", "resize_maps"]
 

@@ -13,7 +13,7 @@ from torch.utils.data import get_worker_info
 
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency.base import SaliencyBackend
-from sgdmix_albu.saliency.untouched import untouched
+from sgdmix_albu.untouched import untouched
 
 __all__ = ["ModelBackend", "Target", "unwrapped"]
 

@@ -73,7 +73,9 @@ def _ordinary(tensors: Iterator[Tensor]) -> list[Tensor]:
 @contextmanager
 def _random_states(model: nn.Module) -> Iterator[None]:
     parameter = next(model.parameters(), None)
-    on_gpu = [parameter.device] if parameter is not None and parameter.device.type == "cuda" else []
+    on_gpu: list[torch.device] = []
+    if parameter is not None and parameter.device.type == "cuda" and torch.cuda.is_available():
+        on_gpu = [parameter.device]
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  Captum draws from the global one
     try:
         with torch.random.fork_rng(devices=on_gpu):

@@ -1,0 +1,145 @@
+"""A classifier and all that is needed to ask it about images of a data set, in one object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+
+from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
+from sgdmix_albu.models import open_classifier, standardized
+from sgdmix_albu.untouched import untouched
+
+__all__ = ["Judge", "Normalize", "open_judge"]
+
+Normalize: TypeAlias = Literal["imagenet", "none"]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A classifier's opinion on images.
+
+    The model is used without a trace: in evaluation mode, without gradients, each submodule's own mode and every
+    buffer as before. Pixels go to its device, and the answer comes back to the images'.
+
+    Attributes:
+        model: (B, 3, H, W) to logits (B, N).
+        outputs: For each class of the data the output that stands for it; None where they are not known, or are the
+            model's own in order.
+        normalize: What the model expects of pixels in [0, 1]: "imagenet", its mean and deviation, or "none".
+        name: What errors call it.
+        sha256: Of its weights file, or None.
+
+    Example:
+        >>> judge = Judge(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), (2, 0), "none")
+        >>> red = torch.tensor([255, 0, 0], dtype=torch.uint8)[None, :, None, None].expand(1, 3, 4, 4)
+        >>> judge(red), judge.logits(red)
+        (tensor([[0., 1.]]), tensor([[1., 0., 0.]]))
+    """
+
+    model: nn.Module
+    outputs: tuple[int, ...] | None
+    normalize: Normalize
+    name: str = "the classifier"
+    sha256: str | None = None
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """What the model is shown: float32, normalised, where the images are.
+
+        Args:
+            images: (B, 3, H, W), uint8, or float in [0, 1]; the dtype decides, nothing is guessed from the values.
+
+        Raises:
+            InvalidInputError: Another shape or dtype, or floats outside [0, 1].
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise InvalidInputError(f"expected (B, 3, H, W) images for {self.name}, got {tuple(images.shape)}")
+        if images.dtype == torch.uint8:
+            unit = images.float() / 255
+        elif images.dtype.is_floating_point:
+            unit = images.float()
+            if unit.numel() and not bool((unit.amin() >= 0) & (unit.amax() <= 1)):
+                raise InvalidInputError(
+                    f"expected float images in [0, 1] for {self.name}, "
+                    f"got values from {float(unit.amin()):g} to {float(unit.amax()):g}"
+                )
+        else:
+            raise InvalidInputError(f"expected uint8 or float images for {self.name}, got {images.dtype}")
+        return standardized(unit) if self.normalize == "imagenet" else unit
+
+    def logits(self, images: Tensor) -> Tensor:
+        """All of the model's outputs, (B, N), on the images' device.
+
+        Args:
+            images: As in :meth:`pixels`.
+
+        Raises:
+            InvalidInputError: What it gave are no logits.
+            SGDMixError: The model does not take such images.
+        """
+        pixels = self.pixels(images)
+        parameter = next((one for one in self.model.parameters() if one.is_floating_point()), None)
+        home = pixels if parameter is None else pixels.to(parameter.device, parameter.dtype)
+        try:
+            with untouched(self.model), torch.no_grad():
+                said = self.model(home)
+        # The model's own complaint, of any kind: a transformer that takes one size only, memory that runs out.
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            raise SGDMixError(f"{self.name} failed on images of {tuple(images.shape)}: {reason}") from error
+        logits = getattr(said, "logits", said)
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+            came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise InvalidInputError(f"{self.name} must return logits ({len(images)}, K), got {came}")
+        return logits.to(images.device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of the data's classes, (B, K), on the images' device; errors as of :meth:`logits`."""
+        logits = self.logits(images)
+        return logits if self.outputs is None else logits[:, list(self.outputs)]
+
+    def outputs_of(self, labels: Tensor) -> Tensor | None:
+        """The output that stands for each label, (B,) int64, on the labels' device; None where they are not known."""
+        return None if self.outputs is None else torch.tensor(self.outputs, device=labels.device)[labels]
+
+
+def open_judge(
+    model: str | os.PathLike[str] | nn.Module,
+    classes: Sequence[str],
+    *,
+    arch: str | None = None,
+    class_names: str | os.PathLike[str] | None = None,
+    normalize: Normalize = "imagenet",
+    must_know: bool = False,
+) -> Judge:
+    """Load a classifier, and find which output stands for which class of the data.
+
+    Args:
+        model: A weights file; see :func:`sgdmix_albu.models.open_classifier`. Or a module, whose outputs are the
+            data's classes in their order.
+        classes: The data's classes in the order of their labels; empty where it has none.
+        arch: Architecture of the weights file, unless it names it itself.
+        class_names: File with the names of the outputs, one a line, unless the weights file holds them.
+        normalize: "imagenet" or "none".
+        must_know: Refuse a classifier that does not know the classes.
+
+    Raises:
+        InvalidInputError: ``normalize`` is unknown, or the weights file does not fit ``class_names``.
+        DataError: A file cannot be read, or the classes are not known and must be.
+    """
+    if normalize not in get_args(Normalize):
+        raise InvalidInputError(f"normalize must be 'imagenet' or 'none', got {normalize!r}")
+    if isinstance(model, nn.Module):
+        return Judge(model, tuple(range(len(classes))) or None, normalize, type(model).__name__)
+    found = open_classifier(model, arch, class_names=class_names)
+    outputs = found.outputs_for(classes) if classes else None
+    if outputs is None and must_know:
+        raise DataError(
+            f"the teacher {os.fspath(model)} has {found.num_classes} outputs and does not know the classes "
+            f"{', '.join(classes[:3])}, ...; name its outputs with --class-names"
+        )
+    return Judge(found.model, None if outputs is None else tuple(outputs), normalize, found.arch, found.sha256)

@@ -1,0 +1,131 @@
+"""The judge: a classifier asked about images, right in its pixels, its classes and its device, and left as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torchvision.models import VisionTransformer
+from torchvision.transforms.v2.functional import normalize
+
+from sgdmix_albu.classifiers import Judge, open_judge
+from sgdmix_albu.errors import InvalidInputError, SGDMixError
+from sgdmix_albu.refine.strength import vouched
+
+BYTES = torch.randint(0, 256, (5, 3, 8, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+class Means(nn.Module):
+    """Logits are the means of the three channels it is shown."""
+
+    def forward(self, images):
+        return images.mean((2, 3))
+
+
+@pytest.mark.parametrize("form", ["uint8", "float32", "float64", "float16"])
+def test_each_dtype_is_shown_as_the_same_picture(form):
+    images = BYTES if form == "uint8" else (BYTES / 255).to(getattr(torch, form))
+    unit = BYTES / 255
+    close = {"atol": 1e-3, "rtol": 0} if form == "float16" else {}
+    plain, standard = Judge(Means(), None, "none"), Judge(Means(), None, "imagenet")
+    torch.testing.assert_close(plain(images), unit.mean((2, 3)), **close)
+    torch.testing.assert_close(
+        standard(images), normalize(unit, *IMAGENET).mean((2, 3)), **{**close, "atol": 1e-2} if close else {}
+    )
+
+
+def test_a_dark_picture_of_bytes_is_not_taken_for_floats():
+    """Values 0 and 1 of uint8 are nearly black, whatever the largest one is."""
+    dark = torch.ones(1, 3, 4, 4, dtype=torch.uint8)
+    torch.testing.assert_close(Judge(Means(), None, "none")(dark), torch.full((1, 3), 1 / 255))
+
+
+def test_outputs_are_the_datas_classes():
+    judge = Judge(Means(), (2, 0), "none")
+    torch.testing.assert_close(judge(BYTES), (BYTES / 255).mean((2, 3))[:, [2, 0]])
+    assert judge.outputs_of(torch.tensor([1, 0, 1])).tolist() == [0, 2, 0]
+    assert Judge(Means(), None, "none").outputs_of(torch.tensor([1])) is None
+    assert open_judge(Means(), ["a", "b", "c"], normalize="none").outputs == (0, 1, 2)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_trace_is_left(fails):
+    """A model in training, with one layer that its owner keeps still: modes, statistics and gradients stay."""
+
+    class Model(nn.Sequential):
+        def forward(self, images):
+            if fails:
+                raise ValueError("no such size")
+            return super().forward(images)
+
+    model = Model(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    model.train()
+    model[3].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    judge = Judge(model, None, "imagenet", "the teacher")
+    if fails:
+        with pytest.raises(SGDMixError, match=r"the teacher failed on images of \(5, 3, 8, 6\): no such size"):
+            judge(BYTES)
+        with pytest.raises(SGDMixError, match="no such size"):
+            vouched(model, BYTES, [0] * 5, 0.5)
+    else:
+        assert torch.equal(judge(BYTES), judge(BYTES))  # no dropout
+        vouched(model, BYTES, [0] * 5, 0.5)
+    assert [module.training for module in model] == [True, True, True, False, True, True]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+
+
+def test_models_that_wrap_their_logits():
+    class Wrapped(nn.Module):
+        def forward(self, images):
+            return type("Output", (), {"logits": images.mean((2, 3))})()
+
+    torch.testing.assert_close(Judge(Wrapped(), None, "none")(BYTES), (BYTES / 255).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (BYTES[0], r"expected \(B, 3, H, W\) images for the classifier, got \(3, 8, 6\)"),
+        (BYTES[:, :1], r"got \(5, 1, 8, 6\)"),
+        (BYTES.long(), r"expected uint8 or float images for the classifier, got torch\.int64"),
+        (BYTES.float(), r"expected float images in \[0, 1\] for the classifier, got values from 0 to 255"),
+        (torch.full((1, 3, 4, 4), torch.nan), "got values from nan to nan"),
+    ],
+)
+def test_images_that_it_cannot_be_asked_about(images, message):
+    with pytest.raises(InvalidInputError, match=message):
+        Judge(Means(), None, "imagenet")(images)
+
+
+def test_a_model_that_gives_no_logits():
+    with pytest.raises(InvalidInputError, match=r"must return logits \(5, K\), got \(5, 3, 8, 6\)"):
+        Judge(nn.Identity(), None, "none")(BYTES)
+
+
+def test_a_model_of_another_size_says_so():
+    judge = Judge(VisionTransformer(32, 16, 1, 1, 8, 8, num_classes=3), None, "none", "vit")
+    assert judge(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+    with pytest.raises(SGDMixError, match=r"vit failed on images of \(2, 3, 48, 40\)"):
+        judge(torch.rand(2, 3, 48, 40))
+
+
+def test_normalize_is_one_of_two():
+    with pytest.raises(InvalidInputError, match="normalize must be 'imagenet' or 'none', got 'clip'"):
+        open_judge(Means(), ["a"], normalize="clip")
+
+
+@pytest.mark.parametrize(("of_model", "of_images"), [("cuda", "cpu"), ("cpu", "cuda"), ("cuda:1", "cuda:0")])
+def test_model_and_images_may_be_apart(of_model, of_images):
+    """With stand-ins of tensors on a GPU, which refuse to be mixed with others as real ones do."""
+    with FakeTensorMode():
+        model = nn.Sequential(nn.Conv2d(3, 4, 3, device=of_model), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8, device=of_images)
+        found = Judge(model, (1, 0), "imagenet").logits(images)
+        assert str(found.device) == str(images.device)
+        assert found.shape == (2, 4)
