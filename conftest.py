@@ -39,8 +39,10 @@ settings.register_profile("sgdmix", deadline=None, derandomize=True, max_example
 settings.load_profile("sgdmix")
 
 # Small tensors: more threads wait for each other, and so do those of two test processes on one core.
-_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-torch.set_num_threads(max(1, min(2, torch.get_num_threads() // _PROCESSES)))
+# `make test-cpus` says how many there are.
+if "OMP_NUM_THREADS" not in os.environ:
+    _PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    torch.set_num_threads(max(1, min(2, torch.get_num_threads() // _PROCESSES)))
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.colour import to_guide
-from sgdmix_albu.masks import otsu
+from sgdmix_albu.masks import otsu, rounded
 from sgdmix_albu.types import Foreground
 
 __all__ = ["guided", "guided_filter", "guided_maps"]
@@ -51,7 +51,8 @@ def guided_maps(maps: Tensor, guides: Tensor) -> Tensor:
         guides: (B, 3, H, W) float32 RGB in [0, 1].
 
     Returns:
-        (B, H, W) float32 in [0, 1].
+        (B, H, W) float32 in [0, 1], computed in float64 and rounded to 65535 steps: thresholds then do not depend on
+        the processor, the threads or the batch.
 
     Example:
         >>> import torch
@@ -60,7 +61,8 @@ def guided_maps(maps: Tensor, guides: Tensor) -> Tensor:
     """
     # What the filter leaves of a constant map are rounding errors, and thresholds make masks of them.
     flat = maps.amax((1, 2)) == maps.amin((1, 2))
-    return guided_filter(maps, guides).clamp(0, 1).masked_fill(flat[:, None, None], 0)
+    fitted = guided_filter(maps.double(), guides.double()).clamp_(0, 1).masked_fill_(flat[:, None, None], 0)
+    return rounded(fitted)
 
 
 def guided_filter(maps: Tensor, guides: Tensor) -> Tensor:
@@ -71,10 +73,10 @@ def guided_filter(maps: Tensor, guides: Tensor) -> Tensor:
 
     Args:
         maps: (B, h, w) float.
-        guides: (B, 3, H, W) float32 in [0, 1].
+        guides: (B, 3, H, W) float in [0, 1].
 
     Returns:
-        (B, H, W) float32, about the range of ``maps``.
+        (B, H, W) of the guides' dtype, about the range of ``maps``.
 
     Example:
         >>> import torch
@@ -84,7 +86,7 @@ def guided_filter(maps: Tensor, guides: Tensor) -> Tensor:
     size = tuple(guides.shape[-2:])
     small = tuple(max(1, round(length * min(1, _SIDE / max(size)))) for length in size)
     colour = F.interpolate(guides, small, mode="area")
-    target = F.interpolate(maps[:, None].float(), small, mode="bilinear", align_corners=False)
+    target = F.interpolate(maps[:, None].to(guides.dtype), small, mode="bilinear", align_corners=False)
     means = _box(torch.cat([colour, target, colour * target, _products(colour)], 1))
     mean, mean_target, with_target, second = means[:, :3], means[:, 3:4], means[:, 4:7], means[:, 7:]
     rr, rg, rb, gg, gb, bb = (second - _products(mean)).unbind(1)

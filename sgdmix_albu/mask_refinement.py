@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -10,7 +13,7 @@ from torch import Tensor
 
 from sgdmix_albu.colour import to_guide
 from sgdmix_albu.mask_guided import guided_maps
-from sgdmix_albu.masks import otsu_threshold, upsampled
+from sgdmix_albu.masks import above, otsu_threshold
 from sgdmix_albu.opencv import cv2
 from sgdmix_albu.types import Foreground
 
@@ -61,13 +64,14 @@ def grabcut(maps: Tensor, images: Tensor) -> Foreground:
         for pixel, level, threshold in zip(pixels, small.cpu().numpy(), thresholds, strict=True)
     ]
     masks = torch.from_numpy(np.stack(cut)).to(maps.device)
-    return Foreground(upsampled(masks.float(), images) > 0.5, thresholds)
+    half = torch.full_like(thresholds, 0.5)
+    return Foreground(above(masks.float(), half, images), thresholds)
 
 
 def _small_colours(images: Tensor) -> Tensor:
     """(B, C, H, W) to (B, 3, 144, 144) RGB in [0, 1]."""
-    small = F.interpolate(to_guide(images), (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)
-    return small.clamp(0, 1)
+    guide = to_guide(images).double()
+    return F.interpolate(guide, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
 
 
 def _cut(pixels: npt.NDArray[np.uint8], level: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
@@ -80,10 +84,25 @@ def _cut(pixels: npt.NDArray[np.uint8], level: npt.NDArray[np.float32], threshol
     inside = (hints == cv2.GC_FGD) | (hints == cv2.GC_PR_FGD)
     # GrabCut fits five Gaussians to either side and needs pixels to fit them to.
     if 5 <= inside.sum() <= inside.size - 5:
-        cv2.setRNGSeed(0)  # its k-means draws; the same image always gives the same mask
-        cv2.grabCut(pixels, hints, None, np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
+        with _seeded():
+            cv2.grabCut(pixels, hints, None, np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
         salient = salient | (hints == cv2.GC_FGD) | (hints == cv2.GC_PR_FGD)
     return _whole(salient)
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """The same draws for each image, for GrabCut's k-means draws; whoever else draws goes on with numbers of his own.
+
+    OpenCV does not tell the state of its generator, so one number is drawn to begin it anew from.
+    """
+    following = np.zeros(1, np.int32)
+    cv2.randu(following, np.zeros(1), np.full(1, 2**31 - 1))
+    cv2.setRNGSeed(0)
+    try:
+        yield
+    finally:
+        cv2.setRNGSeed(int(following[0]))
 
 
 def _whole(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

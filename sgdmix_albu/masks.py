@@ -20,7 +20,17 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.registry import Registry
 from sgdmix_albu.types import Foreground
 
-__all__ = ["MaskPreset", "get_mask", "list_masks", "otsu", "otsu_threshold", "register_mask", "working_maps"]
+__all__ = [
+    "MaskPreset",
+    "above",
+    "get_mask",
+    "list_masks",
+    "otsu",
+    "otsu_threshold",
+    "register_mask",
+    "rounded",
+    "working_maps",
+]
 
 MaskPreset: TypeAlias = Callable[[Tensor, Tensor], Foreground]
 
@@ -30,6 +40,8 @@ _PRESETS.register("guided", "sgdmix_albu.mask_guided:guided")
 _PRESETS.register("grabcut", "sgdmix_albu.mask_refinement:grabcut")
 
 _LEVELS = 256
+_STEPS = 65535
+_ROUNDING = 1e-9  # far more than rounding errors of float64, far less than a step
 # Side to which maps are reduced for histograms and distances: the resolution of the paper's spectral residual.
 # A threshold or a distance at the full 224 x 224 would cost more than the mixing itself.
 _WORKING_SIDE = 64
@@ -84,7 +96,7 @@ def otsu(maps: Tensor, images: Tensor) -> Foreground:
     """
     step = _reduction(maps)
     thresholds = otsu_threshold(maps[:, ::step, ::step])
-    return Foreground(upsampled(maps, images) > thresholds[:, None, None], thresholds)
+    return Foreground(above(maps, thresholds, images), thresholds)
 
 
 def otsu_threshold(maps: Tensor) -> Tensor:
@@ -131,11 +143,32 @@ def otsu_threshold(maps: Tensor) -> Tensor:
 def working_maps(maps: Tensor) -> Tensor:
     """Maps averaged down by a whole factor to at most 64 pixels on the longer side, for comparing them."""
     factor = _reduction(maps)
-    return maps if factor == 1 or not len(maps) else F.avg_pool2d(maps[:, None].float(), factor, ceil_mode=True)[:, 0]
+    if factor == 1 or not len(maps):
+        return maps
+    return rounded(F.avg_pool2d(maps[:, None].double(), factor, ceil_mode=True)[:, 0])
 
 
 def _reduction(maps: Tensor) -> int:
     return math.ceil(max(maps.shape[-2:]) / _WORKING_SIDE)
+
+
+def rounded(maps: Tensor) -> Tensor:
+    """float64 maps in [0, 1] as float32 ones of 65535 steps: the last bits of a processor's arithmetic are gone.
+
+    What lies between two steps but for such bits goes up.
+    """
+    return ((maps * _STEPS + (0.5 + _ROUNDING)).floor_() / _STEPS).clamp_(max=1).float()
+
+
+def above(maps: Tensor, thresholds: Tensor, images: Tensor) -> Tensor:
+    """Where maps (B, h, w), brought to the images' size, exceed their thresholds (B,): (B, H, W) bool.
+
+    Interpolation often meets a threshold exactly but for rounding errors, which differ between processors: such
+    pixels are background.
+    """
+    if maps.shape[-2:] == images.shape[-2:]:
+        return maps > thresholds[:, None, None]
+    return upsampled(maps.double(), images) > thresholds.double()[:, None, None] + _ROUNDING
 
 
 def upsampled(maps: Tensor, images: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from sgdmix_albu.selection import (
     pairwise_distances,
     same_ids,
     same_pixels,
+    uniform,
 )
 from sgdmix_albu.types import Draws, Guards, MixedBatch, MixPlan, Rows, TargetClass
 
@@ -81,13 +82,14 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
         labels: Carried along for class constraints, as :func:`sgdmix_albu.labels.class_ids` reads them.
 
     Raises:
-        InvalidInputError: The maps do not fit the images, the preset broke its contract, or labels do not say
-            one class for each image.
+        InvalidInputError: The maps do not fit the images, an image holds NaN or infinite pixels, the preset broke
+            its contract, or labels do not say one class for each image.
     """
     if maps.ndim != 3 or len(maps) != len(images) or not maps.dtype.is_floating_point or 0 in maps.shape[1:]:
         raise InvalidInputError(
             f"expected ({len(images)}, h, w) float saliency maps, got {maps.dtype} {tuple(maps.shape)}"
         )
+    check_finite(images)
     maps = maps.detach().float()
     masks, thresholds = mask(maps, images)
     if masks.dtype != torch.bool or masks.shape != images.shape[:1] + images.shape[-2:]:
@@ -116,7 +118,7 @@ def draw(
         pool: Number of rows in the pool, N >= B.
         p: Probability that an image is mixed.
         candidates: Candidates drawn for each source.
-        generator: A CPU generator; None for torch's own.
+        generator: Of any device; None for torch's own on the CPU.
 
     Returns:
         CPU tensors ``applied`` (B,) and ``candidates`` (B, N).
@@ -130,7 +132,7 @@ def draw(
     """
     check_settings(p=p, candidates=candidates)
     return Draws(
-        applied=torch.rand(batch, generator=generator) < p,
+        applied=uniform((batch,), generator) < p,
         candidates=draw_candidates(batch, pool, candidates, generator=generator),
     )
 
@@ -158,6 +160,20 @@ def check_settings(
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real)
+
+
+def check_finite(images: Tensor) -> None:
+    """Refuse pixels that are no numbers: they would spread to other images as their background.
+
+    Raises:
+        InvalidInputError: NaN or infinite pixels; the images that hold them are named.
+    """
+    if not images.dtype.is_floating_point or not images.numel():
+        return
+    ends = torch.stack(torch.aminmax(images.detach().flatten(1), dim=1))
+    broken = (~ends.isfinite().all(0)).nonzero()[:, 0].tolist()
+    if broken:
+        raise InvalidInputError(f"image(s) {broken[:8]} of the batch hold NaN or infinite pixels")
 
 
 def check_range(maps: Tensor) -> None:
@@ -219,7 +235,7 @@ def plan_mix(
     return MixPlan(
         target=torch.where(applied, target, torch.arange(batch, device=device)),
         applied=applied,
-        distance=torch.where(applied, distance, torch.nan),
+        distance=torch.where(applied, distance.float(), torch.nan),
         masks=union,
         thresholds=pool.thresholds[:batch],
         guards=Guards(flat, empty, refused, wanted & ~applied, only_itself),
@@ -328,7 +344,7 @@ def mix_batch(
         ids: Which sample each image is, B hashable keys or an integer tensor: other views of a source are never
             its target, whatever their pixels.
         feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge.
-        generator: CPU generator of the draws; None for torch's own.
+        generator: Of the draws, on any device; None for torch's own on the CPU.
         draws: Draws of an earlier call, to repeat it; ``p``, ``candidates`` and ``generator`` go unused.
 
     Returns:
@@ -364,7 +380,7 @@ def _nearest_uncrowded(pool: Described, eligible: Tensor, max_coverage: float) -
     batch = len(eligible)
     sources = pool.maps[:batch]
     distances = pairwise_distances(sources, pool.maps)
-    target, distance = nearest(distances, eligible, sources, pool.maps)
+    target, distance = nearest(distances, eligible)
     union = pool.masks[:batch] | pool.masks[target.clamp_min(0)]
     refused = torch.zeros_like(target)
     room = max_coverage * pool.masks[0].numel() if len(pool.masks) else 0.0
@@ -374,7 +390,7 @@ def _nearest_uncrowded(pool: Described, eligible: Tensor, max_coverage: float) -
     while len(crowded := crowded[(target[crowded] >= 0) & (_areas(union[crowded]) > room)]):
         refused[crowded] += 1
         eligible[crowded, target[crowded]] = False
-        target[crowded], distance[crowded] = nearest(distances[crowded], eligible[crowded], sources[crowded], pool.maps)
+        target[crowded], distance[crowded] = nearest(distances[crowded], eligible[crowded])
         union[crowded] = pool.masks[crowded] | pool.masks[target[crowded].clamp_min(0)]
     if bool((target < 0).any()):
         union[target < 0] = True

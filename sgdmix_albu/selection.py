@@ -21,28 +21,28 @@ __all__ = [
     "pairwise_distances",
     "same_ids",
     "same_pixels",
+    "uniform",
 ]
 
-# Candidates that the matrix product ranks first and the direct difference ranks again: the product's
-# rounding error can swap neighbours, and four deep it no longer reaches the first place.
-_RERANKED = 4
+_STEPS = 65535  # of a map between 0 and 1, when two are compared
 # By bytes: the integers as which an image's bits are added up.
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def pairwise_distances(maps: Tensor, pool: Tensor) -> Tensor:
-    """Root-mean-square difference between every map and every map of the pool, by one matrix product.
+    """Root-mean-square difference between every map and every map of the pool, exactly, by one matrix product.
 
     This is the paper's L2 distance divided by sqrt(h w), so that it lies in [0, 1] at every resolution; the
-    argmin is the same. ||a - b||^2 is expanded to ||a||^2 + ||b||^2 - 2ab after subtracting the pool's mean
-    map, which changes no distance and keeps the cancellation small.
+    argmin is the same. Maps are read in steps of 1/65535. Then ||a||^2 + ||b||^2 - 2ab is a sum of whole numbers
+    below 2^53, which float64 adds up without an error in any order: no batch, number of threads or processor
+    changes a distance, and equal ones are equal.
 
     Args:
-        maps: (B, h, w) float in [0, 1].
+        maps: (B, h, w) float in [0, 1], h w at most 2^20.
         pool: (N, h, w) float in [0, 1].
 
     Returns:
-        (B, N) float32.
+        (B, N) float64.
 
     Raises:
         InvalidInputError: The maps' sizes differ.
@@ -52,53 +52,39 @@ def pairwise_distances(maps: Tensor, pool: Tensor) -> Tensor:
         >>> maps = torch.tensor([[[0.0, 0.0]], [[1.0, 1.0]]])
         >>> pairwise_distances(maps, maps)
         tensor([[0., 1.],
-                [1., 0.]])
+                [1., 0.]], dtype=torch.float64)
     """
     if maps.ndim != 3 or pool.ndim != 3 or maps.shape[1:] != pool.shape[1:]:
         raise InvalidInputError(
             f"expected maps (B, h, w) and a pool (N, h, w) of one size, got {tuple(maps.shape)} and {tuple(pool.shape)}"
         )
-    if not maps.shape[0] or not pool.shape[0]:
-        return torch.zeros(maps.shape[0], pool.shape[0], device=maps.device)
-    a, b = maps.flatten(1).float(), pool.flatten(1).float()
-    centre = b.mean(0)
-    a, b = a - centre, b - centre
-    with torch.autocast(a.device.type, enabled=False):  # autocast would round the product to half precision
-        squared = torch.addmm(a.square().sum(1)[:, None] + b.square().sum(1), a, b.T, alpha=-2)
-    return (squared.clamp_min_(0) / a.shape[1]).sqrt_()
+    a, b = ((part.flatten(1).double() * _STEPS).round_() for part in (maps, pool))
+    squared = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * (a @ b.T)
+    return (squared / max(a.shape[1], 1)).sqrt_() / _STEPS
 
 
-def nearest(distances: Tensor, eligible: Tensor, maps: Tensor, pool: Tensor) -> tuple[Tensor, Tensor]:
+def nearest(distances: Tensor, eligible: Tensor) -> tuple[Tensor, Tensor]:
     """The nearest eligible candidate of each source.
 
     Args:
         distances: (B, N) from :func:`pairwise_distances`.
         eligible: (B, N) bool, True where the candidate may be chosen.
-        maps: (B, h, w), the sources' maps, for settling near ties exactly.
-        pool: (N, h, w), the candidates' maps.
 
     Returns:
-        (B,) int64 rows of the pool, -1 where nothing is eligible, and (B,) float32 distances, infinite there.
+        (B,) int64 rows of the pool, -1 where nothing is eligible, and (B,) distances, infinite there.
         Of candidates equally near, the lowest row wins.
 
     Example:
         >>> import torch
         >>> maps = torch.tensor([[[0.0]], [[0.9]], [[1.0]]])
         >>> others = ~torch.eye(3, dtype=torch.bool)
-        >>> nearest(pairwise_distances(maps, maps), others, maps, maps)[0]
+        >>> nearest(pairwise_distances(maps, maps), others)[0]
         tensor([1, 2, 1])
     """
     if not distances.shape[0] or not distances.shape[1]:
         none = torch.full(distances.shape[:1], -1, dtype=torch.int64, device=distances.device)
-        return none, torch.full(distances.shape[:1], torch.inf, device=distances.device)
-    reach = min(_RERANKED, distances.shape[1])
-    ranked = distances.masked_fill(~eligible, torch.inf)
-    first = ranked.topk(reach, dim=1, largest=False).indices.sort(dim=1).values
-    exact = (maps[:, None].float() - pool[first].float()).flatten(2).square().mean(2).sqrt()
-    exact = exact.masked_fill(~eligible.gather(1, first), torch.inf)
-    best = exact.argmin(dim=1, keepdim=True)
-    distance = exact.gather(1, best)[:, 0]
-    chosen = first.gather(1, best)[:, 0]
+        return none, torch.full_like(none, torch.inf, dtype=distances.dtype)
+    distance, chosen = distances.masked_fill(~eligible, torch.inf).min(1)
     return chosen.masked_fill(distance.isinf(), -1), distance
 
 
@@ -118,12 +104,18 @@ def draw_candidates(batch: int, pool: int, candidates: int, *, generator: torch.
     """
     if batch > pool:
         raise InvalidInputError(f"the pool must begin with the batch itself: got a batch of {batch}, a pool of {pool}")
-    itself = torch.eye(batch, pool, dtype=torch.bool)
+    itself = torch.eye(batch, pool, dtype=torch.bool, device="cpu")
     if candidates >= pool - 1:
         return ~itself
-    keys = torch.rand(batch, pool, generator=generator).masked_fill_(itself, torch.inf)
+    keys = uniform((batch, pool), generator).masked_fill_(itself, torch.inf)
     chosen = keys.topk(candidates, dim=1, largest=False).indices
     return torch.zeros_like(itself).scatter_(1, chosen, True)
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """float32 draws in [0, 1) on the CPU, from a generator on any device; None for torch's own on the CPU."""
+    device = "cpu" if generator is None else generator.device
+    return torch.rand(shape, generator=generator, dtype=torch.float32, device=device).cpu()
 
 
 def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass) -> Tensor:

@@ -39,7 +39,7 @@ def test_lab_equals_scikit_image():
 
 
 def test_ranking_solves_the_papers_equation():
-    nodes = noise(1, module._GRID**2, 3) * 20
+    nodes = noise(1, module._GRID**2, 3).double() * 20
     gaps = torch.cdist(nodes, nodes)
     weights = np.zeros((module._GRID**2,) * 2)
     cells = [(i // module._GRID, i % module._GRID) for i in range(len(weights))]

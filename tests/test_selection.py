@@ -29,7 +29,7 @@ def test_nearest_is_the_exact_argmin(seed, n, share):
     generator = torch.Generator().manual_seed(seed)
     maps = random_maps(seed, n)
     eligible = (torch.rand(n, n, generator=generator) < share) & ~torch.eye(n, dtype=torch.bool)
-    target, distance = nearest(pairwise_distances(maps, maps), eligible, maps, maps)
+    target, distance = nearest(pairwise_distances(maps, maps), eligible)
     exact = cdist(maps.flatten(1).double(), maps.flatten(1).double())
     for i in range(n):
         allowed = [j for j in range(n) if eligible[i, j]]
@@ -47,14 +47,14 @@ def test_near_ties_far_from_the_origin_are_settled_exactly():
     base = torch.full((1, 64, 64), 0.95)
     pool = torch.cat([base + 3e-4, base + 1e-4, base - 2e-4])
     everything = torch.ones(1, 3, dtype=torch.bool)
-    target, _ = nearest(pairwise_distances(base, pool), everything, base, pool)
+    target, _ = nearest(pairwise_distances(base, pool), everything)
     assert target.item() == 1
 
 
 def test_ties_go_to_the_lowest_row():
     maps = torch.zeros(6, 3, 3)
     others = ~torch.eye(6, dtype=torch.bool)
-    target, _ = nearest(pairwise_distances(maps, maps), others, maps, maps)
+    target, _ = nearest(pairwise_distances(maps, maps), others)
     assert (target <= 4).all()
     assert (target != torch.arange(6)).all()
 

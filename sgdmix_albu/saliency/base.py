@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sgdmix_albu.colour import Normalization, check_colours, normalization_of, to_float, to_rgb
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
+from sgdmix_albu.masks import rounded
 from sgdmix_albu.untouched import untouched
 
 __all__ = ["FunctionBackend", "SaliencyBackend", "normalize_maps", "resize_maps"]
@@ -26,7 +27,8 @@ class SaliencyBackend(ABC):
     :func:`sgdmix_albu.colour.to_rgb`; a function or a model takes the channels that it can read, and integers of any
     kind come to it divided by their dtype's greatest value. It returns (B, H, W) float32 maps in [0, 1] on the images'
     device: finite, each stretched so that its least value is 0 and its greatest 1, and all zeros where the
-    raw map is constant. No graph is kept, the images are not changed, B may be 0, and the map of an image
+    raw map is constant; rounded to 65535 steps, so that the last bits of a processor's arithmetic decide
+    nothing. No graph is kept, the images are not changed, B may be 0, and the map of an image
     does not depend on the other images of the batch.
 
     A subclass writes :meth:`_raw` and nothing else.
@@ -100,13 +102,14 @@ class SaliencyBackend(ABC):
         if not isinstance(raw, Tensor) or raw.ndim != 3 or raw.shape[0] != images.shape[0] or 0 in raw.shape:
             came = f"shape {tuple(raw.shape)}" if isinstance(raw, Tensor) else type(raw).__name__
             raise SGDMixError(f"{name} must return a ({images.shape[0]}, h, w) tensor of maps, got {came}")
-        raw = raw.detach().to(images.device, torch.float32)
+        raw = raw.detach().to(images.device)
+        raw = raw if raw.dtype == torch.float64 else raw.float()
         # Extremes carry every NaN and infinity, and are fewer to look through than the maps.
         ends = torch.stack(torch.aminmax(raw.flatten(1), dim=1))
         if not bool(ends.isfinite().all()):
             bad = [i for i, fine in enumerate(ends.isfinite().all(0).tolist()) if not fine]
             raise SGDMixError(f"{name} gave NaN or infinite saliency for image(s) {bad} of the batch")
-        return _stretched(raw, *ends)
+        return rounded(_stretched(raw, *ends).double())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -177,7 +180,7 @@ def resize_maps(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 def _stretched(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
     span = high - low
     # A span below float32's own rounding of the values is noise, not contrast.
-    flat = span <= torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
+    flat = span <= torch.finfo(torch.float32).eps * torch.maximum(low.abs(), high.abs())
     scale = torch.where(flat, torch.zeros_like(span), 1 / span.clamp_min(torch.finfo(maps.dtype).tiny))
     return ((maps - low[:, None, None]) * scale[:, None, None]).clamp_(0, 1)
 

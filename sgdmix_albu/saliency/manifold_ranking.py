@@ -72,7 +72,8 @@ def manifold_ranking(images: Tensor) -> Tensor:
     The map is the second likelihood times the prior.
 
     Departures: a regular grid in place of SLIC superpixels; the query's own node is ranked as well;
-    kernel densities in place of histograms; texture beside colour. The measure is chosen for images in
+    kernel densities in place of histograms; texture beside colour; computed in float64, so that the map does not
+    depend on the processor, the threads or the batch. The measure is chosen for images in
     which the object is smaller than the background; an object that fills the border is taken for background.
 
     Args:
@@ -99,24 +100,29 @@ def manifold_ranking(images: Tensor) -> Tensor:
     if not len(images):
         return images.new_zeros(0, _GRID, _GRID, dtype=torch.float32)
     nodes = _features(images)
-    gaps = torch.cdist(nodes, nodes)
+    gaps = _distances(nodes)
     ranked = _as_map(_ranking(gaps))
     prior = normalize_maps(ranked + _as_map(_novelty(gaps)))
     kernel = _kernel(nodes)
     first = _likelihood(kernel, prior)
     second = _likelihood(kernel, normalize_maps(first * _centre(images.device)))
     flat = gaps.amax((1, 2)) < 1e-3
-    return normalize_maps(second * prior).masked_fill(flat[:, None, None], 0)
+    return normalize_maps(second * prior).masked_fill(flat[:, None, None], 0).float()
 
 
 def _features(images: Tensor) -> Tensor:
     """Colour and texture of the nodes, (B, N, 7)."""
     side = _GRID * _SAMPLES
-    samples = F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
+    samples = F.interpolate(images.double(), (side, side), mode="bilinear", antialias=True, align_corners=False)
     colour = rgb_to_lab(samples)
     edges = F.avg_pool2d(_edges(colour[:, :1]), _SAMPLES)
     texture = F.avg_pool2d(edges, 3, stride=1, padding=1, count_include_pad=False).log1p()
     return torch.cat([F.avg_pool2d(colour, _SAMPLES), _TEXTURE * texture], 1).flatten(2).mT
+
+
+def _distances(points: Tensor) -> Tensor:
+    """(B, N, F) to (B, N, N), by differences: by products, equal points would lie apart by their rounding."""
+    return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _edges(lightness: Tensor) -> Tensor:
@@ -142,7 +148,7 @@ def _ranking(gaps: Tensor) -> Tensor:
 
     like_border = rank(sides.expand(len(gaps), -1, -1))
     unlike_border = _stretched((1 - like_border / like_border.amax(1, keepdim=True)).prod(2))
-    query = (unlike_border > unlike_border.mean(1, keepdim=True)).float()
+    query = (unlike_border > unlike_border.mean(1, keepdim=True) + 1e-9).double()
     return _stretched(rank(query[:, :, None])[:, :, 0])
 
 
@@ -158,8 +164,11 @@ def _kernel(nodes: Tensor) -> Tensor:
     """(B, N, N) Gaussian in features and position between (B, N, F) nodes."""
     positions = _positions(nodes.device).expand(len(nodes), -1, -1)
     points = torch.cat([nodes / _COLOUR_SPREAD, positions / _SPACE_SPREAD], 2)
+    length = points.square().sum(2)
+    # By products, which are faster, and here no root makes much of their rounding.
+    squares = torch.baddbmm(length[:, :, None] + length[:, None], points, points.mT, alpha=-2)
     # Clamped, since processors are slow with the subnormal numbers that lie beyond.
-    return torch.cdist(points, points).square_().div_(-2).clamp_min_(-60).exp_()
+    return squares.div_(-2).clamp_(-60, 0).exp_()
 
 
 def _likelihood(kernel: Tensor, inside: Tensor) -> Tensor:
@@ -173,21 +182,21 @@ def _likelihood(kernel: Tensor, inside: Tensor) -> Tensor:
 def _links(device: torch.device) -> Tensor:
     """(N, N): 1 between nodes two steps apart or fewer, and between any two of the border (Yang et al., 3.2)."""
     index = torch.arange(_GRID, device=device)
-    near = ((index[:, None] - index).abs() <= _RADIUS).float()
+    near = ((index[:, None] - index).abs() <= _RADIUS).double()
     border = _sides(device).amax(1)
     return torch.maximum(torch.kron(near, near), border[:, None] * border).fill_diagonal_(0)
 
 
 def _sides(device: torch.device) -> Tensor:
     """(N, 4): 1 on the top, bottom, left and right side."""
-    sides = torch.zeros(4, _GRID, _GRID, device=device)
+    sides = torch.zeros(4, _GRID, _GRID, dtype=torch.float64, device=device)
     sides[0, 0] = sides[1, -1] = sides[2, :, 0] = sides[3, :, -1] = 1
     return sides.flatten(1).T
 
 
 def _positions(device: torch.device) -> Tensor:
     """(N, 2) centres of the nodes, in image sides."""
-    at = (torch.arange(_GRID, device=device) + 0.5) / _GRID
+    at = (torch.arange(_GRID, dtype=torch.float64, device=device) + 0.5) / _GRID
     return torch.cartesian_prod(at, at)
 
 

@@ -30,7 +30,8 @@ class SpectralResidual(SaliencyBackend):
     Departures from the paper: images are squashed to 64 x 64 (as in OpenCV) rather than scaled to a width or
     height of 64; the spectrum is treated as the periodic function it is, where the authors' code repeats its
     border; grey is stretched to [0, 1] first, for the invariance; coefficients below a millionth of the
-    largest, which are rounding errors, are left out. Large images are subsampled before they are averaged.
+    largest, which are rounding errors, are left out; computed in float64, so that the map does not depend on the
+    processor, the threads or the batch. Large images are subsampled before they are averaged.
 
     Args:
         microbatch: The most images worked on at once; None for all.
@@ -82,7 +83,7 @@ def _stretched_grey(images: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     rows, row_weights = _sampling(height, images.device)
     columns, column_weights = _sampling(width, images.device)
-    samples = images[:, :, rows, columns].to(torch.float32)
+    samples = images[:, :, rows, columns].to(torch.float64)
     grey = row_weights @ samples.mean(1) @ column_weights.T
     low, high = grey.amin((1, 2), keepdim=True), grey.amax((1, 2), keepdim=True)
     rounding = 1e-6 * samples[:, :, :: _SIZE // 4, :: _SIZE // 4].abs().amax((1, 2, 3))[:, None, None]
@@ -94,8 +95,8 @@ def _sampling(length: int, device: torch.device) -> tuple[slice, Tensor]:
     """Which samples of an axis to read, and the (64, samples) weights of anti-aliased bilinear resizing."""
     step = max(1, length // _LEAST_ROWS)
     start = (step - 1) // 2
-    at = torch.arange(start, length, step, device=device) + 0.5
-    centre = (torch.arange(_SIZE, device=device) + 0.5) * length / _SIZE
+    at = torch.arange(start, length, step, dtype=torch.float64, device=device) + 0.5
+    centre = (torch.arange(_SIZE, dtype=torch.float64, device=device) + 0.5) * length / _SIZE
     # Near the border a centre may lie outside the samples; the nearest one then stands for it.
     centre = centre.clamp(float(at[0]), float(at[-1]))
     reach = max(length / _SIZE, step)
@@ -113,7 +114,7 @@ def _local_mean(half: Tensor) -> Tensor:
 
 def _gaussian(size: int, sigma: float, device: torch.device) -> Tensor:
     """Smoothing along one axis as a (size, size) matrix whose rows sum to 1, so the border does not darken."""
-    at = torch.arange(size, device=device)
+    at = torch.arange(size, dtype=torch.float64, device=device)
     distance = (at - at[:, None]) / sigma
     # Cut off at 4 sigma: beyond it the weights are denormal numbers, which make the product ten times slower.
     weights = torch.where(distance.abs() <= 4, (-(distance**2) / 2).exp(), 0)
