@@ -6,7 +6,6 @@ I' = M * I_i + (1 - M) * I_j
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
@@ -14,6 +13,7 @@ from sgdmix_albu.types import Rows
 
 __all__ = ["blend", "feathered"]
 
+_STEPS = 65536  # of a weight between 0 and 1
 _SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
 
@@ -27,7 +27,7 @@ def blend(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, *, feather:
         masks: (B, H, W) bool, True where the source is kept.
         feather: Width in pixels over which the source fades into the target *outside* the mask; inside it
             every pixel is exactly the source's. 0 is the paper's hard composite. Integer images are
-            blended in float32 and rounded; bool ones are always composited hard.
+            blended in float64 and rounded; bool ones are always composited hard.
 
     Returns:
         (B, ..., H, W) in fresh memory, the source's dtype, device and memory format.
@@ -48,9 +48,12 @@ def blend(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, *, feather:
         return source.clone()
     if feather and source.dtype != torch.bool:
         return _blend_soft(source, _gather(source, pool, target), feathered(masks, feather))
-    mixed = _bits(_gather(source, pool, target))
+    chosen, kept = _gather(source, pool, target), _align(masks, source)
+    if source.requires_grad or chosen.requires_grad:
+        return torch.where(kept, source, chosen)
+    mixed = _bits(chosen)
     # In place: no third batch in memory.
-    return torch.where(_align(masks, source), _bits(source), mixed, out=mixed).view(source.dtype)
+    return torch.where(kept, _bits(source), mixed, out=mixed).view(source.dtype)
 
 
 def feathered(masks: Tensor, width: float) -> Tensor:
@@ -58,7 +61,8 @@ def feathered(masks: Tensor, width: float) -> Tensor:
 
     A box blur of side 2 width + 1, repeated once, gives at most 1/2 outside a straight edge and at least 1/2
     inside; doubling it and clamping puts the whole fall outside. Thin parts, which the blur would thin out,
-    are kept by the maximum with the mask itself.
+    are kept by the maximum with the mask itself. The blur is made of running sums, so its cost does not grow with
+    the width; weights are rounded to steps of 1/65536, with which integer images are blended without an error.
 
     Args:
         masks: (B, H, W) bool.
@@ -68,31 +72,46 @@ def feathered(masks: Tensor, width: float) -> Tensor:
         (B, H, W) float32 in [0, 1].
     """
     radius = max(1, round(width / 2))
-    soft = masks[:, None].float()
-    for _ in range(2):
-        soft = F.avg_pool2d(soft, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
-    return torch.maximum((2 * soft[:, 0]).clamp_(max=1), masks.float())
+    soft = _box(_box(masks.double(), radius), radius)
+    return torch.maximum((2 * soft * _STEPS).round_().clamp_(max=_STEPS) / _STEPS, masks.double()).float()
+
+
+def _box(values: Tensor, radius: int) -> Tensor:
+    """Means of (B, H, W) over windows of 2 radius + 1 a side, cut at the border."""
+    for axis in (1, 2):
+        length = values.shape[axis]
+        at = torch.arange(length, device=values.device)
+        first, last = (at - radius).clamp_min(0), (at + radius + 1).clamp_max(length)
+        sums = torch.cat([torch.zeros_like(values.narrow(axis, 0, 1)), values.cumsum(axis)], axis)
+        count = (last - first)[:, None] if axis == 1 else last - first
+        values = (sums.index_select(axis, last) - sums.index_select(axis, first)) / count
+    return values
 
 
 def _blend_soft(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     weight = _align(weight, source)
-    mixed = torch.lerp(target.float(), source.float(), weight)
     if not source.dtype.is_floating_point:
-        mixed = mixed.round_()
-    return torch.where(weight == 1, _bits(source), _bits(mixed.to(source.dtype))).view(source.dtype)
+        mixed = torch.lerp(target.double(), source.double(), weight.double()).round_().to(source.dtype)
+        return torch.where(weight == 1, _bits(source), _bits(mixed)).view(source.dtype)
+    mixed = torch.lerp(target.float(), source.float(), weight).to(source.dtype)
+    return torch.where(weight == 1, source, mixed)
 
 
 def _gather(source: Tensor, pool: Rows, target: Tensor) -> Tensor:
     """The chosen rows in fresh memory, in the source's memory format."""
     if isinstance(pool, Tensor):
         rows = _bits(pool)[target.to(pool.device)]  # unlike index_select, indexing keeps the format
-        return rows.view(pool.dtype)
-    return torch.stack([pool[row] for row in target.tolist()], out=torch.empty_like(source))
+        return rows if rows.dtype == pool.dtype else rows.view(pool.dtype)
+    chosen = [pool[row] for row in target.tolist()]
+    if any(row.requires_grad for row in chosen):
+        return torch.stack(chosen)
+    return torch.stack(chosen, out=torch.empty_like(source))
 
 
 def _bits(images: Tensor) -> Tensor:
     """The same memory as signed integers where torch 2.8 can neither index nor choose: unsigned beyond 8 bits."""
-    return images.view(_SIGNED.get(images.dtype, images.dtype))
+    signed = _SIGNED.get(images.dtype)
+    return images if signed is None else images.view(signed)
 
 
 def _align(masks: Tensor, images: Tensor) -> Tensor:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from sgdmix_albu.blending import blend, feathered
 from sgdmix_albu.errors import InvalidInputError
@@ -19,8 +21,8 @@ def batch_of(dtype: torch.dtype, *shape: int, seed: int = 0) -> torch.Tensor:
     return (torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 255).to(dtype)
 
 
-def random_masks(*shape: int) -> torch.Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(1)) < 0.5
+def random_masks(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < 0.5
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -106,6 +108,48 @@ def test_feather_weights_fall_from_one_to_zero(width, seed):
     assert (weights.diff() <= 1e-6).all()
     assert (weights[20 + width + 2 :] == 0).all()
     assert 0 < weights[20] < 1
+
+
+@given(st.integers(1, 40), st.integers(0, 1000))
+def test_feather_is_a_box_blur_repeated_and_doubled(width, seed):
+    """By scipy, which does not cut windows at the border: only the middle is compared."""
+    radius = max(1, round(width / 2))
+    masks = random_masks(2, 60 + 4 * radius, 50 + 4 * radius, seed=seed)
+    blurred = masks.double().numpy()
+    for _ in range(2):
+        blurred = ndimage.uniform_filter(blurred, (1, 2 * radius + 1, 2 * radius + 1), mode="constant")
+    expected = np.maximum(np.minimum(2 * blurred, 1), masks.numpy())
+    middle = np.s_[:, 2 * radius : -2 * radius, 2 * radius : -2 * radius]
+    np.testing.assert_allclose(feathered(masks, width).numpy()[middle], expected[middle], atol=1 / 65536)
+
+
+def test_feathered_bytes_are_rounded_exactly():
+    """Halves go to the even number, as in numpy; the weights are whole steps, so nothing else is rounded."""
+    images = torch.randint(0, 256, (2, 3, 30, 30), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    masks = random_masks(2, 30, 30)
+    steps = (feathered(masks, 6).double() * 65536).numpy()
+    assert (steps == steps.round()).all()
+    own, other = images.numpy().astype(np.int64), images.flip(0).numpy().astype(np.int64)
+    doubled = 65536 * other + steps.astype(np.int64)[:, None] * (own - other)
+    whole, rest = np.divmod(doubled, 65536)
+    expected = whole + ((rest > 32768) | ((rest == 32768) & (whole % 2 == 1)))
+    assert np.array_equal(blend(images, images, torch.tensor([1, 0]), masks, feather=6).numpy(), expected)
+
+
+@pytest.mark.parametrize("pool", ["tensor", "list"])
+@pytest.mark.parametrize("feather", [0, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_gradients_flow_to_both_images(dtype, feather, pool):
+    """The gradient of a pixel is its weight for the source, and the rest for the target."""
+    images = batch_of(dtype, 2, 1, 12, 12).requires_grad_()
+    masks = random_masks(2, 12, 12)
+    rows = images if pool == "tensor" else list(images)
+    mixed = blend(images, rows, torch.tensor([1, 0]), masks, feather=feather)
+    mixed[0].sum().backward()
+    weight = feathered(masks, feather)[0] if feather else masks[0].float()
+    close = {"atol": 2e-3, "rtol": 0}
+    torch.testing.assert_close(images.grad[0, 0].float(), weight, **close)
+    torch.testing.assert_close(images.grad[1, 0].float(), 1 - weight, **close)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sgdmix_albu import mask_guided, mix_batch
+from sgdmix_albu import mix_batch
 from sgdmix_albu.mask_guided import guided, guided_filter
 from sgdmix_albu.masks import otsu
 

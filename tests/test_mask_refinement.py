@@ -13,6 +13,7 @@ from scipy import ndimage
 from sgdmix_albu import mix_batch
 from sgdmix_albu.mask_refinement import _whole, grabcut
 from sgdmix_albu.masks import otsu
+from sgdmix_albu.opencv import cv2
 
 
 def scene(*, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -73,3 +74,16 @@ def test_holes_and_pieces_equal_scipy(mask):
     areas = ndimage.sum_labels(filled, pieces, range(1, count + 1))
     kept = [i + 1 for i, area in enumerate(areas) if area >= 0.3 * max(areas)]
     np.testing.assert_array_equal(_whole(mask), np.isin(pieces, kept))
+
+
+def test_opencvs_random_numbers_go_on():
+    """Whoever seeded OpenCV's generator gets other numbers after other seeds, and the same after the same."""
+    maps, images, _ = scene()
+    drawn = []
+    for seed in (1, 2, 1):
+        cv2.setRNGSeed(seed)
+        grabcut(maps, images)
+        numbers = np.zeros(4, np.int32)
+        cv2.randu(numbers, np.zeros(1), np.full(1, 2**31 - 1))
+        drawn.append(numbers.tolist())
+    assert drawn[0] == drawn[2] != drawn[1]

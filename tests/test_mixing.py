@@ -12,6 +12,7 @@ from skimage.filters import threshold_otsu
 from sgdmix_albu import mix_batch
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing import draw
+from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.types import Draws, Foreground
 
 
@@ -270,3 +271,59 @@ def test_draw_alone():
     assert isinstance(draw(3, 8), Draws)
     assert applied.all()
     assert candidates.sum(1).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("mask", ["otsu", "guided", "grabcut"])
+def test_pixels_that_are_no_numbers_name_their_images(number, mask):
+    images = torch.rand(5, 3, 24, 24)
+    maps = torch.rand(5, 24, 24)
+    images[1, 0, 3, 3] = images[4, 2, 0, 0] = number
+    with pytest.raises(InvalidInputError, match=r"image\(s\) \[1, 4\] of the batch hold NaN or infinite pixels"):
+        mix_batch(images, maps, mask=mask)
+
+
+@pytest.mark.parametrize("backend", ["spectral_residual", "manifold_ranking"])
+def test_a_plain_colour_is_flat_whatever_it_is(backend):
+    """Any of 16 million: by rounding, some were not."""
+    colours = torch.randint(0, 256, (96, 3, 1, 1), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    colours[0, :, 0, 0] = torch.tensor([126, 195, 22], dtype=torch.uint8)
+    plain = colours.expand(-1, -1, 50, 70).contiguous()
+    for images in (plain, plain.float() / 255):
+        assert (get_backend(backend).coarse(images) == 0).all()
+        assert not mix_batch(images, get_backend(backend).coarse(images)).plan.applied.any()
+
+
+def test_draws_do_not_depend_on_default_dtype_or_device():
+    expected = draw(6, 40, p=0.5, candidates=3, generator=torch.Generator().manual_seed(4))
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = draw(6, 40, p=0.5, candidates=3, generator=torch.Generator("cpu").manual_seed(4))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found.applied, expected.applied)
+    assert torch.equal(found.candidates, expected.candidates)
+
+
+@pytest.mark.parametrize("saliency", ["spectral_residual", "manifold_ranking"])
+@pytest.mark.parametrize("mask", ["otsu", "guided", "grabcut"])
+def test_mixes_do_not_depend_on_default_dtype_or_device(saliency, mask):
+    images = torch.rand(4, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+    images[:, :, 10:24, 12:30] += torch.tensor([0.3, 0.5, 0.7, 0.9])[:, None, None, None]
+    images = images / 2
+
+    def mixed():
+        maps = get_backend(saliency).coarse(images)
+        return mix_batch(images, maps, mask=mask, feather=3, generator=torch.Generator("cpu").manual_seed(0))
+
+    expected = mixed()
+    assert expected.plan.applied.any()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            found = mixed()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found.images, expected.images)
+    assert found.plan.distance.dtype == torch.float32

@@ -87,6 +87,22 @@ def test_targets_are_the_nearest_of_those_drawn() -> None:
         assert row.target == min(distances, key=distances.__getitem__)
 
 
+def test_rounded_averages_hide_no_nearer_target() -> None:
+    """In each cell of 4 x 4 one candidate differs by 1 in one pixel, which takes its average over the edge of a level;
+    the other by 1 in two pixels, which leaves its average where it was."""
+    cell = np.full((3, 16), 100)
+    cell[0, :7] += 1  # the source: 100 7/16, level 100
+    cell[1, :8] += 1  # one pixel away: 100 8/16, level 101
+    cell[2, 1:8] += 1  # two pixels away: 100 7/16
+    maps = np.tile(cell.reshape(3, 4, 4), (1, 16, 16)).astype(np.uint8)
+    maps[:, :4, :4] += 9  # no map is flat
+    masks = torch.zeros(3, 64, 64, dtype=torch.bool)
+    masks[:, 20:30, 20:30] = True
+    row = plan_rows(descriptors(torch.from_numpy(maps), masks), suffix=".png")[0]
+    assert row.target == 1
+    assert row.distance == pytest.approx(0.25 / 255)
+
+
 @pytest.mark.parametrize("block", [1, 7, 1000])
 def test_the_plan_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     maps = random_maps(10).repeat(3, 1, 1)  # ties: every map three times

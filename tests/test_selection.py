@@ -51,6 +51,19 @@ def test_near_ties_far_from_the_origin_are_settled_exactly():
     assert target.item() == 1
 
 
+def test_one_step_of_one_pixel_decides():
+    """Maps of 64 x 64 that differ by 1/65535 in one pixel, in any order of adding."""
+    base = torch.full((1, 64, 64), 0.95)
+    pool = base.repeat(9, 1, 1)
+    for row, steps in enumerate((5, 4, 3, 2, 6, 1, 2, 7, 8)):
+        pool[row, row, row] += steps / 65535
+    for first in range(9):
+        rolled = pool.roll(first, 0)
+        distances = pairwise_distances(base, rolled)
+        assert nearest(distances, torch.ones(1, 9, dtype=torch.bool))[0].item() == (5 + first) % 9
+        assert distances.min() == pytest.approx(1 / 65535 / 64, rel=1e-12)
+
+
 def test_ties_go_to_the_lowest_row():
     maps = torch.zeros(6, 3, 3)
     others = ~torch.eye(6, dtype=torch.bool)
