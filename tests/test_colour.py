@@ -71,6 +71,15 @@ def test_imagenets_statistics_are_recognised_for_the_whole_batch() -> None:
     torch.testing.assert_close(to_rgb(normalised), images, rtol=0, atol=1e-6)
 
 
+def test_dull_images_with_imagenets_statistics_are_not_taken_for_overshoot() -> None:
+    """Their extremes lie where an overshoot's may, but too many of their values do."""
+    images = 0.4 + 0.3 * torch.rand(4, 3, 60, 60, generator=torch.Generator().manual_seed(0))
+    standardised = functional.normalize(images, **IMAGENET)
+    assert -0.5 < standardised.min() < 0
+    assert 1 < standardised.max() < 1.5
+    torch.testing.assert_close(to_rgb(standardised), images, atol=1e-5, rtol=0)
+
+
 def test_overshoot_before_imagenets_normalisation() -> None:
     images = functional.resize(photographs(), [64, 64], interpolation=v2.InterpolationMode.BICUBIC)
     normalised = functional.normalize(images, **IMAGENET)

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from skimage.filters import threshold_otsu
 
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
-from sgdmix_albu.masks import get_mask, otsu, otsu_threshold, upsampled, working_maps
+from sgdmix_albu.masks import above, get_mask, otsu, otsu_threshold, rounded, upsampled, working_maps
 
 maps_8bit = hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)))
 
@@ -119,3 +119,18 @@ def test_preset_names():
         get_mask("otso")
     with pytest.raises(InvalidInputError, match="got int"):
         get_mask(3)
+
+
+@pytest.mark.parametrize("length", range(3, 100, 2))
+def test_a_pixel_that_meets_the_threshold_is_background(length):
+    """The middle of a step from 0 to 1 is one half, but for rounding errors."""
+    found = above(torch.tensor([[[0.0, 1.0]]]), torch.tensor([0.5]), torch.zeros(1, 1, 1, length))[0, 0]
+    assert found.tolist() == [False] * (length // 2 + 1) + [True] * (length // 2)
+
+
+def test_rounded_maps_are_whole_steps():
+    maps = torch.rand(1, 50, 50, dtype=torch.float64)
+    steps = rounded(maps).double() * 65535
+    assert (steps - steps.round()).abs().max() < 0.01
+    assert (rounded(maps).double() - maps).abs().max() <= 0.5 / 65535 + 1e-7
+    assert rounded(torch.tensor([[[0.0, 1.0]]], dtype=torch.float64)).tolist() == [[[0.0, 1.0]]]

@@ -122,6 +122,14 @@ def test_flat_saliency_is_counted_and_never_a_target():
     assert not result.plan.guards.empty_mask.any()
 
 
+@pytest.mark.parametrize(("span", "flat"), [(0.4, True), (0.6, False)])
+def test_a_map_is_flat_where_eight_bits_do_not_see_it(span, flat):
+    images, maps = pictures(4, 6), blobs(4, 6)
+    maps[2] = 0.5
+    maps[2, :2] += span / 255
+    assert mix_batch(images, maps).plan.guards.flat_saliency.tolist() == [False, False, flat, False, False, False]
+
+
 def test_empty_mask_is_counted_and_never_a_target():
     def all_but_the_first(maps, images):
         masks = maps > 0.5
