@@ -112,6 +112,11 @@ def _finetune(*, data: str | None, key: str, saliency: str | None, **arguments: 
         arguments["saliency"] = get_backend(saliency)
     # The embedded species are drawn, not read.
     card = finetune(get_dataset(key) if data is None else data, key=key, **arguments)
+    skipped = card.training["skipped"]
+    for name, reason in skipped[:_SHOWN]:
+        print(f"skipped  {name}: {reason}")
+    if len(skipped) > _SHOWN:
+        print(f"skipped  {len(skipped) - _SHOWN} more, see refiner.json")
     print(f"refiner  {card.key}: {len(card.classes)} classes")
     print(f"folder   {arguments['out']}")
     return 0
@@ -150,6 +155,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
+_SHOWN = 20  # images left out that are printed
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # it has no public name
 
 

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sgdmix_albu.untouched import seeded
+
 __all__ = ["accuracy", "small_cnn", "train"]
 
 _BATCH = 64
@@ -52,8 +54,7 @@ def train(images: Tensor, labels: Tensor, *, epochs: int, seed: int = 0, classes
     Returns:
         The classifier in evaluation mode; it expects uint8 scaled to [0, 1].
     """
-    with torch.random.fork_rng(devices=[]), _one_thread():
-        torch.manual_seed(seed)
+    with seeded(seed), _one_thread():
         model = small_cnn(classes or int(labels.max()) + 1)
         steps = -(-len(images) // _BATCH)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.01)

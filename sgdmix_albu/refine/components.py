@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.optional import import_optional
@@ -81,6 +82,29 @@ class Components:
     def device(self) -> torch.device:
         """Where the UNet is."""
         return self.unet.device  # type: ignore[no-any-return]
+
+    def widen_vae(self) -> None:
+        """Bring an autoencoder whose activations overflow half precision (Stable Diffusion XL's) to single."""
+        if self.vae.dtype == torch.float16 and getattr(self.vae.config, "force_upcast", False):
+            self.vae = self.vae.float()
+
+    def scaled(self, latents: Tensor) -> Tensor:
+        """The autoencoder's latents (B, C, h, w) as the UNet is shown them."""
+        mean, deviation = self._statistics(latents)
+        return (latents - mean) * self.vae.config.scaling_factor / deviation  # type: ignore[no-any-return]
+
+    def unscaled(self, latents: Tensor) -> Tensor:
+        """The other way round."""
+        mean, deviation = self._statistics(latents)
+        return latents * deviation / self.vae.config.scaling_factor + mean  # type: ignore[no-any-return]
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """Mean and deviation of the latents of each channel, where the autoencoder's description names them."""
+        config = self.vae.config
+        mean, deviation = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+        if mean is None or deviation is None:
+            return 0.0, 1.0
+        return like.new_tensor(mean).view(1, -1, 1, 1), like.new_tensor(deviation).view(1, -1, 1, 1)
 
     @property
     def factor(self) -> int:

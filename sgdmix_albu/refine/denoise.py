@@ -222,22 +222,10 @@ def _encode(components: Components, images: Tensor, draws: Sequence[torch.Genera
         latents = spread.mean + spread.std * _normal(spread.mean, draws)
     else:  # the tiny autoencoder (TAESD) has no spread
         latents = found.latents
-    mean, deviation = _statistics(vae, latents)
-    scaled: Tensor = (latents - mean) * vae.config.scaling_factor / deviation
-    return scaled.to(components.dtype)
+    return components.scaled(latents).to(components.dtype)
 
 
 def _decode(components: Components, latents: Tensor) -> Tensor:
     vae = components.vae
-    latents = latents.to(vae.dtype)
-    mean, deviation = _statistics(vae, latents)
-    pixels: Tensor = vae.decode(latents * deviation / vae.config.scaling_factor + mean, return_dict=False)[0]
+    pixels: Tensor = vae.decode(components.unscaled(latents.to(vae.dtype)), return_dict=False)[0]
     return pixels.float()
-
-
-def _statistics(vae: Any, like: Tensor) -> tuple[Tensor | float, Tensor | float]:
-    """Mean and deviation of the latents of each channel, where the autoencoder's description names them."""
-    mean, deviation = getattr(vae.config, "latents_mean", None), getattr(vae.config, "latents_std", None)
-    if mean is None or deviation is None:
-        return 0.0, 1.0
-    return like.new_tensor(mean).view(1, -1, 1, 1), like.new_tensor(deviation).view(1, -1, 1, 1)

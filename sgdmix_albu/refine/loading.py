@@ -60,8 +60,8 @@ def load(refiner: Refiner) -> Loaded:
         components.scheduler = _scheduler(refiner.scheduler, components.scheduler)
     if refiner.tiny_vae is not None:
         components.vae = _tiny_vae(refiner)
-    elif components.architecture == "sdxl" and refiner.dtype == torch.float16 and components.vae.config.force_upcast:
-        components.vae = components.vae.float()  # its activations overflow half precision
+    else:
+        components.widen_vae()
     if refiner.compile:
         components.unet = torch.compile(components.unet)
     return Loaded(components, Prompts(components, spelled))

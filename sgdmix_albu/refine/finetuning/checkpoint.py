@@ -28,7 +28,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     losses: list[float],
     settings: Settings,
-    data: str,
+    basis: Mapping[str, str],
 ) -> None:
     """Write the state after ``len(losses)`` steps.
 
@@ -38,25 +38,29 @@ def save_checkpoint(
         optimizer: AdamW over them.
         losses: Of the steps so far.
         settings: Of the run.
-        data: Fingerprint of the images.
+        basis: What else the result depends on: for each its fingerprint, by the name that errors call it.
     """
     tensors = {"losses": torch.tensor(losses, dtype=torch.float64)}
     for name, parameter in parameters.items():
         tensors[f"parameter:{name}"] = parameter.detach().cpu().contiguous()
         for field, value in optimizer.state[parameter].items():
             tensors[f"{field}:{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    header = {"settings": json.dumps(dataclasses.asdict(settings)), "data": data}
+    header = {"settings": json.dumps(dataclasses.asdict(settings)), "basis": json.dumps(dict(basis))}
     save = import_optional("safetensors.torch", extra="diffusion").save
     write_whole(path, lambda out: out.write(save(tensors, header)))
 
 
 def load_checkpoint(
-    path: Path, parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, settings: Settings, data: str
+    path: Path,
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    basis: Mapping[str, str],
 ) -> list[float]:
     """Put the state back; the losses so far, empty where there is no file.
 
     Raises:
-        DataError: Damaged, of other settings, or of other images.
+        DataError: Damaged, or of a run with other settings, images, classes, saliency, prompt or base.
     """
     if not path.exists():
         return []
@@ -64,8 +68,13 @@ def load_checkpoint(
     try:
         earlier = json.loads(header["settings"])
         differences(earlier, settings, path)
-        if header["data"] != data:
-            raise DataError(f"{path} was begun with other images; pass --overwrite to begin afresh")
+        before = json.loads(header["basis"])
+        other = [name for name in basis if before.get(name) != basis[name]]
+        if other:
+            raise DataError(
+                f"{path} was begun with {' and '.join(f'other {name}' for name in other)}; take those again to go on, "
+                "or pass --overwrite to begin afresh"
+            )
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[f"parameter:{name}"])

@@ -1,70 +1,81 @@
-"""The training images: a class-per-folder tree, or any map-style data set with classes and targets."""
+"""The training images: a class-per-folder tree, or any labelled data set; each is read once before training begins."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from tqdm import tqdm
 
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.images import list_images, read_image
+from sgdmix_albu.refine.finetuning.labelled import Labelled, labelled
 
 __all__ = ["TrainingImages"]
 
 
 class TrainingImages:
-    """Square uint8 images with labels.
+    """Square uint8 images with labels; those that cannot be read are left out.
 
     Args:
-        data: A folder with one folder of images per class; or a map-style data set that gives (PIL image or uint8
-            tensor (3, H, W), label) and has ``classes`` and ``targets``, as torchvision's and this package's have.
+        data: A folder with one folder of images per class; or a data set of (PIL image or uint8 tensor (3, H, W),
+            label), see :func:`sgdmix_albu.refine.finetuning.labelled.labelled`.
         resolution: Side in pixels: the shorter side is brought to it, the middle is taken.
+        progress: Show a bar.
 
     Attributes:
         classes: Class names in the order of their labels.
         labels: (N,) int64.
+        skipped: Images that cannot be read, and why.
+        pixels: SHA-256 of all pixels, in order.
 
     Raises:
-        DataError: No such folder, no images.
+        DataError: No such folder, no images, or a class of which no image can be read.
         InvalidInputError: Neither a folder nor such a data set.
     """
 
-    def __init__(self, data: str | os.PathLike[str] | Any, resolution: int) -> None:
+    def __init__(self, data: str | os.PathLike[str] | Any, resolution: int, *, progress: bool = False) -> None:
         self.resolution = resolution
-        self._entries, self._dataset = None, None
-        targets: Sequence[int]
-        if isinstance(data, str | os.PathLike):
-            self._entries = list_images(data)
-            names = {entry.label: entry.class_name for entry in self._entries}
-            # A class folder without images keeps its number, as it does in torchvision's ImageFolder.
-            self.classes = tuple(names.get(label, f"class {label}, without images") for label in range(max(names) + 1))
-            targets = [entry.label for entry in self._entries]
-        elif hasattr(data, "classes") and hasattr(data, "targets") and hasattr(data, "__getitem__"):
-            self._dataset = data
-            self.classes, targets = tuple(map(str, data.classes)), [int(label) for label in data.targets]
-        else:
-            raise InvalidInputError(
-                f"expected a folder, or a data set with classes and targets, got {type(data).__name__}"
-            )
-        if not targets:
+        source, names = _of_folder(data) if isinstance(data, str | os.PathLike) else (labelled(data), None)
+        if not source.labels:
             raise DataError("the data set to fine-tune on is empty")
-        self.labels = torch.tensor(targets)
+        self._source, self.classes = source, source.classes
+        self.skipped: list[tuple[str, str]] = []
+        self._rows: list[int] = []
+        digest = hashlib.sha256(str(resolution).encode())
+        rows = range(len(source.labels))
+        for row in tqdm(rows, desc="reading images", unit="image", disable=None if progress else True, leave=False):
+            try:
+                image = self._read(row)
+            except (DataError, OSError) as error:  # Pillow's complaints are OSErrors
+                self.skipped.append((names[row] if names else f"image {row}", str(error)))
+                continue
+            self._rows.append(row)
+            digest.update(image.numpy().tobytes())
+        self.pixels = digest.hexdigest()
+        self.labels = torch.tensor([source.labels[row] for row in self._rows], dtype=torch.int64)
+        lost = sorted(set(source.labels) - set(self.labels.tolist()))
+        if lost:
+            key, reason = self.skipped[0]
+            raise DataError(
+                f"no image of class {self.classes[lost[0]]!r} can be read; {len(self.skipped)} image(s) cannot, "
+                f"the first is {key}: {reason}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, row: int) -> Tensor:
         """(3, R, R) uint8."""
-        if self._entries is not None:
-            image: Any = read_image(self._entries[row].path)
-        else:
-            assert self._dataset is not None
-            image = self._dataset[row][0]
+        return self._read(self._rows[row])
+
+    def _read(self, row: int) -> Tensor:
+        image = self._source.image(row)
         if isinstance(image, Tensor):
             if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
                 raise InvalidInputError(
@@ -75,3 +86,13 @@ class TrainingImages:
             raise InvalidInputError(f"expected PIL images or uint8 tensors, image {row} is {type(image).__name__}")
         square = ImageOps.fit(image.convert("RGB"), (self.resolution, self.resolution), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+
+
+def _of_folder(data: str | os.PathLike[str]) -> tuple[Labelled, list[str]]:
+    """A tree's classes, labels and images, and the images' names."""
+    entries = list_images(data)
+    names = {entry.label: entry.class_name for entry in entries}
+    # A class folder without images keeps its number, as it does in torchvision's ImageFolder.
+    classes = tuple(names.get(label, f"class {label}, without images") for label in range(max(names) + 1))
+    found = Labelled(classes, [entry.label for entry in entries], lambda row: read_image(entries[row].path))
+    return found, [entry.key for entry in entries]

@@ -41,6 +41,12 @@ class Latents:
             name: torch.stack([part[row, side] for row, side in wanted]).float() for name, part in self._parts.items()
         }
 
+    def saliency_sum(self) -> str | None:
+        """SHA-256 of the saliency maps, which is how one saliency function is told from another; None without."""
+        if "saliency" not in self._parts:
+            return None
+        return hashlib.sha256(self._parts["saliency"][:].numpy().tobytes()).hexdigest()
+
 
 def cached_latents(
     images: TrainingImages,
@@ -53,7 +59,7 @@ def cached_latents(
     """Encode all images and their mirror images, unless the file for just these is there.
 
     Args:
-        images: The training images; each is read, so one that is damaged ends the run here.
+        images: The training images.
         components: The base model; its autoencoder encodes.
         folder: Where the file goes.
         saliency: (B, 3, R, R) uint8 to maps (B, h, w) in [0, 1], kept at the latents' size.
@@ -62,10 +68,7 @@ def cached_latents(
     Returns:
         The file. Its name follows from pixels, autoencoder and resolution.
     """
-    pixels = hashlib.sha256(str(images.resolution).encode())
-    bar = tqdm(range(len(images)), desc="reading images", unit="image", disable=None if progress else True, leave=False)
-    for row in bar:
-        pixels.update(images[row].numpy().tobytes())
+    pixels = hashlib.sha256(images.pixels.encode())
     for file in sorted((components.folder / "vae").glob("*.safetensors")):
         pixels.update(sha256_of(file).encode())
     pixels.update(repr(saliency is not None).encode())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from tqdm import tqdm
 
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.files import sha256_of
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.refine.catalogue import RefinerSpec, get_spec
 from sgdmix_albu.refine.components import Components, load_base
@@ -67,8 +70,10 @@ def finetune(
     checkpoint, bit by bit on a CPU. Under ``accelerate launch`` several processes share each batch.
 
     Args:
-        data: A folder with one folder of images per class; or a map-style data set of (PIL image, label) with
-            ``classes`` and ``targets``.
+        data: A folder with one folder of images per class; or a data set of (PIL image, label): this package's,
+            torchvision's, a Hugging Face ``Dataset`` with an ``Image`` and a ``ClassLabel`` column, a ``Subset`` or
+            ``ConcatDataset`` of such. Images that cannot be read are left out; ``training["skipped"]`` of the card
+            names them.
         key: The registry's key, or a row of your own.
         out: The refiner's folder. Checkpoint, sample grids (``samples/``), TensorBoard logs (``logs/``) and the
             latents' cache go there too.
@@ -97,7 +102,8 @@ def finetune(
         The card of the refiner written.
 
     Raises:
-        DataError: No data, no base, a refiner in the way, a checkpoint of another run.
+        DataError: No data, a class of which no image can be read, no base, a refiner in the way, a checkpoint of
+            another run (it says in what they differ).
         InvalidInputError: A setting means nothing.
         MissingExtraError: The packages of ``sgdmix-albu[diffusion]`` are not installed.
     """
@@ -168,18 +174,20 @@ class _Run:
     ) -> None:
         self.spec, self.settings, self.folder, self.accelerator = spec, settings, folder, accelerator
         self.progress = progress and accelerator.is_main_process
-        self.images = TrainingImages(data, settings.resolution)
+        self.images = TrainingImages(data, settings.resolution, progress=self.progress)
         self.tokens = class_tokens(spec.key, len(self.images.classes))
         half = {"fp16": torch.float16, "bf16": torch.bfloat16}
         on_gpu = accelerator.device.type == "cuda"
         dtype = half.get(settings.mixed_precision, torch.float32) if on_gpu else torch.float32
         self.components = load_base(spec.base, revision=spec.revision, dtype=dtype, device=accelerator.device)
         _check_resolution(self.components, settings.resolution)
+        self.components.widen_vae()
         with accelerator.main_process_first():
             cache = cached_latents(
                 self.images, self.components, folder / ".cache", saliency=saliency, progress=self.progress
             )
-        self.data, self.latents = cache.stem, Latents(cache)
+        self.latents = Latents(cache)
+        self.basis = _basis(self.images, self.components, spec, self.latents)
         vectors = initial_vectors(
             self.components, spec.metaclass, len(self.tokens), noise=settings.token_noise, seed=settings.seed
         )
@@ -213,7 +221,7 @@ class _Run:
 
     def train(self, *, checkpoint_every: int, samples_every: int | None) -> RefinerCard:
         checkpoint = self.folder / CHECKPOINT
-        losses = load_checkpoint(checkpoint, self.learning, self.optimizer, self.settings, self.data)
+        losses = load_checkpoint(checkpoint, self.learning, self.optimizer, self.settings, self.basis)
         main, last = self.accelerator.is_main_process, self.settings.steps
         writer = _logs(self.folder / "logs", len(losses)) if main else None
         bar = tqdm(
@@ -228,7 +236,7 @@ class _Run:
             if writer is not None:
                 writer.add_scalar("loss", losses[-1], step)
             if (step + 1) % checkpoint_every == 0 and step + 1 < last:
-                save_checkpoint(checkpoint, self.learning, self.optimizer, losses, self.settings, self.data)
+                save_checkpoint(checkpoint, self.learning, self.optimizer, losses, self.settings, self.basis)
             if samples_every and (step + 1) % samples_every == 0 and step + 1 < last:
                 self._sample(step + 1)
         bar.close()
@@ -277,9 +285,7 @@ class _Run:
         device = self.accelerator.device
         found = {name: value.to(device) for name, value in self.latents.rows(drawn.rows, drawn.mirrored).items()}
         noise, times = drawn.noise.to(device), drawn.times.to(device)
-        clean = (
-            found["mean"] + found["deviation"] * drawn.spread.to(device)
-        ) * self.components.vae.config.scaling_factor
+        clean = self.components.scaled(found["mean"] + found["deviation"] * drawn.spread.to(device))
         labels = torch.where(drawn.dropped, len(self.tokens), self.images.labels[drawn.rows])
         noisy = self.schedule.add_noise(clean, noise, times)
         guess = self.wrapped(
@@ -325,11 +331,37 @@ class _Run:
             training={
                 **dataclasses.asdict(self.settings),
                 "images": len(self.images),
+                "skipped": [list(one) for one in self.images.skipped],
                 "loss": sum(recent) / len(recent),
                 "processes": self.accelerator.num_processes,
                 "sgdmix_albu": __version__,
             },
         )
+
+
+def _basis(images: TrainingImages, components: Components, spec: RefinerSpec, latents: Latents) -> dict[str, str]:
+    """Fingerprints of what a run's result depends on besides its settings."""
+    texts = sorted(path for path in components.folder.iterdir() if path.name.startswith(("text_encoder", "tokenizer")))
+    return {
+        "images": images.pixels,
+        "classes": _sum(images.classes, images.labels.tolist()),
+        "saliency": latents.saliency_sum() or "none",
+        "prompt or metaclass": _sum(spec.prompt, spec.metaclass),
+        "UNet": _sum_of_files(components.folder / "unet"),
+        "autoencoder": _sum_of_files(components.folder / "vae"),
+        "scheduler": _sum_of_files(components.folder / "scheduler"),
+        "text encoder": _sum([_sum_of_files(folder) for folder in texts]),
+    }
+
+
+def _sum(*values: Any) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def _sum_of_files(folder: Path) -> str:
+    """Of weights and settings; a folder may hold the same weights in other forms as well."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".txt"))
+    return _sum([(path.name, sha256_of(path)) for path in files])
 
 
 def _pace(step: int, steps: int) -> float:

@@ -13,6 +13,7 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.tokens import add_tokens
+from sgdmix_albu.untouched import seeded
 
 __all__ = ["Trained", "initial_vectors"]
 
@@ -36,8 +37,7 @@ class Trained(nn.Module):
         super().__init__()
         peft = import_optional("peft", extra="diffusion")
         add_tokens(components, tokens, vectors)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             components.unet.add_adapter(peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=_ATTENTION))
         for encoder in components.encoders:
             ids = encoder.tokenizer.convert_tokens_to_ids(list(tokens))
