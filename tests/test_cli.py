@@ -190,11 +190,15 @@ def test_finetune_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch
 
     def fake(data: Any, **arguments: Any) -> Any:
         given.update(arguments, data=data)
-        return SimpleNamespace(key=arguments["key"], classes=("a", "b"))
+        skipped = [[f"a/{number}.png", "not an image"] for number in range(22)]
+        return SimpleNamespace(key=arguments["key"], classes=("a", "b"), training={"skipped": skipped})
 
     monkeypatch.setattr(refine, "finetune", fake, raising=False)
     line = "finetune photos --dataset cub --base sd15 --out runs --steps 5 --unbalanced --mixed-precision no --seed 3"
-    assert run(*shlex.split(line)) == (0, "refiner  cub: 2 classes\nfolder   runs\n", "")
+    code, printed, _ = run(*shlex.split(line))
+    assert code == 0
+    assert printed.startswith("skipped  a/0.png: not an image\n")
+    assert printed.endswith("skipped  2 more, see refiner.json\nrefiner  cub: 2 classes\nfolder   runs\n")
     expected = {"data": "photos", "key": "cub", "base": "sd15", "out": "runs", "steps": 5, "balanced": False, "seed": 3}
     assert expected.items() <= given.items()
     defaults = {name: each.default for name, each in inspect.signature(finetune_itself).parameters.items()}
