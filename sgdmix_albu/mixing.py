@@ -244,25 +244,29 @@ def plan_mix(
 
 def repeats_of(
     images: Tensor,
-    pool: Tensor,
+    pool: Rows,
     *,
     ids: Sequence[Hashable] | Tensor | None = None,
     pool_ids: Sequence[Hashable] | Tensor | None = None,
     by_pixels: bool = True,
+    sums: Tensor | None = None,
+    pool_sums: Tensor | None = None,
 ) -> Tensor | None:
     """Which of the pool are the source itself, (B, N) bool for ``plan_mix(repeats=)``; None where nobody asks.
 
     Args:
         images: (B, C, H, W), the sources.
-        pool: (N, C, H, W).
+        pool: N rows: (N, C, H, W), or a sequence of tensors with ``pool_sums``.
         ids: B sample identities of the sources, or None; see :func:`sgdmix_albu.selection.same_ids`.
         pool_ids: N, the same for the pool.
         by_pixels: Also images of exactly a source's pixels.
+        sums: (B,), :func:`sgdmix_albu.selection.bit_sums` of the images, where they are known already.
+        pool_sums: (N,), the same for the pool.
 
     Raises:
         InvalidInputError: Another number of ids than images, or ids that cannot be compared.
     """
-    repeats = same_pixels(images, pool) if by_pixels else None
+    repeats = same_pixels(images, pool, sums=sums, pool_sums=pool_sums) if by_pixels else None
     if ids is None or pool_ids is None:
         return repeats
     same = same_ids(ids, pool_ids)

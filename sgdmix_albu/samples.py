@@ -1,24 +1,95 @@
-"""Finding one's way in a torchvision sample: labels, images and masks in any nested structure."""
+"""Finding one's way in a torchvision sample: what to mix, what loses its erased objects, what to leave alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
 import PIL.Image
+import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten_with_path
 from torchvision import tv_tensors
 
 from sgdmix_albu.errors import InvalidInputError, InvalidTypeError
 from sgdmix_albu.saliency.given import SaliencyMap
 
-__all__ = ["check_leaves", "default_labels", "mixable"]
+__all__ = ["Erasable", "Mixed", "Name", "Role", "check_roles", "default_labels", "read_sample"]
+
+Name: TypeAlias = "str | int | tuple[int, ...]"
+Role: TypeAlias = Literal["image", "mask", "instances", "keep"]
+
+# Words in a key that say what lies there, for tensors whose type does not say it.
+_IMAGE_WORDS = {"image", "images", "img", "imgs", "pixel", "pixels", "rgb", "photo", "photos", "picture", "pictures"}
+_MASK_WORDS = {"mask", "masks", "seg", "segmentation", "segmentations", "semantic", "depth", "depths", "disparity"}
+_OBJECT_WORDS = {"box", "boxes", "bbox", "bboxes", "keypoint", "keypoints"}
+
+_REMEDY = (
+    "wrap it as tv_tensors.Mask or tv_tensors.Image (default_collate and pin_memory drop these types; "
+    "sgdmix_albu.saliency.collate keeps them), or say roles={{{name!r}: 'mask'}}, 'image', 'instances' or 'keep'"
+)
 
 
-def default_labels(sample: Any) -> Tensor | None:
+@dataclass(frozen=True)
+class Mixed:
+    """A batch to composite: an image, or a mask of one map for each image.
+
+    Attributes:
+        batch: (B, ..., H, W), an Image, a plain tensor or a Mask.
+        places: Where it lies among the leaves: one place, or one for each image.
+        hard: A mask, whose values cannot fade into each other.
+        like: The leaf that the result is wrapped like; None if it was a plain tensor.
+    """
+
+    batch: Tensor
+    places: tuple[int, ...]
+    hard: bool
+    like: Any = None
+
+
+@dataclass(frozen=True)
+class Erasable:
+    """Instance masks, boxes or points whose objects the mix may have erased.
+
+    Attributes:
+        place: Where they lie among the leaves.
+        row: The image they belong to; None if the leaf's i-th entry belongs to the i-th image.
+    """
+
+    place: int
+    row: int | None
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """One leaf of the sample and what its place says of it."""
+
+    place: int
+    value: Any
+    name: Name
+    row: int | None = None
+
+    @property
+    def words(self) -> set[str]:
+        return set(re.split(r"[^a-z]+", self.name.lower())) if isinstance(self.name, str) else set()
+
+    @property
+    def plain(self) -> bool:
+        return isinstance(self.value, Tensor | np.ndarray) and not isinstance(self.value, tv_tensors.TVTensor)
+
+    def __str__(self) -> str:
+        where = f"image {self.row}'s {self.name!r}" if self.row is not None else repr(self.name)
+        return f"{type(self.value).__name__} {tuple(self.value.shape)} at {where}"
+
+
+def default_labels(sample: Any) -> Any:
     """Torchvision's default for ``CutMix``: the second argument, or the value of the first key with "label".
 
-    Where torchvision raises because there are no labels, there are none here: few uses need them.
+    Where torchvision raises because there are no labels, there are none here: few uses need them. Lists and numpy
+    arrays of numbers are found too.
     """
     if isinstance(sample, tuple | list):
         sample = sample[1] if len(sample) > 1 else None
@@ -26,54 +97,257 @@ def default_labels(sample: Any) -> Tensor | None:
         names = [key for key in sample if isinstance(key, str) and "label" in key.lower()]
         exact = [key for key in names if key.lower() == "labels"]
         sample = sample[(exact or names)[0]] if names else None
-    is_label = isinstance(sample, Tensor) and not isinstance(sample, tv_tensors.TVTensor) and sample.ndim in (1, 2)
-    return sample if is_label else None
+    if isinstance(sample, Tensor | np.ndarray):
+        return sample if not isinstance(sample, tv_tensors.TVTensor) and sample.ndim in (1, 2) else None
+    listed = isinstance(sample, list | tuple) and sample and isinstance(sample[0], int | float | np.number)
+    return sample if listed else None
 
 
-def mixable(flat: list[Any], labels: Tensor | None, maps: Tensor | None) -> list[int]:
-    """Places of the tensors to mix, the image first: every Image, or else the first pure tensor; every Mask."""
-    if any(isinstance(leaf, PIL.Image.Image) for leaf in flat):
+def check_roles(roles: Any) -> dict[Name, Role]:
+    """The roles that a user named, or a clear refusal."""
+    if roles is None:
+        return {}
+    known = get_args(Role)
+    if not isinstance(roles, Mapping) or not all(role in known for role in roles.values()):
+        raise InvalidInputError(f"roles must map keys or places of the sample to {', '.join(known)}, got {roles!r}")
+    return dict(roles)
+
+
+def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]) -> tuple[list[Mixed], list[Erasable]]:
+    """What to mix, the image that saliency looks at first, and what belongs to objects that may be erased.
+
+    Types decide, then ``roles``, then keys that hold a word like "image", "mask" or "depth". A tensor that could be a
+    map of the images, and of which nothing is known, is refused: left as it is, it would no longer fit them.
+
+    Args:
+        sample: The input of the transform, any nested structure.
+        roles: What lies under a key, or at a place of a tuple.
+        aside: Tensors that are known to be something else: labels, saliency maps, ids.
+
+    Raises:
+        InvalidInputError: PIL images, videos, shapes that do not belong together, tensors that nothing explains.
+        InvalidTypeError: No image.
+    """
+    leaves = _leaves(sample)
+    if any(isinstance(leaf.value, PIL.Image.Image) for leaf in leaves):
         raise InvalidInputError("SGDMix() works on batches and does not support PIL images; use v2.PILToTensor()")
-    if any(isinstance(leaf, tv_tensors.Video) for leaf in flat):
+    if any(isinstance(leaf.value, tv_tensors.Video) for leaf in leaves):
         raise InvalidInputError("SGDMix() does not support videos; expected batches of images (B, C, H, W)")
-    images = [i for i, leaf in enumerate(flat) if isinstance(leaf, tv_tensors.Image)]
-    if not images:
-        pure = (
-            i
-            for i, leaf in enumerate(flat)
-            if isinstance(leaf, Tensor)
-            and not isinstance(leaf, tv_tensors.TVTensor)
-            and leaf is not labels
-            and leaf is not maps
+    leaves = [leaf for leaf in leaves if not any(leaf.value is other for other in aside)]
+    images = _images(leaves, roles)
+    first = images[0].value
+    if first.ndim != 4:
+        raise InvalidInputError(
+            f"Expected a batched input with 4 dims (B, C, H, W), but got {first.ndim} dimensions "
+            f"{tuple(first.shape)} instead."
         )
-        images = list(pure)[:1]
-    if not images:
-        kinds = sorted({type(leaf).__name__ for leaf in flat})
-        raise InvalidTypeError(f"No image was found in the sample; it holds {', '.join(kinds) or 'nothing'}.")
-    masks = [
-        i
-        for i, leaf in enumerate(flat)
-        if isinstance(leaf, tv_tensors.Mask) and not isinstance(leaf, SaliencyMap) and leaf is not maps
+    leaves = _with_rows(sample, leaves, len(first))
+    places = {leaf.place for leaf in images}
+    with_boxes = [leaf for leaf in leaves if isinstance(leaf.value, tv_tensors.BoundingBoxes)]
+    mixed = [_as_mixed(leaf, hard=False) for leaf in images]
+    erasable: list[Erasable] = []
+    maps: dict[Name, list[_Leaf]] = {}
+    for leaf in leaves:
+        role = "image" if leaf.place in places else _role(leaf, first, roles, leaves, with_boxes)
+        if role == "mask" and leaf.row is not None:
+            maps.setdefault(leaf.name, []).append(leaf)
+        elif role == "mask":
+            mixed.append(_as_mixed(leaf, hard=True))
+        elif role == "image" and leaf.place not in places:
+            mixed.append(_as_mixed(leaf, hard=False))
+        elif role == "instances":
+            objects = isinstance(leaf.value, tv_tensors.BoundingBoxes | tv_tensors.KeyPoints)
+            erasable.append(Erasable(leaf.place, 0 if objects and len(first) == 1 else leaf.row))
+    for name, parts in maps.items():
+        mixed.append(_one_batch(name, parts, first))
+    for part in mixed[1:]:
+        _check_fits(part, first)
+    return mixed, erasable
+
+
+def _leaves(sample: Any) -> list[_Leaf]:
+    leaves = []
+    for place, (path, value) in enumerate(tree_flatten_with_path(sample)[0]):
+        names = [getattr(key, "key", getattr(key, "name", None)) for key in path]
+        spoken = [name for name in names if isinstance(name, str)]
+        numbers = tuple(key.idx for key in path if hasattr(key, "idx"))
+        leaves.append(_Leaf(place, value, spoken[-1] if spoken else numbers[0] if len(numbers) == 1 else numbers))
+    return leaves
+
+
+def _images(leaves: list[_Leaf], roles: Mapping[Name, Role]) -> list[_Leaf]:
+    """The images, the one that saliency looks at first."""
+    free = [leaf for leaf in leaves if leaf.name not in roles]
+    said = [leaf for leaf in leaves if roles.get(leaf.name) == "image" and isinstance(leaf.value, Tensor)]
+    typed = [leaf for leaf in free if isinstance(leaf.value, tv_tensors.Image)]
+    plain = [leaf for leaf in free if leaf.plain and isinstance(leaf.value, Tensor)]
+    named = [
+        leaf for leaf in plain if leaf.words & _IMAGE_WORDS and not leaf.words & _MASK_WORDS and leaf.value.ndim > 2
     ]
-    return images + masks
+    unknown = [
+        leaf for leaf in plain if not leaf.words & (_MASK_WORDS | _OBJECT_WORDS | {"saliency", "label", "labels"})
+    ]
+    # A tensor of an image's dimensions before tensors of any: indices, lengths and the like come first in some samples.
+    unknown.sort(key=lambda leaf: leaf.value.ndim != 4)
+    images = sorted(said + typed, key=lambda leaf: leaf.place) or named or unknown[:1]
+    if not images:
+        kinds = sorted({type(leaf.value).__name__ for leaf in leaves})
+        raise InvalidTypeError(f"No image was found in the sample; it holds {', '.join(kinds) or 'nothing'}.")
+    return images
 
 
-def check_leaves(leaves: list[Any], labels: Tensor | None) -> None:
-    """Refuse a batch whose tensors do not belong together, in the words of torchvision's ``CutMix``."""
-    images = leaves[0]
-    if images.ndim != 4:
+def _with_rows(sample: Any, leaves: list[_Leaf], count: int) -> list[_Leaf]:
+    """The leaves, with the image that each belongs to where the sample holds a list with an entry for each image."""
+    rows: dict[int, int] = {}
+    for place, (path, _) in enumerate(tree_flatten_with_path(sample)[0]):
+        node = sample
+        for key in path:
+            if place not in rows and hasattr(key, "idx") and _one_for_each(node, count):
+                rows[place] = key.idx
+            node = key.get(node)
+    return [_Leaf(leaf.place, leaf.value, leaf.name, rows.get(leaf.place)) for leaf in leaves]
+
+
+def _one_for_each(node: Any, count: int) -> bool:
+    """Whether this list has an entry for each image: targets as detection models take them."""
+    if not isinstance(node, list | tuple) or len(node) != count:
+        return False
+    if all(isinstance(entry, Mapping) for entry in node):
+        return True
+    objects = (tv_tensors.BoundingBoxes, tv_tensors.KeyPoints, tv_tensors.Mask)
+    return all(isinstance(entry, objects) for entry in node) and len({type(entry) for entry in node}) == 1
+
+
+def _role(
+    leaf: _Leaf, images: Tensor, roles: Mapping[Name, Role], leaves: list[_Leaf], with_boxes: list[_Leaf]
+) -> Role:
+    """What to do with a leaf that is none of the images."""
+    value = leaf.value
+    said = roles.get(leaf.name)
+    if said is not None and isinstance(value, Tensor):
+        _check_said(leaf, said, images)
+        return said
+    if isinstance(value, SaliencyMap):
+        return "keep"
+    if isinstance(value, tv_tensors.Mask):
+        return _mask_role(leaf, images, leaves, with_boxes)
+    if isinstance(value, tv_tensors.BoundingBoxes | tv_tensors.KeyPoints):
+        return _object_role(leaf, images)
+    if not leaf.plain:
+        return "keep"
+    return _plain_role(leaf, images, leaves, with_boxes)
+
+
+def _plain_role(leaf: _Leaf, images: Tensor, leaves: list[_Leaf], with_boxes: list[_Leaf]) -> Role:
+    value, words = leaf.value, leaf.words
+    if words & _OBJECT_WORDS and value.ndim >= 1 and value.shape[-1] in (2, 3, 4, 5, 8) and len(value):
         raise InvalidInputError(
-            f"Expected a batched input with 4 dims (B, C, H, W), but got {images.ndim} dimensions "
-            f"{tuple(images.shape)} instead."
+            f"{leaf} has no type that says its format, so what the mix erased cannot be taken out of it: wrap it as "
+            "tv_tensors.BoundingBoxes or KeyPoints (default_collate and pin_memory drop these types), or say "
+            f"roles={{{leaf.name!r}: 'keep'}}"
         )
-    for leaf in leaves[1:]:
-        if leaf.ndim < 3 or leaf.shape[0] != images.shape[0] or leaf.shape[-2:] != images.shape[-2:]:
-            raise InvalidInputError(
-                f"Expected every image and mask of the batch to be ({len(images)}, ..., {images.shape[-2]}, "
-                f"{images.shape[-1]}) like the first image, but got {type(leaf).__name__} {tuple(leaf.shape)}."
-            )
-    if labels is not None and (labels.ndim not in (1, 2) or labels.shape[0] != images.shape[0]):
+    if words & {"saliency"}:
+        return "keep"
+    if words & _MASK_WORDS and value.ndim >= 3 and (leaf.row is not None or len(value) == len(images)):
+        if isinstance(value, Tensor):
+            return _mask_role(leaf, images, leaves, with_boxes)
+    elif not _of_the_images_size(leaf, images):
+        return "keep"
+    raise InvalidInputError(
+        f"{leaf} has the size of the images {tuple(images.shape)}, and nothing says what it is: mixed or not, it could "
+        f"be wrong. " + _REMEDY.format(name=leaf.name).capitalize()
+    )
+
+
+def _of_the_images_size(leaf: _Leaf, images: Tensor) -> bool:
+    value = leaf.value
+    if value.ndim < 2 or tuple(value.shape[-2:]) != tuple(images.shape[-2:]):
+        return False
+    return leaf.row is not None or (value.ndim >= 3 and len(value) == len(images))
+
+
+def _mask_role(leaf: _Leaf, images: Tensor, leaves: list[_Leaf], with_boxes: list[_Leaf]) -> Role:
+    """Semantic masks have one map for each image; several are instances, and must be said where it is not plain."""
+    shape = tuple(leaf.value.shape)
+    if leaf.row is not None:
+        alike = [other for other in leaves if other.name == leaf.name and other.row is not None]
+        if len(shape) == 2:
+            return "mask"
+        if any(len(other.value) != 1 for other in alike) or any(box.row == leaf.row for box in with_boxes):
+            return "instances"
+        raise InvalidInputError(f"{leaf} may be a semantic mask or one instance: say {_roles_for(leaf)}")
+    one_map = len(shape) == 3 or (len(shape) == 4 and shape[1] == 1)
+    if shape[:1] == (len(images),) and len(shape) > 2 and not one_map:
         raise InvalidInputError(
-            f"Expected labels of shape (batch_size,) or (batch_size, num_classes) with batch_size "
-            f"{len(images)}, but got {tuple(labels.shape)}."
+            f"{leaf} has several maps for each image, which may be classes or instances: say {_roles_for(leaf)}"
+        )
+    counts = {len(box.value) for box in with_boxes if box.row is None}
+    if len(images) > 1 and len(shape) == 3 and counts == {shape[0]}:
+        raise InvalidInputError(
+            f"{leaf} comes with as many boxes, so it may be semantic masks of the images or instances of them: say "
+            f"{_roles_for(leaf)}"
+        )
+    return "mask"
+
+
+def _roles_for(leaf: _Leaf) -> str:
+    return f"roles={{{leaf.name!r}: 'mask'}} (composited) or 'instances' (each loses what the mix erased)"
+
+
+def _object_role(leaf: _Leaf, images: Tensor) -> Role:
+    """Boxes and points are cut; whose they are must be known."""
+    canvas = getattr(leaf.value, "canvas_size", None)
+    if canvas is not None and tuple(canvas) != tuple(images.shape[-2:]):
+        raise InvalidInputError(
+            f"{leaf} lies on a canvas of {tuple(canvas)}, and the images are {tuple(images.shape[-2:])}"
+        )
+    if leaf.row is None and len(leaf.value) != len(images) and len(images) != 1:
+        raise InvalidInputError(
+            f"{leaf}: {len(leaf.value)} for {len(images)} images, so nothing says which image each belongs to. Give a "
+            f"list with one {type(leaf.value).__name__} for each image, or say roles={{{leaf.name!r}: 'keep'}}"
+        )
+    return "instances"
+
+
+def _check_said(leaf: _Leaf, said: Role, images: Tensor) -> None:
+    """Refuse a role that cannot be played."""
+    shape, size = tuple(leaf.value.shape), tuple(images.shape[-2:])
+    if said == "keep" or isinstance(leaf.value, tv_tensors.BoundingBoxes | tv_tensors.KeyPoints):
+        return
+    dims = len(shape) - (leaf.row is None)
+    if shape[-2:] != size or dims < 2 or (leaf.row is None and shape[0] != len(images)):
+        expected = (
+            f"(..., {size[0]}, {size[1]})" if leaf.row is not None else f"({len(images)}, ..., {size[0]}, {size[1]})"
+        )
+        raise InvalidInputError(f"roles: {said!r} must be {expected} like the images, and {leaf} is not")
+
+
+def _as_mixed(leaf: _Leaf, *, hard: bool) -> Mixed:
+    typed = isinstance(leaf.value, tv_tensors.TVTensor)
+    return Mixed(leaf.value.as_subclass(Tensor), (leaf.place,), hard, leaf.value if typed else None)
+
+
+def _one_batch(name: Name, parts: list[_Leaf], images: Tensor) -> Mixed:
+    """Semantic masks of a list, one for each image, as one batch."""
+    parts = sorted(parts, key=lambda leaf: leaf.row or 0)
+    shapes = sorted({tuple(part.value.shape) for part in parts})
+    if len(parts) != len(images) or len(shapes) > 1 or shapes[0][-2:] != tuple(images.shape[-2:]):
+        raise InvalidInputError(
+            f"expected one {name!r} of (..., {images.shape[-2]}, {images.shape[-1]}) for each of {len(images)} images, "
+            f"got {len(parts)} of {', '.join(map(str, shapes))}"
+        )
+    like = parts[0].value if isinstance(parts[0].value, tv_tensors.TVTensor) else None
+    stacked = torch.stack([part.value.as_subclass(Tensor) for part in parts])
+    return Mixed(stacked, tuple(part.place for part in parts), True, like)
+
+
+def _check_fits(part: Mixed, images: Tensor) -> None:
+    """Refuse a batch whose tensors do not belong together, in the words of torchvision's ``CutMix``."""
+    batch = part.batch
+    if batch.ndim < 3 or batch.shape[0] != images.shape[0] or batch.shape[-2:] != images.shape[-2:]:
+        kind = "Tensor" if part.like is None else type(part.like).__name__
+        raise InvalidInputError(
+            f"Expected every image and mask of the batch to be ({len(images)}, ..., {images.shape[-2]}, "
+            f"{images.shape[-1]}) like the first image, but got {kind} {tuple(batch.shape)}. Instance masks go into a "
+            "list with one Mask (n, H, W) for each image."
         )

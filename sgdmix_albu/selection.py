@@ -12,9 +12,11 @@ from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.labels import class_ids
-from sgdmix_albu.types import TargetClass
+from sgdmix_albu.types import Rows, TargetClass
 
 __all__ = [
+    "as_integers",
+    "bit_sums",
     "class_allows",
     "draw_candidates",
     "nearest",
@@ -146,10 +148,16 @@ def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass)
     raise InvalidInputError(f"target_class must be 'any', 'same' or 'different', got {target_class!r}")
 
 
-def same_pixels(images: Tensor, pool: Tensor) -> Tensor:
+def same_pixels(images: Tensor, pool: Rows, *, sums: Tensor | None = None, pool_sums: Tensor | None = None) -> Tensor:
     """Which pool images have exactly a source's pixels, (B, N) bool: repeats that a sampler put in a batch.
 
     Sums of their bits are compared first, so that only likely repeats are compared whole.
+
+    Args:
+        images: (B, ..., H, W).
+        pool: N rows of the same shape: a tensor, or a sequence of tensors with ``pool_sums``.
+        sums: (B,), what :func:`bit_sums` says of the images, where it is known already.
+        pool_sums: (N,), the same for the pool.
 
     Example:
         >>> import torch
@@ -157,7 +165,10 @@ def same_pixels(images: Tensor, pool: Tensor) -> Tensor:
         >>> same_pixels(images, images)[0]
         tensor([ True, False,  True])
     """
-    likely = bit_sums(images)[:, None] == bit_sums(pool)
+    sums = bit_sums(images) if sums is None else sums
+    if pool_sums is None:
+        pool_sums = bit_sums(pool if isinstance(pool, Tensor) else torch.stack([*pool]))
+    likely = sums[:, None] == pool_sums
     for i, j in likely.nonzero().tolist():
         likely[i, j] = torch.equal(as_integers(images[i]), as_integers(pool[j]))
     return likely

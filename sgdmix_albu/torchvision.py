@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
+import torch.distributed
+from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.data import get_worker_info
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from sgdmix_albu.blending import blend
+from sgdmix_albu.colour import check_normalization, unnormalized
+from sgdmix_albu.erased import without_erased
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.labels import class_ids
 from sgdmix_albu.masks import MaskPreset, get_mask
-from sgdmix_albu.memory import Memory
-from sgdmix_albu.mixing import changed_only, check_settings, describe, draw, plan_mix
+from sgdmix_albu.memory import Memory, Recalled
+from sgdmix_albu.mixing import Described, changed_only, check_settings, describe, draw, plan_mix, repeats_of
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.saliency.given import SaliencyMap, given_maps
-from sgdmix_albu.samples import check_leaves, default_labels, mixable
-from sgdmix_albu.selection import same_pixels
+from sgdmix_albu.samples import Mixed, Name, Role, check_roles, default_labels, read_sample
+from sgdmix_albu.selection import bit_sums, keys_of
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, MixPlan, TargetClass
 
 if TYPE_CHECKING:
@@ -55,10 +59,11 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         max_coverage: The largest fraction of an image that a union mask may cover; beyond it the next-nearest
             candidate is tried, then the image stays unmixed.
         target_class: "any", or only targets of the "same" or a "different" class.
-        exclude_duplicates: Never choose a target with exactly the source's pixels.
+        exclude_duplicates: Never choose a target with exactly the source's pixels: the same image, drawn twice or
+            remembered from an earlier epoch. Views of one image (random crops) have other pixels: see ``key_getter``.
         feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge.
         memory: Images of earlier batches that are kept as further candidates, for small batches. Each
-            process (worker) remembers its own.
+            process (worker) remembers its own. With random crops, ``key_getter`` tells them from the source itself.
         refiner: Harmonise the mixed images by diffusion: a refiner's key, its folder, or what
             :func:`sgdmix_albu.refine.get_refiner` returned. Loaded when the first image is mixed; a pickle carries
             the settings alone. The batch needs labels, and images in [0, 1] or uint8: put this before Normalize.
@@ -69,12 +74,29 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             ``target_class`` needs them.
         saliency_getter: With ``saliency="given"``, a callable on the input that returns the maps, (B, H, W);
             None looks for a ``SaliencyMap`` or the key "saliency".
+        key_getter: Which sample each image is: a key of the input, or a callable on the input, that gives B hashable
+            keys (names, numbers) or an integer tensor (B,). Images with the source's own key are never its target:
+            other views of it, and what a memory kept of it an epoch ago.
+        roles: What lies under a key, or at a place of a tuple, where neither type nor key says it: "image" (composited,
+            with the fade), "mask" (semantic masks, depth: composited hard), "instances" (each instance keeps what is
+            still the source's; donors add none) or "keep" (comes back as it came). For example ``{1: "mask"}``.
+        min_visibility: The least share of a box, in [0, 1], that must still be the source's; below it, and always when
+            nothing is left, the box becomes empty, as outside a crop, and ``v2.SanitizeBoundingBoxes`` removes it with
+            its label and mask. Key points that are not the source's any more move to (-1, -1), where
+            ``v2.SanitizeKeyPoints`` finds them. None: boxes and points stay as they came.
+        mean: With ``std``: the images were normalised by ``v2.Normalize(mean, std)``. None: they are uint8, or floats
+            in [0, 1] or normalised with ImageNet's statistics, which is recognised batch by batch; a range that is
+            neither is refused. Only read where colours are: by training-free saliency and by masks that follow edges.
+        std: See ``mean``.
         generator: Generator of the draws; None for torch's own, which a loader seeds for each worker and epoch.
 
     Shapes:
-        ``images`` (B, C, H, W), uint8 or float, a tensor or ``tv_tensors.Image``, anywhere in a nested
-        structure. ``tv_tensors.Mask`` (B, ..., H, W) is composited with the same union mask; boxes, key
-        points and everything else come back as they came.
+        ``images`` (B, C, H, W), integers or floats, a tensor or ``tv_tensors.Image``, anywhere in a nested structure;
+        any C that the saliency can read. ``tv_tensors.Mask`` (B, H, W) or (B, 1, H, W) is a semantic mask and
+        composited with the same union mask. A list with one entry for each image holds what detection models take:
+        in it, Masks (n, H, W) are instances, (H, W) semantic; boxes and key points belong to their image. At the top,
+        boxes (B, 4) and points (B, ..., 2) are one entry for each image. Labels and the rest come back as they came.
+        Another plain tensor of the images' size is refused until ``roles``, its key or its type says what it is.
 
     Attributes:
         guard_counts: How many images each guard has touched so far in this process; keys as in
@@ -83,7 +105,8 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             :class:`sgdmix_albu.refine.Refined`.
 
     Raises:
-        InvalidInputError: (a ``ValueError``) PIL images, wrong dimensions, sizes that differ.
+        InvalidInputError: (a ``ValueError``) PIL images, wrong dimensions, sizes that differ, tensors of which nothing
+            says what they are, ranges that fit nothing, labels that name no class where one is needed.
         InvalidTypeError: (a ``TypeError``) no image in the input.
 
     Example:
@@ -114,11 +137,28 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         preserve: Preserve = "none",
         labels_getter: Getter | Literal["default"] | None = "default",
         saliency_getter: Getter | None = None,
+        key_getter: Getter | str | None = None,
+        roles: Mapping[Name, Role] | None = None,
+        min_visibility: float | None = 0.0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         check_settings(
             p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather
+        )
+        if min_visibility is not None:
+            _check_share(min_visibility)
+        check_normalization(mean, std)
+        _check_kinds(
+            layer=layer,
+            exclude_duplicates=exclude_duplicates,
+            memory=memory,
+            labels_getter=labels_getter,
+            saliency_getter=saliency_getter,
+            key_getter=key_getter,
+            generator=generator,
         )
         if refiner is not None:
             from sgdmix_albu.refine.preserve import check_mode
@@ -126,17 +166,12 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
 
             check_strength(strength)
             check_mode(preserve)
-        if labels_getter != "default" and labels_getter is not None and not callable(labels_getter):
-            raise InvalidInputError(f"labels_getter must be 'default', a callable or None, got {labels_getter!r}")
-        if isinstance(memory, bool) or not isinstance(memory, int) or memory < 0:
-            raise InvalidInputError(f"memory must be a number of images, 0 or more, got {memory!r}")
         given = isinstance(saliency, str) and saliency == "given"
         if saliency_getter is not None and not given:
             raise InvalidInputError(f"saliency_getter goes with saliency='given', got saliency={saliency!r}")
         options = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
         if given and options:
             raise InvalidInputError(f"saliency='given' takes no {' and no '.join(options)}")
-        # A backend is no nn.Module, so the model it holds stays out of state_dict(), parameters() and to().
         self._backend: SaliencyBackend | None = None if given else get_backend(saliency, **options)
         self._refiner = _found_refiner(refiner)
         self._preset = get_mask(mask)
@@ -146,9 +181,19 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         self.target_class, self.exclude_duplicates = target_class, exclude_duplicates
         self.refiner, self.strength, self.preserve = refiner, strength, preserve
         self.refined: Refined | None = None
-        self.labels_getter, self.saliency_getter = labels_getter, saliency_getter
+        self.labels_getter, self.saliency_getter, self.key_getter = labels_getter, saliency_getter, key_getter
+        self.roles, self.min_visibility = check_roles(roles), min_visibility
+        self.mean, self.std = mean, std
+        self._parent_rank: int | None = None
         self.generator = generator
         self.guard_counts: Counter[str] = Counter()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A model that saliency looks through is somebody else's: not in state_dict(), parameters(), to() or DDP.
+        if isinstance(value, nn.Module):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     # Targets depend on the data: one graph break here instead of twenty inside.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -156,46 +201,75 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         """Mix the batch found in ``inputs``, which come back in the same structure."""
         sample = inputs if len(inputs) > 1 else inputs[0]
         flat, spec = tree_flatten(sample)
-        labels = self._find_labels(sample)
-        maps = self._find_maps(sample, flat)
-        leaves = mixable(flat, labels, maps)
-        params = self.make_params([flat[i] for i in leaves], labels=labels, maps=maps)
-        for i in leaves:
-            flat[i] = self.transform(flat[i], params)
+        labels, maps, keys = self._find_labels(sample), self._find_maps(sample, flat), self._find_keys(sample)
+        aside = [leaf for leaf in (labels, maps, keys) if leaf is not None]
+        mixed, erasable = read_sample(sample, roles=self.roles, aside=aside)
+        batches = [part.batch.as_subclass(tv_tensors.Mask) if part.hard else part.batch for part in mixed]
+        params = self.make_params(batches, labels=labels, maps=maps, ids=keys)
+        for part, batch in zip(mixed, batches, strict=True):
+            _put_back(flat, part, self.transform(batch, params).as_subclass(Tensor))
+        for part in erasable:
+            flat[part.place] = self._without_erased(flat[part.place], part.row, params["plan"])
         return tree_unflatten(flat, spec)
 
     def make_params(
-        self, flat_inputs: list[Any], *, labels: Tensor | None = None, maps: Tensor | None = None
+        self,
+        flat_inputs: list[Any],
+        *,
+        labels: Any = None,
+        maps: Tensor | None = None,
+        ids: Sequence[Hashable] | Tensor | None = None,
     ) -> dict[str, Any]:
         """Decide everything: saliency, masks, targets. ``transform`` with the result repeats the mix exactly.
 
         Args:
             flat_inputs: The tensors to be mixed, each (B, ...), the image that saliency looks at first.
-            labels: (B,) or (B, K), for model-based saliency and class constraints.
+            labels: One class for each image, for model-based saliency, class constraints and a refiner; as
+                :func:`sgdmix_albu.labels.class_ids` reads them.
             maps: Given saliency maps, for ``saliency="given"``.
+            ids: Which sample each image is, B hashable keys or an integer tensor.
 
         Returns:
             ``plan``, a :class:`sgdmix_albu.types.MixPlan`; ``draws``, the randomness in it; ``leaves`` and
-            ``remembered``, the rows that a memory adds to each tensor; ``refine``, labels and seeds for a refiner.
+            ``remembered``, the rows of a memory that became targets, for each tensor; ``refine``, labels and seeds for
+            a refiner.
         """
         images = flat_inputs[0].as_subclass(Tensor)
-        check_leaves(flat_inputs, labels)
-        described = describe(self._maps(images, labels, maps), images, self._preset, self._constraint(labels))
-        remembered, pool = self._memory.recall(flat_inputs, described)
+        count = len(images)
+        classes = self._classes(labels, count)
+        # As they were before Normalize: what colours are read from.
+        coloured = (
+            images if self.mean is None or self.std is None else unnormalized(images, mean=self.mean, std=self.std)
+        )
+        found = self._maps(images, coloured, classes, maps)
+        described = describe(found, coloured, self._preset, None if self.target_class == "any" else classes)
+        sums = bit_sums(images)
+        keys = None if ids is None else keys_of(ids)
+        recalled = self._memory.recall(flat_inputs, described)
+        pool, rows = _pooled(described, images, recalled)
         stream = self._stream()
-        draws = draw(len(images), len(pool.masks), p=self.p, candidates=self.candidates, generator=stream)
-        everything = torch.cat([images, *(rows[0][None] for rows in remembered)]) if remembered else images
-        repeats = same_pixels(images, everything) if self.exclude_duplicates else None
+        draws = draw(count, len(pool.masks), p=self.p, candidates=self.candidates, generator=stream)
+        repeats = repeats_of(
+            images,
+            rows,
+            ids=keys,
+            pool_ids=keys if keys is None or recalled is None else keys + recalled.keys,
+            by_pixels=self.exclude_duplicates,
+            sums=sums,
+            pool_sums=sums if recalled is None else torch.cat([sums, recalled.sums]),
+        )
         plan = plan_mix(pool, draws, max_coverage=self.max_coverage, target_class=self.target_class, repeats=repeats)
-        plan = changed_only(plan, images, everything)
-        self._memory.store(flat_inputs, described)
+        plan = changed_only(plan, images, rows)
+        far, remembered = _targets(plan, count, recalled)
+        self._memory.store(flat_inputs, described, sums, keys)
         self.guard_counts.update(plan.guards.counts())
         return {
             "plan": plan,
             "draws": draws,
             "leaves": tuple(flat_inputs),
+            "far": far,
             "remembered": remembered,
-            "refine": None if self._refiner is None else self._refining(len(images), labels, stream),
+            "refine": None if self._refiner is None else self._refining(count, classes, stream),
         }
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
@@ -203,13 +277,16 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         plan = params["plan"]
         batch = inpt.as_subclass(Tensor)
         pool: Any = batch
+        target = plan.target
         if params["remembered"]:
             place = next((i for i, leaf in enumerate(params["leaves"]) if leaf is inpt), None)
             if place is None:
                 raise InvalidInputError("a mix that used a memory can only be replayed on the same tensors")
-            pool = [*batch, *(rows[place] for rows in params["remembered"])]
+            pool = [*batch, *params["remembered"][place]]
+            near = target < len(batch)
+            target = torch.where(near, target, len(batch) + torch.searchsorted(params["far"], target))
         hard = isinstance(inpt, tv_tensors.Mask)  # class indices cannot fade into each other
-        mixed = blend(batch, pool, plan.target, plan.masks, feather=0 if hard else self.feather)
+        mixed = blend(batch, pool, target, plan.masks, feather=0 if hard else self.feather)
         if self._refiner is not None and not hard:
             mixed = self._refine(self._refiner, mixed, plan, **params["refine"])
         return tv_tensors.wrap(mixed, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else mixed
@@ -217,35 +294,61 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
     def __getstate__(self) -> dict[str, Any]:
         # As plain bytes: a spawned worker dies of a pickled torch.Generator, whose state comes as a shared tensor.
         state = self.__dict__.copy()
+        # A spawned worker cannot ask for its parent's rank.
+        state["_parent_rank"] = self._rank()
         if self.generator is not None:
-            state["generator"] = bytes(self.generator.get_state().tolist())
+            state["generator"] = (str(self.generator.device), bytes(self.generator.get_state().tolist()))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if state["generator"] is not None:
-            self.generator = torch.Generator()
-            self.generator.set_state(torch.tensor(list(state["generator"]), dtype=torch.uint8))
+            device, content = state["generator"]
+            self.generator = torch.Generator(device)
+            self.generator.set_state(torch.tensor(list(content), dtype=torch.uint8, device="cpu"))
 
-    def _maps(self, images: Tensor, labels: Tensor | None, maps: Tensor | None) -> Tensor:
+    def _maps(self, images: Tensor, coloured: Tensor, classes: Tensor | None, maps: Tensor | None) -> Tensor:
         if self._backend is None:
             if maps is None:
                 raise InvalidInputError(
-                    "saliency='given' found no maps: put a SaliencyMap or the key 'saliency' into the sample, "
-                    "or pass saliency_getter"
+                    "saliency='given' found no maps: put a SaliencyMap or the key 'saliency' into the sample (a loader "
+                    "with pin_memory=True drops the type), or pass saliency_getter"
                 )
-            return given_maps(maps, images.shape)
-        if labels is not None and labels.ndim == 2:
-            labels = labels.argmax(1)
-        if labels is not None and labels.dtype.is_floating_point:
-            labels = None
-        return self._backend.coarse(images, labels)
+            return given_maps(maps, images.shape).to(images.device)
+        return self._backend.coarse(coloured if self._backend.wants_rgb else images, classes)
 
-    def _refining(self, count: int, labels: Tensor | None, stream: torch.Generator) -> dict[str, Tensor]:
-        if labels is None:
+    def _without_erased(self, objects: Any, row: int | None, plan: MixPlan) -> Any:
+        """Instance masks, boxes or points after the mix; untouched where no pixel was taken."""
+        place = isinstance(objects, tv_tensors.BoundingBoxes | tv_tensors.KeyPoints)
+        if place and self.min_visibility is None:
+            return objects
+        share = self.min_visibility or 0.0
+        if row is not None:
+            mixed = bool(plan.applied[row])
+            return without_erased(objects, plan.masks[row], min_visibility=share) if mixed else objects
+        changed = objects.as_subclass(Tensor).clone()
+        for i in plan.applied.nonzero()[:, 0].tolist():
+            one = changed[i : i + 1] if isinstance(objects, tv_tensors.BoundingBoxes) else changed[i]
+            one = tv_tensors.wrap(one, like=objects) if isinstance(objects, tv_tensors.TVTensor) else one
+            changed[i] = without_erased(one, plan.masks[i], min_visibility=share).as_subclass(Tensor)
+        return tv_tensors.wrap(changed, like=objects) if isinstance(objects, tv_tensors.TVTensor) else changed
+
+    def _classes(self, labels: Any, count: int) -> Tensor | None:
+        """The class of each image, read only where one is needed."""
+        needed = self.target_class != "any" or self._refiner is not None
+        if labels is not None and (needed or (self._backend is not None and self._backend.uses_labels)):
+            return class_ids(labels, count)
+        if isinstance(labels, Tensor) and labels.ndim == 1 and len(labels) != count:
+            raise InvalidInputError(
+                f"Expected labels of shape (batch_size,) or (batch_size, num_classes) with batch_size {count}, "
+                f"but got {tuple(labels.shape)}."
+            )
+        return None
+
+    def _refining(self, count: int, classes: Tensor | None, stream: torch.Generator) -> dict[str, Tensor]:
+        if classes is None:
             raise InvalidInputError("a refiner needs labels for its prompts, and none were found in the batch")
-        seeds = torch.randint(2**62, (count,), generator=stream)
-        return {"labels": (labels.argmax(1) if labels.ndim == 2 else labels).cpu(), "seeds": seeds}
+        return {"labels": classes.cpu(), "seeds": torch.randint(2**62, (count,), generator=stream, device="cpu")}
 
     def _refine(self, refiner: Refiner, mixed: Tensor, plan: MixPlan, *, labels: Tensor, seeds: Tensor) -> Tensor:
         rows = plan.applied.cpu().nonzero()[:, 0]
@@ -261,16 +364,23 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         done[rows.to(mixed.device)] = self.refined.images
         return done
 
-    def _constraint(self, labels: Tensor | None) -> Tensor | None:
-        return None if self.target_class == "any" else labels
-
-    def _find_labels(self, sample: Any) -> Tensor | None:
+    def _find_labels(self, sample: Any) -> Any:
         if self.labels_getter == "default":
             return default_labels(sample)
-        labels = self.labels_getter(sample) if callable(self.labels_getter) else None
-        if labels is not None and not isinstance(labels, Tensor):
-            raise InvalidInputError(f"The labels must be a tensor, but got {type(labels)} instead.")
-        return labels
+        return self.labels_getter(sample) if callable(self.labels_getter) else None
+
+    def _find_keys(self, sample: Any) -> Any:
+        if self.key_getter is None or callable(self.key_getter):
+            return None if self.key_getter is None else self.key_getter(sample)
+        parts = [sample, *sample] if isinstance(sample, tuple | list) else [sample]
+        holders = [part for part in parts if isinstance(part, Mapping)]
+        found = next((part[self.key_getter] for part in holders if self.key_getter in part), None)
+        if found is None:
+            keys = sorted({str(key) for part in holders for key in part})
+            raise InvalidInputError(
+                f"key_getter={self.key_getter!r} found no such key in the input; it has {', '.join(keys) or 'no keys'}"
+            )
+        return found
 
     def _find_maps(self, sample: Any, flat: list[Any]) -> Tensor | None:
         if self._backend is not None:
@@ -292,10 +402,69 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         copied into every worker as it stands, so there the worker's seed is added. Ranks that start from the
         same seed are told apart by their number.
         """
-        seed = int(torch.randint(2**62, (), generator=self.generator))
-        worker = get_worker_info() if self.generator is not None else None
-        stream = hash((seed, int(os.environ.get("RANK", "0")), worker.seed if worker else 0))
+        generator = self.generator
+        device = "cpu" if generator is None else generator.device
+        seed = int(torch.randint(2**62, (), generator=generator, device=device))
+        worker = get_worker_info() if generator is not None else None
+        stream = hash((seed, self._rank() or 0, worker.seed if worker else 0))
         return torch.Generator().manual_seed(stream % 2**63)
+
+    def _rank(self) -> int | None:
+        """The number of this process among those that train together; None for one that knows of no others.
+
+        The process group is asked first, since not every launcher sets ``RANK``; then the launcher's variables; then
+        what the parent of a spawned worker knew.
+        """
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank()
+        said = (os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK"))
+        return next((int(rank) for rank in said if rank.isdecimal()), self._parent_rank)
+
+
+def _pooled(described: Described, images: Tensor, recalled: Recalled | None) -> tuple[Described, Any]:
+    """The whole pool: the batch first, then what is remembered; its description and its images."""
+    if recalled is None:
+        return described, images
+    return described.followed_by(recalled.described), [*images, *recalled.leaves[0]]
+
+
+def _targets(plan: MixPlan, count: int, recalled: Recalled | None) -> tuple[Tensor, list[Tensor]]:
+    """Remembered rows that became targets, in ascending order, and copies of them for each tensor of the sample."""
+    far = plan.target[plan.target >= count].unique()
+    if recalled is None or not len(far):
+        return far, []
+    return far, [rows[(far - count).to(rows.device)] for rows in recalled.leaves]
+
+
+def _put_back(flat: list[Any], part: Mixed, mixed: Tensor) -> None:
+    parts = [mixed] if len(part.places) == 1 and part.batch is not None else list(mixed)
+    for place, batch in zip(part.places, parts, strict=True):
+        flat[place] = batch if part.like is None else tv_tensors.wrap(batch, like=part.like)
+
+
+def _check_share(value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidInputError(f"min_visibility must be a share in [0, 1] or None, got {value!r}")
+
+
+def _check_kinds(**settings: Any) -> None:
+    """Refuse settings of the wrong kind at once, before any batch."""
+    layer, memory, labels_getter = settings["layer"], settings["memory"], settings["labels_getter"]
+    if layer is not None and not isinstance(layer, str | nn.Module):
+        raise InvalidInputError(f"layer must be a module or a dotted name, got {layer!r}")
+    if not isinstance(settings["exclude_duplicates"], bool):
+        raise InvalidInputError(f"exclude_duplicates must be True or False, got {settings['exclude_duplicates']!r}")
+    if isinstance(memory, bool) or not isinstance(memory, int) or memory < 0:
+        raise InvalidInputError(f"memory must be a number of images, 0 or more, got {memory!r}")
+    if not (labels_getter is None or callable(labels_getter) or (labels_getter == "default")):
+        raise InvalidInputError(f"labels_getter must be 'default', a callable or None, got {labels_getter!r}")
+    saliency_getter, key_getter, generator = (settings[name] for name in ("saliency_getter", "key_getter", "generator"))
+    if saliency_getter is not None and not callable(saliency_getter):
+        raise InvalidInputError(f"saliency_getter must be a callable or None, got {saliency_getter!r}")
+    if key_getter is not None and not isinstance(key_getter, str) and not callable(key_getter):
+        raise InvalidInputError(f"key_getter must be a key, a callable or None, got {key_getter!r}")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InvalidInputError(f"generator must be a torch.Generator or None, got {generator!r}")
 
 
 def _found_refiner(refiner: str | os.PathLike[str] | Refiner | None) -> Refiner | None:
@@ -303,4 +472,6 @@ def _found_refiner(refiner: str | os.PathLike[str] | Refiner | None) -> Refiner 
         from sgdmix_albu.refine import get_refiner
 
         return get_refiner(refiner)
+    if refiner is not None and not callable(getattr(refiner, "refine", None)):
+        raise InvalidInputError(f"refiner must be a key, a folder or a refiner, got {refiner!r}")
     return refiner

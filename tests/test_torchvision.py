@@ -90,7 +90,9 @@ def test_tv_tensors():
     points = tv_tensors.KeyPoints(torch.tensor([[1, 2]]), canvas_size=(40, 32))
     transform = seeded(feather=4)
     params = transform.make_params([images])
-    out = seeded(feather=4)({"i": images, "m": masks, "b": boxes, "k": points, "t": torch.ones(8)})
+    out = seeded(feather=4, roles={"b": "keep", "k": "keep"})(
+        {"i": images, "m": masks, "b": boxes, "k": points, "t": torch.ones(8)}
+    )
     assert type(out["i"]) is tv_tensors.Image
     assert type(out["m"]) is tv_tensors.Mask
     assert out["b"] is boxes
@@ -212,8 +214,8 @@ def test_class_constraint_through_a_getter():
     assert same_pixel.all()
     with pytest.raises(InvalidInputError, match="needs labels"):
         seeded(target_class="same")(images)
-    with pytest.raises(InvalidInputError, match="labels must be a tensor"):
-        seeded(labels_getter=lambda sample: [1])(images)
+    with pytest.raises(InvalidInputError, match=r"batch_size 8, but got \(1,\)"):
+        seeded(target_class="same", labels_getter=lambda sample: [1])(images)
 
 
 def test_given_saliency_by_tensor_key_and_getter():
