@@ -46,6 +46,10 @@ class Memory:
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self._leaves: list[Tensor] = []
+        self._described: dict[str, Any] = {}
+        self._keys: list[Hashable | None] = []
+        self._used = self._next = 0
         self._forget()
 
     def __len__(self) -> int:
@@ -108,11 +112,11 @@ class Memory:
         self._keys = [None] * self.size
 
     def _forget(self) -> None:
-        self._used, self._next = 0, 0
-        self._leaves: list[Tensor] = []
-        self._described: dict[str, Any] = {}
+        self._used = self._next = 0
+        self._leaves = []
+        self._described = {}
         self._sums = torch.zeros(0, dtype=torch.int64)
-        self._keys: list[Hashable | None] = []
+        self._keys = []
 
     def _fits(self, leaves: Sequence[Tensor], described: Described) -> bool:
         return (

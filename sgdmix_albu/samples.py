@@ -42,12 +42,14 @@ class Mixed:
         places: Where it lies among the leaves: one place, or one for each image.
         hard: A mask, whose values cannot fade into each other.
         like: The leaf that the result is wrapped like; None if it was a plain tensor.
+        stacked: The batch was put together from a list.
     """
 
     batch: Tensor
     places: tuple[int, ...]
     hard: bool
     like: Any = None
+    stacked: bool = False
 
 
 @dataclass(frozen=True)
@@ -338,7 +340,7 @@ def _one_batch(name: Name, parts: list[_Leaf], images: Tensor) -> Mixed:
         )
     like = parts[0].value if isinstance(parts[0].value, tv_tensors.TVTensor) else None
     stacked = torch.stack([part.value.as_subclass(Tensor) for part in parts])
-    return Mixed(stacked, tuple(part.place for part in parts), True, like)
+    return Mixed(stacked, tuple(part.place for part in parts), True, like, stacked=True)
 
 
 def _check_fits(part: Mixed, images: Tensor) -> None:

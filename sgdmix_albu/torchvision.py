@@ -208,8 +208,8 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         params = self.make_params(batches, labels=labels, maps=maps, ids=keys)
         for part, batch in zip(mixed, batches, strict=True):
             _put_back(flat, part, self.transform(batch, params).as_subclass(Tensor))
-        for part in erasable:
-            flat[part.place] = self._without_erased(flat[part.place], part.row, params["plan"])
+        for objects in erasable:
+            flat[objects.place] = self._without_erased(flat[objects.place], objects.row, params["plan"])
         return tree_unflatten(flat, spec)
 
     def make_params(
@@ -430,14 +430,14 @@ def _pooled(described: Described, images: Tensor, recalled: Recalled | None) -> 
 
 def _targets(plan: MixPlan, count: int, recalled: Recalled | None) -> tuple[Tensor, list[Tensor]]:
     """Remembered rows that became targets, in ascending order, and copies of them for each tensor of the sample."""
-    far = plan.target[plan.target >= count].unique()
+    far = torch.unique(plan.target[plan.target >= count])
     if recalled is None or not len(far):
         return far, []
     return far, [rows[(far - count).to(rows.device)] for rows in recalled.leaves]
 
 
 def _put_back(flat: list[Any], part: Mixed, mixed: Tensor) -> None:
-    parts = [mixed] if len(part.places) == 1 and part.batch is not None else list(mixed)
+    parts = list(mixed) if part.stacked else [mixed]
     for place, batch in zip(part.places, parts, strict=True):
         flat[place] = batch if part.like is None else tv_tensors.wrap(batch, like=part.like)
 
