@@ -175,3 +175,18 @@ def test_soft_maps_stay_and_dark_ones_beside_bright_ones() -> None:
     assert torch.equal(given_maps(maps, (2, 3, 40, 48)), maps.float() / 255)
     with pytest.raises(InvalidInputError, match="look like class ids"):
         given_maps(dark[None], (1, 3, 40, 48))
+
+
+@pytest.mark.parametrize("values", [[1, 2, 3], [0, 1], [0, 1, 255], [0, 7, 20, 255], [0, 33]])
+def test_label_maps_are_no_saliency(values: list[int]) -> None:
+    maps = torch.tensor(values, dtype=torch.uint8)[torch.randint(len(values), (2, 8, 8))]
+    maps[0, 0, : len(values)] = torch.tensor(values, dtype=torch.uint8)
+    with pytest.raises(InvalidInputError, match="class ids.*mask == its class"):
+        given_maps(maps, (2, 3, 8, 8))
+
+
+@pytest.mark.parametrize("values", [[0, 255], [0], [255], [0, 51, 255], [0, 60, 120]])
+def test_masks_and_maps_of_eight_bits_stay(values: list[int]) -> None:
+    maps = torch.tensor(values, dtype=torch.uint8)[torch.randint(len(values), (2, 8, 8))]
+    torch.testing.assert_close(given_maps(maps, (2, 3, 8, 8)), maps / 255)
+    torch.testing.assert_close(given_maps((maps > 100).float(), (2, 3, 8, 8)), (maps > 100).float())
