@@ -1,20 +1,24 @@
 """The command ``sgdmix``: arguments in, a call, an exit code out. No logic lives here.
 
-Exit codes: 0 done; 1 done, but files were skipped; 2 not done, one line on stderr says why; 130 interrupted.
+Exit codes: 0 done; 1 done, but files were skipped; 2 not done, one line on stderr says why; 130 interrupted;
+141 nobody read the output to its end.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from sgdmix_albu import __version__
-from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
 __all__ = ["main"]
+
+_PIPE = 141  # what shells report of a command that nobody reads any more: 128 and SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(_parser(argv).parse_args(argv))
     command: Callable[..., int] = arguments.pop("command")
     try:
-        return command(**arguments)
+        code = command(**arguments)
+        sys.stdout.flush()  # here, where it can be told, and not when Python ends
+        return code
+    except BrokenPipeError:
+        # Whoever read us, such as head, has read enough. Python would complain of it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE
     except SGDMixError as error:
         print("sgdmix: error:", " ".join(str(error).splitlines()), file=sys.stderr)
         return 2
@@ -37,13 +47,15 @@ def _mix(**arguments: Any) -> int:
 
     summary = mix_folder(**arguments)
     print(summary)
+    if not summary.written:
+        raise DataError(f"no image was written to {summary.out}; the lines above say why")
     return 1 if summary.skipped else 0
 
 
 def _generate(
     *, refiner: str, base: str | None, preserve: str, strengths: list[str] | None, device: str | None, **arguments: Any
 ) -> int:
-    from sgdmix_albu.offline import LookSettings, RefinerSettings, Settings, TeacherSettings, generate
+    from sgdmix_albu.offline import Expansion, LookSettings, RefinerSettings, Settings, TeacherSettings, generate
 
     def taken(kind: Any, **renamed: str) -> dict[str, Any]:
         names = {field: renamed.get(field, field) for field in kind.__dataclass_fields__}
@@ -67,6 +79,8 @@ def _generate(
         **arguments,
     )
     print(result)
+    if isinstance(result, Expansion) and result.there == 0:
+        raise DataError(f"no image was written to {result.out}; the lines above say why")
     return 1 if getattr(result, "skipped", None) else 0
 
 
@@ -142,7 +156,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     # With --dataset there is no DATA. argparse cannot say that of a positional argument (an optional one
     # swallows the wrong word as soon as options stand between the two), so it is left out.
-    embedded = any(word.partition("=")[0] == "--dataset" for word in argv)
+    named = _value_of("--dataset", argv)
+    embedded = named is not None
     _add_demo(commands)
     _add_mix(commands, embedded)
     _add_generate(commands, embedded)
@@ -150,12 +165,25 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     verify.add_argument("out", metavar="OUT", help="folder that generate wrote")
     _add_audit(commands, embedded)
     _add_command(commands, "refiners", _refiners, "list the refiners, and where their weights are or what makes them")
-    _add_finetune(commands, drawn="aviary" in argv or "--dataset=aviary" in argv)
+    _add_finetune(commands, drawn=named == "aviary")
     _add_drift(commands, embedded)
     return parser
 
 
 _SHOWN = 20  # images left out that are printed
+
+
+def _value_of(option: str, argv: Sequence[str]) -> str | None:
+    """What follows an option, which is not its name among other arguments; None where it is not given."""
+    for place, word in enumerate(argv):
+        if word == "--":
+            return None
+        name, equals, value = word.partition("=")
+        if name == option:
+            return value if equals else "".join(argv[place + 1 : place + 2])
+    return None
+
+
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # it has no public name
 
 

@@ -82,7 +82,7 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         DataError: The file cannot be read.
     """
     try:
-        with Path(path).open("rb") as file:
+        with Path(path).expanduser().open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +17,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sgdmix_albu.errors import DataError, InvalidInputError
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageEntry", "decode_image", "is_hidden", "list_images", "read_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "ImageEntry",
+    "class_folders",
+    "decode_image",
+    "files_below",
+    "is_hidden",
+    "list_images",
+    "read_image",
+]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -44,15 +55,15 @@ class ImageEntry:
 def list_images(folder: str | os.PathLike[str]) -> list[ImageEntry]:
     """List the image files of a class-per-folder tree, sorted by class and key; nothing is opened.
 
-    Each first-level folder is a class (a link to a folder too); images are looked for at any depth below it,
-    by suffix (:data:`IMAGE_SUFFIXES`, any case). Hidden files and folders, files of other kinds, and images
+    The classes are those of :func:`class_folders`; images are looked for at any depth below them, in linked folders
+    too, by suffix (:data:`IMAGE_SUFFIXES`, any case). Hidden files and folders, files of other kinds, and images
     that lie outside a class folder are not part of the tree.
 
     Args:
         folder: The tree's root.
 
     Raises:
-        DataError: No such folder, no class folder in it, or no image in any of them.
+        DataError: No such folder, no class folder in it, no image in any of them, or a linked folder that holds itself.
 
     Example:
         >>> import tempfile
@@ -61,15 +72,8 @@ def list_images(folder: str | os.PathLike[str]) -> list[ImageEntry]:
         >>> [(entry.key, entry.class_name, entry.label) for entry in list_images(root)]
         [('tit/1.PNG', 'tit', 1)]
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise DataError(f"expected a folder of images, {root} is {'a file' if root.exists() else 'not there'}")
-    try:
-        classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
-    except OSError as error:
-        _refuse(error)
-    if not classes:
-        raise DataError(f"expected one folder per class in {root}, found no folder there")
+    root = Path(folder).expanduser()
+    classes = class_folders(root)
     entries = [
         ImageEntry(path.relative_to(root).as_posix(), path, name, label)
         for label, name in enumerate(classes)
@@ -81,6 +85,27 @@ def list_images(folder: str | os.PathLike[str]) -> list[ImageEntry]:
             + ", ".join(sorted(IMAGE_SUFFIXES))
         )
     return entries
+
+
+def class_folders(folder: str | os.PathLike[str]) -> list[str]:
+    """Names of the classes of a class-per-folder tree, by label: the one rule that all commands share.
+
+    Each first-level folder is a class (a link to a folder too), with images in it or without, in sorted order: as in
+    torchvision's ImageFolder, so that a classifier trained there counts alike. Hidden folders are none.
+
+    Raises:
+        DataError: No such folder, or no folder in it.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise DataError(f"expected a folder of images, {root} is {'a file' if root.exists() else 'not there'}")
+    try:
+        classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
+    except OSError as error:
+        _refuse(error)
+    if not classes:
+        raise DataError(f"expected one folder per class in {root}, found no folder there")
+    return classes
 
 
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -104,7 +129,7 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         >>> read_image(file).getpixel((0, 0))
         (127, 127, 127)
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     try:
         empty = path.stat().st_size == 0
     except OSError as error:
@@ -144,13 +169,40 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".")
 
 
+def files_below(folder: Path, *, hidden: bool = False) -> Iterator[Path]:
+    """Every file at any depth below a folder, through links to folders too.
+
+    Args:
+        folder: Where to begin.
+        hidden: Whether hidden files and folders are among them.
+
+    Raises:
+        DataError: A folder cannot be read, or a link leads back to a folder that it lies in.
+    """
+    yield from _walk(folder, hidden, (os.path.realpath(folder),))
+
+
+def _walk(folder: Path, hidden: bool, inside: tuple[str, ...]) -> Iterator[Path]:
+    """``inside``: where the folders that lead here really are."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(
+                (entry for entry in entries if hidden or not is_hidden(entry.name)), key=lambda one: one.name
+            )
+    except OSError as error:
+        _refuse(error)
+    for entry in sorted(found, key=lambda one: one.name):
+        if not entry.is_dir():
+            yield Path(entry.path)
+            continue
+        place = os.path.realpath(entry.path) if entry.is_symlink() else f"{inside[-1]}/{entry.name}"
+        if place in inside:
+            raise DataError(f"{entry.path} is a link to {place}, a folder that it lies in; remove the link")
+        yield from _walk(Path(entry.path), hidden, (*inside, place))
+
+
 def _images_below(folder: Path) -> list[Path]:
-    found: list[Path] = []
-    for where, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        found += [
-            Path(where, name) for name in files if not is_hidden(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES
-        ]
+    found = [path for path in files_below(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
     return sorted(found, key=Path.as_posix)
 
 

@@ -134,7 +134,7 @@ def open_classifier(
     if name is None:
         raise InvalidInputError(f"{path} does not name its architecture; give one, for example --arch resnet18")
     model, num_classes = _fitting_model(name, checkpoint)
-    names = checkpoint.class_names if class_names is None else _read_names(Path(class_names))
+    names = checkpoint.class_names if class_names is None else _read_names(Path(class_names).expanduser())
     if names is not None and len(names) != num_classes:
         raise DataError(f"{class_names or path} names {len(names)} classes, the weights have {num_classes}")
     return Classifier(model.eval(), name, num_classes, names, checkpoint.sha256)
@@ -212,7 +212,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         DataError: The file cannot be read or holds no tensors, or holds more than data.
         MissingExtraError: A safetensors file, and safetensors is not installed.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -272,7 +272,7 @@ def _bare(name: str) -> str:
 
 def _read_names(path: Path) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the class names {path}: {error}") from error
     return tuple(line.strip() for line in lines if line.strip())

@@ -325,7 +325,7 @@ def test_what_cannot_work_is_refused_before_any_work(discs: Path, tmp_path: Path
     with pytest.raises(UnknownNameError, match="did you mean 'aviary'"):
         run_audit(dataset="aviari", out=tmp_path / "x")
     with pytest.raises(DataError, match="found no true mask for any of 16 images; for .* expected"):
-        run_audit(images, masks=tmp_path, out=tmp_path / "x")
+        run_audit(images, masks=discs / "masks" / HOSTILE[0], out=tmp_path / "x")
     with pytest.raises(InvalidInputError, match="must be a list"):
         run_audit(images, out=tmp_path / "x", saliency="spectral_residual")
     with pytest.raises(InvalidInputError, match="more than once"):

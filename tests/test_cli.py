@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import runpy
 import shlex
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from offline_helpers import write_tree
+from PIL import Image
 
 from sgdmix_albu import __version__, audit, cli, offline
 from sgdmix_albu.audit import run_audit as run_audit_itself
@@ -210,6 +212,61 @@ def test_finetune_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch
     run("finetune", "--dataset", "aviary", "--out", "runs", "--saliency", "spectral_residual")
     assert callable(given["saliency"])
     assert given["data"].classes[0] == "000.common_olive_warbler"
+
+
+@pytest.mark.parametrize(
+    ("line", "data", "key"),
+    [
+        ("finetune aviary --dataset cub --out runs", "aviary", "cub"),
+        ("finetune photos --dataset cub --out aviary", "photos", "cub"),
+        ("finetune --out aviary photos --dataset=cub --base aviary", "photos", "cub"),
+        ("finetune --dataset=aviary --out runs", None, "aviary"),
+    ],
+)
+def test_finetune_takes_a_folder_of_any_name(
+    run: Run, monkeypatch: pytest.MonkeyPatch, line: str, data: str | None, key: str
+) -> None:
+    from sgdmix_albu import refine
+
+    given: list[Any] = []
+
+    def fake(data: Any, **arguments: Any) -> Any:
+        given.extend((data, arguments["key"]))
+        return SimpleNamespace(key=arguments["key"], classes=("a", "b"), training={"skipped": []})
+
+    monkeypatch.setattr(refine, "finetune", fake, raising=False)
+    assert run(*line.split())[0] == 0
+    assert given[1] == key
+    assert given[0] == data if data else given[0].classes[0] == "000.common_olive_warbler"
+
+
+def test_nobody_reads_any_more(tmp_path: Path) -> None:
+    """As ``sgdmix ... | head`` where head has ended."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "sgdmix_albu", "mix", "--dataset", "aviary", str(tmp_path / "out"), "--limit", "4",
+         "--size", "32", "--saliency", "spectral_residual", "--mask", "otsu"],
+        stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert done.returncode == 141
+    assert "BrokenPipe" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 4
+
+
+def test_nothing_written_is_an_error(run: Run, tmp_path: Path) -> None:
+    """Flat images have no object, so none of them has an output."""
+    for name in ("owl", "tit"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32), "grey").save(tmp_path / "data" / name / "1.png")
+    made = str(tmp_path / "made")
+    arguments = ["--refiner", "none", "--saliency", "spectral_residual", "--mask", "otsu"]
+    code, said, error = run("generate", str(tmp_path / "data"), made, *arguments)
+    assert code == 2
+    assert "left out" in said
+    assert error.splitlines()[-1] == f"sgdmix: error: no image was written to {made}; the lines above say why"
 
 
 def test_drift_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,35 @@ def test_joined_splits(roots: dict[str, Path], name: str, split: str) -> None:
     assert sorted(_paths(roots[name], name, split)) == sorted(parts)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("cars", "flowers", "folders")])
+def test_tables_that_an_editor_has_saved(roots: dict[str, Path], tmp_path: Path, name: str) -> None:
+    """Windows' byte order mark and line ends, and blank lines, say nothing."""
+    root = Path(shutil.copytree(roots[name], tmp_path / roots[name].name))
+    for table in [path for path in root.rglob("*") if path.suffix in (".txt", ".csv")]:
+        lines = table.read_text().splitlines()
+        table.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*lines[:2], "", *lines[2:], "  ", "", ""]).encode())
+    for split in SPLITS[name]:
+        saved, official = (get_dataset(name, root=place, split=split) for place in (root, roots[name]))
+        assert saved.source_keys == official.source_keys
+        assert (saved.names, saved.targets, saved.groups) == (official.names, official.targets, official.groups)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_cars_as_kaggle_has_them(roots: dict[str, Path], tmp_path: Path, split: str) -> None:
+    root = Path(shutil.copytree(roots["cars"], tmp_path / "stanford_cars"))
+    (root / f"cars_{split}").rename(root / "there")
+    (root / f"cars_{split}").mkdir()
+    (root / "there").rename(root / f"cars_{split}" / f"cars_{split}")
+    saved, official = (get_dataset("cars", root=place, split=split) for place in (root, roots["cars"]))
+    assert saved.source_keys == official.source_keys
+    assert np.array_equal(saved[0][0], official[0][0])
+
+
+def test_a_home_folder(roots: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(roots["cub"].parent))
+    assert get_dataset("cub", root=f"~/{roots['cub'].name}").source_keys
+
+
 def _paths(root: Path, name: str, split: str) -> list[Path]:
     return list(get_dataset(name, root=root, split=split).paths)
 

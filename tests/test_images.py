@@ -174,6 +174,27 @@ def test_list_images_labels_match_torchvision(tmp_path: Path) -> None:
     assert [(str(e.path), e.label) for e in list_images(tmp_path)] == samples
 
 
+def test_linked_folders_are_read_and_a_loop_is_refused(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    for name in ("elsewhere/2.jpg", "elsewhere/deep/3.png", "data/owl/1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "data/owl/more").symlink_to(elsewhere)
+    keys = [entry.key for entry in list_images(tmp_path / "data")]
+    assert keys == ["owl/1.jpg", "owl/more/2.jpg", "owl/more/deep/3.png"]
+    (elsewhere / "back").symlink_to(tmp_path / "data/owl")
+    with pytest.raises(DataError, match="more/back is a link to .*owl, a folder that it lies in"):
+        list_images(tmp_path / "data")
+
+
+def test_a_home_folder_is_written_as_shells_write_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data/owl").mkdir(parents=True)
+    Image.new("RGB", (3, 2)).save(tmp_path / "data/owl/1.png")
+    assert [entry.path for entry in list_images("~/data")] == [tmp_path / "data/owl/1.png"]
+    assert read_image("~/data/owl/1.png").size == (3, 2)
+
+
 def test_list_images_refuses(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not there"):
         list_images(tmp_path / "none")

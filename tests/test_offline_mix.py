@@ -338,3 +338,34 @@ def test_gradcam_and_a_model_that_takes_one_size(photographs: Path, tmp_path: Pa
     torch.save(timm.create_model("vit_tiny_patch16_224", num_classes=3).state_dict(), weights)
     with pytest.raises(SGDMixError, match=r"vit_tiny_patch16_224 failed on . images of .*; --size brings"):
         mix(photographs, tmp_path / "none", saliency="gradcam", model=weights, arch="vit_tiny_patch16_224")
+
+
+def test_hugging_face_reads_classes_and_files_named_after_splits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the lines of the manual: nothing lost, labels as the real set has them, one set after the other."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    write_tree(tmp_path / "real")
+    for place, name in enumerate(("test", "train", "val")):
+        (tmp_path / "real" / f"class {place}").rename(tmp_path / "real" / name)
+    (tmp_path / "real/test/000.png").rename(tmp_path / "real/test/train_0000.png")
+    (tmp_path / "real/val/001.png").rename(tmp_path / "real/val/test_0000.png")
+    mix(tmp_path / "real", tmp_path / "out")
+
+    def read(files: list[str]) -> Any:
+        return datasets.load_dataset(
+            "imagefolder", data_files={"train": files}, split="train", cache_dir=str(tmp_path / "cache")
+        )
+
+    real = read([f"{tmp_path}/real/**"])
+    made = read([f"{tmp_path}/out/*/**", f"{tmp_path}/out/metadata.jsonl"])
+    rows = {row["source"]: row for row in metadata(tmp_path / "out")}
+    assert {record["source"] for record in made} == set(rows)
+    assert len(made) == len(rows) == 12
+    assert all(record["target"] == rows[record["source"]]["target"] for record in made)
+    made = made.cast_column("label", real.features["label"])
+    assert all(record["label"] == rows[record["source"]]["label_index"] for record in made)
+    both = datasets.concatenate_datasets([real, made.select_columns(["image", "label"])])
+    assert len(both) == 24
+    assert sorted(both["label"]) == [0] * 8 + [1] * 8 + [2] * 8

@@ -6,11 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from fsspec import filesystem
 from offline_helpers import write_tree
+from PIL import Image
+from torchvision.datasets import ImageFolder
 
+from sgdmix_albu.audit.collection import open_collection
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
 from sgdmix_albu.offline.pixels import load_pixels
 from sgdmix_albu.offline.source import open_source
+from sgdmix_albu.refine.finetuning.data import TrainingImages
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -34,6 +39,30 @@ def test_odd_names_links_and_nested_folders(tmp_path: Path) -> None:
     assert all(source.class_names[item.label] == item.class_name for item in source.items)
 
 
+def test_linked_folders_are_read_and_their_other_files_counted(tmp_path: Path) -> None:
+    root = touch(tmp_path / "data", "owl/1.jpg")
+    (root / "owl" / "more").symlink_to(touch(tmp_path / "elsewhere", "2.jpg", "notes.txt"))
+    (root / "tit").symlink_to(touch(tmp_path / "tits", "3.jpg", "notes.txt"))
+    for source in (open_source(root), open_source(f"file://{root}")):
+        assert [item.key for item in source.items] == ["owl/1.jpg", "owl/more/2.jpg", "tit/3.jpg"]
+        assert source.class_names == ["owl", "tit"]
+        assert source.ignored == {".txt": 2}
+
+
+def test_an_empty_class_folder_is_a_class_for_everybody(tmp_path: Path) -> None:
+    """As torchvision's ImageFolder counts them with allow_empty."""
+    root = tmp_path / "data"
+    for name in ("owl", "tit"):
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), "red").save(root / name / "1.png")
+    for name in ("a", "nobody", "zero"):
+        (root / name).mkdir()
+    theirs = ImageFolder(root, allow_empty=True)
+    source, audited, trained = open_source(root), open_collection(root), TrainingImages(root, 8)
+    assert [item.label for item in source.items] == theirs.targets == audited.labels == trained.labels.tolist()
+    assert source.class_names == theirs.classes == audited.class_names == list(trained.classes)
+
+
 def test_what_has_no_place_is_named(tmp_path: Path) -> None:
     root = touch(tmp_path, "owl/1.jpg", "loose.png", "notes.txt", "owl/1.xml", "owl/raw.heic", ".git/x.png", ".x.png")
     source = open_source(root)
@@ -46,7 +75,9 @@ def test_a_url_lists_what_a_path_does(tmp_path: Path) -> None:
         tmp_path, "owl/1.jpg", "owl/deep/2.PNG", "tit/1.webp", "loose.png", "notes.txt", "owl/1.xml", "owl/.x/1.png",
         ".git/x.png", "tit/none"
     )  # fmt: skip
-    here, there = open_source(root), open_source(f"file://{root}")
+    url = f"memory://{tmp_path.name}"
+    filesystem("memory").put(str(root), f"/{tmp_path.name}", recursive=True)
+    here, there = open_source(root), open_source(url)
     assert [(one.key, one.class_name, one.label) for one in there.items] == [
         (one.key, one.class_name, one.label) for one in here.items
     ]

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
-from sgdmix_albu.images import IMAGE_SUFFIXES, list_images, read_image
+from sgdmix_albu.images import IMAGE_SUFFIXES, class_folders, list_images, read_image
 from sgdmix_albu.registry import nearest_names
 
 __all__ = ["Collection", "Sample", "draw_sample", "open_collection", "resized"]
@@ -95,7 +95,7 @@ def open_collection(
         if masks is not None:
             raise InvalidInputError(f"dataset {dataset!r} brings its own true masks; leave masks out")
         return _embedded(dataset, size)
-    return _folder(Path(str(data)), None if masks is None else Path(masks))
+    return _folder(Path(str(data)).expanduser(), None if masks is None else Path(masks).expanduser())
 
 
 def draw_sample(
@@ -228,11 +228,7 @@ def _tree_or_flat(root: Path) -> tuple[list[Path], list[int] | None, list[str]]:
         if not flat:
             raise
         return flat, None, []
-    names = sorted({entry.class_name for entry in entries})
-    # The label stays torchvision's ImageFolder index, so that a classifier trained there is asked for the right class.
-    by_label = {entry.label: entry.class_name for entry in entries}
-    class_names = [by_label.get(label, "") for label in range(max(by_label) + 1)] if names else []
-    return [entry.path for entry in entries], [entry.label for entry in entries], class_names
+    return [entry.path for entry in entries], [entry.label for entry in entries], class_folders(root)
 
 
 def _mask_path(masks: Path, key: str) -> Path:

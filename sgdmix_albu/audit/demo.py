@@ -82,7 +82,7 @@ def run_demo(
     """
     if per_species < 1 or epochs < 1:
         raise InvalidInputError(f"per_species and epochs must be positive, got {per_species} and {epochs}")
-    folder = Path(out)
+    folder = Path(out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     print("SGD-Mix on birds that are drawn here, on this machine alone\n")

@@ -25,6 +25,7 @@ from sgdmix_albu.classifiers import Judge, open_judge
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing import draw
+from sgdmix_albu.places import check_apart
 from sgdmix_albu.refine import Refiner, get_refiner
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
@@ -96,7 +97,8 @@ def run_drift(
         DataError: Data cannot be read, ``out`` is not empty, or no source can be judged.
         UnknownNameError: No such refiner, backend, preset, or a class that the refiner does not know.
     """
-    folder = Path(out)
+    check_apart(out, data)
+    folder = Path(out).expanduser()
     check_folder(folder, overwrite)
     strengths, modes = _checked(strengths, preserve, sources, candidates)
     model = get_refiner(refiner) if isinstance(refiner, str | os.PathLike) else refiner

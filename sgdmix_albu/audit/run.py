@@ -28,6 +28,7 @@ from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing import draw
+from sgdmix_albu.places import check_apart
 from sgdmix_albu.saliency import SaliencyBackend
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
@@ -100,7 +101,8 @@ def run_audit(
         >>> result.report.name, result.measured, result.variants[0].name
         ('report.html', 6, 'spectral_residual + otsu')
     """
-    folder = Path(out)
+    check_apart(out, data, masks)
+    folder = Path(out).expanduser()
     _check(saliency=saliency, mask=mask, samples=samples, pairs=pairs, candidates=candidates, size=size)
     check_folder(folder, overwrite)
     presets = {_name(spec): get_mask(spec) for spec in mask}

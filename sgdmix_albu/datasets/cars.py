@@ -20,6 +20,8 @@ class Cars(Photographs):
       cars_test_annos_withlabels.mat
       cars_train/00001.jpg  cars_test/00001.jpg
     ```
+
+    Kaggle's copy has a folder more, ``cars_train/cars_train/00001.jpg``; it is read too.
     """
 
     title = "Stanford Cars"
@@ -36,8 +38,11 @@ class Cars(Photographs):
     def _list(self) -> Listing:
         names = np.atleast_1d(matlab(self.root / "devkit/cars_meta.mat", "class_names")["class_names"])
         rows = np.atleast_1d(matlab(self.root / self._labels(), "annotations")["annotations"])
+        folder = self.root / f"cars_{self.split}"
+        # Kaggle's archive has the folder twice.
+        images = f"{folder.name}/{folder.name}" if (folder / folder.name).is_dir() else folder.name
         return Listing(
             [str(name) for name in names],
-            [f"cars_{self.split}/{row['fname']}" for row in rows],
+            [f"{images}/{row['fname']}" for row in rows],
             [int(row["class"]) - 1 for row in rows],
         )

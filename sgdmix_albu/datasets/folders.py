@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sgdmix_albu.datasets.photographs import Listing, Photographs
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.images import list_images
+from sgdmix_albu.images import class_folders, list_images
 
 __all__ = ["Folders"]
 
@@ -36,7 +36,7 @@ class Folders(Photographs):
         return split in self.splits and (self.root / split).is_dir()
 
     def _list(self) -> Listing:
-        names = sorted({entry.class_name for entry in list_images(self.root / "train")})
+        names = class_folders(self.root / "train")
         entries = list_images(self.root / self.split)
         strangers = sorted({entry.class_name for entry in entries} - set(names))
         if strangers:

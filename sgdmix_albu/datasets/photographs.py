@@ -75,7 +75,7 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
         if split not in self.splits:
             raise InvalidInputError(f"{self.title} has the splits {', '.join(self.splits)}, got {split!r}")
         self.split, self.transform, self.target_transform = split, transform, target_transform
-        self.root = self._find(Path(root))
+        self.root = self._find(Path(root).expanduser())
         listing = self._list()
         self.names, self.targets, self.groups = listing.names, listing.targets, listing.groups
         self.classes = self._class_folders(listing.names)
@@ -165,14 +165,18 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
 def columns(path: Path, count: int) -> Iterator[list[str]]:
     """Lines of a text file, each in ``count`` columns that spaces part; spaces in the last one stay.
 
+    Empty lines, Windows' line ends and its byte order mark, which editors leave, are passed over.
+
     Raises:
         DataError: The file cannot be read, or a line has fewer columns.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         cells = line.split(maxsplit=count - 1)
         if len(cells) != count:
             raise DataError(f"line {number} of {path}: expected {count} columns, got {line!r}")

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import TEMPORARY, refusals_named, umask
+from sgdmix_albu.places import check_apart
 
 __all__ = ["content_of", "write_tree"]
 
@@ -36,7 +37,8 @@ def write_tree(dataset: Any, folder: str | os.PathLike[str]) -> None:
         >>> sorted(path.name for path in Path(folder).rglob("*.png"))
         ['00000.png', '00000.png']
     """
-    root = Path(folder)
+    root = Path(folder).expanduser()
+    check_apart(root, getattr(dataset, "root", None))
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"{root}: expected an empty folder or a new one")
     with refusals_named(root):

@@ -67,8 +67,8 @@ class Waterbirds(Photographs):
     def _rows(self) -> list[dict[str, str]]:
         path = self.root / "metadata.csv"
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows = list(csv.DictReader(line for line in file if line.strip()))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"cannot read {path}: {error}") from error
         for number, row in enumerate(rows, start=2):

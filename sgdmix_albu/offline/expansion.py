@@ -111,6 +111,11 @@ class Expansion:
     stages: dict[str, float]
     size: int
 
+    @property
+    def there(self) -> int:
+        """Number of images in the folder, of this run or an earlier one."""
+        return self.planned - self.lost
+
     def __str__(self) -> str:
         return "\n".join(self._lines())
 

@@ -11,8 +11,9 @@ from typing import Any, BinaryIO
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import TEMPORARY, refusals_named, stays_below, write_whole
+from sgdmix_albu.places import check_apart, local_path
 
-__all__ = ["METADATA", "OutputFolder", "check_apart"]
+__all__ = ["METADATA", "OutputFolder"]
 
 METADATA = "metadata.jsonl"  # the name that Hugging Face's imagefolder looks for
 _PLAN = ".sgdmix-plan.jsonl"
@@ -38,9 +39,11 @@ class OutputFolder:
     def __init__(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, source: str | os.PathLike[str] | None = None
     ) -> None:
-        self.path = Path(path)
-        if source is not None:
-            check_apart(self.path, Path(source))
+        check_apart(path, source)
+        local = local_path(path)
+        if local is None:
+            raise DataError(f"expected a folder on this machine to write, got {path}")
+        self.path = local
         with refusals_named(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise DataError(f"expected a folder to write, {self.path} is a file")
@@ -115,10 +118,3 @@ def _own_rows(path: Path) -> Iterator[str]:
         if not ours:
             raise DataError(f"{path} was not written by sgdmix, so it is not replaced; choose another folder")
         yield row["file_name"]
-
-
-def check_apart(out: Path, source: Path) -> None:
-    """Refuse to write into the folder that is read, or to read from the one that is written."""
-    a, b = out.resolve(), source.resolve()
-    if a == b or a.is_relative_to(b) or b.is_relative_to(a):
-        raise DataError(f"the folder to write, {out}, and the folder to read, {source}, must lie apart")

@@ -24,7 +24,6 @@ from sgdmix_albu.offline.parallel import default_jobs, one_thread_each
 from sgdmix_albu.offline.plan import plan_rows
 from sgdmix_albu.offline.progress import Progress, time_line
 from sgdmix_albu.offline.source import Skipped, ignored_lines, open_source
-from sgdmix_albu.offline.storage import is_url
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, TargetClass
 
 __all__ = ["Summary", "mix_folder"]
@@ -157,7 +156,7 @@ def mix_folder(
     preset = get_mask(mask)
     look, noted = open_look(LookSettings(saliency, model, arch, class_names, normalize), source.class_names)
     settings |= noted
-    folder = OutputFolder(out, overwrite=overwrite, source=None if data is None or is_url(data) else data)
+    folder = OutputFolder(out, overwrite=overwrite, source=data)
     source = source.thinned(limit)
     jobs, progress = jobs or default_jobs(), progress or Progress()
 

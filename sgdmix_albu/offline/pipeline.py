@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -25,7 +24,7 @@ from sgdmix_albu.offline.descriptors import Descriptors, check_some_usable
 from sgdmix_albu.offline.engines import Engine, LocalEngine
 from sgdmix_albu.offline.expander import BANK, TRIES, Expander, Job, Report
 from sgdmix_albu.offline.expansion import Expansion, Forecast, Settings
-from sgdmix_albu.offline.files import METADATA, check_apart
+from sgdmix_albu.offline.files import METADATA
 from sgdmix_albu.offline.forecast import TRIAL, forecast
 from sgdmix_albu.offline.look import LookSettings, open_look
 from sgdmix_albu.offline.outputs import plan_tasks
@@ -34,8 +33,9 @@ from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.offline.refining import RefinerSettings, TeacherSettings
 from sgdmix_albu.offline.run import Run
 from sgdmix_albu.offline.source import Source, open_source
-from sgdmix_albu.offline.storage import Storage, is_url
+from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.offline.tasks import Chunk, Task
+from sgdmix_albu.places import check_apart, settled
 
 __all__ = ["generate"]
 
@@ -98,9 +98,7 @@ def generate(
         raise InvalidInputError("an adaptive strength needs a teacher")
     if refiner is None and strengths is not None:
         raise InvalidInputError(f"strengths are a refiner's, and none is named, got {list(strengths)}")
-    folders = [path for path in map(_on_this_machine, (out, data)) if path is not None]
-    if len(folders) == 2:
-        check_apart(*folders)
+    check_apart(out, data)
     source = open_source(data, dataset, size=settings.size).thinned(limit)
     if METADATA in source.class_names:
         raise DataError(f"a class is called {METADATA}, which is the manifest's name; rename its folder")
@@ -143,7 +141,7 @@ class _Work:
         teacher: TeacherSettings | None,
     ) -> None:
         # Absolute: the same folder however it was called, and for workers that start elsewhere.
-        self.data = None if data is None else os.fspath(data) if is_url(data) else os.path.abspath(data)  # noqa: PTH100
+        self.data = None if data is None else settled(data)
         self.dataset = dataset
         self.source, self.settings, self.look, self.refiner, self.teacher = source, settings, look, refiner, teacher
         get_mask(settings.mask)
@@ -315,11 +313,6 @@ def _engine(kind: str, work: _Work, *, workers: int | None, gpus: float | None, 
     if refines and torch.cuda.is_available():
         return LocalEngine(workers or 3)  # they share the model: one refines while others mix and write
     return LocalEngine(workers or default_jobs(), "threads" if work.refiner is None else "processes")
-
-
-def _on_this_machine(path: str | os.PathLike[str] | None) -> Path | None:
-    local = None if path is None else os.fspath(path).removeprefix("file://")
-    return None if local is None or is_url(local) else Path(local)
 
 
 def _check_engine(kind: str, address: str | None, gpus: float | None) -> None:

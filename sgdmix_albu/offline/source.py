@@ -12,8 +12,9 @@ from typing import Protocol
 from sgdmix_albu.datasets import EMBEDDED, get_dataset, list_datasets
 from sgdmix_albu.datasets.tree import content_of
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.images import IMAGE_SUFFIXES, is_hidden, list_images
-from sgdmix_albu.offline.storage import Storage, is_url
+from sgdmix_albu.images import IMAGE_SUFFIXES, class_folders, files_below, is_hidden, list_images
+from sgdmix_albu.offline.storage import Storage
+from sgdmix_albu.places import local_path
 
 __all__ = ["Item", "Reader", "Skipped", "Source", "ignored_lines", "open_reader", "open_source"]
 
@@ -107,7 +108,8 @@ def open_source(data: str | os.PathLike[str] | None, dataset: str | None = None,
     if (data is None) == (dataset is None):
         raise InvalidInputError(f"expected either data or dataset, got data={data!r} and dataset={dataset!r}")
     if dataset is None:
-        return _remote(str(data)) if is_url(str(data)) else _folder(Path(str(data)))
+        folder = local_path(str(data))
+        return _remote(str(data)) if folder is None else _folder(folder)
     if dataset in list_datasets() and dataset not in EMBEDDED:
         raise InvalidInputError(
             f"{dataset!r} is not embedded: write its photographs as a class-per-folder tree with "
@@ -118,7 +120,7 @@ def open_source(data: str | os.PathLike[str] | None, dataset: str | None = None,
 
 def open_reader(data: str | os.PathLike[str] | None, dataset: str | None = None, *, size: int | None = None) -> Reader:
     """Read images by key without listing them, where the listing was done elsewhere; arguments as before."""
-    return _Drawn(str(dataset), size or _EMBEDDED_SIZE) if data is None else Storage(data)
+    return _Drawn(str(dataset), size or _EMBEDDED_SIZE) if data is None else Storage(local_path(data) or data)
 
 
 def ignored_lines(ignored: Counter[str]) -> Iterator[str]:
@@ -152,10 +154,9 @@ def _folder(root: Path) -> Source:
             items.append(Item(entry.key, entry.class_name, entry.label, reader))
         else:
             skipped.append(Skipped(entry.key, "its name is not valid UTF-8"))
-    class_names = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    names = (Path(where, name).relative_to(root).as_posix() for where, _, files in os.walk(root) for name in files)
+    names = (path.relative_to(root).as_posix() for path in files_below(root, hidden=True))
     loose, ignored = _others(names, {entry.key for entry in entries})
-    return Source(str(root), items, class_names, skipped + _without_label(loose), ignored)
+    return Source(str(root), items, class_folders(root), skipped + _without_label(loose), ignored)
 
 
 def _printable(name: str) -> bool:

@@ -14,18 +14,9 @@ from fsspec.core import url_to_fs
 
 from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.files import TEMPORARY, refusals_named, write_whole
+from sgdmix_albu.places import is_url
 
-__all__ = ["Storage", "is_url"]
-
-
-def is_url(path: str | os.PathLike[str]) -> bool:
-    """Whether a path names another place than this machine's file system: ``s3://bucket/birds``.
-
-    Example:
-        >>> is_url("s3://bucket/birds"), is_url("birds")
-        (True, False)
-    """
-    return "://" in os.fspath(path)
+__all__ = ["Storage"]
 
 
 class Storage:
@@ -42,7 +33,7 @@ class Storage:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = os.fspath(root).rstrip("/") or "/"
+        self.root = (os.fspath(root) if is_url(root) else os.path.expanduser(root)).rstrip("/") or "/"  # noqa: PTH111
         self._remote: Any = None
         if is_url(self.root):
             self._open_remote()

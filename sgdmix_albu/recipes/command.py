@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 from sgdmix_albu.datasets.tree import write_tree
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.models import new_classifier
+from sgdmix_albu.places import check_apart
 from sgdmix_albu.recipes.checks import check_made_of, check_model, found_device
 from sgdmix_albu.recipes.measures import Measures
 from sgdmix_albu.recipes.parts import Part, Parts
@@ -71,6 +72,8 @@ def experiment(
     Raises:
         SGDMixError: Something does not fit; nothing has been trained then.
     """
+    for written in (options.out, options.write_train):
+        check_apart(written, options.data, options.synthetic)
     if options.write_train is not None:
         return _write_train(parts.train, options.write_train)
     record = Record(options.out, arch=options.arch, class_names=parts.train.classes)

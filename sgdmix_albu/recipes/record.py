@@ -31,7 +31,7 @@ class Record:
     """
 
     def __init__(self, folder: str | None, *, arch: str, class_names: Sequence[str]) -> None:
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else Path(folder).expanduser()
         self._arch, self._class_names, self._kept = arch, class_names, False
         if self.folder is None:
             return

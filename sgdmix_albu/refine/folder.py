@@ -127,7 +127,7 @@ def write_refiner(
     for name, vectors in tokens.items():
         if len(vectors) != len(card.tokens):
             raise InvalidInputError(f"expected {len(card.tokens)} embeddings for {name}, got {len(vectors)}")
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     (folder / CARD).unlink(missing_ok=True)
     contents = {
         LORA: save(
@@ -152,7 +152,7 @@ def read_refiner(folder: str | os.PathLike[str]) -> RefinerCard:
     Raises:
         DataError: No card, a card that is damaged or of a later version, a file that is missing or was changed.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     path = folder / CARD
     if not path.is_file():
         raise DataError(f"expected a refiner folder with {CARD}, found none in {folder}")
@@ -180,9 +180,9 @@ def find_weights(spec: RefinerSpec, folder: str | os.PathLike[str] | None = None
         DataError: There is none; the message is the command that makes one.
     """
     if folder is not None:
-        if not (Path(folder) / CARD).is_file():
+        if not (Path(folder).expanduser() / CARD).is_file():
             raise DataError(f"expected a refiner folder with {CARD}, found none in {folder}; {_make(spec, folder)}")
-        return Path(folder)
+        return Path(folder).expanduser()
     cached = cache_folder(spec.key)
     if (cached / CARD).is_file():
         return cached

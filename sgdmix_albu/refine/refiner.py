@@ -62,7 +62,7 @@ def get_refiner(
         if finetuned and (weights is not None or spec.weights is None):
             weights = find_weights(spec, weights)  # better to learn now than at the first image that there is none
         return Refiner(spec, base=base, revision=revision, weights=weights, finetuned=finetuned, **options)
-    folder = Path(name)
+    folder = Path(name).expanduser()
     if not (folder / CARD).is_file():
         if folder.name == name and not folder.exists():
             known = list_refiners()
@@ -150,7 +150,7 @@ class Refiner:
             raise InvalidInputError(f"tau must be a confidence in [0, 1], got {tau!r}")
         self.spec, self.finetuned = spec, finetuned
         self.base, self.revision = (spec.base, spec.revision) if base is None else (os.fspath(base), revision)
-        self.weights = None if weights is None else Path(weights)
+        self.weights = None if weights is None else Path(weights).expanduser()
         self.class_names = None if class_names is None else tuple(class_names)
         self.steps = spec.steps if steps is None else steps
         self.guidance = spec.guidance if guidance is None else guidance

@@ -71,7 +71,7 @@ class SaliencyBank:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         header = read_header(self.folder)
         if not header["complete"]:
             raise DataError(f"the saliency bank in {self.folder} is not finished; run build_bank again")

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.images import ImageEntry, list_images, read_image
+from sgdmix_albu.places import check_apart
 from sgdmix_albu.saliency.bank import (
     FORMAT,
     HEADER,
@@ -89,10 +90,11 @@ def build_bank(
     if min(height, width, batch_size) < 1 or workers < 0:
         raise InvalidInputError(f"size and batch_size must be positive, got {size!r} and {batch_size!r}")
     maker = get_backend(backend, **options)
+    check_apart(out, folder)
     entries = list_images(folder)
     made_by = fingerprint([type(maker), maker.settings()])
     settings = {"backend": made_by, "size": [height, width], "version": __version__}
-    journal = _Journal(Path(out), settings)
+    journal = _Journal(Path(out).expanduser(), settings)
     files = _Files(entries, (height, width), set(journal.known), maker.uses_labels)
     lines: list[IndexLine] = []
     skipped: dict[str, str] = {}

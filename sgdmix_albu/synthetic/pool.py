@@ -16,7 +16,7 @@ from sgdmix_albu.images import decode_image, read_image
 from sgdmix_albu.offline.files import METADATA
 from sgdmix_albu.offline.manifest import manifest_row
 from sgdmix_albu.offline.shards import member_name
-from sgdmix_albu.offline.storage import is_url
+from sgdmix_albu.places import is_url
 
 __all__ = ["SyntheticPool", "opened"]
 
@@ -42,7 +42,7 @@ class SyntheticPool:
     def __init__(self, out: str | os.PathLike[str]) -> None:
         if is_url(out):
             raise InvalidInputError(f"expected a folder on this machine, got the URL {out}; copy it here first")
-        self.out = Path(out)
+        self.out = Path(out).expanduser()
         self.names: list[str] = []
         self.shards: list[str | None] = []
         self.labels: list[str] = []

@@ -32,7 +32,7 @@ def export(dataset: Aviary, folder: str | os.PathLike[str]) -> None:
         ...     sorted(path.name for path in Path(folder, "masks").iterdir())
         ['000.common_olive_warbler', '001.common_blue_robin']
     """
-    root = Path(folder)
+    root = Path(folder).expanduser()
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"{root}: expected an empty folder or a new one")
     for name in dataset.classes:

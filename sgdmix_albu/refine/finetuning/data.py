@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.images import list_images, read_image
+from sgdmix_albu.images import class_folders, list_images, read_image
 from sgdmix_albu.refine.finetuning.labelled import Labelled, labelled
 
 __all__ = ["TrainingImages"]
@@ -91,8 +91,7 @@ class TrainingImages:
 def _of_folder(data: str | os.PathLike[str]) -> tuple[Labelled, list[str]]:
     """A tree's classes, labels and images, and the images' names."""
     entries = list_images(data)
-    names = {entry.label: entry.class_name for entry in entries}
-    # A class folder without images keeps its number, as it does in torchvision's ImageFolder.
-    classes = tuple(names.get(label, f"class {label}, without images") for label in range(max(names) + 1))
-    found = Labelled(classes, [entry.label for entry in entries], lambda row: read_image(entries[row].path))
+    found = Labelled(
+        tuple(class_folders(data)), [entry.label for entry in entries], lambda row: read_image(entries[row].path)
+    )
     return found, [entry.key for entry in entries]

@@ -20,6 +20,7 @@ from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.files import sha256_of
 from sgdmix_albu.optional import import_optional
+from sgdmix_albu.places import check_apart
 from sgdmix_albu.refine.catalogue import RefinerSpec, get_spec
 from sgdmix_albu.refine.components import Components, load_base
 from sgdmix_albu.refine.finetuning.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
@@ -129,7 +130,10 @@ def finetune(
     for name, value in (("checkpoint_every", checkpoint_every), ("samples_every", samples_every)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise InvalidInputError(f"{name} must be a positive integer, got {value!r}")
-    folder = Path(out)
+    root = data if isinstance(data, str | os.PathLike) else getattr(data, "root", None)
+    if isinstance(root, str | os.PathLike):
+        check_apart(out, root)
+    folder = Path(out).expanduser()
     if (folder / CARD).exists() and not overwrite:
         raise DataError(f"{folder} holds a refiner already; choose another folder, or pass --overwrite")
     with _accelerator(settings) as accelerator:
