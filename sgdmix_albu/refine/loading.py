@@ -53,8 +53,8 @@ def load(refiner: Refiner) -> Loaded:
     for path in refiner.loras:
         apply_lora(components, path)
     spelled = {
-        token: _add_embedding(components, token, read_embedding(path))
-        for token, path in refiner.embedded_tokens.items()
+        token: _add_embedding(components, token, read_embedding(path, token=inside))
+        for token, (path, inside) in refiner.embedded_tokens.items()
     }
     if refiner.scheduler is not None:
         components.scheduler = _scheduler(refiner.scheduler, components.scheduler)

@@ -20,6 +20,7 @@ from sgdmix_albu.refine.loading import Loaded, load
 from sgdmix_albu.refine.preserve import Preserve, check_preserve
 from sgdmix_albu.refine.schedulers import SCHEDULERS
 from sgdmix_albu.refine.strength import check_strength, strengths_for
+from sgdmix_albu.refine.tokens import EmbeddingFile, embedding_file
 from sgdmix_albu.refine.work import Refined, Work, check_shape
 from sgdmix_albu.registry import nearest_names
 
@@ -101,7 +102,8 @@ class Refiner:
         scheduler: A diffusers scheduler's class name ("LCMScheduler"), one of
             :data:`sgdmix_albu.refine.schedulers.SCHEDULERS`; None for the base's.
         loras: Further LoRA files, such as an LCM-LoRA's, in diffusers' or kohya's format.
-        embeddings: Class name to Textual Inversion file, for classes without fine-tuned tokens.
+        embeddings: Class name to Textual Inversion file, for classes without fine-tuned tokens. Where a file holds
+            several tokens, (file, token); for the rows of a pivotal tuning (file, "<s0><s1>").
         device: Where to work; None for a GPU if there is one.
         dtype: Of the weights; None for half precision on a GPU, single elsewhere.
         batch_size: Images at once; None to go by the free memory.
@@ -128,7 +130,7 @@ class Refiner:
         guidance: float | None = None,
         scheduler: str | None = None,
         loras: Sequence[str | os.PathLike[str]] = (),
-        embeddings: Mapping[str, str | os.PathLike[str]] | None = None,
+        embeddings: Mapping[str, EmbeddingFile] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         batch_size: int | None = None,
@@ -154,7 +156,8 @@ class Refiner:
         self.class_names = None if class_names is None else tuple(class_names)
         self.steps = spec.steps if steps is None else steps
         self.guidance = spec.guidance if guidance is None else guidance
-        self.scheduler, self.loras, self.embeddings = scheduler, tuple(loras), dict(embeddings or {})
+        self.scheduler, self.loras = scheduler, tuple(loras)
+        self.embeddings = {name: embedding_file(value, name) for name, value in (embeddings or {}).items()}
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
         self.batch_size, self.compile, self.tiny_vae = batch_size, compile, tiny_vae
@@ -190,9 +193,9 @@ class Refiner:
         return self.card.classes if self.card is not None else self.class_names or ()
 
     @property
-    def embedded_tokens(self) -> dict[str, str | os.PathLike[str]]:
-        """Token to Textual Inversion file, for the classes that have one of their own."""
-        return {self._token(name): path for name, path in self.embeddings.items()}
+    def embedded_tokens(self) -> dict[str, tuple[str | os.PathLike[str], str | None]]:
+        """Token to Textual Inversion file and token in it, for the classes that have one of their own."""
+        return {self._token(name): found for name, found in self.embeddings.items()}
 
     def load(self) -> Loaded:
         """Load the model now, if it is not; :meth:`refine` does it by itself."""
