@@ -38,7 +38,7 @@ from torchvision.transforms.functional import normalize, to_tensor
 
 from sgdmix_albu import cli
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.offline import RefinerSettings, Settings, TeacherSettings, verify
+from sgdmix_albu.offline import Expansion, RefinerSettings, Settings, TeacherSettings, verify
 from sgdmix_albu.offline.engines import LocalEngine
 from sgdmix_albu.offline.progress import Progress
 
@@ -328,6 +328,31 @@ def test_refined_images_are_the_same_for_any_number_of_processes(insects: tuple[
     expand(data, tmp_path / "mixed", settings)
     mixed, refined = contents(tmp_path / "mixed"), contents(tmp_path / "1")
     assert all(mixed[row["file_name"]] != refined[row["file_name"]] for row in rows)
+
+
+def test_the_base_is_noted_found_from_anywhere_and_not_changed(
+    insects: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, refiner = insects
+    shutil.copytree(json.loads((refiner / "refiner.json").read_text())["base"], tmp_path / "sd15")
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(saliency="spectral_residual", mask="otsu", multiplier=1)
+
+    def made(base: str) -> Expansion:
+        refining = RefinerSettings(str(refiner), base=base, device="cpu")
+        return expand(data, tmp_path / "out", settings, refiner=refining, strengths=(0.3,), workers=1, limit=2)
+
+    made("sd15/")
+    rows = rows_of(tmp_path / "out")
+    assert {row["base"] for row in rows} == {str(tmp_path / "sd15")}
+    assert {len(row["base_sha256"]) for row in rows} == {64}
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert made("../sd15/../sd15").written == 0
+    config = tmp_path / "sd15" / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(DataError, match="begun with other settings: base_sha256"):
+        made(str(tmp_path / "sd15"))
 
 
 @pytest.fixture

@@ -158,7 +158,18 @@ class _Work:
             from sgdmix_albu.refine.strength import check_strength
 
             check_mode(refiner.preserve)
+            from sgdmix_albu.refine import list_refiners
+            from sgdmix_albu.refine.components import base_fingerprint, base_folder, settled_base
+
+            # Workers may start elsewhere, and the same command may be given again from another folder.
+            refiner = self.refiner = dataclasses.replace(
+                refiner,
+                name=refiner.name if refiner.name in list_refiners() else settled_base(refiner.name),
+                base=refiner.base and settled_base(refiner.base),
+            )
             opened = refiner.open(teacher)
+            base = base_folder(opened.base, opened.revision)
+            self.noted |= {"base": opened.base, "base_sha256": base_fingerprint(base)}
             if not refiner.adaptive:
                 self.strengths = tuple(sorted(strengths or opened.spec.strengths))
                 check_strength(self.strengths)
@@ -178,7 +189,6 @@ class _Work:
             "data": self.data or f"{self.dataset} (embedded)",
             **asked,
             **self.noted,
-            "base": self.refiner and self.refiner.base,
             "strengths": "adaptive" if self.refiner and self.refiner.adaptive else list(self.strengths),
             **{f"teacher_{name}": value for name, value in self.judged.items()},
             "chunk": self.settings.chunk,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError
+from sgdmix_albu.files import sha256_of
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.refine.hub import fetch
 from sgdmix_albu.refine.schedulers import SCHEDULERS
@@ -22,6 +24,7 @@ from sgdmix_albu.refine.schedulers import SCHEDULERS
 __all__ = ["Components", "Encoder", "base_folder", "load_base"]
 
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+_DECIDING = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 _EMBEDDED = "embedded:"
 # No "*fp16*": the plain file is what every repository has, and it is cast on loading.
 _WANTED = (
@@ -141,6 +144,26 @@ def base_folder(base: str | os.PathLike[str], revision: str | None = None) -> Pa
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or path.exists():
         raise DataError(f"expected a folder in diffusers' layout or a hub id (organisation/name), {name!r} is neither")
     return fetch(name, revision, patterns=_WANTED)
+
+
+def settled_base(base: str | os.PathLike[str]) -> str:
+    """A base's name that means the same from any folder: an absolute path where it is a folder, else as it is."""
+    folder = Path(base).expanduser()
+    return os.path.abspath(folder) if folder.is_dir() else os.fspath(base)  # noqa: PTH100
+
+
+def base_fingerprint(folder: Path) -> str:
+    """SHA-256 over the files of a base that decide what it makes: networks, tokenizers and scheduler.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    parts = sorted(part for part in folder.iterdir() if part.is_dir() and part.name.startswith(_DECIDING))
+    files = sorted(path for part in parts for path in part.rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def load_base(

@@ -22,7 +22,7 @@ from sgdmix_albu.files import sha256_of
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.places import check_apart
 from sgdmix_albu.refine.catalogue import RefinerSpec, get_spec
-from sgdmix_albu.refine.components import Components, load_base
+from sgdmix_albu.refine.components import Components, load_base, settled_base
 from sgdmix_albu.refine.finetuning.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from sgdmix_albu.refine.finetuning.data import TrainingImages
 from sgdmix_albu.refine.finetuning.draws import Draws, draw
@@ -110,7 +110,7 @@ def finetune(
     """
     spec = get_spec(key) if isinstance(key, str) else key
     if base is not None:
-        spec = dataclasses.replace(spec, base=os.fspath(base), revision=revision)
+        spec = dataclasses.replace(spec, base=settled_base(base), revision=revision)
     spec = dataclasses.replace(spec, resolution=resolution or spec.resolution)
     given = {
         "steps": steps,
