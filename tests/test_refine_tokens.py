@@ -80,3 +80,19 @@ def test_without_a_name_the_error_says_how(folder, tmp_path):
 def test_what_is_no_embedding_is_said_at_once(tmp_path, value):
     with pytest.raises(InvalidTypeError, match=r"embedding of class 'moth' must be a file or \(file, token\), got"):
         _refiner(tmp_path, moth=value)
+
+
+def test_embeddings_that_no_prompt_would_use_are_refused(folder, tmp_path):
+    """A fine-tuned refiner has tokens of its own for all of its classes."""
+    spec = RefinerSpec("own", "x", prompt="{token} {metaclass}", resolution=32, base=str(tmp_path), revision=None)
+    with pytest.raises(InvalidInputError, match=r"embeddings= needs finetuned=False"):
+        Refiner(spec, embeddings={"moth": folder / "several.safetensors"})
+
+
+def test_two_classes_never_share_a_token(folder, tmp_path):
+    several = folder / "several.safetensors"
+    names = {"grey moth": (several, "<moth>"), "grey_moth": (several, "<fly>"), "grey/moth": (several, "<moth>")}
+    refiner = _refiner(tiny_base(tmp_path / "sd"), **names)
+    assert len({refiner.prompt_for(name) for name in names}) == 3
+    word = refiner.prompt_for("grey moth").removesuffix(" x")
+    assert torch.equal(_taught(refiner, 0, [word]), ROWS[:1])

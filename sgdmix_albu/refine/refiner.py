@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,12 @@ class Refiner:
         self.steps = spec.steps if steps is None else steps
         self.guidance = spec.guidance if guidance is None else guidance
         self.scheduler, self.loras = scheduler, tuple(loras)
+        if embeddings and finetuned:
+            raise InvalidInputError(
+                "embeddings= needs finetuned=False: a fine-tuned refiner has tokens of its own for all of its classes"
+            )
         self.embeddings = {name: embedding_file(value, name) for name, value in (embeddings or {}).items()}
+        self._tokens = _tokens(spec.key, self.embeddings)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
         self.batch_size, self.compile, self.tiny_vae = batch_size, compile, tiny_vae
@@ -195,7 +200,7 @@ class Refiner:
     @property
     def embedded_tokens(self) -> dict[str, tuple[str | os.PathLike[str], str | None]]:
         """Token to Textual Inversion file and token in it, for the classes that have one of their own."""
-        return {self._token(name): found for name, found in self.embeddings.items()}
+        return {self._tokens[name]: found for name, found in self.embeddings.items()}
 
     def load(self) -> Loaded:
         """Load the model now, if it is not; :meth:`refine` does it by itself."""
@@ -229,7 +234,7 @@ class Refiner:
         if self.card is not None:
             return self.card.prompt_for(class_)
         name = class_ if isinstance(class_, str) else self._name(class_)
-        token = self._token(name) if name in self.embeddings else _spoken(name)
+        token = self._tokens.get(name) or _spoken(name)
         return " ".join(self.spec.prompt.format(token=token, metaclass=self.spec.metaclass).split())
 
     def refine(
@@ -296,9 +301,6 @@ class Refiner:
             )
         return self.class_names[label]
 
-    def _token(self, class_name: str) -> str:
-        return f"<{self.spec.key}-{_spoken(class_name).replace(' ', '-').lower()}>"
-
     def _labels(self, classes: Sequence[str | int] | Tensor | None) -> list[int]:
         if self.teacher is None:
             raise InvalidInputError("strength='adaptive' needs a teacher: get_refiner(..., teacher=classifier)")
@@ -345,6 +347,18 @@ def _check_counts(count: int, **given: Any) -> None:
 
 def _listed(classes: Sequence[str | int] | Tensor | None) -> list[str | int]:
     return classes.tolist() if isinstance(classes, Tensor) else list(classes or ())
+
+
+def _tokens(key: str, class_names: Iterable[str]) -> dict[str, str]:
+    """A token for each class: its name as a word; numbered where "1.moth" and "2.moth" would be one word."""
+    found: dict[str, str] = {}
+    for name in class_names:
+        word = f"{key}-{_spoken(name).replace(' ', '-').lower()}"
+        token, number = f"<{word}>", 2
+        while token in found.values():
+            token, number = f"<{word}-{number}>", number + 1
+        found[name] = token
+    return found
 
 
 def _spoken(name: str) -> str:
