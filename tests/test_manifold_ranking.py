@@ -128,3 +128,15 @@ def test_figures_on_photographs_are_kept(shared_data: Path):
     assert np.mean(spill["guided"]) < 0.13
     assert np.mean(coverage["grabcut"]) > 0.80
     assert np.mean(spill["grabcut"]) < 0.13
+
+
+def test_likelihood_of_rare_colours_by_hand():
+    """Densities of 0.001 over all nodes are added to both sides: (c + r) / (c + 2 r), by hand."""
+    nodes = module._GRID**2
+    inside = torch.zeros(1, module._GRID, module._GRID, dtype=torch.float64)
+    inside[0, 0, 0] = 1
+    kernel = torch.zeros(1, nodes, nodes, dtype=torch.float64)
+    kernel[0, 1, 0] = 0.001 / nodes
+    found = module._likelihood(kernel, inside).flatten()
+    assert found[1].item() == pytest.approx(2 / 3, abs=1e-6)
+    assert found[2].item() == pytest.approx(1 / 2, abs=1e-6)
