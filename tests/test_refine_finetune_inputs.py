@@ -304,15 +304,16 @@ def test_latents_are_scaled_by_their_own_statistics(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "upcast", "wanted"),
+    ("architecture", "dtype", "upcast", "wanted"),
     [
-        (torch.float16, True, torch.float32),
-        (torch.float16, False, torch.float16),
-        (torch.float32, True, torch.float32),
+        ("sdxl", torch.float16, True, torch.float32),
+        ("sdxl", torch.float16, False, torch.float16),
+        ("sdxl", torch.float32, True, torch.float32),
+        ("sd", torch.float16, True, torch.float16),  # what diffusers says of a config that does not mention it
     ],
 )
-def test_an_autoencoder_that_overflows_half_precision_is_kept_in_single(tmp_path, dtype, upcast, wanted):
-    folder = tiny_base(tmp_path / "base")
+def test_an_autoencoder_that_overflows_half_precision_is_kept_in_single(tmp_path, architecture, dtype, upcast, wanted):
+    folder = tiny_base(tmp_path / "base", architecture=architecture)
     path = folder / "vae" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"force_upcast": upcast}))
     components = load_base(folder, dtype=dtype)

@@ -87,8 +87,12 @@ class Components:
         return self.unet.device  # type: ignore[no-any-return]
 
     def widen_vae(self) -> None:
-        """Bring an autoencoder whose activations overflow half precision (Stable Diffusion XL's) to single."""
-        if self.vae.dtype == torch.float16 and getattr(self.vae.config, "force_upcast", False):
+        """Bring an autoencoder whose activations overflow half precision (Stable Diffusion XL's) to single.
+
+        Stable Diffusion 1 and 2 stay: their configs do not mention ``force_upcast``, which diffusers takes for True.
+        """
+        upcast = self.architecture == "sdxl" and getattr(self.vae.config, "force_upcast", False)
+        if self.vae.dtype == torch.float16 and upcast:
             self.vae = self.vae.float()
 
     def scaled(self, latents: Tensor) -> Tensor:
