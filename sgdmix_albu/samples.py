@@ -28,7 +28,7 @@ _MASK_WORDS = {"mask", "masks", "seg", "segmentation", "segmentations", "semanti
 _OBJECT_WORDS = {"box", "boxes", "bbox", "bboxes", "keypoint", "keypoints"}
 
 _REMEDY = (
-    "wrap it as tv_tensors.Mask or tv_tensors.Image (default_collate and pin_memory drop these types; "
+    "Wrap it as tv_tensors.Mask or tv_tensors.Image (default_collate and pin_memory drop these types; "
     "sgdmix_albu.saliency.collate keeps them), or say roles={{{name!r}: 'mask'}}, 'image', 'instances' or 'keep'"
 )
 
@@ -131,6 +131,7 @@ def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]
         InvalidTypeError: No image.
     """
     leaves = _leaves(sample)
+    _check_found(roles, leaves)
     if any(isinstance(leaf.value, PIL.Image.Image) for leaf in leaves):
         raise InvalidInputError("SGDMix() works on batches and does not support PIL images; use v2.PILToTensor()")
     if any(isinstance(leaf.value, tv_tensors.Video) for leaf in leaves):
@@ -175,6 +176,16 @@ def _leaves(sample: Any) -> list[_Leaf]:
         numbers = tuple(key.idx for key in path if hasattr(key, "idx"))
         leaves.append(_Leaf(place, value, spoken[-1] if spoken else numbers[0] if len(numbers) == 1 else numbers))
     return leaves
+
+
+def _check_found(roles: Mapping[Name, Role], leaves: list[_Leaf]) -> None:
+    """Refuse roles for what is not there: a slip of the pen would leave a tensor as it was."""
+    names = {leaf.name for leaf in leaves}
+    missing = [name for name in roles if name not in names]
+    if missing:
+        raise InvalidInputError(
+            f"roles names {missing[0]!r}, and the sample holds {', '.join(sorted(map(repr, names))) or 'nothing'}"
+        )
 
 
 def _images(leaves: list[_Leaf], roles: Mapping[Name, Role]) -> list[_Leaf]:
@@ -257,7 +268,7 @@ def _plain_role(leaf: _Leaf, images: Tensor, leaves: list[_Leaf], with_boxes: li
         return "keep"
     raise InvalidInputError(
         f"{leaf} has the size of the images {tuple(images.shape)}, and nothing says what it is: mixed or not, it could "
-        f"be wrong. " + _REMEDY.format(name=leaf.name).capitalize()
+        "be wrong. " + _REMEDY.format(name=leaf.name)
     )
 
 

@@ -1,0 +1,169 @@
+"""The torchvision face on every container, layout and batch that torchvision's own transforms take."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, namedtuple
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from sgdmix_albu import SGDMix
+from sgdmix_albu.errors import InvalidInputError, SGDMixError
+from sgdmix_albu.memory import Memory
+from sgdmix_albu.mixing import Described
+
+Pair = namedtuple("Pair", ["image", "label"])
+LABELS = torch.arange(6)
+
+
+def scenes(count: int = 6, side: int = 40) -> Tensor:
+    """A bright square on dim noise, each at its own place."""
+    images = torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0)) * 0.2
+    for row in range(count):
+        images[row, :, 8:24, 4 + 2 * row : 20 + 2 * row] += 0.6
+    return images
+
+
+def mix(**options: Any) -> SGDMix:
+    return SGDMix("manifold_ranking", generator=torch.Generator().manual_seed(3), **options)
+
+
+EXPECTED = mix()(scenes(), LABELS)[0]
+
+
+@pytest.mark.parametrize(
+    ("sample", "image"),
+    [
+        (Pair(scenes(), LABELS), lambda out: out.image),
+        ((scenes(), LABELS), lambda out: out[0]),
+        ([scenes(), LABELS], lambda out: out[0]),
+        ({"image": scenes(), "label": LABELS}, lambda out: out["image"]),
+        (OrderedDict(image=scenes(), label=LABELS), lambda out: out["image"]),
+        ({"inputs": {"image": scenes()}, "labels": LABELS, "name": "a"}, lambda out: out["inputs"]["image"]),
+        ((tv_tensors.Image(scenes()), {"labels": LABELS}), lambda out: out[0]),
+        (scenes(), lambda out: out),
+        ({"pixel_values": scenes(), "labels": LABELS}, lambda out: out["pixel_values"]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_containers_come_back_as_they_were(sample: Any, image: Any) -> None:
+    out = mix()(sample)
+    assert type(out) is type(sample)
+    assert type(image(out)) is type(image(sample))
+    assert torch.equal(torch.as_tensor(image(out)), EXPECTED)
+    if isinstance(sample, dict) and "name" in sample:
+        assert out["name"] == "a"
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "transposed", "strided", "expanded"])
+def test_layouts_change_nothing_but_themselves(layout: str) -> None:
+    images = scenes()
+    given = {
+        "channels_last": lambda: images.contiguous(memory_format=torch.channels_last),
+        "transposed": lambda: images.mT.contiguous().mT,
+        "strided": lambda: images.repeat_interleave(2, 3)[..., ::2],
+        "expanded": lambda: images[:, :1].contiguous().expand(-1, 3, -1, -1),
+    }[layout]()
+    before = given.clone()
+    found = mix()(given, LABELS)[0]
+    assert torch.equal(given, before)
+    assert torch.equal(found, mix()(before.contiguous(), LABELS)[0])
+    if layout == "channels_last":
+        assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dtypes_come_back(dtype: torch.dtype) -> None:
+    images = (scenes() * 255).to(dtype) if dtype == torch.uint8 else scenes().to(dtype)
+    found = mix()(images, LABELS)[0]
+    assert found.dtype == dtype
+    kept = (found == images).all(1)
+    assert 0.15 < kept.float().mean() < 0.5  # sources stand on other backgrounds
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_batches_without_a_partner(count: int) -> None:
+    masks = tv_tensors.Mask(torch.ones(count, 40, 40, dtype=torch.uint8))
+    boxes = tv_tensors.BoundingBoxes(torch.zeros(count, 4), format="XYXY", canvas_size=(40, 40))
+    sample = {"image": tv_tensors.Image(scenes(count)), "mask": masks, "boxes": boxes, "label": LABELS[:count]}
+    out = mix(roles={"mask": "mask"})(sample)
+    assert all(torch.equal(torch.as_tensor(out[name]), torch.as_tensor(sample[name])) for name in sample)
+
+
+def test_gradients_flow_as_through_cutmix() -> None:
+    images = scenes().requires_grad_()
+    mix(feather=2)(images, LABELS)[0].sum().backward()
+    assert float(images.grad.sum()) == pytest.approx(images.numel(), rel=1e-5)  # each output pixel has weights of sum 1
+    assert not torch.equal(images.grad, torch.ones_like(images))
+    uses = SGDMix("manifold_ranking", memory=4)
+    first = uses(scenes().requires_grad_(), LABELS)[0]
+    first.sum().backward()
+    uses(scenes(), LABELS)  # nothing remembered holds on to the graph
+    assert not any(rows.requires_grad for rows in uses._memory._leaves)
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        (scenes()[0], LABELS),
+        (scenes(), LABELS[:3]),
+        (v2.functional.to_pil_image(scenes()[0]), LABELS),
+        ({"label": LABELS},),
+    ],
+    ids=["one image", "too few labels", "PIL", "no image"],
+)
+def test_what_cutmix_refuses_is_refused_here_by_our_errors(sample: Any) -> None:
+    with pytest.raises((ValueError, TypeError, RuntimeError)):
+        v2.CutMix(num_classes=6)(*sample)
+    with pytest.raises(SGDMixError) as caught:
+        mix()(*sample)
+    assert isinstance(caught.value, ValueError | TypeError)
+
+
+def test_default_dtype_and_device_change_nothing() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            generator = torch.Generator("cpu").manual_seed(3)
+            found = SGDMix("manifold_ranking", generator=generator, memory=4)(scenes_of(), LABELS)[0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, EXPECTED)
+
+
+def scenes_of() -> Tensor:
+    """The same images, made on the CPU whatever the default is."""
+    with torch.device("cpu"):
+        torch.set_default_dtype(torch.float32)
+        images = scenes()
+        torch.set_default_dtype(torch.float64)
+    return images
+
+
+def test_roles_for_what_is_not_there_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"roles names 'msk', and the sample holds 'image', 'mask'"):
+        mix(roles={"msk": "mask"})({"image": scenes(), "mask": torch.zeros(6, 40, 40)})
+
+
+def test_a_memory_keeps_the_latest() -> None:
+    memory = Memory(4)
+    for number in range(6):
+        image = torch.full((1, 1, 2, 2), float(number))
+        known = Described(
+            maps=image[:, 0],
+            masks=image[:, 0] > 0,
+            thresholds=torch.zeros(1),
+            areas=torch.zeros(1, dtype=torch.int32),
+            flat=torch.zeros(1, dtype=torch.bool),
+        )
+        memory.store([image], known, torch.tensor([number]), [f"n{number}"])
+        recalled = memory.recall([image], known)
+        assert recalled is not None
+        latest = set(range(max(0, number - 3), number + 1))
+        assert {int(row[0, 0, 0]) for row in recalled.leaves[0]} == latest
+        assert set(recalled.keys) == {f"n{one}" for one in latest}
+        assert recalled.sums.tolist() == [int(row[0, 0, 0]) for row in recalled.leaves[0]]
