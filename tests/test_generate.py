@@ -464,3 +464,15 @@ def test_a_teacher_decides_on_the_strength(
         assert row["strength"] == max(allowed, default=0.0)
         assert row["accepted"] == bool(allowed)
     assert len({row["strength"] for row in rows}) > 1
+
+
+def test_a_teacher_is_found_from_anywhere(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers may start elsewhere, and the same command may be given again from another folder."""
+    torch.save(resnet18(num_classes=3).state_dict(), tmp_path / "teacher.pt")
+    monkeypatch.chdir(tmp_path)
+    expand(photographs, "out", teacher=TeacherSettings("teacher.pt", "resnet18"))
+    run = json.loads((tmp_path / "out" / ".sgdmix-run.json").read_text())
+    assert str(tmp_path / "teacher.pt") in json.dumps(run)
+    monkeypatch.chdir(photographs)
+    elsewhere = os.path.relpath(tmp_path / "teacher.pt", photographs)
+    expand(photographs, tmp_path / "out", teacher=TeacherSettings(elsewhere, "resnet18"))

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -126,6 +126,16 @@ class _Course:
     reports: list[Report] = field(default_factory=list)
 
 
+_Settings = TypeVar("_Settings", LookSettings, TeacherSettings)
+
+
+def _of_anywhere(settings: _Settings) -> _Settings:
+    """The same classifier from any folder: workers may start elsewhere."""
+    files: dict[str, Any] = {name: getattr(settings, name) for name in ("model", "class_names")}
+    there: dict[str, Any] = {name: settled(file) for name, file in files.items() if file is not None}
+    return dataclasses.replace(settings, **there)
+
+
 class _Work:
     """A run's settings, all of them looked into before anything is done."""
 
@@ -143,6 +153,8 @@ class _Work:
         # Absolute: the same folder however it was called, and for workers that start elsewhere.
         self.data = None if data is None else settled(data)
         self.dataset = dataset
+        look = _of_anywhere(look)
+        teacher = None if teacher is None else _of_anywhere(teacher)
         self.source, self.settings, self.look, self.refiner, self.teacher = source, settings, look, refiner, teacher
         get_mask(settings.mask)
         _, noted = open_look(look, source.class_names)
