@@ -21,7 +21,15 @@ from sgdmix_albu.optional import import_optional
 from sgdmix_albu.refine.hub import fetch
 from sgdmix_albu.refine.schedulers import SCHEDULERS
 
-__all__ = ["Components", "Encoder", "base_folder", "load_base"]
+__all__ = [
+    "Components",
+    "Encoder",
+    "base_fingerprint",
+    "base_folder",
+    "fingerprint_of",
+    "load_base",
+    "settled_base",
+]
 
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _DECIDING = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
@@ -162,11 +170,19 @@ def base_fingerprint(folder: Path) -> str:
     Raises:
         DataError: A file cannot be read.
     """
-    parts = sorted(part for part in folder.iterdir() if part.is_dir() and part.name.startswith(_DECIDING))
-    files = sorted(path for part in parts for path in part.rglob("*") if path.is_file())
+    return fingerprint_of(*(part for part in folder.iterdir() if part.is_dir() and part.name.startswith(_DECIDING)))
+
+
+def fingerprint_of(*parts: Path) -> str:
+    """SHA-256 over the names and the content of all files in some of a base's folders, in any order.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    for part in sorted(parts):
+        for path in sorted(path for path in part.rglob("*") if path.is_file()):
+            digest.update(f"{path.relative_to(part.parent).as_posix()} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 

@@ -18,11 +18,10 @@ from tqdm import tqdm
 
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.files import sha256_of
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.places import check_apart
 from sgdmix_albu.refine.catalogue import RefinerSpec, get_spec
-from sgdmix_albu.refine.components import Components, load_base, settled_base
+from sgdmix_albu.refine.components import Components, fingerprint_of, load_base, settled_base
 from sgdmix_albu.refine.finetuning.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from sgdmix_albu.refine.finetuning.data import TrainingImages
 from sgdmix_albu.refine.finetuning.draws import Draws, draw
@@ -345,27 +344,21 @@ class _Run:
 
 def _basis(images: TrainingImages, components: Components, spec: RefinerSpec, latents: Latents) -> dict[str, str]:
     """Fingerprints of what a run's result depends on besides its settings."""
-    texts = sorted(path for path in components.folder.iterdir() if path.name.startswith(("text_encoder", "tokenizer")))
+    texts = [path for path in components.folder.iterdir() if path.name.startswith(("text_encoder", "tokenizer"))]
     return {
         "images": images.pixels,
         "classes": _sum(images.classes, images.labels.tolist()),
         "saliency": latents.saliency_sum() or "none",
         "prompt or metaclass": _sum(spec.prompt, spec.metaclass),
-        "UNet": _sum_of_files(components.folder / "unet"),
-        "autoencoder": _sum_of_files(components.folder / "vae"),
-        "scheduler": _sum_of_files(components.folder / "scheduler"),
-        "text encoder": _sum([_sum_of_files(folder) for folder in texts]),
+        "UNet": fingerprint_of(components.folder / "unet"),
+        "autoencoder": fingerprint_of(components.folder / "vae"),
+        "scheduler": fingerprint_of(components.folder / "scheduler"),
+        "text encoder": fingerprint_of(*texts),
     }
 
 
 def _sum(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
-
-
-def _sum_of_files(folder: Path) -> str:
-    """Of weights and settings; a folder may hold the same weights in other forms as well."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".txt"))
-    return _sum([(path.name, sha256_of(path)) for path in files])
 
 
 def _pace(step: int, steps: int) -> float:
