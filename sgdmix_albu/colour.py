@@ -13,6 +13,7 @@ from sgdmix_albu.errors import InvalidInputError
 __all__ = [
     "Normalization",
     "check_colours",
+    "check_finite",
     "check_normalization",
     "normalization_of",
     "rgb_to_lab",
@@ -129,6 +130,26 @@ def unnormalized(images: Tensor, *, mean: Sequence[float], std: Sequence[float])
     return values if images.dtype == torch.uint8 else values.clamp(0, 1)
 
 
+def check_finite(images: Tensor) -> None:
+    """Refuse pixels that are no numbers: they would spread to other images as their background.
+
+    Args:
+        images: (B, ...), of any dtype.
+
+    Raises:
+        InvalidInputError: NaN or infinite pixels; the images that hold them are named.
+    """
+    if images.dtype.is_floating_point and images.numel():
+        _refuse_broken(*torch.aminmax(images.detach().flatten(1), dim=1))
+
+
+def _refuse_broken(low: Tensor, high: Tensor) -> None:
+    """By the extremes (B,) of each image, which carry every NaN and infinity."""
+    broken = (~(low.isfinite() & high.isfinite())).nonzero()[:, 0].tolist()
+    if broken:
+        raise InvalidInputError(f"image(s) {broken[:8]} of the batch hold NaN or infinite pixels")
+
+
 def normalization_of(images: Tensor) -> Normalization:
     """Recognise how a batch was normalised: not at all ([0, 1]) or with ImageNet's mean and deviation.
 
@@ -146,9 +167,7 @@ def normalization_of(images: Tensor) -> Normalization:
     if not images.dtype.is_floating_point or not images.numel():
         return _PLAIN
     low, high = torch.aminmax(images.detach().flatten(2), dim=2)
-    if not bool((low.isfinite() & high.isfinite()).all()):
-        broken = (~(low.isfinite() & high.isfinite()).all(1)).nonzero()[:, 0].tolist()
-        raise InvalidInputError(f"image(s) {broken[:8]} of the batch hold NaN or infinite pixels")
+    _refuse_broken(low.amin(1), high.amax(1))
     if bool((low >= 0).all() & (high <= 1).all()) or _fits(images, low, high, _PLAIN):
         return _PLAIN
     imagenet = _IMAGENET if images.shape[1] == 3 else _IMAGENET_GREY

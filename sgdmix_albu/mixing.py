@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.blending import blend
+from sgdmix_albu.colour import check_finite
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.labels import class_ids
 from sgdmix_albu.masks import MaskPreset, get_mask, working_maps
@@ -160,20 +161,6 @@ def check_settings(
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real)
-
-
-def check_finite(images: Tensor) -> None:
-    """Refuse pixels that are no numbers: they would spread to other images as their background.
-
-    Raises:
-        InvalidInputError: NaN or infinite pixels; the images that hold them are named.
-    """
-    if not images.dtype.is_floating_point or not images.numel():
-        return
-    ends = torch.stack(torch.aminmax(images.detach().flatten(1), dim=1))
-    broken = (~ends.isfinite().all(0)).nonzero()[:, 0].tolist()
-    if broken:
-        raise InvalidInputError(f"image(s) {broken[:8]} of the batch hold NaN or infinite pixels")
 
 
 def check_range(maps: Tensor) -> None:

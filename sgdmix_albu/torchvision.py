@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from sgdmix_albu.blending import blend
-from sgdmix_albu.colour import check_normalization, unnormalized
+from sgdmix_albu.colour import check_finite, check_normalization, unnormalized
 from sgdmix_albu.erased import without_erased
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.labels import class_ids
@@ -242,6 +242,9 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             images if self.mean is None or self.std is None else unnormalized(images, mean=self.mean, std=self.std)
         )
         found = self._maps(images, coloured, classes, maps)
+        for other in flat_inputs[1:]:
+            if not isinstance(other, tv_tensors.Mask):  # depth has NaN where nothing was measured
+                check_finite(other)
         described = describe(found, coloured, self._preset, None if self.target_class == "any" else classes)
         sums = bit_sums(images)
         keys = None if ids is None else keys_of(ids)

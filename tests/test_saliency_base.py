@@ -94,11 +94,26 @@ def test_labels_of_another_batch() -> None:
         get_backend("spectral_residual")(images(2), torch.zeros(3, dtype=torch.int64))
 
 
-def test_broken_pixels() -> None:
-    batch = images(3)
+@pytest.mark.parametrize("microbatch", [None, 1, 2])
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("name", ["spectral_residual", "manifold_ranking"])
+def test_broken_pixels(name: str, number: float, microbatch: int | None) -> None:
+    batch = images(5)
+    batch[3, 0, 5, 5] = batch[4, 1, 0, 0] = number
+    with pytest.raises(InvalidInputError, match=r"image\(s\) \[3, 4\] of the batch hold NaN or infinite pixels"):
+        get_backend(name, microbatch=microbatch)(batch)
+
+
+@pytest.mark.parametrize("microbatch", [None, 1, 2])
+def test_a_function_is_blamed_for_its_own_faults_only(microbatch: int | None) -> None:
+    batch = images(5)
+    batch[3] = 0.0
+    broken = get_backend(lambda part: part.mean(1) / part.amax((1, 2, 3), keepdim=True)[:, 0], microbatch=microbatch)
+    with pytest.raises(SGDMixError, match=r"FunctionBackend gave NaN or infinite saliency for image\(s\) \[3\]"):
+        broken(batch)
     batch[1, 0, 5, 5] = torch.nan
-    with pytest.raises(SGDMixError, match=r"SpectralResidual gave NaN or infinite saliency for image\(s\) \[1\]"):
-        get_backend("spectral_residual")(batch)
+    with pytest.raises(InvalidInputError, match=r"image\(s\) \[1\] of the batch hold NaN or infinite pixels"):
+        broken(batch)
 
 
 @pytest.mark.parametrize("microbatch", [0, -1])

@@ -167,3 +167,20 @@ def test_a_memory_keeps_the_latest() -> None:
         assert {int(row[0, 0, 0]) for row in recalled.leaves[0]} == latest
         assert set(recalled.keys) == {f"n{one}" for one in latest}
         assert recalled.sums.tolist() == [int(row[0, 0, 0]) for row in recalled.leaves[0]]
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("saliency", ["spectral_residual", "manifold_ranking", lambda images: images.mean(1)])
+@pytest.mark.parametrize("view", ["image", "image_2"])
+def test_broken_pixels_of_any_view_are_one_error(view: str, saliency: Any, number: float) -> None:
+    sample = {"image": scenes(), "image_2": scenes()}
+    sample[view][2, 1, 5, 5] = sample[view][4, 0, 0, 0] = number
+    with pytest.raises(InvalidInputError, match=r"image\(s\) \[2, 4\] of the batch hold NaN or infinite pixels"):
+        SGDMix(saliency)(sample)
+
+
+def test_depth_may_have_gaps() -> None:
+    depth = torch.rand(6, 40, 40)
+    depth[:, 3, 3] = torch.nan
+    _, mixed = mix()(scenes(), tv_tensors.Mask(depth))
+    assert mixed[:, 3, 3].isnan().all()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgdmix_albu.colour import Normalization, check_colours, normalization_of, to_float, to_rgb
+from sgdmix_albu.colour import Normalization, check_colours, check_finite, normalization_of, to_float, to_rgb
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.masks import rounded
 from sgdmix_albu.untouched import untouched
@@ -85,7 +85,7 @@ class SaliencyBackend(ABC):
             part = self._prepare(images[start : start + step].detach(), normalization)
             with nullcontext() if self.follows_autocast else torch.autocast(part.device.type, enabled=False):
                 raw = self._raw(part, None if labels is None else labels[start : start + step])
-            chunks.append(self._finished(raw, part))
+            chunks.append(self._finished(raw, images, start, len(part)))
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
     def _prepare(self, images: Tensor, normalization: Normalization | None) -> Tensor:
@@ -96,18 +96,19 @@ class SaliencyBackend(ABC):
         mean, std = normalization
         return to_rgb(images, mean=mean, std=std)
 
-    def _finished(self, raw: Tensor, images: Tensor) -> Tensor:
-        """The raw maps checked and stretched."""
+    def _finished(self, raw: Tensor, images: Tensor, start: int, count: int) -> Tensor:
+        """The raw maps of ``count`` images from ``start`` on, checked and stretched."""
         name = type(self).__name__
-        if not isinstance(raw, Tensor) or raw.ndim != 3 or raw.shape[0] != images.shape[0] or 0 in raw.shape:
+        if not isinstance(raw, Tensor) or raw.ndim != 3 or raw.shape[0] != count or 0 in raw.shape:
             came = f"shape {tuple(raw.shape)}" if isinstance(raw, Tensor) else type(raw).__name__
-            raise SGDMixError(f"{name} must return a ({images.shape[0]}, h, w) tensor of maps, got {came}")
+            raise SGDMixError(f"{name} must return a ({count}, h, w) tensor of maps, got {came}")
         raw = raw.detach().to(images.device)
         raw = raw if raw.dtype == torch.float64 else raw.float()
         # Extremes carry every NaN and infinity, and are fewer to look through than the maps.
         ends = torch.stack(torch.aminmax(raw.flatten(1), dim=1))
         if not bool(ends.isfinite().all()):
-            bad = [i for i, fine in enumerate(ends.isfinite().all(0).tolist()) if not fine]
+            check_finite(images)  # whose fault it is
+            bad = [i for i, fine in enumerate(ends.isfinite().all(0).tolist(), start) if not fine]
             raise SGDMixError(f"{name} gave NaN or infinite saliency for image(s) {bad} of the batch")
         return rounded(_stretched(raw, *ends).double())
 
