@@ -294,12 +294,13 @@ def test_pixels_that_are_no_numbers_name_their_images(number, mask):
 @pytest.mark.parametrize("backend", ["spectral_residual", "manifold_ranking"])
 def test_a_plain_colour_is_flat_whatever_it_is(backend):
     """Any of 16 million: by rounding, some were not."""
-    colours = torch.randint(0, 256, (96, 3, 1, 1), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    colours = torch.randint(0, 256, (40, 3, 1, 1), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     colours[0, :, 0, 0] = torch.tensor([126, 195, 22], dtype=torch.uint8)
-    plain = colours.expand(-1, -1, 50, 70).contiguous()
+    plain = colours.expand(-1, -1, 30, 40).contiguous()
     for images in (plain, plain.float() / 255):
-        assert (get_backend(backend).coarse(images) == 0).all()
-        assert not mix_batch(images, get_backend(backend).coarse(images)).plan.applied.any()
+        maps = get_backend(backend).coarse(images)
+        assert (maps == 0).all()
+        assert not mix_batch(images, maps).plan.applied.any()
 
 
 def test_draws_do_not_depend_on_default_dtype_or_device():

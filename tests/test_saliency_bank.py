@@ -232,8 +232,12 @@ def test_damaged_map_is_computed_again(folder: Path) -> None:
     assert again.seen == 1
 
 
-def test_does_not_write_into_something_else(folder: Path) -> None:
+def test_does_not_write_into_something_else(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("mine")
     with pytest.raises(DataError, match=r"no saliency bank in .*: there is no bank.json"):
+        build_bank(folder, tmp_path / "other", "spectral_residual", progress=False)
+    with pytest.raises(DataError, match="must lie apart"):
         build_bank(folder, folder, "spectral_residual", progress=False)
     with pytest.raises(InvalidInputError, match="must be positive"):
         build(folder, size=0)
