@@ -144,7 +144,7 @@ def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]
             f"Expected a batched input with 4 dims (B, C, H, W), but got {first.ndim} dimensions "
             f"{tuple(first.shape)} instead."
         )
-    leaves = _with_rows(sample, leaves, len(first))
+    leaves = _with_rows(sample, leaves, len(first), besides=images[0].place)
     places = {leaf.place for leaf in images}
     with_boxes = [leaf for leaf in leaves if isinstance(leaf.value, tv_tensors.BoundingBoxes)]
     mixed = [_as_mixed(leaf, hard=False) for leaf in images]
@@ -186,6 +186,11 @@ def _check_found(roles: Mapping[Name, Role], leaves: list[_Leaf]) -> None:
         raise InvalidInputError(
             f"roles names {missing[0]!r}, and the sample holds {', '.join(sorted(map(repr, names))) or 'nothing'}"
         )
+    for leaf in leaves:
+        if isinstance(leaf.value, np.ndarray) and roles.get(leaf.name, "keep") != "keep":
+            raise InvalidInputError(
+                f"roles: {roles[leaf.name]!r} must be a tensor, and {leaf} is not: use torch.from_numpy, or say 'keep'"
+            )
 
 
 def _images(leaves: list[_Leaf], roles: Mapping[Name, Role]) -> list[_Leaf]:
@@ -202,20 +207,28 @@ def _images(leaves: list[_Leaf], roles: Mapping[Name, Role]) -> list[_Leaf]:
     ]
     # A tensor of an image's dimensions before tensors of any: indices, lengths and the like come first in some samples.
     unknown.sort(key=lambda leaf: leaf.value.ndim != 4)
-    images = sorted(said + typed, key=lambda leaf: leaf.place) or named or unknown[:1]
+    # Features of images (B, n, d) are no images where there is a batch of them.
+    named = [leaf for leaf in named if leaf.value.ndim == 4] or named
+    found = said + typed if typed else said + named
+    images = sorted(found, key=lambda leaf: leaf.place) or unknown[:1]
     if not images:
         kinds = sorted({type(leaf.value).__name__ for leaf in leaves})
         raise InvalidTypeError(f"No image was found in the sample; it holds {', '.join(kinds) or 'nothing'}.")
     return images
 
 
-def _with_rows(sample: Any, leaves: list[_Leaf], count: int) -> list[_Leaf]:
-    """The leaves, with the image that each belongs to where the sample holds a list with an entry for each image."""
+def _with_rows(sample: Any, leaves: list[_Leaf], count: int, *, besides: int) -> list[_Leaf]:
+    """The leaves, with the image that each belongs to where the sample holds a list with an entry for each image.
+
+    A list that holds the batch of images itself, at the place ``besides``, is none.
+    """
     rows: dict[int, int] = {}
-    for place, (path, _) in enumerate(tree_flatten_with_path(sample)[0]):
+    paths = [path for path, _ in tree_flatten_with_path(sample)[0]]
+    for place, path in enumerate(paths):
         node = sample
-        for key in path:
-            if place not in rows and hasattr(key, "idx") and _one_for_each(node, count):
+        for depth, key in enumerate(path):
+            apart = path[:depth] != paths[besides][:depth]
+            if place not in rows and apart and hasattr(key, "idx") and _one_for_each(node, count):
                 rows[place] = key.idx
             node = key.get(node)
     return [_Leaf(leaf.place, leaf.value, leaf.name, rows.get(leaf.place)) for leaf in leaves]
@@ -237,7 +250,7 @@ def _role(
     """What to do with a leaf that is none of the images."""
     value = leaf.value
     said = roles.get(leaf.name)
-    if said is not None and isinstance(value, Tensor):
+    if said is not None and (said == "keep" or isinstance(value, Tensor)):
         _check_said(leaf, said, images)
         return said
     if isinstance(value, SaliencyMap):
@@ -325,7 +338,12 @@ def _object_role(leaf: _Leaf, images: Tensor) -> Role:
 def _check_said(leaf: _Leaf, said: Role, images: Tensor) -> None:
     """Refuse a role that cannot be played."""
     shape, size = tuple(leaf.value.shape), tuple(images.shape[-2:])
-    if said == "keep" or isinstance(leaf.value, tv_tensors.BoundingBoxes | tv_tensors.KeyPoints):
+    if said == "keep":
+        return
+    if isinstance(leaf.value, tv_tensors.BoundingBoxes | tv_tensors.KeyPoints):
+        if said != "instances":
+            raise InvalidInputError(f"roles: {leaf} can be 'instances' or 'keep', not {said!r}")
+        _object_role(leaf, images)
         return
     dims = len(shape) - (leaf.row is None)
     if shape[-2:] != size or dims < 2 or (leaf.row is None and shape[0] != len(images)):

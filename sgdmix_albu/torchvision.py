@@ -199,7 +199,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, *inputs: Any) -> Any:
         """Mix the batch found in ``inputs``, which come back in the same structure."""
-        sample = inputs if len(inputs) > 1 else inputs[0]
+        sample = inputs[0] if len(inputs) == 1 else inputs
         flat, spec = tree_flatten(sample)
         labels, maps, keys = self._find_labels(sample), self._find_maps(sample, flat), self._find_keys(sample)
         aside = [leaf for leaf in (labels, maps, keys) if leaf is not None]

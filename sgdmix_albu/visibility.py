@@ -76,8 +76,14 @@ def _upright(kept: Tensor, boxes: Tensor) -> Tensor:
     area = (right - left).clamp_min(0) * (bottom - top).clamp_min(0)
     # sums[y, x] pixels are kept above and to the left of the corner (x, y); between corners it is bilinear.
     sums = F.pad(kept.double().cumsum(0).cumsum(1), (1, 0, 1, 0))
-    pixels = _at(sums, right, bottom) - _at(sums, left, bottom) - _at(sums, right, top) + _at(sums, left, top)
-    return torch.where(area > 0, pixels / area, 0).clamp(0, 1).float()
+    pixels = _within(sums, left, top, right, bottom)
+    # Whole pixels are counted without an error: a box that touches no kept one has a share of 0, not of 1e-13.
+    touched = _within(sums, left.floor(), top.floor(), right.ceil(), bottom.ceil())
+    return torch.where((area > 0) & (touched > 0), pixels / area, 0).clamp(0, 1).float()
+
+
+def _within(sums: Tensor, left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:
+    return _at(sums, right, bottom) - _at(sums, left, bottom) - _at(sums, right, top) + _at(sums, left, top)
 
 
 def _at(sums: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, namedtuple
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -147,6 +148,58 @@ def scenes_of() -> Tensor:
 def test_roles_for_what_is_not_there_are_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"roles names 'msk', and the sample holds 'image', 'mask'"):
         mix(roles={"msk": "mask"})({"image": scenes(), "mask": torch.zeros(6, 40, 40)})
+
+
+@pytest.mark.parametrize("kind", ["boxes", "points"])
+@pytest.mark.parametrize("count", [3, 9])
+def test_roles_do_not_say_whose_boxes_they_are(kind: str, count: int) -> None:
+    placed = {
+        "boxes": tv_tensors.BoundingBoxes(torch.ones(count, 4), format="XYXY", canvas_size=(40, 40)),
+        "points": tv_tensors.KeyPoints(torch.ones(count, 2), canvas_size=(40, 40)),
+    }
+    sample = {"image": scenes(), kind: placed[kind]}
+    with pytest.raises(InvalidInputError, match="nothing says which image each belongs to"):
+        mix(roles={kind: "instances"})(sample)
+    with pytest.raises(InvalidInputError, match="can be 'instances' or 'keep', not 'mask'"):
+        mix(roles={kind: "mask"})(sample)
+    assert mix(roles={kind: "keep"})(sample)[kind] is placed[kind]
+
+
+@pytest.mark.parametrize(("key", "shape"), [("depth", (6, 40, 40)), ("boxes", (6, 4))])
+def test_arrays_of_numpy_are_kept_where_that_is_said(key: str, shape: tuple[int, ...]) -> None:
+    array = np.ones(shape, np.float32)
+    out = mix(roles={key: "keep"})({"image": scenes(), key: array})
+    assert out[key] is array
+    assert torch.equal(out["image"], EXPECTED)
+    with pytest.raises(InvalidInputError, match=r"must be a tensor, and ndarray .* use torch.from_numpy"):
+        mix(roles={key: "mask"})({"image": scenes(), key: array})
+
+
+def test_a_role_for_another_view_leaves_the_image_the_image() -> None:
+    out = mix(roles={"second": "image"})({"second": scenes() / 2, "image": scenes()})
+    assert (out["image"] != scenes()).any()
+    assert torch.equal(out["second"] != scenes() / 2, out["image"] != scenes())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_features_of_images_are_no_images(first: bool) -> None:
+    features = {"image_features": torch.rand(6, 5, 7)}
+    out = mix()({**features, "image": scenes()} if first else {"image": scenes(), **features})
+    assert out["image_features"] is features["image_features"]
+    assert torch.equal(out["image"], EXPECTED)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_pair_that_holds_the_images_is_no_list_of_targets(count: int) -> None:
+    images = scenes(count)
+    out = mix()(({"image": images, "mask": images[:, 0].clone()}, {"id": torch.arange(count)}))
+    assert (out[0]["image"] != images).any()
+    assert torch.equal(out[0]["mask"], out[0]["image"][:, 0])
+
+
+def test_nothing_holds_no_image() -> None:
+    with pytest.raises(SGDMixError, match="No image was found in the sample; it holds nothing"):
+        mix()()
 
 
 def test_a_memory_keeps_the_latest() -> None:

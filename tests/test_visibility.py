@@ -45,6 +45,16 @@ def corners_of(x1: float, y1: float, x2: float, y2: float, angle: float = 0.0) -
     return upright @ turn + centre
 
 
+def test_an_erased_box_of_any_fraction_shows_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    kept = torch.rand(64, 64, generator=generator) > 0.5
+    kept[10:40, 10:40] = False
+    ends = 10 + 30 * torch.rand(2000, 2, 2, generator=generator, dtype=torch.float64)
+    boxes = torch.cat([ends.amin(1), ends.amax(1)], 1)
+    assert not visible_fractions(kept, boxes).any()
+    assert (visible_fractions(~kept, boxes) == 1).all()
+
+
 def test_oriented_boxes() -> None:
     kept = region()
     upright = torch.tensor([[3.0, 2, 9, 20], [-5, -5, 4, 6]])
