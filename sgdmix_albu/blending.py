@@ -5,6 +5,10 @@ I' = M * I_i + (1 - M) * I_j
 
 from __future__ import annotations
 
+import math
+from numbers import Real
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -119,7 +123,7 @@ def _align(masks: Tensor, images: Tensor) -> Tensor:
     return masks.reshape(masks.shape[:1] + (1,) * (images.ndim - 3) + masks.shape[1:])
 
 
-def _check(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, feather: float) -> None:
+def _check(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, feather: Any) -> None:
     if source.ndim < 3 or masks.shape != source.shape[:1] + source.shape[-2:] or masks.dtype != torch.bool:
         raise InvalidInputError(
             "expected images (B, ..., H, W) and bool masks (B, H, W), got "
@@ -132,5 +136,5 @@ def _check(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, feather: f
             f"expected a pool of {source.dtype} {tuple(source.shape[1:])} images, "
             f"got {pool[0].dtype} {tuple(pool[0].shape)}"
         )
-    if not feather >= 0:
+    if not isinstance(feather, Real) or not 0 <= feather < math.inf:
         raise InvalidInputError(f"feather must be a width in pixels, 0 or more, got {feather!r}")

@@ -57,7 +57,8 @@ def _as_tensor(labels: Any, name: str) -> Tensor:
         if isinstance(labels, list | tuple) and labels and hasattr(labels[0], "shape"):
             found = torch.stack([torch.as_tensor(label) for label in labels])
         else:
-            found = torch.as_tensor(labels)
+            turned = min(getattr(labels, "strides", ()), default=0) < 0  # an array of which torch takes no view
+            found = torch.as_tensor(labels.copy() if turned else labels)
     except (TypeError, ValueError, RuntimeError) as error:
         kind = type(labels[0] if isinstance(labels, list | tuple) and labels else labels).__name__
         raise InvalidInputError(

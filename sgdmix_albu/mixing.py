@@ -355,8 +355,12 @@ def mix_batch(
     if not isinstance(images, Tensor) or images.ndim != 4:
         came = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise InvalidInputError(f"expected (B, C, H, W) images, got {came}")
+    if not isinstance(maps, Tensor):
+        raise InvalidInputError(f"expected (B, h, w) float saliency maps, got {type(maps).__name__}")
+    check_settings(target_class=target_class, feather=feather)
     check_range(maps)
-    pool = describe(maps, images, get_mask(mask), labels)
+    pool = describe(maps, images, get_mask(mask), None if target_class == "any" else labels)
+    _check_draws(draws, len(images))
     if draws is None:
         draws = draw(len(images), len(images), p=p, candidates=candidates, generator=generator)
     repeats = repeats_of(images, images, ids=ids, pool_ids=ids, by_pixels=exclude_duplicates)
@@ -364,6 +368,18 @@ def mix_batch(
     plan = changed_only(plan, images, images)
     mixed = blend(images, images, plan.target, plan.masks, feather=feather)
     return MixedBatch(images=mixed, plan=plan, foreground=pool.masks, draws=draws)
+
+
+def _check_draws(draws: Any, count: int) -> None:
+    if draws is None:
+        return
+    if not isinstance(draws, Draws):
+        raise InvalidInputError(f"expected draws from draw() or an earlier mix, got {type(draws).__name__}")
+    if draws.applied.shape != (count,) or draws.candidates.shape != (count, count):
+        raise InvalidInputError(
+            f"expected draws for {count} images among {count}, got {tuple(draws.applied.shape)} and "
+            f"{tuple(draws.candidates.shape)}"
+        )
 
 
 def _nearest_uncrowded(pool: Described, eligible: Tensor, max_coverage: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -73,6 +73,7 @@ class _Leaf:
     value: Any
     name: Name
     row: int | None = None
+    listed: bool = False  # it lies in a list itself, under no key of its own
 
     @property
     def words(self) -> set[str]:
@@ -145,6 +146,7 @@ def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]
             f"{tuple(first.shape)} instead."
         )
     leaves = _with_rows(sample, leaves, len(first), besides=images[0].place)
+    _check_lists(leaves, len(first), roles)
     places = {leaf.place for leaf in images}
     with_boxes = [leaf for leaf in leaves if isinstance(leaf.value, tv_tensors.BoundingBoxes)]
     mixed = [_as_mixed(leaf, hard=False) for leaf in images]
@@ -174,7 +176,8 @@ def _leaves(sample: Any) -> list[_Leaf]:
         names = [getattr(key, "key", getattr(key, "name", None)) for key in path]
         spoken = [name for name in names if isinstance(name, str)]
         numbers = tuple(key.idx for key in path if hasattr(key, "idx"))
-        leaves.append(_Leaf(place, value, spoken[-1] if spoken else numbers[0] if len(numbers) == 1 else numbers))
+        name = spoken[-1] if spoken else numbers[0] if len(numbers) == 1 else numbers
+        leaves.append(_Leaf(place, value, name, listed=bool(path) and hasattr(path[-1], "idx")))
     return leaves
 
 
@@ -231,7 +234,24 @@ def _with_rows(sample: Any, leaves: list[_Leaf], count: int, *, besides: int) ->
             if place not in rows and apart and hasattr(key, "idx") and _one_for_each(node, count):
                 rows[place] = key.idx
             node = key.get(node)
-    return [_Leaf(leaf.place, leaf.value, leaf.name, rows.get(leaf.place)) for leaf in leaves]
+    return [replace(leaf, row=rows.get(leaf.place)) for leaf in leaves]
+
+
+def _check_lists(leaves: list[_Leaf], count: int, roles: Mapping[Name, Role]) -> None:
+    """Refuse as many Masks as images, each with as many maps: the images' instances, or whole batches of masks.
+
+    Where boxes stand in a list too, so do instances; a dictionary for each image, or one for all, has its own name.
+    """
+    bare = [leaf for leaf in leaves if leaf.row is not None and leaf.listed]
+    if any(isinstance(leaf.value, tv_tensors.BoundingBoxes) for leaf in bare):
+        return
+    masks = [leaf for leaf in bare if isinstance(leaf.value, tv_tensors.Mask) and leaf.name not in roles]
+    if count > 1 and masks and all(leaf.value.ndim == 3 and len(leaf.value) == count for leaf in masks):
+        raise InvalidInputError(
+            f"{masks[0]} stands in a list of {count}, as many as there are images, so these may be instances of each "
+            "image or semantic masks of all. Give instances as one dictionary for each image ([{'masks': ...}, ...]), "
+            "semantic masks as entries of one ({'first': ..., 'second': ...})"
+        )
 
 
 def _one_for_each(node: Any, count: int) -> bool:

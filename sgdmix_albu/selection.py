@@ -5,7 +5,8 @@ j* = argmin_j || Z_i - Z_j ||_2,  j != i
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import torch
 from torch import Tensor
@@ -221,7 +222,8 @@ def keys_of(ids: Sequence[Hashable] | Tensor) -> list[Hashable]:
         if ids.ndim != 1 or ids.dtype.is_floating_point or ids.is_complex():
             raise InvalidInputError(f"expected ids as an integer tensor (B,), got {ids.dtype} {tuple(ids.shape)}")
         return list(ids.tolist())
-    if isinstance(ids, str | bytes) or not hasattr(ids, "__iter__"):
+    # The order of a set is not that of the images.
+    if isinstance(ids, str | bytes | AbstractSet | Mapping) or not hasattr(ids, "__iter__"):
         raise InvalidInputError(f"expected ids as B keys or an integer tensor (B,), got {type(ids).__name__}")
     keys = [key.item() if isinstance(key, Tensor) and key.ndim == 0 else key for key in ids]
     for key in keys:

@@ -162,6 +162,8 @@ def test_gradients_flow_to_both_images(dtype, feather, pool):
         ({"pool": torch.zeros(2, 3, 4, 4, dtype=torch.half)}, "got torch.float16"),
         ({"feather": -1}, "got -1"),
         ({"feather": float("nan")}, "got nan"),
+        ({"feather": float("inf")}, "got inf"),
+        ({"feather": None}, "got None"),
     ],
 )
 def test_wrong_arguments(change, message):

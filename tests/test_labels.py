@@ -91,6 +91,11 @@ def test_what_does_not_say_one_class_is_refused(labels, message) -> None:
         class_ids(labels, 3)
 
 
+def test_arrays_that_were_turned_round() -> None:
+    assert class_ids(np.arange(3)[::-1], 3).tolist() == [2, 1, 0]
+    assert class_ids(np.eye(3)[::-1, ::-1], 3).tolist() == [0, 1, 2]
+
+
 def test_the_error_uses_the_callers_name() -> None:
     with pytest.raises(InvalidInputError, match="expected classes as"):
         class_ids("x", 1, name="classes")

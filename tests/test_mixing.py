@@ -259,6 +259,11 @@ def test_batch_equals_what_each_pair_gives_alone():
         ({"images": [1]}, "got list"),
         ({"maps": torch.zeros(3, 4, 4)}, r"expected \(2, h, w\) float saliency maps"),
         ({"maps": torch.zeros(2, 4, 4, dtype=torch.uint8)}, "got torch.uint8"),
+        ({"maps": [1]}, "saliency maps, got list"),
+        ({"feather": None}, "got None"),
+        ({"draws": 3}, "expected draws .* got int"),
+        ({"draws": draw(3, 3)}, r"for 2 images among 2, got \(3,\) and \(3, 3\)"),
+        ({"draws": draw(2, 3)}, r"for 2 images among 2, got \(2,\) and \(2, 3\)"),
         ({"maps": torch.full((2, 4, 4), 2.0)}, r"must lie in \[0, 1\], got values from 2 to 2"),
         ({"maps": torch.full((2, 4, 4), torch.nan)}, "nan"),
         ({"p": 1.5}, "got 1.5"),
@@ -272,6 +277,14 @@ def test_wrong_arguments(change, message):
     arguments = {"images": torch.zeros(2, 3, 4, 4), "maps": torch.zeros(2, 4, 4), **change}
     with pytest.raises(InvalidInputError, match=message):
         mix_batch(**arguments)
+
+
+def test_labels_are_read_only_where_a_class_is_needed():
+    images, maps = pictures(4, 5), blobs(4, 5)
+    several = torch.ones(5, 3)
+    assert torch.equal(mix_batch(images, maps, labels=several).images, mix_batch(images, maps).images)
+    with pytest.raises(InvalidInputError, match="boxes do not say"):
+        mix_batch(images, maps, labels=several, target_class="same")
 
 
 def test_draw_alone():

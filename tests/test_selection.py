@@ -143,6 +143,12 @@ def test_ids_of_any_kind():
     assert same_ids([torch.tensor(7), 8], [7, 8, 7]).tolist() == expected
 
 
+@pytest.mark.parametrize("ids", [{"a", "b"}, frozenset("ab"), {"a": 1, "b": 2}, "ab", 3])
+def test_ids_without_an_order_are_refused(ids):
+    with pytest.raises(InvalidInputError, match=f"got {type(ids).__name__}"):
+        same_ids(ids, ["a", "b"])
+
+
 def test_sizes_must_agree():
     with pytest.raises(InvalidInputError, match=r"\(1, 2, 2\) and \(1, 3, 3\)"):
         pairwise_distances(torch.zeros(1, 2, 2), torch.zeros(1, 3, 3))

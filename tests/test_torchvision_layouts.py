@@ -197,6 +197,20 @@ def test_a_pair_that_holds_the_images_is_no_list_of_targets(count: int) -> None:
     assert torch.equal(out[0]["mask"], out[0]["image"][:, 0])
 
 
+def test_as_many_masks_as_images_say_whose_they_are() -> None:
+    """A last batch of two, with two semantic masks, is not two images with two instances each."""
+    images, ones = tv_tensors.Image(scenes(2)), torch.ones(2, 40, 40)
+    pair = [tv_tensors.Mask(ones), tv_tensors.Mask(ones)]
+    for sample in ((images, tuple(pair)), {"image": images, "masks": pair}):
+        with pytest.raises(InvalidInputError, match="instances of each image or semantic masks of all"):
+            mix()(sample)
+    named = mix()((images, {"first": tv_tensors.Mask(ones), "second": tv_tensors.Mask(ones)}))[1]
+    assert torch.equal(named["first"], ones)
+    assert torch.equal(named["second"], ones)
+    for objects in mix()((images, [{"masks": tv_tensors.Mask(ones)}, {"masks": tv_tensors.Mask(ones)}]))[1]:
+        assert 0 < objects["masks"].sum() < ones.sum()
+
+
 def test_nothing_holds_no_image() -> None:
     with pytest.raises(SGDMixError, match="No image was found in the sample; it holds nothing"):
         mix()()
