@@ -3,8 +3,8 @@
 
 CPU_TESTS ?= tests/test_blending.py tests/test_generate.py tests/test_manifold_ranking.py tests/test_mask_guided.py \
     tests/test_mask_refinement.py tests/test_masks.py tests/test_mixing.py tests/test_offline_descriptors.py \
-    tests/test_offline_mix.py tests/test_offline_plan.py tests/test_processors.py tests/test_saliency_bank.py \
-    tests/test_saliency_contract.py tests/test_saliency_spectral.py tests/test_selection.py tests/test_torchvision.py
+    tests/test_offline_plan.py tests/test_processors.py tests/test_saliency_contract.py tests/test_saliency_spectral.py \
+    tests/test_selection.py
 
 CPU_ENVIRONMENTS := \
     OMP_NUM_THREADS=1 \
@@ -17,7 +17,7 @@ CPU_ENVIRONMENTS := \
     ATEN_CPU_CAPABILITY=avx2,ONEDNN_MAX_CPU_ISA=AVX2,MKL_CBWR=COMPATIBLE
 comma := ,
 
-test-cpus: $(READY) ## run the tests that demand equal bytes as other processors would (about 10 minutes)
+test-cpus: $(READY) ## run the tests that demand equal bytes as other processors would (about 15 minutes)
 	@set -e; for environment in $(CPU_ENVIRONMENTS); do \
 	    echo "== $$environment"; \
 	    env $$(echo $$environment | tr '$(comma)' ' ') $(BIN)/pytest -q $(SIDE_BY_SIDE) $(CPU_TESTS); \
