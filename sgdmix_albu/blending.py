@@ -129,12 +129,15 @@ def _check(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, feather: A
             "expected images (B, ..., H, W) and bool masks (B, H, W), got "
             f"{tuple(source.shape)} and {masks.dtype} {tuple(masks.shape)}"
         )
-    if target.shape != source.shape[:1]:
-        raise InvalidInputError(f"expected one target for each of {len(source)} images, got {tuple(target.shape)}")
+    if target.shape != source.shape[:1] or target.dtype not in (torch.int64, torch.int32):
+        raise InvalidInputError(
+            f"expected one target for each of {len(source)} images, whole numbers, got {target.dtype} "
+            f"{tuple(target.shape)}"
+        )
     if len(source) and (pool[0].shape != source.shape[1:] or pool[0].dtype != source.dtype):
         raise InvalidInputError(
             f"expected a pool of {source.dtype} {tuple(source.shape[1:])} images, "
             f"got {pool[0].dtype} {tuple(pool[0].shape)}"
         )
-    if not isinstance(feather, Real) or not 0 <= feather < math.inf:
+    if not isinstance(feather, Real) or not 0 <= float(feather) < math.inf:
         raise InvalidInputError(f"feather must be a width in pixels, 0 or more, got {feather!r}")

@@ -103,6 +103,8 @@ class Memory:
         self._next = (self._next + count) % self.size
         self._used = min(self.size, self._used + count)
 
+    # Tensors made in inference mode could not be written outside it: one transform may serve validation and training.
+    @torch.inference_mode(False)
     def _make(self, leaves: Sequence[Tensor], described: Described, sums: Tensor) -> None:
         self._leaves = [_room(self.size, leaf) for leaf in leaves]
         self._described = {

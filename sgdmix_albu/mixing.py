@@ -92,7 +92,12 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
         )
     check_finite(images)
     maps = maps.detach().float()
-    masks, thresholds = mask(maps, images)
+    found: Any = mask(maps, images)
+    if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(part, Tensor) for part in found):
+        raise InvalidInputError(
+            f"the mask preset must return bool masks and thresholds, as masks.Foreground, got {type(found).__name__}"
+        )
+    masks, thresholds = found
     if masks.dtype != torch.bool or masks.shape != images.shape[:1] + images.shape[-2:]:
         raise InvalidInputError(
             f"the mask preset must return bool masks {(len(images), *images.shape[-2:])}, "

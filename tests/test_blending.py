@@ -164,6 +164,7 @@ def test_gradients_flow_to_both_images(dtype, feather, pool):
         ({"feather": float("nan")}, "got nan"),
         ({"feather": float("inf")}, "got inf"),
         ({"feather": None}, "got None"),
+        ({"target": torch.tensor([1.0, 0.0])}, r"whole numbers, got torch.float32 \(2,\)"),
     ],
 )
 def test_wrong_arguments(change, message):

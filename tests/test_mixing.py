@@ -270,6 +270,8 @@ def test_batch_equals_what_each_pair_gives_alone():
         ({"candidates": 0}, "got 0"),
         ({"max_coverage": 0.0}, "got 0.0"),
         ({"target_class": "same"}, "needs labels"),
+        ({"mask": lambda maps, images: maps > 0.5}, "bool masks and thresholds, .* got Tensor"),
+        ({"mask": lambda maps, images: None}, "got NoneType"),
         ({"mask": lambda maps, images: Foreground(maps, maps[:, 0, 0])}, "must return bool masks"),
     ],
 )

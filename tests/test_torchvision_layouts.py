@@ -211,6 +211,17 @@ def test_as_many_masks_as_images_say_whose_they_are() -> None:
         assert 0 < objects["masks"].sum() < ones.sum()
 
 
+def test_a_memory_serves_inference_and_training() -> None:
+    transform = mix(memory=6)
+    with torch.inference_mode():
+        transform(scenes())
+    images = scenes().flip(0).requires_grad_()
+    transform(images).sum().backward()
+    assert images.grad is not None
+    with torch.inference_mode():
+        assert torch.isfinite(transform(scenes())).all()
+
+
 def test_nothing_holds_no_image() -> None:
     with pytest.raises(SGDMixError, match="No image was found in the sample; it holds nothing"):
         mix()()
