@@ -98,12 +98,15 @@ def default_labels(sample: Any) -> Any:
         sample = sample[1] if len(sample) > 1 else None
     if isinstance(sample, Mapping):
         names = [key for key in sample if isinstance(key, str) and "label" in key.lower()]
-        exact = [key for key in names if key.lower() == "labels"]
-        sample = sample[(exact or names)[0]] if names else None
-    if isinstance(sample, Tensor | np.ndarray):
-        return sample if not isinstance(sample, tv_tensors.TVTensor) and sample.ndim in (1, 2) else None
-    listed = isinstance(sample, list | tuple) and sample and isinstance(sample[0], int | float | np.number)
-    return sample if listed else None
+        names.sort(key=lambda key: key.lower() != "labels")
+        return next((sample[key] for key in names if _may_be_labels(sample[key])), None)
+    return sample if _may_be_labels(sample) else None
+
+
+def _may_be_labels(value: Any) -> bool:
+    if isinstance(value, Tensor | np.ndarray):
+        return not isinstance(value, tv_tensors.TVTensor) and value.ndim in (1, 2)
+    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], int | float | np.number)
 
 
 def check_roles(roles: Any) -> dict[Name, Role]:
@@ -213,7 +216,7 @@ def _images(leaves: list[_Leaf], roles: Mapping[Name, Role]) -> list[_Leaf]:
     # Features of images (B, n, d) are no images where there is a batch of them.
     named = [leaf for leaf in named if leaf.value.ndim == 4] or named
     found = said + typed if typed else said + named
-    images = sorted(found, key=lambda leaf: leaf.place) or unknown[:1]
+    images = sorted(found, key=lambda leaf: (leaf.value.ndim != 4, leaf.place)) or unknown[:1]
     if not images:
         kinds = sorted({type(leaf.value).__name__ for leaf in leaves})
         raise InvalidTypeError(f"No image was found in the sample; it holds {', '.join(kinds) or 'nothing'}.")

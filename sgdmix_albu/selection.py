@@ -170,9 +170,21 @@ def same_pixels(images: Tensor, pool: Rows, *, sums: Tensor | None = None, pool_
     if pool_sums is None:
         pool_sums = bit_sums(pool if isinstance(pool, Tensor) else torch.stack([*pool]))
     likely = sums[:, None] == pool_sums
-    for i, j in likely.nonzero().tolist():
-        likely[i, j] = torch.equal(as_integers(images[i]), as_integers(pool[j]))
+    known: list[int] = []
+    for i, row in enumerate((sums[:, None] == sums).tolist()):
+        # What an equal source's comparisons gave: a batch of repeats would compare every pair.
+        equal = next((k for k in known if row[k] and _same_bits(images[i], images[k])), None)
+        if equal is not None:
+            likely[i] = likely[equal]
+            continue
+        known.append(i)
+        for j in likely[i].nonzero()[:, 0].tolist():
+            likely[i, j] = _same_bits(images[i], pool[j])
     return likely
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(as_integers(one), as_integers(other))
 
 
 def bit_sums(images: Tensor) -> Tensor:

@@ -222,6 +222,20 @@ def test_a_memory_serves_inference_and_training() -> None:
         assert torch.isfinite(transform(scenes())).all()
 
 
+def test_views_of_other_dimensions_stand_before_the_image() -> None:
+    views = scenes()[:, None].repeat(1, 2, 1, 1, 1)
+    out = mix(roles={"views": "image"})({"views": views, "image": scenes()})
+    assert torch.equal(out["image"], EXPECTED)
+    assert torch.equal(out["views"], EXPECTED[:, None].repeat(1, 2, 1, 1, 1))
+
+
+def test_names_of_labels_are_not_the_labels() -> None:
+    classes = LABELS // 3
+    sample = {"image": scenes(), "label_names": list("aaabbb"), "label": classes}
+    plan_of = mix(target_class="same")
+    assert torch.equal(plan_of(sample)["image"], mix(target_class="same")(scenes(), classes)[0])
+
+
 def test_nothing_holds_no_image() -> None:
     with pytest.raises(SGDMixError, match="No image was found in the sample; it holds nothing"):
         mix()()
