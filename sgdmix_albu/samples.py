@@ -76,6 +76,11 @@ class _Leaf:
     listed: bool = False  # it lies in a list itself, under no key of its own
 
     @property
+    def group(self) -> Name:
+        """What the entries of one list share: their key, or the list's own place."""
+        return self.name[:-1] if self.listed and isinstance(self.name, tuple) else self.name
+
+    @property
     def words(self) -> set[str]:
         return set(re.split(r"[^a-z]+", self.name.lower())) if isinstance(self.name, str) else set()
 
@@ -158,7 +163,7 @@ def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]
     for leaf in leaves:
         role = "image" if leaf.place in places else _role(leaf, first, roles, leaves, with_boxes)
         if role == "mask" and leaf.row is not None:
-            maps.setdefault(leaf.name, []).append(leaf)
+            maps.setdefault(leaf.group, []).append(leaf)
         elif role == "mask":
             mixed.append(_as_mixed(leaf, hard=True))
         elif role == "image" and leaf.place not in places:
@@ -297,7 +302,9 @@ def _plain_role(leaf: _Leaf, images: Tensor, leaves: list[_Leaf], with_boxes: li
         )
     if words & {"saliency"}:
         return "keep"
-    if words & _MASK_WORDS and value.ndim >= 3 and (leaf.row is not None or len(value) == len(images)):
+    if words & _MASK_WORDS and (
+        value.ndim >= 2 if leaf.row is not None else value.ndim >= 3 and len(value) == len(images)
+    ):
         if isinstance(value, Tensor):
             return _mask_role(leaf, images, leaves, with_boxes)
     elif not _of_the_images_size(leaf, images):
@@ -319,9 +326,11 @@ def _mask_role(leaf: _Leaf, images: Tensor, leaves: list[_Leaf], with_boxes: lis
     """Semantic masks have one map for each image; several are instances, and must be said where it is not plain."""
     shape = tuple(leaf.value.shape)
     if leaf.row is not None:
-        alike = [other for other in leaves if other.name == leaf.name and other.row is not None]
+        alike = [other for other in leaves if other.group == leaf.group and other.row is not None]
         if len(shape) == 2:
             return "mask"
+        if shape[-2:] != tuple(images.shape[-2:]):
+            raise InvalidInputError(f"{leaf} has another size than the images {tuple(images.shape)}")
         if any(len(other.value) != 1 for other in alike) or any(box.row == leaf.row for box in with_boxes):
             return "instances"
         raise InvalidInputError(f"{leaf} may be a semantic mask or one instance: say {_roles_for(leaf)}")

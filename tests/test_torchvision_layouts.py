@@ -236,6 +236,30 @@ def test_names_of_labels_are_not_the_labels() -> None:
     assert torch.equal(plan_of(sample)["image"], mix(target_class="same")(scenes(), classes)[0])
 
 
+@pytest.mark.parametrize(("typed", "bare"), [(True, True), (True, False), (False, False)])
+def test_semantic_masks_in_a_list(typed: bool, bare: bool) -> None:
+    images = scenes()
+    maps = [tv_tensors.Mask(image[0]) if typed else image[0].clone() for image in images]
+    out = mix()((images, maps if bare else [{"mask": one} for one in maps]))
+    found = torch.stack([torch.as_tensor(one if bare else one["mask"]) for one in out[1]])
+    assert torch.equal(found, EXPECTED[:, 0])
+
+
+def test_instances_in_a_bare_list_may_be_one() -> None:
+    maps = [tv_tensors.Mask(torch.ones(1 + row % 2, 40, 40)) for row in range(6)]
+    out = mix()((scenes(), maps))[1]
+    assert all(0 < one.sum() < other.sum() for one, other in zip(out, maps, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 40), (20, 40)])
+@pytest.mark.parametrize("typed", [True, False])
+def test_masks_in_a_list_have_the_images_size(shape: tuple[int, ...], typed: bool) -> None:
+    one = torch.ones(shape)
+    targets = [{"mask": tv_tensors.Mask(one) if typed else one}] * 6
+    with pytest.raises(InvalidInputError, match=r"\(.*20, 40\)"):
+        mix()(scenes(), targets)
+
+
 def test_nothing_holds_no_image() -> None:
     with pytest.raises(SGDMixError, match="No image was found in the sample; it holds nothing"):
         mix()()
