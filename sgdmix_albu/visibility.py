@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -112,7 +114,10 @@ def _area(corners: Tensor) -> Tensor:
     return ((x * y.roll(-1, 1) - y * x.roll(-1, 1)).sum(1) / 2).abs()
 
 
-def _check(kept: Tensor, places: Tensor, shapes: list[tuple[int, ...]], expected: str) -> None:
+def _check(kept: Any, places: Any, shapes: list[tuple[int, ...]], expected: str) -> None:
+    for part in (kept, places):
+        if not isinstance(part, Tensor):
+            raise InvalidInputError(f"expected tensors, a kept region and {expected}, got {type(part).__name__}")
     if kept.ndim != 2 or kept.dtype != torch.bool:
         raise InvalidInputError(f"expected a kept region (H, W) of bool, got {kept.dtype} {tuple(kept.shape)}")
     if tuple(places.shape[1:]) not in shapes or places.is_complex() or places.dtype == torch.bool:
