@@ -48,7 +48,7 @@ def _mix(**arguments: Any) -> int:
     summary = mix_folder(**arguments)
     print(summary)
     if not summary.written:
-        raise DataError(f"no image was written to {summary.out}; the lines above say why")
+        raise _nothing_written(summary.out)
     return 1 if summary.skipped else 0
 
 
@@ -80,7 +80,7 @@ def _generate(
     )
     print(result)
     if isinstance(result, Expansion) and result.there == 0:
-        raise DataError(f"no image was written to {result.out}; the lines above say why")
+        raise _nothing_written(result.out)
     return 1 if getattr(result, "skipped", None) else 0
 
 
@@ -171,6 +171,10 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 _SHOWN = 20  # images left out that are printed
+
+
+def _nothing_written(out: object) -> DataError:
+    return DataError(f"no image was written to {out}; the lines above say why")
 
 
 def _value_of(option: str, argv: Sequence[str]) -> str | None:

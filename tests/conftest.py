@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,29 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes of four; read only."""
     return write_tree(tmp_path_factory.mktemp("photographs"), classes=3, images=4)
+
+
+# Fine-tuning
+
+
+@pytest.fixture
+def stopped_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
+    """``with stopped_at(step):`` a fine-tuning within is interrupted before that step."""
+
+    @contextmanager
+    def stopped(step: int) -> Iterator[None]:
+        from sgdmix_albu.refine.finetuning import run as module
+
+        real = module._Run._step
+
+        def stops(self: module._Run, number: int) -> float:
+            if number == step:
+                raise KeyboardInterrupt
+            return real(self, number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module._Run, "_step", stops)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return stopped

@@ -212,20 +212,9 @@ def test_killed_and_resumed_it_ends_with_the_same_bytes(base, photos, tmp_path):
     assert ends[0] == ends[1]
 
 
-def test_resume_refuses_other_settings_and_other_images(base, photos, tmp_path, monkeypatch):
-    from sgdmix_albu.refine.finetuning import run as module
-
-    real = module._Run._step
-
-    def stops(self, number):
-        if number == 3:
-            raise KeyboardInterrupt
-        return real(self, number)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module._Run, "_step", stops)
-        with pytest.raises(KeyboardInterrupt):
-            tune(base, photos, tmp_path / "r", checkpoint_every=1)
+def test_resume_refuses_other_settings_and_other_images(base, photos, tmp_path, stopped_at):
+    with stopped_at(3):
+        tune(base, photos, tmp_path / "r", checkpoint_every=1)
     with pytest.raises(DataError, match=r"rank was 2, now 3.*--overwrite"):
         tune(base, photos, tmp_path / "r", rank=3)
     (tmp_path / "few").mkdir()

@@ -189,22 +189,11 @@ def test_a_class_of_which_nothing_is_left_is_refused(base, photos, tmp_path):
 
 
 @pytest.fixture
-def begun(base, photos, tmp_path, monkeypatch):
+def begun(base, photos, tmp_path, stopped_at):
     """A run that was stopped after two steps."""
-    from sgdmix_albu.refine.finetuning import run as module
-
-    real = module._Run._step
-
-    def stops(self, number):
-        if number == 2:
-            raise KeyboardInterrupt
-        return real(self, number)
-
     own = Path(shutil.copytree(base, tmp_path / "base"))
-    with monkeypatch.context() as patch:
-        patch.setattr(module._Run, "_step", stops)
-        with pytest.raises(KeyboardInterrupt):
-            tune(own, photos, tmp_path / "out", checkpoint_every=1, saliency=left)
+    with stopped_at(2):
+        tune(own, photos, tmp_path / "out", checkpoint_every=1, saliency=left)
     return own, photos, tmp_path / "out"
 
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
+from sgdmix_albu.colour import to_float
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
 from sgdmix_albu.models import open_classifier, standardized
 from sgdmix_albu.untouched import untouched
@@ -58,17 +59,16 @@ class Judge:
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise InvalidInputError(f"expected (B, 3, H, W) images for {self.name}, got {tuple(images.shape)}")
-        if images.dtype == torch.uint8:
-            unit = images.float() / 255
-        elif images.dtype.is_floating_point:
-            unit = images.float()
-            if unit.numel() and not bool((unit.amin() >= 0) & (unit.amax() <= 1)):
+        if images.dtype != torch.uint8 and not images.dtype.is_floating_point:
+            raise InvalidInputError(f"expected uint8 or float images for {self.name}, got {images.dtype}")
+        unit = to_float(images)
+        if images.dtype.is_floating_point and unit.numel():
+            low, high = torch.aminmax(unit)
+            if not bool((low >= 0) & (high <= 1)):
                 raise InvalidInputError(
                     f"expected float images in [0, 1] for {self.name}, "
-                    f"got values from {float(unit.amin()):g} to {float(unit.amax()):g}"
+                    f"got values from {float(low):g} to {float(high):g}"
                 )
-        else:
-            raise InvalidInputError(f"expected uint8 or float images for {self.name}, got {images.dtype}")
         return standardized(unit) if self.normalize == "imagenet" else unit
 
     def logits(self, images: Tensor) -> Tensor:

@@ -166,13 +166,12 @@ class _Work:
             sha256 = teacher.open(source.class_names).sha256
             self.judged = {**dataclasses.asdict(teacher), "sha256": sha256}
         if refiner is not None:
+            from sgdmix_albu.refine import list_refiners
+            from sgdmix_albu.refine.components import base_fingerprint, base_folder, settled_base
             from sgdmix_albu.refine.preserve import check_mode
             from sgdmix_albu.refine.strength import check_strength
 
             check_mode(refiner.preserve)
-            from sgdmix_albu.refine import list_refiners
-            from sgdmix_albu.refine.components import base_fingerprint, base_folder, settled_base
-
             # Workers may start elsewhere, and the same command may be given again from another folder.
             refiner = self.refiner = dataclasses.replace(
                 refiner,

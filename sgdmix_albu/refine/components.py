@@ -18,6 +18,7 @@ from torch import Tensor
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import sha256_of
 from sgdmix_albu.optional import import_optional
+from sgdmix_albu.places import settled
 from sgdmix_albu.refine.hub import fetch
 from sgdmix_albu.refine.schedulers import SCHEDULERS
 
@@ -160,8 +161,7 @@ def base_folder(base: str | os.PathLike[str], revision: str | None = None) -> Pa
 
 def settled_base(base: str | os.PathLike[str]) -> str:
     """A base's name that means the same from any folder: an absolute path where it is a folder, else as it is."""
-    folder = Path(base).expanduser()
-    return os.path.abspath(folder) if folder.is_dir() else os.fspath(base)  # noqa: PTH100
+    return settled(base) if Path(base).expanduser().is_dir() else os.fspath(base)
 
 
 def base_fingerprint(folder: Path) -> str:

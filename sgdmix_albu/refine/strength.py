@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdmix_albu.classifiers import Judge
+from sgdmix_albu.colour import to_float
 from sgdmix_albu.errors import InvalidInputError
 
 __all__ = ["ADAPTIVE", "check_strength", "strengths_for", "vouched"]
@@ -77,7 +78,7 @@ def vouched(teacher: object, images: Tensor, labels: Sequence[int], tau: float) 
     if isinstance(teacher, nn.Module):
         teacher = Judge(teacher, None, "none", "the teacher")
     with torch.no_grad():
-        logits = teacher(images.float() / 255 if images.dtype == torch.uint8 else images.float())
+        logits = teacher(to_float(images))
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
         came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InvalidInputError(f"the teacher must return logits ({len(images)}, K), got {came}")

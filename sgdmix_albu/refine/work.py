@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgdmix_albu.colour import to_float
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.refine.batching import in_batches
 from sgdmix_albu.refine.denoise import denoise, first_step
@@ -146,7 +147,7 @@ class Work:
             change = strength_map(masks, torch.tensor(strengths), latents).to(components.device)
         found = denoise(
             components,
-            _resized(_unit(mixed), size).to(components.device),
+            _resized(to_float(mixed), size).to(components.device),
             [self.prompts[row] for row in rows],
             strengths=strengths,
             seeds=[self.seeds[row] for row in rows],
@@ -202,10 +203,6 @@ def _working_size(size: Sequence[int], resolution: int, multiple: int) -> tuple[
     scale = resolution / min(size)
     height, width = (max(multiple, round(side * scale / multiple) * multiple) for side in size)
     return height, width
-
-
-def _unit(images: Tensor) -> Tensor:
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
 def _like(pixels: Tensor, like: Tensor) -> Tensor:
