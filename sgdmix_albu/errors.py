@@ -6,6 +6,8 @@ Each one also derives from the built-in exception that a caller would expect, so
 
 from __future__ import annotations
 
+from sgdmix_albu.printable import printable
+
 __all__ = [
     "DataError",
     "InvalidInputError",
@@ -17,7 +19,13 @@ __all__ = [
 
 
 class SGDMixError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Its text is one line, and safe to print whatever the files are called that it names.
+    """
+
+    def __str__(self) -> str:
+        return printable(" ".join(super().__str__().splitlines()))
 
 
 class InvalidInputError(SGDMixError, ValueError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +14,17 @@ from typing import BinaryIO
 
 from sgdmix_albu.errors import DataError
 
-__all__ = ["TEMPORARY", "refusals_named", "sha256_of", "stays_below", "umask", "write_whole"]
+__all__ = [
+    "TEMPORARY",
+    "kind_of_file",
+    "open_regular",
+    "read_regular",
+    "refusals_named",
+    "sha256_of",
+    "stays_below",
+    "umask",
+    "write_whole",
+]
 
 TEMPORARY = ".sgdmix-"  # how the names of unfinished files begin
 # It can only be read by setting it, which no other thread may see.
@@ -75,17 +87,81 @@ def stays_below(name: str) -> bool:
     )
 
 
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open a file for reading, if it is a file: a pipe would be waited for, and a device may never end.
+
+    Raises:
+        DataError: It is a folder, a pipe, a socket or a device, or a link to one; is not there; cannot be read.
+
+    Example:
+        >>> open_regular("/dev/zero")
+        Traceback (most recent call last):
+        ...
+        sgdmix_albu.errors.DataError: cannot read /dev/zero: it is a device, not a file
+    """
+    path = Path(path).expanduser()
+    try:
+        kind = kind_of_file(path.stat().st_mode)
+        if kind is not None:  # asked first: to open a device may do something already
+            raise DataError(f"cannot read {path}: it is {kind}, not a file")
+        # Not to wait for the other end of a pipe, should one have taken the file's place meanwhile.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        file = open(handle, "rb")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    kind = kind_of_file(os.fstat(file.fileno()).st_mode)
+    if kind is not None:
+        file.close()
+        raise DataError(f"cannot read {path}: it is {kind}, not a file")
+    return file
+
+
+def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
+    """A file's content.
+
+    Args:
+        path: The file.
+        most: Bytes that it may have: the file may be anyone's, and larger than the memory.
+
+    Raises:
+        DataError: As of :func:`open_regular`; or the file is larger.
+    """
+    with open_regular(path) as file:
+        try:
+            content = file.read(most + 1)
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    if len(content) > most:
+        raise DataError(f"cannot read {path}: it is larger than {most} bytes, which no such file is")
+    return content
+
+
+def kind_of_file(mode: int) -> str | None:
+    """What a file is by its mode, where it is not a regular one; None where it is.
+
+    Example:
+        >>> kind_of_file(os.stat("/dev/null").st_mode)
+        'a device'
+    """
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file, in hexadecimal.
 
     Raises:
         DataError: The file cannot be read.
     """
-    try:
-        with Path(path).expanduser().open("rb") as file:
+    with open_regular(path) as file:
+        try:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 @contextmanager
