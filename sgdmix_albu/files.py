@@ -106,7 +106,7 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
             raise DataError(f"cannot read {path}: it is {kind}, not a file")
         # Not to wait for the other end of a pipe, should one have taken the file's place meanwhile.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        file = io.BufferedReader(io.FileIO(handle))
+        file: io.BufferedReader = os.fdopen(handle, "rb")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         if isinstance(error, DataError):
             raise
