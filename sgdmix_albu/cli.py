@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, SGDMixError
+from sgdmix_albu.interrupts import Interrupts
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
 __all__ = ["main"]
@@ -27,15 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(_parser(argv).parse_args(argv))
     command: Callable[..., int] = arguments.pop("command")
     try:
-        code = command(**arguments)
-        sys.stdout.flush()  # here, where it can be told, and not when Python ends
-        return code
+        with Interrupts(raising=True):
+            code = command(**arguments)
+            sys.stdout.flush()  # here, where it can be told, and not when Python ends
+            return code
     except BrokenPipeError:
         # Whoever read us, such as head, has read enough. Python would complain of it when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE
     except SGDMixError as error:
-        print("sgdmix: error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        print("sgdmix: error:", error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("sgdmix: interrupted", file=sys.stderr)

@@ -35,7 +35,7 @@ from PIL import Image
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError, UnknownNameError
 from sgdmix_albu.offline import RefinerSettings, Settings, TeacherSettings, generate, verify
 from sgdmix_albu.offline import bank as banking
-from sgdmix_albu.offline import engines as working
+from sgdmix_albu.offline import workers as working
 from sgdmix_albu.offline.engines import LocalEngine
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.offline.run import Run

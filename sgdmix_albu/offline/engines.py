@@ -6,28 +6,23 @@ load a model; results come as they are ready, in any order.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import wait as wait_for
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
-import torch
-
-from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.interrupts import Interrupts
 from sgdmix_albu.offline.parallel import one_thread_each
+from sgdmix_albu.offline.progress import Progress
+from sgdmix_albu.offline.workers import Processes, Threads, Workers
 
 __all__ = ["Engine", "LocalEngine"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_AHEAD = 2  # items that wait for each worker
+_LOOK = 0.1  # seconds between two looks whether Ctrl-C was pressed
 
 
 class Engine(Protocol):
@@ -62,29 +57,60 @@ class LocalEngine:
         workers: How many at once.
         kind: "threads" share one worker and this process; "processes" have one each, which a model on the CPU needs
             to use several cores and still give the same bits.
+        progress: Is told what is waited for after Ctrl-C; None for stderr.
     """
 
     workers: int
     kind: Literal["threads", "processes"] = "threads"
+    progress: Progress | None = None
 
     def run(self, make: Callable[[], Callable[[T], R]], items: Sequence[T]) -> Generator[R, None, None]:
-        """See :meth:`Engine.run`."""
+        """See :meth:`Engine.run`; after Ctrl-C what is begun is finished, after a second nothing is."""
         if not items:
             return
-        if self.kind == "threads" or self.workers == 1:
-            with one_thread_each():
-                worker = make()
-                pool: Executor = ThreadPoolExecutor(self.workers, thread_name_prefix="sgdmix")
-                yield from _results(pool, worker, items, self.workers)
-        else:
-            context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(min(self.workers, len(items)), context, initializer=_begin, initargs=(make,))
+        together = self.kind == "threads" or self.workers == 1
+        with one_thread_each() if together else nullcontext(), Interrupts() as interrupts:
+            count = min(self.workers, len(items))
+            workers: Workers = Threads(count, make()) if together else Processes(count, make)
             try:
-                yield from _results(pool, _call, items, self.workers)
-            except BrokenProcessPool as error:
-                raise SGDMixError(
-                    "a worker process died (killed, or out of memory); the same command goes on from what is done"
-                ) from error
+                yield from self._results(workers, items, interrupts)
+            finally:
+                self._finish(workers, interrupts)
+
+    def _results(self, workers: Workers, items: Sequence[T], interrupts: Interrupts) -> Generator[R, None, None]:
+        coming = iter(items)
+        told = False
+        while interrupts.count < 2:
+            while workers.idle and not interrupts.count:
+                try:
+                    workers.give(next(coming))
+                except StopIteration:
+                    break
+            if not workers.busy:
+                break
+            if interrupts.count and not told:
+                self._tell(workers.busy)
+                told = True
+            yield from workers.results(_LOOK)
+        if interrupts.count:
+            raise KeyboardInterrupt
+
+    def _finish(self, workers: Workers, interrupts: Interrupts) -> None:
+        """What was begun is finished when one item fails, or the reader stops: it may have taken long."""
+        told = interrupts.count > 0
+        while workers.busy and interrupts.count < 2:
+            if interrupts.count and not told:
+                self._tell(workers.busy)
+                told = True
+            with suppress(Exception):  # the first error is on its way already
+                deque(workers.results(_LOOK), maxlen=0)
+        workers.end(at_once=interrupts.count > 1)
+
+    def _tell(self, busy: int) -> None:
+        (self.progress or Progress()).tell(
+            f"interrupted: waiting for {busy} worker{'s' if busy > 1 else ''} to finish what is begun; Ctrl-C again "
+            "stops at once. Either way the same command goes on from what is done"
+        )
 
     def hands(self) -> int:
         """See :meth:`Engine.hands`."""
@@ -92,51 +118,3 @@ class LocalEngine:
 
     def close(self) -> None:
         """Nothing outlives :meth:`run`."""
-
-
-def _results(pool: Executor, call: Callable[[T], R], items: Sequence[T], workers: int) -> Generator[R, None, None]:
-    """What is begun is finished when the reader stops; what was not begun is dropped."""
-    coming = iter(items)
-    waiting: set[Future[R]] = set()
-    try:
-        while True:
-            for item in coming:
-                waiting.add(pool.submit(call, item))
-                if len(waiting) >= _AHEAD * workers:
-                    break
-            if not waiting:
-                return
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-_worker: Any = None  # of this process
-_failure: SGDMixError | None = None  # why there is none
-
-
-def _begin(make: Callable[[], Any]) -> None:
-    """Of a worker process: one thread, the parent alone hears Ctrl-C, and nobody outlives the parent."""
-    global _worker, _failure
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-    try:
-        _worker = make()
-    except SGDMixError as error:
-        _failure = error  # raised here, it would look as if the process had been killed
-
-
-def _end_with(sentinel: int) -> None:
-    wait_for([sentinel])
-    os._exit(1)
-
-
-def _call(item: Any) -> Any:
-    if _failure is not None:
-        raise _failure
-    return _worker(item)

@@ -103,7 +103,7 @@ def generate(
     if METADATA in source.class_names:
         raise DataError(f"a class is called {METADATA}, which is the manifest's name; rename its folder")
     work = _Work(data, dataset, source, settings, look or LookSettings(settings.saliency), refiner, strengths, teacher)
-    hands = _engine(engine, work, workers=workers, gpus=gpus_per_worker, address=address)
+    hands = _engine(engine, work, progress, workers=workers, gpus=gpus_per_worker, address=address)
     try:
         if dry_run:
             few = work.only(source.thinned(TRIAL))
@@ -247,7 +247,7 @@ class _Work:
             tries=_tries(out, course.engine),
         )
         # Threads would share the model that saliency looks through; each reads with several threads instead.
-        hands = LocalEngine(1) if local else course.engine
+        hands = LocalEngine(1, progress=course.progress) if local else course.engine
         total = sum(len(part.images) for part in missing)
         # Closed before the lock is: nobody works on when this process stops reading.
         with (
@@ -324,16 +324,18 @@ def _images_of(report: Report) -> int:
     return report.written + report.lost
 
 
-def _engine(kind: str, work: _Work, *, workers: int | None, gpus: float | None, address: str | None) -> Engine:
+def _engine(
+    kind: str, work: _Work, progress: Progress, *, workers: int | None, gpus: float | None, address: str | None
+) -> Engine:
     refines = work.refiner is not None and work.refiner.device != "cpu"
     if kind == "ray":
         from sgdmix_albu.offline.ray import RayEngine
 
         # None: a GPU each, where the cluster has any; this machine need not have one.
-        return RayEngine(workers, gpus=gpus if refines or gpus is not None else 0, address=address)
+        return RayEngine(workers, gpus=gpus if refines or gpus is not None else 0, address=address, progress=progress)
     if refines and torch.cuda.is_available():
-        return LocalEngine(workers or 3)  # they share the model: one refines while others mix and write
-    return LocalEngine(workers or default_jobs(), "threads" if work.refiner is None else "processes")
+        return LocalEngine(workers or 3, progress=progress)  # they share the model: one refines, others mix and write
+    return LocalEngine(workers or default_jobs(), "threads" if work.refiner is None else "processes", progress)
 
 
 def _check_engine(kind: str, address: str | None, gpus: float | None) -> None:

@@ -27,6 +27,12 @@ class Progress:
         self.stream = sys.stderr if stream is None else stream
         self.interval, self.quiet = interval, quiet
 
+    def tell(self, text: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        if not self.quiet:
+            tqdm.write(f"sgdmix: {text}", file=self.stream)
+            self.stream.flush()
+
     def over(
         self, items: Iterable[T], label: str, total: int, *, images: Callable[[T], int] = lambda _: 1
     ) -> Iterator[T]:

@@ -12,9 +12,12 @@ import os
 import pickle
 import socket
 from collections.abc import Callable, Generator, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.offline.progress import Progress
+from sgdmix_albu.offline.reaper import Reaper
 from sgdmix_albu.optional import import_optional
 
 __all__ = ["RayEngine"]
@@ -33,11 +36,20 @@ class RayEngine:
         gpus: Share of a GPU that each actor gets: 1, 0.5, ...; 0 for none, None for 1 where the cluster has any.
         address: Of a running cluster ("auto", "ray://host:10001"); None starts one on this machine, unless this
             process has joined one already.
+        progress: Is told what is waited for after Ctrl-C; None for stderr.
     """
 
-    def __init__(self, workers: int | None = None, *, gpus: float | None = 0, address: str | None = None) -> None:
-        self.workers, self.gpus, self.address = workers, gpus, address
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        gpus: float | None = 0,
+        address: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.workers, self.gpus, self.address, self.progress = workers, gpus, address, progress or Progress()
         self._joined: Any = None
+        self._reaper: Reaper | None = None
         self._actors = 1
 
     def run(self, make: Callable[[], Callable[[T], R]], items: Sequence[T]) -> Generator[R, None, None]:
@@ -60,6 +72,12 @@ class RayEngine:
         try:
             for row in results.iter_rows():
                 yield _result(row["result"])
+        except KeyboardInterrupt:
+            self.progress.tell(
+                "interrupted: leaving the cluster, which drops what its workers have begun; Ctrl-C again stops at "
+                "once. Either way the same command goes on from what is done"
+            )
+            raise
         except SGDMixError:
             raise
         except Exception as error:  # Ray has an error of its own for every way to lose a worker
@@ -74,6 +92,9 @@ class RayEngine:
         if self._joined is not None:
             self._joined.shutdown()
             self._joined = None
+        if self._reaper is not None:
+            self._reaper.end()
+            self._reaper = None
 
     def _join(self) -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -88,8 +109,11 @@ class RayEngine:
         else:
             _answers(self.address)
             options |= {"address": self.address}
+        if self.address is None:
+            self._reaper = Reaper()
         try:
-            ray.init(**options)
+            with nullcontext() if self._reaper is None else self._reaper.marking():
+                ray.init(**options)
         except (OSError, RuntimeError, ValueError) as error:
             raise SGDMixError(f"cannot join a Ray cluster at {self.address or 'this machine'}: {error}") from error
         self._joined = ray

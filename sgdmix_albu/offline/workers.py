@@ -1,0 +1,229 @@
+"""Workers of this machine: threads, or processes. Both finish what they have begun, or are stopped at once.
+
+The processes are not a :class:`concurrent.futures.ProcessPoolExecutor`: that waits for ever after a second Ctrl-C
+(bpo-45274), begins more than it can be made to drop, and leaves semaphores behind that Python complains of when the
+parent was killed. Each is at the end of a pipe: one that is killed is noticed, and none outlives the parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from sgdmix_albu.errors import SGDMixError
+
+__all__ = ["Processes", "Threads", "Workers"]
+
+
+class Workers(Protocol):
+    """Do one item at a time each."""
+
+    @property
+    def idle(self) -> int:
+        """How many could be given something."""
+        ...
+
+    @property
+    def busy(self) -> int:
+        """How many have something."""
+        ...
+
+    def give(self, item: Any) -> None:
+        """Let an idle one do an item."""
+        ...
+
+    def results(self, seconds: float) -> Iterator[Any]:
+        """What was done, waiting so many seconds at most.
+
+        Raises:
+            SGDMixError: A process died.
+            Exception: What an item's work raised.
+        """
+        ...
+
+    def end(self, *, at_once: bool) -> None:
+        """Let them go, when those that have something have finished it, or at once."""
+        ...
+
+
+class Threads:
+    """Threads that share one worker; see :class:`Workers`.
+
+    Args:
+        count: How many.
+        worker: Does an item.
+    """
+
+    def __init__(self, count: int, worker: Callable[[Any], Any]) -> None:
+        self._count, self._worker = count, worker
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="sgdmix")
+        self._waiting: set[Future[Any]] = set()
+        self._lock = threading.Lock()
+        self._at_work: set[int] = set()
+
+    @property
+    def idle(self) -> int:
+        """See :attr:`Workers.idle`."""
+        return self._count - len(self._waiting)
+
+    @property
+    def busy(self) -> int:
+        """See :attr:`Workers.busy`."""
+        return len(self._waiting)
+
+    def give(self, item: Any) -> None:
+        """See :meth:`Workers.give`."""
+        self._waiting.add(self._pool.submit(self._do, item))
+
+    def results(self, seconds: float) -> Iterator[Any]:
+        """See :meth:`Workers.results`."""
+        done, self._waiting = wait_for(self._waiting, timeout=seconds, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield future.result()
+
+    def end(self, *, at_once: bool) -> None:
+        """See :meth:`Workers.end`."""
+        if at_once:
+            with self._lock:
+                for thread in self._at_work:
+                    # Between two of the thread's instructions; what it writes appears whole or not at all.
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_Stopped))
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _do(self, item: Any) -> Any:
+        thread = threading.get_ident()
+        with self._lock:
+            self._at_work.add(thread)
+        try:
+            return self._worker(item)
+        finally:
+            with self._lock:
+                self._at_work.discard(thread)
+
+
+class _Stopped(BaseException):
+    """The end of a thread's work in the midst of it."""
+
+
+class Processes:
+    """Processes that have a worker each; see :class:`Workers`.
+
+    Args:
+        count: How many.
+        make: Makes a worker, once in each process; picklable.
+    """
+
+    def __init__(self, count: int, make: Callable[[], Callable[[Any], Any]]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._idle: list[Connection] = []
+        self._busy: list[Connection] = []
+        self._processes: dict[Connection, Any] = {}
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, make), daemon=True)
+            process.start()
+            theirs.close()  # or its end would not be noticed
+            self._processes[ours] = process
+            self._idle.append(ours)
+
+    @property
+    def idle(self) -> int:
+        """See :attr:`Workers.idle`."""
+        return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        """See :attr:`Workers.busy`."""
+        return len(self._busy)
+
+    def give(self, item: Any) -> None:
+        """See :meth:`Workers.give`."""
+        connection = self._idle.pop()
+        try:
+            connection.send(item)
+        except OSError:
+            raise _lost() from None
+        self._busy.append(connection)
+
+    def results(self, seconds: float) -> Iterator[Any]:
+        """See :meth:`Workers.results`."""
+        for connection in wait(self._busy, timeout=seconds):
+            assert isinstance(connection, Connection)
+            self._busy.remove(connection)
+            try:
+                outcome: _Outcome = connection.recv()
+            except (EOFError, OSError):
+                raise _lost() from None
+            self._idle.append(connection)
+            if outcome.error is not None:
+                raise outcome.error
+            yield outcome.result
+
+    def end(self, *, at_once: bool) -> None:
+        """See :meth:`Workers.end`."""
+        for connection, process in self._processes.items():
+            if at_once:
+                process.kill()
+            connection.close()  # which tells the process
+        for process in self._processes.values():
+            process.join()
+
+
+class _Outcome(NamedTuple):
+    """What became of an item in a process: a result, or an error."""
+
+    result: Any
+    error: BaseException | None
+
+
+def _lost() -> SGDMixError:
+    return SGDMixError("a worker process died (killed, or out of memory); the same command goes on from what is done")
+
+
+def _work(connection: Connection, make: Callable[[], Callable[[Any], Any]]) -> None:
+    """The life of a worker process: one thread, the parent alone hears Ctrl-C, and nobody outlives the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    worker, failure = None, None
+    try:
+        worker = make()
+    except SGDMixError as error:
+        failure = error  # each item's outcome: raised here, it would look as if the process had been killed
+    with contextlib.suppress(EOFError, OSError):  # nobody gives us anything more
+        while True:
+            item = connection.recv()
+            connection.send(_Outcome(None, failure) if worker is None else _outcome(worker, item))
+
+
+def _outcome(worker: Callable[[Any], Any], item: Any) -> _Outcome:
+    try:
+        return _Outcome(worker(item), None)
+    except Exception as error:
+        if not isinstance(error, SGDMixError):
+            error.add_note(f"In a worker process:\n{traceback.format_exc()}")
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # an error of another package, which need not be picklable
+            return _Outcome(None, RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))
+        return _Outcome(None, error)
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
