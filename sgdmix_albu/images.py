@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.files import open_regular
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "MAX_BYTES",
     "MAX_PIXELS",
     "ImageEntry",
     "class_folders",
@@ -31,8 +33,17 @@ __all__ = [
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
+# What these suffixes stand for; a phone's JPEG with several pictures in it is opened as JPEG. Pillow knows 40 formats
+# more, and would start Ghostscript to read PostScript.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
 # Pillow's own threshold for a decompression bomb: 256 MB of RGB.
 MAX_PIXELS = 1024 * 1024 * 1024 // 4 // 3
+
+# As many pixels of 16-bit RGBA, not compressed: no photograph's file is larger. Some readers take in a file as a whole.
+MAX_BYTES = 8 * MAX_PIXELS
+
+_STRIPE = 2**20  # pixels that are converted at once
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,8 @@ def list_images(folder: str | os.PathLike[str]) -> list[ImageEntry]:
 
     The classes are those of :func:`class_folders`; images are looked for at any depth below them, in linked folders
     too, by suffix (:data:`IMAGE_SUFFIXES`, any case). Hidden files and folders, files of other kinds, and images
-    that lie outside a class folder are not part of the tree.
+    that lie outside a class folder are not part of the tree. A pipe, a device or a link to nothing with an image's
+    name is listed as an image is: :func:`read_image` says what is wrong with it.
 
     Args:
         folder: The tree's root.
@@ -100,7 +112,8 @@ def class_folders(folder: str | os.PathLike[str]) -> list[str]:
     if not root.is_dir():
         raise DataError(f"expected a folder of images, {root} is {'a file' if root.exists() else 'not there'}")
     try:
-        classes = sorted(path.name for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))
+        with os.scandir(root) as entries:
+            classes = sorted(entry.name for entry in entries if not is_hidden(entry.name) and _is_folder(entry))
     except OSError as error:
         _refuse(error)
     if not classes:
@@ -129,39 +142,43 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         >>> read_image(file).getpixel((0, 0))
         (127, 127, 127)
     """
-    path = Path(path).expanduser()
-    try:
-        empty = path.stat().st_size == 0
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error}") from error
-    if empty:
-        raise DataError(f"cannot read {path}: the file is empty")
-    return _decoded(path, str(path), max_pixels)
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        return _decoded(file, size, os.fspath(path), max_pixels)
 
 
 def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The same for a file's content that came from elsewhere; ``name`` is for messages."""
-    if not content:
-        raise DataError(f"cannot read {name}: the file is empty")
-    return _decoded(io.BytesIO(content), name, max_pixels)
+    return _decoded(io.BytesIO(content), len(content), name, max_pixels)
 
 
-def _decoded(file: Path | io.BytesIO, name: str, max_pixels: int) -> Image.Image:
+def _decoded(file: BinaryIO, size: int, name: str, max_pixels: int) -> Image.Image:
     if max_pixels < 1:
         raise InvalidInputError(f"max_pixels must be positive, got {max_pixels}")
+    if not size:
+        raise DataError(f"cannot read {name}: the file is empty")
+    if size > MAX_BYTES:
+        raise DataError(f"cannot read {name}: it is larger than {MAX_BYTES} bytes, which no photograph is")
     try:
-        with Image.open(file) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise DataError(f"cannot read {name}: {width} x {height} pixels, the limit is {max_pixels}")
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except DataError:
-        raise
+        image, orientation = _rgb_as_stored(file, max_pixels)
+        image.getexif()[ExifTags.Base.Orientation] = orientation
+        ImageOps.exif_transpose(image, in_place=True)
     except UnidentifiedImageError as error:
         raise DataError(f"cannot read {name}: not an image, or its header is damaged") from error
     # Pillow's decoders meet damaged files with errors of many kinds: OSError, SyntaxError, struct.error, ...
     except Exception as error:
         raise DataError(f"cannot read {name}: {_reason(error)}") from error
+    return image
+
+
+def _rgb_as_stored(file: BinaryIO, max_pixels: int) -> tuple[Image.Image, int]:
+    """The image and its EXIF orientation. It is turned when the decoder's copy of the pixels is gone."""
+    with Image.open(file, formats=_FORMATS) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ValueError(f"{width} x {height} pixels, the limit is {max_pixels}")
+        image.load()
+        return _to_rgb(image), image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def is_hidden(name: str) -> bool:
@@ -170,35 +187,50 @@ def is_hidden(name: str) -> bool:
 
 
 def files_below(folder: Path, *, hidden: bool = False) -> Iterator[Path]:
-    """Every file at any depth below a folder, through links to folders too.
+    """Everything but folders at any depth below a folder, through links to folders too.
 
     Args:
         folder: Where to begin.
-        hidden: Whether hidden files and folders are among them.
+        hidden: Whether hidden files and folders are among them. A hidden folder that cannot be read, or whose link
+            leads back, is itself given instead of what is in it.
 
     Raises:
         DataError: A folder cannot be read, or a link leads back to a folder that it lies in.
     """
-    yield from _walk(folder, hidden, (os.path.realpath(folder),))
-
-
-def _walk(folder: Path, hidden: bool, inside: tuple[str, ...]) -> Iterator[Path]:
-    """``inside``: where the folders that lead here really are."""
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted(
-                (entry for entry in entries if hidden or not is_hidden(entry.name)), key=lambda one: one.name
-            )
-    except OSError as error:
-        _refuse(error)
-    for entry in sorted(found, key=lambda one: one.name):
-        if not entry.is_dir():
-            yield Path(entry.path)
+    # Where the folders on the way to each one really are; a stack, for folders may lie deeper than Python's calls may.
+    waiting: list[tuple[Path, tuple[str, ...], bool]] = [(folder, (os.path.realpath(folder),), False)]
+    while waiting:
+        here, inside, secret = waiting.pop()
+        try:
+            with os.scandir(here) as entries:
+                found = sorted((one for one in entries if hidden or not is_hidden(one.name)), key=lambda one: one.name)
+        except OSError as error:
+            if not secret:
+                _refuse(error)
+            yield here
             continue
-        place = os.path.realpath(entry.path) if entry.is_symlink() else f"{inside[-1]}/{entry.name}"
-        if place in inside:
-            raise DataError(f"{entry.path} is a link to {place}, a folder that it lies in; remove the link")
-        yield from _walk(Path(entry.path), hidden, (*inside, place))
+        for entry in found:
+            path, below = Path(entry.path), secret or is_hidden(entry.name)
+            if not _is_folder(entry):
+                yield path
+                continue
+            place = os.path.realpath(path) if entry.is_symlink() else f"{inside[-1]}/{entry.name}"
+            if place not in inside:
+                waiting.append((path, (*inside, place), below))
+            elif below:
+                yield path
+            else:
+                raise DataError(f"{path} is a link to {place}, a folder that it lies in; remove the link")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link that leads nowhere or round in a circle is none."""
+    try:
+        return entry.is_dir()
+    except PermissionError:
+        return True  # it may be one, and must not be passed over: reading it will be refused
+    except OSError:
+        return False
 
 
 def _images_below(folder: Path) -> list[Path]:
@@ -212,14 +244,27 @@ def _refuse(error: OSError) -> NoReturn:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        return _from_16_bit(image)
+        return _in_stripes(image, _from_16_bit)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed range")
     if image.has_transparency_data:
-        clear = image.convert("RGBA")
-        white = Image.new("RGBA", clear.size, "white")
-        return Image.alpha_composite(white, clear).convert("RGB")
+        return _in_stripes(image, _over_white)
     return image.convert("RGB")
+
+
+def _in_stripes(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Convert some rows at a time: what a conversion takes beside its result is as small as a stripe."""
+    result = Image.new("RGB", image.size)
+    rows = max(1, _STRIPE // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        result.paste(convert(image.crop(box)), box)
+    return result
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    clear = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
