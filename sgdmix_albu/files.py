@@ -15,9 +15,11 @@ from typing import BinaryIO
 from sgdmix_albu.errors import DataError
 
 __all__ = [
+    "LARGEST",
     "TEMPORARY",
     "kind_of_file",
     "open_regular",
+    "path_inside",
     "read_regular",
     "refusals_named",
     "sha256_of",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 TEMPORARY = ".sgdmix-"  # how the names of unfinished files begin
+LARGEST = 2**30  # bytes that are read into memory at once; an image of the most pixels that are read has half of it
 # It can only be read by setting it, which no other thread may see.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -87,6 +90,20 @@ def stays_below(name: str) -> bool:
     )
 
 
+def path_inside(folder: Path, name: str) -> Path:
+    """Where a file with a name of forward slashes is written in a folder.
+
+    Raises:
+        DataError: It would lie outside, by ``..``, an absolute name or a link.
+    """
+    if not stays_below(name):
+        raise DataError(f"refused to write {name!r}: it does not lie in {folder}")
+    path = folder.joinpath(*PurePosixPath(name).parts)
+    if not path.parent.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"refused to write {path}: a link leads out of {folder}")
+    return path
+
+
 def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a file for reading, if it is a file: a pipe would be waited for, and a device may never end.
 
@@ -129,13 +146,13 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
         DataError: As of :func:`open_regular`; or the file is larger.
     """
     with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise DataError(f"cannot read {path}: it has {size} bytes, and such a file has {most} at most")
         try:
-            content = file.read(most + 1)
+            return file.read(size)
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    if len(content) > most:
-        raise DataError(f"cannot read {path}: it is larger than {most} bytes, which no such file is")
-    return content
 
 
 def kind_of_file(mode: int) -> str | None:
@@ -147,7 +164,7 @@ def kind_of_file(mode: int) -> str | None:
     """
     if stat.S_ISREG(mode):
         return None
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 

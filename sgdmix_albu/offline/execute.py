@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import BinaryIO
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from sgdmix_albu.offline.pixels import load_again, resized, to_image, to_pixels
 from sgdmix_albu.offline.plan import Row
 from sgdmix_albu.offline.source import Skipped
 
-__all__ = ["FORMATS", "Done", "encoder", "execute", "mix_pair", "mix_row"]
+__all__ = ["FORMATS", "Done", "encoded", "execute", "mix_pair", "mix_row"]
 
 # Level 1 is 2.5 times as fast as Pillow's default and gives photographs 5% larger. JPEG keeps full colour
 # resolution, since mask edges are sharp in colour too.
@@ -37,10 +38,14 @@ class Done:
     Attributes:
         row: The plan's row.
         kept: Share of the image's pixels that are the source's.
+        size: The file's bytes.
+        sha256: Of the file, in hexadecimal.
     """
 
     row: Row
     kept: float
+    size: int
+    sha256: str
 
 
 def execute(
@@ -64,7 +69,7 @@ def execute(
 
     Yields:
         For each row, what was written, or why nothing was: an image that could be read when it was described
-        and cannot be read any more.
+        and cannot be read any more, or one that the format cannot hold.
 
     Raises:
         DataError: A file cannot be written.
@@ -73,10 +78,11 @@ def execute(
     def write(row: Row) -> Done | Skipped:
         try:
             pixels, kept = mix_row(row, descriptors, size=size, feather=feather)
+            content = encoded(pixels, PurePosixPath(row.name).suffix[1:])
         except DataError as error:
             return Skipped(descriptors.items[row.source].key, str(error))
-        folder.write(row.name, encoder(pixels, PurePosixPath(row.name).suffix[1:]))
-        return Done(row, kept)
+        folder.write(row.name, content)
+        return Done(row, kept, len(content), hashlib.sha256(content).hexdigest())
 
     return ordered_map(write, rows, jobs)
 
@@ -118,12 +124,16 @@ def mix_pair(source: Tensor, target: Tensor, own: Tensor, other: Tensor, *, feat
     return mixed[0], union
 
 
-def encoder(pixels: Tensor, suffix: str) -> Callable[[BinaryIO], None]:
-    """What writes (3, H, W) uint8 pixels into an open file, by the suffix "png" or "jpg"."""
+def encoded(pixels: Tensor, suffix: str) -> bytes:
+    """(3, H, W) uint8 pixels as a file, by the suffix "png" or "jpg".
+
+    Raises:
+        DataError: The format cannot hold them.
+    """
     kind, options = FORMATS[suffix]
-    image = to_image(pixels)
-
-    def encode(file: BinaryIO) -> None:
-        image.save(file, kind, **options)
-
-    return encode
+    content = io.BytesIO()
+    try:
+        to_image(pixels).save(content, kind, **options)
+    except (OSError, ValueError) as error:  # JPEG knows no more than 65535 pixels a side, for one
+        raise DataError(f"its outputs cannot be written as {suffix}: {error}") from error
+    return content.getvalue()

@@ -7,7 +7,6 @@ that is repeated, and its images have the same bits whoever works on it, wheneve
 from __future__ import annotations
 
 import hashlib
-import io
 import threading
 import time
 from collections import Counter
@@ -23,7 +22,7 @@ from sgdmix_albu import __version__
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.offline.bank import DescriptorBank
-from sgdmix_albu.offline.execute import encoder, mix_pair
+from sgdmix_albu.offline.execute import encoded, mix_pair
 from sgdmix_albu.offline.notes import note_bytes, read_note
 from sgdmix_albu.offline.pixels import load_again
 from sgdmix_albu.offline.refining import RefinerSettings, TeacherSettings
@@ -222,14 +221,12 @@ class Expander:
 
     def _encoded(self, outputs: Sequence[_Output], lost: list[_Lost]) -> Iterator[_Made]:
         for output in outputs:
-            content = io.BytesIO()
             try:
-                encoder(output.pixels, self.job.image_format)(content)
-            except (OSError, ValueError) as error:  # JPEG knows no more than 65535 pixels a side, for one
-                reason = f"its outputs cannot be written as {self.job.image_format}: {error}"
-                lost.append(_Lost(output.task, output.task.source, reason))
+                content = encoded(output.pixels, self.job.image_format)
+            except DataError as error:
+                lost.append(_Lost(output.task, output.task.source, str(error)))
                 continue
-            yield _Made(self._row(output, content.getvalue()), content.getvalue())
+            yield _Made(self._row(output, content), content)
 
     def _write(self, chunk: Chunk, made: Sequence[_Made], lost: Sequence[_Lost]) -> None:
         rows = [one.row for one in made]

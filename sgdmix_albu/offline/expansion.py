@@ -10,7 +10,7 @@ from typing import Literal
 from sgdmix_albu.mixing import check_settings
 from sgdmix_albu.offline.checks import check_choice, check_counts, check_seed
 from sgdmix_albu.offline.execute import FORMATS
-from sgdmix_albu.offline.files import METADATA
+from sgdmix_albu.offline.manifest import METADATA
 from sgdmix_albu.offline.progress import time_line
 from sgdmix_albu.offline.run import QUARANTINE
 from sgdmix_albu.offline.source import Skipped, ignored_lines

@@ -1,23 +1,30 @@
-"""Writing into the output folder, and nowhere else: each file whole or not at all."""
+"""The output folder of ``sgdmix mix``: each file whole or not at all, one process at a time, nothing of others touched."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import TEMPORARY, refusals_named, stays_below, write_whole
+from sgdmix_albu.files import TEMPORARY, path_inside, refusals_named, write_whole
+from sgdmix_albu.offline.lock import HOLDER, LOCK, locked
+from sgdmix_albu.offline.manifest import METADATA, Written, output_name, write_note
+from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.places import check_apart, local_path
+from sgdmix_albu.records import UnsoundError, anything, parse, record
 
-__all__ = ["METADATA", "OutputFolder"]
+__all__ = ["METADATA", "MIXED", "OutputFolder"]
 
-METADATA = "metadata.jsonl"  # the name that Hugging Face's imagefolder looks for
+MIXED = ".sgdmix-mixed.json"  # what the manifest must be
 _PLAN = ".sgdmix-plan.jsonl"
-_MARK = "sgdmix_albu"
+_RUN = ".sgdmix-run.json"  # of `sgdmix generate`, whose folders are not ours
+_OWN_ROW = record({"file_name": output_name, "versions": record({"sgdmix_albu": anything}, others=True)}, others=True)
 
 
 class OutputFolder:
@@ -43,78 +50,96 @@ class OutputFolder:
         local = local_path(path)
         if local is None:
             raise DataError(f"expected a folder on this machine to write, got {path}")
-        self.path = local
+        self.path, self.overwrite = local, overwrite
         with refusals_named(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise DataError(f"expected a folder to write, {self.path} is a file")
             self.path.mkdir(parents=True, exist_ok=True)
-            if any(self.path.iterdir()) and not overwrite:
-                raise DataError(f"{self.path} is not empty; choose another folder, or pass --overwrite")
-            self._earlier = self._files_of_earlier_run()
+            if not (self.path / LOCK).exists():  # else whoever holds it is the better answer
+                self._check_empty()
             with tempfile.TemporaryFile(dir=self.path):
                 pass  # better to learn now than after hours that nothing can be written here
+        self._earlier: list[Path] = []
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else fills the folder meanwhile, from the look at what is there to the metadata.
+
+        Raises:
+            DataError: Somebody does; or as when it was made.
+        """
+        with locked(self.path, "sgdmix mix"):
+            with refusals_named(self.path):
+                self._check_empty()
+                self._earlier = self._files_of_earlier_run()
+            yield
 
     def begin(self, names: Iterable[str]) -> None:
         """Remove what an earlier run left here, and note the names of the files to come."""
         with refusals_named(self.path):
-            (self.path / METADATA).unlink(missing_ok=True)
+            for name in (METADATA, MIXED):
+                (self.path / name).unlink(missing_ok=True)
             for file in self._earlier:
                 file.unlink(missing_ok=True)
             for folder in sorted({file.parent for file in self._earlier} - {self.path}, reverse=True):
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
-        self.write_lines(_PLAN, ({"file_name": name, "versions": {_MARK: None}} for name in names))
+        self.write_lines(_PLAN, ({"file_name": name, "versions": {"sgdmix_albu": None}} for name in names))
 
     def finish(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write the metadata, one row for each file that is there, and drop the plan."""
-        self.write_lines(METADATA, rows)
+        written = self.write_lines(METADATA, rows)
+        self.write(MIXED, write_note(written))
         with refusals_named(self.path):
             (self.path / _PLAN).unlink()
 
-    def write_lines(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """A file of JSON lines."""
+    def write_lines(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Written:
+        """A file of JSON lines; what was written."""
+        digest, count = hashlib.sha256(), 0
 
         def write(file: BinaryIO) -> None:
+            nonlocal count
             for row in rows:
                 # ASCII: a name may hold a line separator that some readers of text files break lines at.
-                file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+                line = json.dumps(row, allow_nan=False).encode() + b"\n"
+                digest.update(line)
+                count += 1
+                file.write(line)
 
-        self.write(name, write)
+        write_whole(path_inside(self.path, name), write, unfinished_in=self.path)
+        return Written(count, digest.hexdigest())
 
-    def write(self, name: str, content: Callable[[BinaryIO], None]) -> None:
-        """Let ``content`` write a file that appears under its name when it is complete and on disk."""
-        write_whole(self.inside(name), content, unfinished_in=self.path)
-
-    def inside(self, name: str) -> Path:
-        """Where ``name`` lies in this folder.
+    def write(self, name: str, content: bytes) -> None:
+        """A file that appears under its name when it is complete and on disk.
 
         Raises:
-            DataError: It would lie outside, by ``..``, an absolute name or a link.
+            DataError: It would lie outside, or the operating system refused.
         """
-        if not stays_below(name):
-            raise DataError(f"refused to write {name!r}: it does not lie in {self.path}")
-        path = self.path.joinpath(*PurePosixPath(name).parts)
-        if not path.parent.resolve().is_relative_to(self.path.resolve()):
-            raise DataError(f"refused to write {path}: a link leads out of {self.path}")
-        return path
+        write_whole(path_inside(self.path, name), lambda file: file.write(content), unfinished_in=self.path)
+
+    def _check_empty(self) -> None:
+        there = {path.name for path in self.path.iterdir()} - {LOCK, HOLDER}
+        if _RUN in there:
+            raise DataError(f"{self.path} is a folder of sgdmix generate; choose another")
+        if there and not self.overwrite:
+            raise DataError(f"{self.path} is not empty; choose another folder, or pass --overwrite")
 
     def _files_of_earlier_run(self) -> list[Path]:
         found = [path for path in self.path.glob(f"{TEMPORARY}*.tmp") if path.is_file()]
+        storage = Storage(self.path)
         for name in (METADATA, _PLAN):
-            path = self.path / name
-            if path.is_file():
-                found += [self.inside(row) for row in _own_rows(path)]
+            if storage.has(name):
+                found += [path_inside(self.path, row) for row in _own_rows(storage, name)]
         return found
 
 
-def _own_rows(path: Path) -> Iterator[str]:
+def _own_rows(storage: Storage, name: str) -> Iterator[str]:
     """File names in metadata that this package wrote; anyone else's is not ours to replace."""
-    for line in path.read_bytes().splitlines():
+    for number, line in enumerate(storage.lines(name), start=1):
         try:
-            row = json.loads(line)
-            ours = _MARK in row["versions"] and isinstance(row["file_name"], str)
-        except (ValueError, KeyError, TypeError):
-            ours = False
-        if not ours:
-            raise DataError(f"{path} was not written by sgdmix, so it is not replaced; choose another folder")
-        yield row["file_name"]
+            yield parse(line, _OWN_ROW)["file_name"]
+        except UnsoundError as error:
+            raise DataError(
+                f"{storage.path(name)} was not written by sgdmix, so it is not replaced; choose another folder "
+                f"(line {number}: {error})"
+            ) from error

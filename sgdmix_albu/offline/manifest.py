@@ -2,26 +2,71 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.offline.files import METADATA
-from sgdmix_albu.offline.tasks import check_below
+from sgdmix_albu.images import is_hidden
+from sgdmix_albu.offline.shards import is_shard
+from sgdmix_albu.records import UnsoundError, name_below, optional, parse, record, sha256, text, whole
 
-__all__ = ["is_there", "manifest_row", "manifest_rows"]
+__all__ = [
+    "METADATA",
+    "WRITTEN",
+    "Written",
+    "is_there",
+    "manifest_row",
+    "manifest_rows",
+    "output_name",
+    "read_note_of_manifest",
+    "write_note",
+]
 
-_FIELDS = {
-    "file_name": str,
-    "label": str,
-    "label_index": int,
-    "source": str,
-    "target": str,
-    "sha256": str,
-    "bytes": int,
-}
+METADATA = "metadata.jsonl"  # the name that Hugging Face's imagefolder looks for
+
+
+class Written(NamedTuple):
+    """How many rows a manifest has, and the SHA-256 of the file."""
+
+    rows: int
+    sha256: str
+
+
+def output_name(value: Any) -> str:
+    """The kind of an output's file name: an image below the folder, and none of the files that a run keeps there."""
+    name = name_below(value)
+    parts = PurePosixPath(name).parts
+    if parts[0] == METADATA or is_hidden(parts[0]):
+        raise UnsoundError(f"it is the name of a file that is kept here: {name!r:.60}")
+    if PurePosixPath(name).suffix not in (".png", ".jpg"):
+        raise UnsoundError(f"it is no name of an output: {name!r:.60}")
+    return name
+
+
+def _shard(value: Any) -> str:
+    if not isinstance(value, str) or not is_shard(value):
+        raise UnsoundError(f"expected the name of a shard, got {value!r:.60}")
+    return value
+
+
+_ROW = record(
+    {
+        "file_name": output_name,
+        "label": text(),
+        "label_index": whole(),
+        "source": name_below,
+        "target": optional(name_below),
+        "source_sha256": sha256,
+        "target_sha256": optional(sha256),
+        "bytes": whole(),
+        "sha256": sha256,
+    },
+    may={"shard": _shard, "shard_bytes": whole()},
+    others=True,
+)
+WRITTEN = record({"rows": whole(), "sha256": sha256})
 
 
 def manifest_row(line: bytes) -> dict[str, Any] | None:
@@ -31,13 +76,11 @@ def manifest_row(line: bytes) -> dict[str, Any] | None:
         >>> manifest_row(b'{"file_name": "../1.png"}') is None
         True
     """
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError, DataError):
-        row = json.loads(line)
-        check_below(row["file_name"], row.get("shard", row["file_name"]))
-        sound = all(isinstance(row[name], kind) for name, kind in _FIELDS.items())
-        if sound and ("shard" not in row or isinstance(row["shard_bytes"], int)):
-            return row  # type: ignore[no-any-return]
-    return None
+    try:
+        row: dict[str, Any] = parse(line, _ROW)
+    except UnsoundError:
+        return None
+    return row if ("shard" in row) == ("shard_bytes" in row) else None
 
 
 def manifest_rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -63,3 +106,17 @@ def is_there(row: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
     if "shard" in row:
         return bool(sizes.get(row["shard"]) == row["shard_bytes"])
     return bool(sizes.get(row["file_name"]) == row["bytes"])
+
+
+def write_note(written: Written) -> bytes:
+    """What a manifest must be, as a file."""
+    return json.dumps(written._asdict()).encode() + b"\n"
+
+
+def read_note_of_manifest(content: bytes) -> Written:
+    """The same, read.
+
+    Raises:
+        UnsoundError: It is not such a file.
+    """
+    return Written(**parse(content, WRITTEN))

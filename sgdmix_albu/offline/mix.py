@@ -18,8 +18,9 @@ from sgdmix_albu.mixing import check_settings
 from sgdmix_albu.offline.checks import check_choice, check_counts, check_seed
 from sgdmix_albu.offline.descriptors import Descriptors, describe_items
 from sgdmix_albu.offline.execute import FORMATS, Done, execute
-from sgdmix_albu.offline.files import METADATA, OutputFolder
+from sgdmix_albu.offline.files import OutputFolder
 from sgdmix_albu.offline.look import LookSettings, open_look
+from sgdmix_albu.offline.manifest import METADATA
 from sgdmix_albu.offline.parallel import default_jobs, one_thread_each
 from sgdmix_albu.offline.plan import plan_rows
 from sgdmix_albu.offline.progress import Progress, time_line
@@ -160,31 +161,34 @@ def mix_folder(
     source = source.thinned(limit)
     jobs, progress = jobs or default_jobs(), progress or Progress()
 
-    descriptors, unreadable = describe_items(source.items, look, preset, size=size, jobs=jobs, progress=progress)
-    described = time.perf_counter()
-    with one_thread_each():
-        rows = list(
-            plan_rows(
-                descriptors,
-                suffix=f".{image_format}",
-                p=p,
-                candidates=candidates,
-                target_class=target_class,
-                max_coverage=max_coverage,
-                seed=seed,
-            )
+    with folder.locked():
+        descriptors, unreadable = describe_items(
+            source.items, look, preset, size=size, jobs=jobs, progress=progress
         )
-        planned = time.perf_counter()
-        folder.begin(row.name for row in rows)
-        results = execute(rows, descriptors, folder, size=size, feather=feather, jobs=jobs)
-        done: list[Done] = []
-        lost: list[Skipped] = []
-        for result in progress.over(results, "mixing", len(rows)):
-            if isinstance(result, Done):
-                done.append(result)
-            else:
-                lost.append(result)
-    folder.finish(_metadata(one, descriptors, settings) for one in done)
+        described = time.perf_counter()
+        with one_thread_each():
+            rows = list(
+                plan_rows(
+                    descriptors,
+                    suffix=f".{image_format}",
+                    p=p,
+                    candidates=candidates,
+                    target_class=target_class,
+                    max_coverage=max_coverage,
+                    seed=seed,
+                )
+            )
+            planned = time.perf_counter()
+            folder.begin(row.name for row in rows)
+            results = execute(rows, descriptors, folder, size=size, feather=feather, jobs=jobs)
+            done: list[Done] = []
+            lost: list[Skipped] = []
+            for result in progress.over(results, "mixing", len(rows)):
+                if isinstance(result, Done):
+                    done.append(result)
+                else:
+                    lost.append(result)
+        folder.finish(_metadata(one, descriptors, settings) for one in done)
     return Summary(
         out=folder.path,
         mixed=sum(one.row.target is not None for one in done),
@@ -221,5 +225,7 @@ def _metadata(done: Done, descriptors: Descriptors, settings: dict[str, Any]) ->
         "unmixed_because": row.unmixed,
         "refused_over_coverage": row.refused,
         **settings,
+        "bytes": done.size,
+        "sha256": done.sha256,
         "versions": {"sgdmix_albu": __version__, "torch": torch.__version__},
     }

@@ -24,7 +24,7 @@ from sgdmix_albu.offline.descriptors import Descriptors, check_some_usable
 from sgdmix_albu.offline.engines import Engine, LocalEngine
 from sgdmix_albu.offline.expander import BANK, TRIES, Expander, Job, Report
 from sgdmix_albu.offline.expansion import Expansion, Forecast, Settings
-from sgdmix_albu.offline.files import METADATA
+from sgdmix_albu.offline.manifest import METADATA
 from sgdmix_albu.offline.forecast import TRIAL, forecast
 from sgdmix_albu.offline.look import LookSettings, open_look
 from sgdmix_albu.offline.outputs import plan_tasks

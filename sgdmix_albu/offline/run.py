@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.offline.expander import PLAN, TRIES, done_name
-from sgdmix_albu.offline.files import METADATA
+from sgdmix_albu.offline.manifest import METADATA
 from sgdmix_albu.offline.manifest import is_there, manifest_row
 from sgdmix_albu.offline.notes import note_bytes, read_note
 from sgdmix_albu.offline.shards import is_shard

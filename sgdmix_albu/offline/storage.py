@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fsspec.core import url_to_fs
 
 from sgdmix_albu.errors import DataError, SGDMixError
-from sgdmix_albu.files import TEMPORARY, refusals_named, write_whole
+from sgdmix_albu.files import LARGEST, TEMPORARY, open_regular, path_inside, refusals_named, write_whole
 from sgdmix_albu.places import is_url
 
 __all__ = ["Storage"]
+
+_LONGEST = 2**20  # bytes of a line; ours have about a thousand
 
 
 class Storage:
@@ -55,15 +58,21 @@ class Storage:
         """A file's content, or its bytes from ``start`` to ``end``.
 
         Raises:
-            DataError: There is no such file, or it cannot be read.
+            DataError: There is no such file, or it cannot be read: it is a pipe or a device, or too large for memory.
         """
+        start = start or 0
         with self._told("read", name):
             if self._remote is not None:
+                size = int(self._remote.info(self._inside(name))["size"])
+                self._check_part(name, start, size if end is None else min(end, size))
                 content: bytes = self._remote.cat_file(self._inside(name), start=start, end=end)
                 return content
-            with Path(self.path(name)).open("rb") as file:
-                file.seek(start or 0)
-                return file.read(-1 if end is None else end - (start or 0))
+            with open_regular(self.path(name)) as file:
+                size = os.fstat(file.fileno()).st_size
+                stop = size if end is None else min(end, size)
+                self._check_part(name, start, stop)
+                file.seek(start)
+                return file.read(max(stop - start, 0))
 
     def write(self, name: str, content: bytes) -> None:
         """A file, whole or not at all; what lies there is replaced.
@@ -72,7 +81,7 @@ class Storage:
             DataError: It was refused: no room, no permission.
         """
         if self._remote is None:
-            write_whole(self.path(name), lambda file: file.write(content))
+            write_whole(self._own(name), lambda file: file.write(content))
         else:
             with self._told("write", name):
                 self._remote.pipe_file(self._inside(name), content)
@@ -84,7 +93,7 @@ class Storage:
             DataError: It was refused: no room, no permission.
         """
         if self._remote is None:
-            write_whole(self.path(name), lambda file: file.writelines(lines))
+            write_whole(self._own(name), lambda file: file.writelines(lines))
             return
         # An upload that is given up halfway would be closed, which makes an object of it: upload when all is here.
         with tempfile.NamedTemporaryFile(prefix=TEMPORARY) as file:
@@ -98,12 +107,28 @@ class Storage:
         """A file's lines, one after the other, each with its end.
 
         Raises:
-            DataError: There is no such file, or it cannot be read.
+            DataError: There is no such file, or it cannot be read; or a line is longer than any of ours.
+        """
+        with self.opened(name) as file:
+            while line := file.readline(_LONGEST):
+                if len(line) == _LONGEST:
+                    raise DataError(f"cannot read {self.path(name)}: a line is longer than {_LONGEST} bytes")
+                yield line
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[BinaryIO]:
+        """A file to read from any place of it.
+
+        Raises:
+            DataError: There is no such file, or it cannot be read: it is a pipe, or a device.
         """
         with self._told("read", name):
-            remote = self._remote
-            with Path(self.path(name)).open("rb") if remote is None else remote.open(self._inside(name), "rb") as file:
-                yield from file
+            if self._remote is None:
+                with open_regular(self.path(name)) as file:
+                    yield file
+            else:  # drivers' files cannot read a part of a line
+                with self._remote.open(self._inside(name), "rb") as remote, io.BufferedReader(remote) as file:
+                    yield file
 
     def has(self, name: str) -> bool:
         """Whether there is such a file or folder.
@@ -147,7 +172,7 @@ class Storage:
                 with suppress(FileNotFoundError):
                     self._remote.rm(self._inside(name), recursive=True)
                 return
-            path = Path(self.path(name))
+            path = self._own(name)
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -167,6 +192,16 @@ class Storage:
             for where, _, files in os.walk(self.root):
                 for name in filter(_unfinished, files):
                     self.remove(os.path.relpath(os.path.join(where, name), self.root))  # noqa: PTH118
+
+    def _own(self, name: str) -> Path:
+        """Where a file of this machine is written or removed: in the folder, and not through a link out of it."""
+        return path_inside(Path(self.root), name)
+
+    def _check_part(self, name: str, start: int, stop: int) -> None:
+        if start < 0 or stop - start > LARGEST:
+            raise DataError(
+                f"cannot read {self.path(name)}: bytes {start} to {stop} of it, and {LARGEST} is the most at once"
+            )
 
     @contextmanager
     def _told(self, action: str, name: str) -> Iterator[None]:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from sgdmix_albu.errors import DataError
+from sgdmix_albu.files import LARGEST
 from sgdmix_albu.images import IMAGE_SUFFIXES
-from sgdmix_albu.offline.files import METADATA
-from sgdmix_albu.offline.manifest import manifest_rows
+from sgdmix_albu.offline.files import MIXED
+from sgdmix_albu.offline.manifest import METADATA, Written, manifest_rows, read_note_of_manifest
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.offline.run import RUN, read_run
-from sgdmix_albu.offline.shards import member_name, shard_bytes
+from sgdmix_albu.offline.shards import image_places, inside, same_shard
 from sgdmix_albu.offline.storage import Storage
+from sgdmix_albu.records import UnsoundError
 
 __all__ = ["Verified", "verify"]
 
@@ -53,7 +53,7 @@ class Verified:
 
 
 def verify(out: str | os.PathLike[str], *, progress: Progress | None = None) -> Verified:
-    """Compare a folder that :func:`sgdmix_albu.offline.generate` wrote with its manifest, byte by byte.
+    """Compare a folder that ``sgdmix generate`` or ``sgdmix mix`` wrote with its manifest, byte by byte.
 
     Args:
         out: The folder or its URL.
@@ -63,19 +63,11 @@ def verify(out: str | os.PathLike[str], *, progress: Progress | None = None) -> 
         DataError: No such folder, not finished, or a damaged manifest.
     """
     storage, progress = Storage(out), progress or Progress()
-    begun = storage.has(RUN)
-    if not storage.has(METADATA):
-        raise DataError(
-            f"{out} is not finished: run the same `sgdmix generate` again" if begun else f"{out} has no {METADATA}"
-        )
-    if not begun:
-        raise DataError(f"{out} has no {RUN}, which says what the manifest must be; copy hidden files too")
-    written = read_run(storage)["manifest"]
+    written = _written(storage)
     wrong = _manifest_faults(storage, written)
     named: set[str] = set()
     images = right = 0
-    total = written["rows"] if written else 0
-    for row, fault in progress.over(_checked(storage), "verifying", total):
+    for row, fault in progress.over(_checked(storage), "verifying", written.rows if written else 0):
         images += 1
         if row["file_name"] in named:
             fault = "it is named twice"
@@ -88,61 +80,87 @@ def verify(out: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     return Verified(images, wrong, sorted(set(there) - named), right)
 
 
-def _manifest_faults(storage: Storage, written: dict[str, Any] | None) -> list[str]:
+def _written(storage: Storage) -> Written | None:
+    """What the manifest must be; None where a run says that it wrote none.
+
+    Raises:
+        DataError: There is none, or nothing says so.
+    """
+    run = storage.has(RUN)
+    if not storage.has(METADATA):
+        unfinished = f"{storage.root} is not finished: run the same `sgdmix generate` again"
+        raise DataError(unfinished if run else f"{storage.root} has no {METADATA}")
+    if run:
+        return read_run(storage).manifest
+    if not storage.has(MIXED):
+        raise DataError(
+            f"{storage.root} has neither {RUN} nor {MIXED}, which say what the manifest must be; copy hidden files too"
+        )
+    try:
+        return read_note_of_manifest(storage.read(MIXED))
+    except UnsoundError as error:
+        raise DataError(f"{storage.path(MIXED)} is damaged: {error}; mix again with --overwrite") from error
+
+
+def _manifest_faults(storage: Storage, written: Written | None) -> list[str]:
     digest, rows = hashlib.sha256(), 0
     for line in storage.lines(METADATA):
         digest.update(line)
         rows += 1
-    if written is not None and written["sha256"] == digest.hexdigest():
+    if written is not None and written.sha256 == digest.hexdigest():
         return []
-    return [f"{METADATA}: it was changed: {rows} rows, {written['rows'] if written else 'none'} were written"]
+    return [f"{METADATA}: it was changed: {rows} rows, {written.rows if written else 'none'} were written"]
 
 
 def _checked(storage: Storage) -> Iterator[tuple[dict[str, Any], str | None]]:
+    sizes = storage.sizes()
     rows = manifest_rows(storage.lines(METADATA))
     for shard, those in groupby(rows, lambda row: row.get("shard")):
-        if shard is None:
-            for row in those:
-                yield row, _fault(row, _read(storage, row["file_name"]))
-        else:
-            yield from _checked_shard(_read(storage, shard), list(those))
+        for row in those if shard is None else ():
+            yield row, _fault_of_file(storage, row, sizes)
+        if shard is not None:
+            yield from _checked_shard(storage, shard, list(those), sizes)
 
 
-def _checked_shard(content: bytes | None, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str | None]]:
+def _fault_of_file(storage: Storage, row: dict[str, Any], sizes: dict[str, int]) -> str | None:
+    if row["file_name"] not in sizes:
+        return "it is not there"
+    try:
+        return _fault(row, storage.read(row["file_name"]))
+    except DataError as error:
+        return str(error)
+
+
+def _checked_shard(
+    storage: Storage, shard: str, rows: list[dict[str, Any]], sizes: dict[str, int]
+) -> Iterator[tuple[dict[str, Any], str | None]]:
     """Each image of a shard; and where all are right, whether the shard is what follows from rows and images."""
-    members = {} if content is None else _members(content)
-    found = [members.get(member_name(row["file_name"])) for row in rows]
-    faults = [_fault(row, image) for row, image in zip(rows, found, strict=True)]
-    if not any(faults):
-        inside = [{name: value for name, value in row.items() if name != "shard_bytes"} for row in rows]
-        if content != shard_bytes(zip(inside, (image or b"" for image in found), strict=True)):
-            faults = [f"its labels or metadata in {row['shard']} were changed" for row in rows]
+    if shard not in sizes:
+        yield from ((row, "it is not there") for row in rows)
+        return
+    faults: list[str | None]
+    try:
+        with storage.opened(shard) as file:
+            places = list(image_places(rows))
+            faults = [_fault(row, _part(file, place)) for row, place in zip(rows, places, strict=True)]
+            samples = ((inside(row), _part(file, place)) for row, place in zip(rows, places, strict=True))
+            if not any(faults) and not same_shard(file, samples):
+                faults = [f"its labels or metadata in {shard} were changed" for row in rows]
+    except DataError as error:
+        faults = [str(error) for row in rows]
     yield from zip(rows, faults, strict=True)
 
 
-def _fault(row: dict[str, Any], content: bytes | None) -> str | None:
-    if content is None:
-        return "it is not there"
+def _part(file: BinaryIO, place: tuple[int, int]) -> bytes:
+    """A part of a file; what reads on from where it was goes on there."""
+    before = file.tell()
+    file.seek(place[0])
+    content = file.read(min(place[1], LARGEST))
+    file.seek(before)
+    return content
+
+
+def _fault(row: dict[str, Any], content: bytes) -> str | None:
     if hashlib.sha256(content).hexdigest() != row["sha256"]:
         return f"it was changed: {len(content)} bytes, {row['bytes']} were written"
     return None
-
-
-def _read(storage: Storage, name: str) -> bytes | None:
-    try:
-        return storage.read(name)
-    except DataError:
-        return None
-
-
-def _members(content: bytes) -> dict[str, bytes]:
-    found = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-            for member in tar:
-                file = tar.extractfile(member)
-                if file is not None:
-                    found[member.name] = file.read()
-    except (tarfile.TarError, OSError, EOFError, ValueError):
-        pass  # what could not be read is missing, and said to be
-    return found

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import tarfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.files import LARGEST, open_regular
 from sgdmix_albu.images import decode_image, read_image
-from sgdmix_albu.offline.files import METADATA
-from sgdmix_albu.offline.manifest import manifest_row
-from sgdmix_albu.offline.shards import member_name
+from sgdmix_albu.offline.manifest import METADATA, manifest_row
+from sgdmix_albu.offline.shards import image_places
+from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.places import is_url
 
 __all__ = ["SyntheticPool", "opened"]
@@ -50,7 +51,8 @@ class SyntheticPool:
         self.by_source: dict[str, list[int]] = {}
         self.by_class: dict[str, list[int]] = {}
         self.sha256: dict[str, str] = {}
-        for place, row in enumerate(_rows(self.out)):
+        self._inside: dict[int, tuple[int, int]] = {}  # where in its shard an image is, and its size
+        for place, row in enumerate(self._placed(_rows(self.out))):
             self.names.append(row["file_name"])
             self.shards.append(row.get("shard"))
             self.labels.append(row["label"])
@@ -60,7 +62,6 @@ class SyntheticPool:
             self._note(row["source"], row["source_sha256"])
             self._note(row["target"], row["target_sha256"])
         self._check()
-        self._members: dict[str, dict[str, tuple[int, int]]] = {}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -74,15 +75,10 @@ class SyntheticPool:
         shard = self.shards[place]
         if shard is None:
             return read_image(self.out / self.names[place])
-        if shard not in self._members:
-            self._members[shard] = _members(self.out / shard)
-        member = member_name(self.names[place])
-        if member not in self._members[shard]:
-            raise DataError(f"{self.out / shard} has no member {member}")
-        start, size = self._members[shard][member]
-        with (self.out / shard).open("rb") as file:
+        start, size = self._inside[place]
+        with open_regular(self.out / shard) as file:
             file.seek(start)
-            return decode_image(file.read(size), f"{member} in {self.out / shard}")
+            return decode_image(file.read(min(size, LARGEST)), f"{self.names[place]} in {self.out / shard}")
 
     def check_classes(self, classes: Collection[str]) -> None:
         """Refuse images of a class that the real data set has not.
@@ -113,8 +109,20 @@ class SyntheticPool:
                 "run the same `sgdmix generate` again"
             )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_members": {}}
+    def _placed(self, rows: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """The same rows; where the images of a shard begin is noted by the way."""
+        place = 0
+        for shard, those in groupby(rows, lambda row: row.get("shard")):
+            if shard is None:
+                for row in those:
+                    place += 1
+                    yield row
+                continue
+            together = list(those)
+            for row, found in zip(together, image_places(together), strict=True):
+                self._inside[place] = found
+                place += 1
+                yield row
 
 
 def opened(out: str | os.PathLike[str] | SyntheticPool) -> SyntheticPool:
@@ -122,24 +130,14 @@ def opened(out: str | os.PathLike[str] | SyntheticPool) -> SyntheticPool:
     return out if isinstance(out, SyntheticPool) else SyntheticPool(out)
 
 
-def _members(shard: Path) -> dict[str, tuple[int, int]]:
-    """Where each file of a tar archive begins, and its size."""
-    try:
-        with tarfile.open(shard) as tar:
-            return {member.name: (member.offset_data, member.size) for member in tar}
-    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
-        raise DataError(f"{shard} is damaged: {error}; run the same `sgdmix generate` again") from error
-
-
 def _rows(out: Path) -> Iterator[Mapping[str, Any]]:
-    path = out / METADATA
-    if not path.is_file():
+    storage = Storage(out)
+    if not storage.has(METADATA):
         raise DataError(f"{out} has no {METADATA}: sgdmix generate has not finished there")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            row = manifest_row(line)
-            if row is None or not all(isinstance(row.get(name), str) for name in ("source_sha256", "target_sha256")):
-                raise DataError(
-                    f"line {number} of {path} is damaged: expected an image's row as sgdmix generate writes it"
-                )
-            yield row
+    for number, line in enumerate(storage.lines(METADATA), start=1):
+        row = manifest_row(line)
+        if row is None or row["target"] is None or row["target_sha256"] is None:
+            raise DataError(
+                f"line {number} of {out / METADATA} is damaged: expected an image's row as sgdmix generate writes it"
+            )
+        yield row
