@@ -26,6 +26,7 @@ __all__ = [
     "number",
     "one_of",
     "optional",
+    "pair",
     "parse",
     "record",
     "sha256",
@@ -114,6 +115,17 @@ def items(kind: Kind, *, least: int = 0, most: int = 10_000_000) -> Kind:
         if len(value) < least:
             raise UnsoundError(f"expected at least {least} items, got {len(value)}")
         return [_field(kind, place, found) for place, found in enumerate(value)]
+
+    return check
+
+
+def pair(first: Kind, second: Kind) -> Kind:
+    """A list of two values, each of its own kind."""
+
+    def check(value: Any) -> tuple[Any, Any]:
+        if not isinstance(value, list) or len(value) != 2:
+            _refuse("a list of two", value)
+        return _field(first, 0, value[0]), _field(second, 1, value[1])
 
     return check
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,6 +53,16 @@ pytestmark = pytest.mark.usefixtures("by_hand", "small_chunks")
 def test_two_at_once(photographs: Path, tmp_path: Path) -> None:
     with FileLock(tmp_path / ".sgdmix-lock"), pytest.raises(DataError, match="another sgdmix process is working on"):
         expand(photographs, tmp_path)
+    told = rf"another sgdmix process is working on {tmp_path} \(process {os.getpid()}, sgdmix generate, since 20"
+
+    class Second(Progress):
+        def over(self, items: Any, label: str, total: int, **_: Any) -> Any:
+            with pytest.raises(DataError, match=told):
+                expand(photographs, tmp_path)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        expand(photographs, tmp_path, progress=Second())
 
 
 def test_other_settings_or_images_are_not_mixed_up(photographs: Path, tmp_path: Path) -> None:
@@ -60,8 +71,8 @@ def test_other_settings_or_images_are_not_mixed_up(photographs: Path, tmp_path: 
     with pytest.raises(DataError, match=r"begun with other settings: seed 0 \(now 7\)"):
         expand(data, tmp_path / "out", Settings(saliency="brightness", mask="bright", multiplier=3, seed=7))
     (data / "class 0" / "new.png").write_bytes((data / "class 0" / "000.png").read_bytes())
-    with pytest.raises(DataError, match=r"images 6 \(now 7\)"):
-        expand(data, tmp_path / "out")
+    with pytest.raises(DataError, match=r"begun with other settings: limit None \(now 7\)"):
+        expand(data, tmp_path / "out", limit=7)
     (tmp_path / "out" / "class 0" / "mine.txt").write_text("kept")
     done = expand(
         data, tmp_path / "out", Settings(saliency="brightness", mask="bright", multiplier=1, seed=7), overwrite=True
@@ -320,6 +331,98 @@ def test_an_image_that_is_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest
     done = expand(data, tmp_path / "out")
     assert [one.key for one in done.skipped] == ["class 0/001.png"]
     assert "changed while it was in use" in done.skipped[0].reason
+    again = expand(data, tmp_path / "out")  # which has no masks any more, and must not make them of the new picture
+    assert [one.key for one in again.skipped] == ["class 0/001.png"]
+    assert again.skipped[0].reason == "class 0/001.png was changed after the plan was made, which knows another picture"
+    assert again.lost == done.lost > 0
+
+
+@pytest.fixture
+def half_done(tmp_path: Path) -> Path:
+    """Photographs in "data", a run on them in "out" that was interrupted, and one in "quiet" that was not."""
+    data = write_tree(tmp_path / "data", classes=3, images=4)
+    expand(data, tmp_path / "quiet")
+    with pytest.raises(KeyboardInterrupt):
+        expand(data, tmp_path / "out", workers=1, progress=Stop(4))
+    assert (tmp_path / "out" / ".sgdmix-plan.jsonl").exists()
+    assert not (tmp_path / "out" / "metadata.jsonl").exists()
+    return tmp_path
+
+
+def without(rows: list[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
+    """Those that have nothing to do with some images."""
+    return [row for row in rows if not {row["source"], row["target"]} & set(keys)]
+
+
+def test_images_that_are_gone_are_named_and_the_rest_is_finished(half_done: Path) -> None:
+    """A class with all its images too, by which other classes would get other numbers; and one that is new."""
+    data, out = half_done / "data", half_done / "out"
+    gone = [f"class 1/00{number}.png" for number in range(4)]
+    shutil.move(data / "class 1", half_done / "away")
+    (data / "aaa").mkdir()
+    (data / "class 0" / "003.png").rename(data / "aaa" / "new.png")
+    done = expand(data, out)
+    gone.append("class 0/003.png")
+    made, before = rows_of(out), {row["file_name"] for row in rows_of(out)}
+    wanted = without(rows_of(half_done / "quiet"), *gone)
+    assert [row for row in made if row in wanted] == wanted  # and perhaps some that were made before
+    assert done.lost == 36 - len(made) > 0
+    assert {one.key for one in done.skipped} <= set(gone)
+    assert all("No such file" in one.reason for one in done.skipped)
+    assert done.came == ["aaa/new.png"]
+    assert "outside  1 images came after the run began, such as aaa/new.png; --overwrite takes all" in str(done)
+    assert verify(out, progress=QUIET).good
+
+    again = expand(data, out)  # nothing can be done, so nothing is
+    assert (again.written, again.described, again.lost, again.skipped) == (0, 0, done.lost, done.skipped)
+    assert {row["file_name"] for row in rows_of(out)} == before
+
+    shutil.move(half_done / "away", data / "class 1")  # all come back
+    (data / "aaa" / "new.png").rename(data / "class 0" / "003.png")
+    (data / "aaa").rmdir()
+    last = expand(data, out)
+    assert (last.lost, last.skipped, last.came) == (0, [], [])
+    assert contents(out) == contents(half_done / "quiet")
+
+
+def test_images_that_are_gone_before_there_is_a_plan(tmp_path: Path, small_parts: None) -> None:
+    data = write_tree(tmp_path / "data", classes=3, images=4)
+    with pytest.raises(KeyboardInterrupt):
+        expand(data, tmp_path / "out", progress=Stop(0))
+    assert not (tmp_path / "out" / ".sgdmix-plan.jsonl").exists()
+    (data / "class 1" / "002.png").unlink()
+    done = expand(data, tmp_path / "out")
+    assert [one.key for one in done.skipped] == ["class 1/002.png"]
+    assert (done.lost, done.written) == (0, 33)
+
+
+def test_a_folder_may_be_moved(half_done: Path) -> None:
+    shutil.move(half_done / "data", half_done / "elsewhere")
+    done = expand(half_done / "elsewhere", half_done / "out")
+    assert (done.lost, done.skipped) == (0, [])
+    assert contents(half_done / "out") == contents(half_done / "quiet")
+
+
+def test_another_folder_is_not_the_runs(half_done: Path) -> None:
+    other = write_tree(half_done / "other", classes=3, images=4)
+    for number, path in enumerate(sorted(other.rglob("*.png"))):
+        Image.fromarray(photograph(900 + number)).save(path)
+    with pytest.raises(DataError, match=r"other holds other images .* under the same names, such as class 0/000\.png"):
+        expand(other, half_done / "out")
+    for label in range(3):
+        (other / f"class {label}").rename(other / f"kind {label}")
+    with pytest.raises(
+        DataError, match=r"other has none of the 12 images .* such as class 0/000\.png; give the folder"
+    ):
+        expand(other, half_done / "out")
+    expand(half_done / "data", half_done / "out")
+    assert contents(half_done / "out") == contents(half_done / "quiet")
+
+
+def test_no_file_says_where_the_images_are(half_done: Path) -> None:
+    expand(half_done / "data", half_done / "out")
+    for path in (half_done / "out").rglob("*"):
+        assert path.is_dir() or str(half_done).encode() not in path.read_bytes(), path
 
 
 def test_an_image_that_goes_bad_after_all_is_done(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -63,12 +64,11 @@ def press(folder: Path, begun: int, times: int) -> threading.Thread:
 
 @both
 def test_the_first_lets_them_finish_what_is_begun(kind: Kind, tmp_path: Path) -> None:
-    said, got = io.StringIO(), []
-    engine = LocalEngine(2, kind, Progress(said))
+    said, got = io.StringIO(), deque[int]()
+    results = LocalEngine(2, kind, Progress(said)).run(partial(Worker, tmp_path, 2.0), range(9))
     thread = press(tmp_path, begun=2, times=1)
     with pytest.raises(KeyboardInterrupt):
-        for item in engine.run(partial(Worker, tmp_path, 2.0), range(9)):
-            got.append(item)
+        got.extend(results)
     thread.join()
     assert sorted(got) == numbers(tmp_path, "begun") == numbers(tmp_path, "ended")
     assert len(got) == 2

@@ -58,6 +58,7 @@ def begun(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 VICTIMS = {
     "run": ".sgdmix-run.json",
+    "images": ".sgdmix-images.jsonl",
     "plan": ".sgdmix-plan.jsonl",
     "note": ".sgdmix/done/000000.jsonl",
     "bank": ".sgdmix/bank/part-000000.npz",
@@ -115,7 +116,13 @@ def finished(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-FINISHED = ("metadata.jsonl", ".sgdmix-run.json", ".sgdmix-plan.jsonl", ".sgdmix-quarantine.jsonl")
+FINISHED = (
+    "metadata.jsonl",
+    ".sgdmix-run.json",
+    ".sgdmix-images.jsonl",
+    ".sgdmix-plan.jsonl",
+    ".sgdmix-quarantine.jsonl",
+)
 
 
 @pytest.mark.parametrize("victim", FINISHED)
@@ -189,5 +196,5 @@ def test_a_run_of_another_time(photographs: Path, tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as later:
         later.setattr("sgdmix_albu.offline.run._SCHEMA", 99)
         generate(photographs, tmp_path, settings=SETTINGS, progress=QUIET)
-    with pytest.raises(DataError, match="has schema 99, this version reads 1"):
+    with pytest.raises(DataError, match="has schema 99, this version reads 2"):
         generate(photographs, tmp_path, settings=SETTINGS, progress=QUIET)

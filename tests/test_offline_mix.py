@@ -42,7 +42,12 @@ def metadata(out: Path) -> list[dict[str, Any]]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file but the lock."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".sgdmix-lock"
+    }
 
 
 def foreground(image: np.ndarray) -> np.ndarray:
@@ -190,7 +195,8 @@ def test_awkward_files_are_mixed_or_listed_and_nothing_is_lost(tmp_path: Path) -
     ]
     rows = metadata(tmp_path / "out")
     assert len(rows) == summary.written == 6 + 9
-    assert {row["file_name"] for row in rows} | {"metadata.jsonl"} == contents(tmp_path / "out").keys()
+    names = {row["file_name"] for row in rows}
+    assert names | {"metadata.jsonl", ".sgdmix-mixed.json"} == contents(tmp_path / "out").keys()
     sizes = {Path(row["source"]).name: pixels(tmp_path / "out" / row["file_name"]).shape[:2] for row in rows}
     assert sizes["turned.jpg"] == (48, 40)
     assert sizes["large.jpg"] == (1500, 2000)
@@ -234,7 +240,7 @@ def test_the_output_is_only_touched_when_the_input_has_been_read(photographs: Pa
         mix(photographs, tmp_path / "out")
     assert contents(tmp_path / "out") == before
     mix(photographs, tmp_path / "out", limit=3, image_format="jpg", overwrite=True)
-    assert {Path(name).suffix for name in contents(tmp_path / "out")} == {".jpg", ".jsonl"}
+    assert {Path(name).suffix for name in contents(tmp_path / "out")} == {".jpg", ".jsonl", ".json"}
 
 
 def test_interrupted(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +260,7 @@ def test_interrupted(photographs: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert not [name for name in left if name.endswith(".tmp")]
     assert all(pixels(tmp_path / "out" / name).size for name in left if name.endswith(".png"))
     mix(photographs, tmp_path / "out", overwrite=True)
-    assert len(contents(tmp_path / "out")) == 13
+    assert len(contents(tmp_path / "out")) == 12 + 2
 
 
 def test_disk_full(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

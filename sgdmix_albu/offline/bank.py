@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import refusals_named
+from sgdmix_albu.images import MAX_PIXELS
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.offline.descriptors import GRID, Descriptors, describe_read, read_pixels, unpacked
 from sgdmix_albu.offline.look import LookSettings, open_look
@@ -31,12 +34,25 @@ from sgdmix_albu.offline.parallel import one_thread_each, ordered_map
 from sgdmix_albu.offline.source import Item, Skipped, open_reader
 from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.offline.tries import begin_try
+from sgdmix_albu.records import UnsoundError, items, pair, parse, text
 
 __all__ = ["PART", "BankBuilder", "BankSettings", "DescriptorBank", "Looked", "Part", "parts_of"]
 
 PART = 512
-_ARRAYS = {"maps": 3} | dict.fromkeys(("grid_masks", "sizes", "digests"), 2)  # dimensions of each
-_ARRAYS |= dict.fromkeys(("thresholds", "flat", "empty", "places", "ends"), 1)
+# Shape of each array beside the number of images, and type.
+_ARRAYS: Mapping[str, tuple[tuple[int, ...], type]] = {
+    "maps": ((GRID, GRID), np.uint8),
+    "grid_masks": ((GRID * GRID // 8,), np.uint8),
+    "sizes": ((2,), np.int32),
+    "digests": ((32,), np.uint8),
+    "thresholds": ((), np.float32),
+    "flat": ((), np.bool_),
+    "empty": ((), np.bool_),
+    "places": ((), np.int32),
+    "ends": ((), np.int64),
+}
+_LARGEST = 16 * 2**20  # bytes of a part's arrays; 512 images have 2.5 million
+_SKIPPED = items(pair(text(), text()), most=PART)
 _JOINED = ("grid_masks", "thresholds", "flat", "empty")
 
 
@@ -69,17 +85,20 @@ class BankSettings:
 
 @dataclass(frozen=True)
 class Part:
-    """One part's work: its number, and (key, class name, label) of its images."""
+    """One part's work: its number, and (key, class name, label, SHA-256 where it is known) of its images."""
 
     number: int
-    images: tuple[tuple[str, str, int], ...]
+    images: tuple[tuple[str, str, int, str | None], ...]
 
 
 def parts_of(items: Sequence[Item], holding: Iterable[int] | None = None) -> list[Part]:
     """The listing in parts: all, or those that hold some places of it."""
     starts = range(0, len(items), PART) if holding is None else sorted({place // PART * PART for place in holding})
     return [
-        Part(start // PART, tuple((item.key, item.class_name, item.label) for item in items[start : start + PART]))
+        Part(
+            start // PART,
+            tuple((item.key, item.class_name, item.label, item.sha256) for item in items[start : start + PART]),
+        )
         for start in starts
     ]
 
@@ -114,7 +133,7 @@ class BankBuilder:
         began = time.perf_counter()
         if self.settings.tries is not None:
             begin_try(self.settings.tries, f"bank part {part.number}")
-        items = [Item(key, class_name, label, self._reader) for key, class_name, label in part.images]
+        items = [Item(key, class_name, label, self._reader, digest) for key, class_name, label, digest in part.images]
         with one_thread_each():
             reading = ordered_map(lambda item: read_pixels(item, self.settings.size), items, self.settings.jobs)
             described, skipped = describe_read(reading, self._look, self._preset)
@@ -148,11 +167,15 @@ class DescriptorBank:
         for part in parts:
             name = f"{_name(part.number)}.skipped"
             try:
-                rows = json.loads(self.storage.read(name))
-                found += [Skipped(str(key), str(reason)) for key, reason in rows]
-            except (ValueError, TypeError, RecursionError) as error:
+                found += [Skipped(key, reason) for key, reason in parse(self.storage.read(name), _SKIPPED)]
+            except UnsoundError as error:
                 raise self._damaged(name) from error
         return found
+
+    def why(self, key: str, place: int) -> str | None:
+        """Why an image could not be used; None where the part does not say."""
+        part = Part(place // PART, ())
+        return next((one.reason for one in self.skipped([part]) if one.key == key), None)
 
     def load(self, items: Sequence[Item], parts: Sequence[Part]) -> tuple[Descriptors, list[int]]:
         """Everything but the full-resolution masks, for planning: descriptors, and their places in the listing.
@@ -215,13 +238,9 @@ class DescriptorBank:
         name = f"{_name(number)}.npz"
         content = self.storage.read(name)
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                arrays = {key: file[key] for key in _ARRAYS}
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+            arrays = _unpacked_arrays(content)
+        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
             raise self._damaged(name) from error
-        count = len(arrays["places"])
-        if any(arrays[key].ndim != ndim or len(arrays[key]) != count for key, ndim in _ARRAYS.items()):
-            raise self._damaged(name)
         return arrays
 
     def _damaged(self, name: str) -> DataError:
@@ -234,12 +253,49 @@ class DescriptorBank:
         self.__init__(state["storage"])  # type: ignore[misc]
 
 
+def _unpacked_arrays(content: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of a part.
+
+    Raises:
+        ValueError: One is not what a part has; nothing large was made of it.
+        Exception: The file is no archive of arrays.
+    """
+    if len(content) > _LARGEST:
+        raise ValueError(f"{len(content)} bytes")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(archive.getinfo(f"{name}.npy").file_size for name in _ARRAYS) > _LARGEST:
+            raise ValueError("arrays that unpack to more than a part has")
+        arrays = {name: _array(archive.read(f"{name}.npy")) for name in _ARRAYS}
+    count = len(arrays["places"])
+    for name, (shape, kind) in _ARRAYS.items():
+        if arrays[name].shape != (count, *shape) or arrays[name].dtype != kind:
+            raise ValueError(f"{name} of shape {arrays[name].shape}")
+    places, ends, sizes = arrays["places"], arrays["ends"], arrays["sizes"]
+    rising = bool((np.diff(places) > 0).all() and (np.diff(ends) >= 0).all())
+    inside = not count or (places[0] >= 0 and places[-1] < PART and ends[0] >= 0)
+    if not rising or not inside or not ((sizes > 0).all() and (sizes.astype(np.int64).prod(1) <= MAX_PIXELS).all()):
+        raise ValueError("places, ends or sizes that no part has")
+    return arrays
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """An array from numpy's format; its header may claim any size."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"version {version} of numpy's format")
+    shape, _, kind = np.lib.format.read_array_header_1_0(file)
+    if kind.hasobject or math.prod(shape) * kind.itemsize != len(content) - file.tell() or kind.itemsize == 0:
+        raise ValueError(f"a header of {shape} {kind}")
+    return np.frombuffer(content, kind, offset=file.tell()).reshape(shape)
+
+
 def _name(number: int) -> str:
     return f"part-{number:06d}"
 
 
 def _write(storage: Storage, part: Part, described: Descriptors, skipped: Iterable[Skipped]) -> None:
-    place_of = {key: place for place, (key, _, _) in enumerate(part.images)}
+    place_of = {key: place for place, (key, *_) in enumerate(part.images)}
     arrays: dict[str, Any] = {
         "maps": described.maps,
         "grid_masks": described.grid_masks,

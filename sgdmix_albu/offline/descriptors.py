@@ -86,11 +86,14 @@ def unpacked(packed: bytes, size: tuple[int, int]) -> Tensor:
         DataError: The bytes are not what was written.
     """
     height, width = size
+    wanted = -(-height * width // 8)
     try:
-        bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+        # No more than one byte too many: a few bytes can be made to unpack to gigabytes.
+        stream = zlib.decompressobj()
+        bits = np.frombuffer(stream.decompress(packed, wanted + 1), np.uint8)
     except zlib.error as error:
         raise DataError(f"a stored mask is damaged: {error}") from error
-    if len(bits) != -(-height * width // 8):
+    if len(bits) != wanted or not stream.eof:
         raise DataError(f"a stored mask is damaged: {len(bits)} bytes for {height} x {width} pixels")
     flat = np.unpackbits(bits, count=height * width)
     return torch.from_numpy(flat.reshape(height, width)).bool()

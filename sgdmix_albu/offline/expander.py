@@ -168,7 +168,8 @@ class Expander:
             keys = dict(zip(task.places, (task.source, task.target), strict=True))
             unknown = [key for place, key in keys.items() if not self._bank.describes(place)]
             if unknown:
-                lost.append(_Lost(task, unknown[0], "it could not be used any more when its mask was made again"))
+                place = task.places[(task.source, task.target).index(unknown[0])]
+                lost.append(_Lost(task, unknown[0], self._bank.why(unknown[0], place) or "nothing is known of it"))
                 continue
             own, other = map(self._bank.mask, task.places)
             files = [self._bank.sha256(place) for place in task.places]

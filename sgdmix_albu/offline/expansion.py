@@ -14,6 +14,7 @@ from sgdmix_albu.offline.manifest import METADATA
 from sgdmix_albu.offline.progress import time_line
 from sgdmix_albu.offline.run import QUARANTINE
 from sgdmix_albu.offline.source import Skipped, ignored_lines
+from sgdmix_albu.printable import printable
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, TargetClass
 
 __all__ = ["Expansion", "Forecast", "Settings"]
@@ -89,6 +90,7 @@ class Expansion:
             refiner's numbers broke; the same call tries again.
         left_out: Reason to number of outputs that were not planned.
         skipped: Images that could not be used, and why.
+        came: Images that are there since the run began, and so not in its plan.
         ignored: Other files found in the input: what they are, and how many.
         seconds: Duration of each step.
         described: Sources whose saliency and masks were made by this run.
@@ -104,6 +106,7 @@ class Expansion:
     lost: int
     left_out: Counter[str]
     skipped: list[Skipped]
+    came: list[str]
     ignored: Counter[str]
     seconds: dict[str, float]
     described: int
@@ -131,6 +134,9 @@ class Expansion:
             yield f"skipped  {one}"
         if len(self.skipped) > _SHOWN:
             yield f"skipped  {len(self.skipped) - _SHOWN} more, see {QUARANTINE}"
+        if self.came:
+            first = printable(self.came[0])
+            yield f"outside  {len(self.came)} images came after the run began, such as {first}; --overwrite takes all"
         yield from ignored_lines(self.ignored)
         if self.seconds:
             yield time_line(self.seconds, self.written)

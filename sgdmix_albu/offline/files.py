@@ -1,4 +1,4 @@
-"""The output folder of ``sgdmix mix``: each file whole or not at all, one process at a time, nothing of others touched."""
+"""The output folder of ``sgdmix mix``: each file whole or not at all, by one process at a time, others' files kept."""
 
 from __future__ import annotations
 

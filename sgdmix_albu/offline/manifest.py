@@ -14,7 +14,7 @@ from sgdmix_albu.records import UnsoundError, name_below, optional, parse, recor
 
 __all__ = [
     "METADATA",
-    "WRITTEN",
+    "ROW",
     "Written",
     "is_there",
     "manifest_row",
@@ -51,7 +51,7 @@ def _shard(value: Any) -> str:
     return value
 
 
-_ROW = record(
+ROW = record(
     {
         "file_name": output_name,
         "label": text(),
@@ -66,7 +66,7 @@ _ROW = record(
     may={"shard": _shard, "shard_bytes": whole()},
     others=True,
 )
-WRITTEN = record({"rows": whole(), "sha256": sha256})
+_WRITTEN = record({"rows": whole(), "sha256": sha256})
 
 
 def manifest_row(line: bytes) -> dict[str, Any] | None:
@@ -77,7 +77,7 @@ def manifest_row(line: bytes) -> dict[str, Any] | None:
         True
     """
     try:
-        row: dict[str, Any] = parse(line, _ROW)
+        row: dict[str, Any] = parse(line, ROW)
     except UnsoundError:
         return None
     return row if ("shard" in row) == ("shard_bytes" in row) else None
@@ -119,4 +119,4 @@ def read_note_of_manifest(content: bytes) -> Written:
     Raises:
         UnsoundError: It is not such a file.
     """
-    return Written(**parse(content, WRITTEN))
+    return Written(**parse(content, _WRITTEN))

@@ -162,9 +162,7 @@ def mix_folder(
     jobs, progress = jobs or default_jobs(), progress or Progress()
 
     with folder.locked():
-        descriptors, unreadable = describe_items(
-            source.items, look, preset, size=size, jobs=jobs, progress=progress
-        )
+        descriptors, unreadable = describe_items(source.items, look, preset, size=size, jobs=jobs, progress=progress)
         described = time.perf_counter()
         with one_thread_each():
             rows = list(

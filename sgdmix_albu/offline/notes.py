@@ -7,28 +7,40 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sgdmix_albu.offline.manifest import ROW, output_name
+from sgdmix_albu.records import UnsoundError, name_below, parse, record, text
+
 __all__ = ["note_bytes", "read_note"]
+
+_GAP = record({"file_name": output_name, "skipped": name_below, "reason": text()})
 
 
 def note_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """A note.
 
     Example:
-        >>> read_note(note_bytes([{"file_name": "owl/1.png"}]))
-        [{'file_name': 'owl/1.png'}]
+        >>> read_note(note_bytes([{"file_name": "owl/1.png", "skipped": "owl/1.jpg", "reason": "it is empty"}]))
+        [{'file_name': 'owl/1.png', 'skipped': 'owl/1.jpg', 'reason': 'it is empty'}]
     """
     lines = b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows)
     return hashlib.sha256(lines).hexdigest().encode() + b"\n" + lines
 
 
 def read_note(content: bytes) -> list[dict[str, Any]] | None:
-    """The rows of a note; None where it is not what was written.
+    """The rows of a note: of the manifest, or of an output that could not be made. None where it is no note.
 
     Example:
-        >>> read_note(note_bytes([{"file_name": "owl/1.png"}])[:-1]) is None
+        >>> read_note(note_bytes([{"file_name": "owl/1.png"}])) is None
         True
     """
     digest, _, lines = content.partition(b"\n")
     if digest != hashlib.sha256(lines).hexdigest().encode():
         return None
-    return [json.loads(line) for line in lines.splitlines()]
+    try:
+        return [parse(line, _row) for line in lines.splitlines()]
+    except UnsoundError:
+        return None
+
+
+def _row(value: Any) -> Any:
+    return _GAP(value) if isinstance(value, dict) and "skipped" in value else ROW(value)

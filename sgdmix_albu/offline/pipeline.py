@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -24,14 +25,15 @@ from sgdmix_albu.offline.descriptors import Descriptors, check_some_usable
 from sgdmix_albu.offline.engines import Engine, LocalEngine
 from sgdmix_albu.offline.expander import BANK, TRIES, Expander, Job, Report
 from sgdmix_albu.offline.expansion import Expansion, Forecast, Settings
-from sgdmix_albu.offline.manifest import METADATA
 from sgdmix_albu.offline.forecast import TRIAL, forecast
+from sgdmix_albu.offline.listing import taken_up
 from sgdmix_albu.offline.look import LookSettings, open_look
+from sgdmix_albu.offline.manifest import METADATA
 from sgdmix_albu.offline.outputs import plan_tasks
 from sgdmix_albu.offline.parallel import default_jobs
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.offline.refining import RefinerSettings, TeacherSettings
-from sgdmix_albu.offline.run import Run
+from sgdmix_albu.offline.run import Run, stored_listing
 from sgdmix_albu.offline.source import Source, open_source
 from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.offline.tasks import Chunk, Task
@@ -99,10 +101,18 @@ def generate(
     if refiner is None and strengths is not None:
         raise InvalidInputError(f"strengths are a refiner's, and none is named, got {list(strengths)}")
     check_apart(out, data)
-    source = open_source(data, dataset, size=settings.size).thinned(limit)
+    source = open_source(data, dataset, size=settings.size)
+    begun = None if overwrite or dry_run else stored_listing(Storage(out))
+    gone: list[str] = []
+    came: list[str] = []
+    if begun is None:
+        source = source.thinned(limit)
+    else:
+        source, gone, came = taken_up(source, begun, os.fspath(out))
     if METADATA in source.class_names:
         raise DataError(f"a class is called {METADATA}, which is the manifest's name; rename its folder")
     work = _Work(data, dataset, source, settings, look or LookSettings(settings.saliency), refiner, strengths, teacher)
+    work.limit, work.gone, work.came = limit, gone, [] if limit else came
     hands = _engine(engine, work, progress, workers=workers, gpus=gpus_per_worker, address=address)
     try:
         if dry_run:
@@ -127,13 +137,25 @@ class _Course:
 
 
 _Settings = TypeVar("_Settings", LookSettings, TeacherSettings)
+_FILES = ("model", "class_names")  # of both
 
 
 def _of_anywhere(settings: _Settings) -> _Settings:
     """The same classifier from any folder: workers may start elsewhere."""
-    files: dict[str, Any] = {name: getattr(settings, name) for name in ("model", "class_names")}
+    files: dict[str, Any] = {name: getattr(settings, name) for name in _FILES}
     there: dict[str, Any] = {name: settled(file) for name, file in files.items() if file is not None}
     return dataclasses.replace(settings, **there)
+
+
+def _without_folder(base: str) -> str:
+    """A base's name: a hub's, or that of its folder."""
+    return Path(base).name if Path(base).expanduser().is_dir() else base
+
+
+def _named(teacher: TeacherSettings) -> dict[str, Any]:
+    """A teacher's settings without the folders of its files, which are nobody's business."""
+    files = {name: value and Path(value).name for name, value in vars(teacher).items() if name in _FILES}
+    return {**dataclasses.asdict(teacher), **files}
 
 
 class _Work:
@@ -159,12 +181,15 @@ class _Work:
         get_mask(settings.mask)
         _, noted = open_look(look, source.class_names)
         self.noted: dict[str, Any] = {"saliency": settings.saliency, "mask": settings.mask, **noted}
+        self.limit: int | None = None
+        self.gone: list[str] = []  # images of the run that is taken up which are not there any more
+        self.came: list[str] = []  # and those that are there since
         self.prompts: dict[str, str] = {}
         self.strengths: tuple[float, ...] = ()
         self.judged: dict[str, Any] = {}
         if teacher is not None:
             sha256 = teacher.open(source.class_names).sha256
-            self.judged = {**dataclasses.asdict(teacher), "sha256": sha256}
+            self.judged = {**_named(teacher), "sha256": sha256}
         if refiner is not None:
             from sgdmix_albu.refine import list_refiners
             from sgdmix_albu.refine.components import base_fingerprint, base_folder, settled_base
@@ -180,7 +205,7 @@ class _Work:
             )
             opened = refiner.open(teacher)
             base = base_folder(opened.base, opened.revision)
-            self.noted |= {"base": opened.base, "base_sha256": base_fingerprint(base)}
+            self.noted |= {"base": _without_folder(opened.base), "base_sha256": base_fingerprint(base)}
             if not refiner.adaptive:
                 self.strengths = tuple(sorted(strengths or opened.spec.strengths))
                 check_strength(self.strengths)
@@ -197,7 +222,9 @@ class _Work:
         """What the outputs follow from, as it is noted in the run's file."""
         asked = dataclasses.asdict(self.settings)
         return {
-            "data": self.data or f"{self.dataset} (embedded)",
+            # Not where the images are: a folder may be moved, and its path is nobody's business.
+            "dataset": self.dataset,
+            "limit": self.limit,
             **asked,
             **self.noted,
             "strengths": "adaptive" if self.refiner and self.refiner.adaptive else list(self.strengths),
@@ -207,7 +234,8 @@ class _Work:
 
     def run(self, out: Storage, engine: Engine, *, overwrite: bool, progress: Progress) -> Expansion:
         """Do what is left of it."""
-        run, course = Run(out, self.everything(), self.source.items), _Course(engine, progress)
+        course = _Course(engine, progress)
+        run = Run(out, self.everything(), self.source.class_names, self.source.items, self.gone)
         with run.locked():
             run.begin(overwrite=overwrite)
             if run.finished():
@@ -272,7 +300,11 @@ class _Work:
         check_some_usable(len(self.source.items) - len(unusable), len(self.source.items), unusable)
         known, places = bank.load(self.source.items, parts)
         left_out: Counter[str] = Counter()
-        run.plan(self.tasks(known, places, left_out), left_out, [*self.source.skipped, *unusable])
+
+        def digest_of(place: int) -> str | None:
+            return bank.sha256(place).hex() if bank.describes(place) else None
+
+        run.plan(self.tasks(known, places, left_out), left_out, [*self.source.skipped, *unusable], digest_of)
 
     def tasks(self, known: Descriptors, places: Sequence[int], left_out: Counter[str]) -> Iterator[Task]:
         """The plan of a described set."""
@@ -307,6 +339,7 @@ class _Work:
             lost=planned["rows"] - made["rows"],
             left_out=Counter(planned["left_out"]),
             skipped=run.quarantined(),
+            came=self.came,
             ignored=self.source.ignored,
             seconds=course.clock.seconds,
             described=sum(looked.images for looked in course.looked),

@@ -28,9 +28,11 @@ def load_pixels(item: Item, size: int | None) -> Loaded:
     """An item's image, brought to size x size where a size is given.
 
     Raises:
-        DataError: The image cannot be read.
+        DataError: The image cannot be read, or its file is another than the one that was planned with.
     """
     content = item.reader.read(item.key)
+    if item.sha256 is not None and hashlib.sha256(content).hexdigest() != item.sha256:
+        raise DataError(f"{item.key} was changed after the plan was made, which knows another picture")
     image = decode_image(content, item.reader.path(item.key))
     pixels = to_pixels(image if size is None else resized(image, (size, size)))
     return Loaded(pixels, hashlib.sha256(content).digest())

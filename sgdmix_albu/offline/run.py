@@ -6,28 +6,68 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import Any, NamedTuple
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.offline.expander import PLAN, TRIES, done_name
-from sgdmix_albu.offline.manifest import METADATA
-from sgdmix_albu.offline.manifest import is_there, manifest_row
+from sgdmix_albu.offline.listing import LISTING, Listed, listing_lines, listing_sum, read_listing
+from sgdmix_albu.offline.lock import locked
+from sgdmix_albu.offline.manifest import METADATA, is_there, manifest_row
 from sgdmix_albu.offline.notes import note_bytes, read_note
 from sgdmix_albu.offline.shards import is_shard
 from sgdmix_albu.offline.source import Item, Skipped
 from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.offline.tasks import Chunk, Task, chunks_of, read_tasks, task_line
+from sgdmix_albu.records import (
+    UnsoundError,
+    anything,
+    items,
+    mapping,
+    optional,
+    pair,
+    parse,
+    record,
+    sha256,
+    text,
+    whole,
+)
 
-__all__ = ["QUARANTINE", "RUN", "Run", "read_run"]
+__all__ = ["QUARANTINE", "RUN", "Begun", "Run", "read_run", "stored_listing"]
 
 RUN, QUARANTINE = ".sgdmix-run.json", ".sgdmix-quarantine.jsonl"
-_WORK, _LOCK = ".sgdmix", ".sgdmix-lock"
-_SCHEMA = 1
+_WORK = ".sgdmix"
+_SCHEMA = 2
+_ABOUT = record(
+    {
+        "schema": whole(),
+        "settings": mapping(anything),
+        "plan": optional(
+            record(
+                {
+                    "rows": whole(),
+                    "sha256": sha256,
+                    "images_sha256": sha256,
+                    "left_out": mapping(whole()),
+                    "unusable": items(pair(text(), text())),
+                }
+            )
+        ),
+        "manifest": optional(record({"rows": whole(), "sha256": sha256, "chunks": items(text(64))})),
+        "sha256": sha256,
+    }
+)
+_QUARANTINED = record({"source": text(), "reason": text()})
+
+
+class Begun(NamedTuple):
+    """What a run's file says: what was asked for, what is planned, what was written."""
+
+    settings: dict[str, Any]
+    plan: dict[str, Any] | None
+    manifest: dict[str, Any] | None
 
 
 class Run:
@@ -36,39 +76,32 @@ class Run:
     Args:
         out: The folder.
         settings: What the outputs follow from; a run is taken up again under the same settings only.
-        listing: The images that there are.
+        class_names: Label index to name.
+        listing: The images that there were when it began.
+        gone: Keys of those that are not there any more.
     """
 
-    def __init__(self, out: Storage, settings: Mapping[str, Any], listing: Sequence[Item]) -> None:
-        self.out = out
-        digest = hashlib.sha256("\n".join(item.key for item in listing).encode()).hexdigest()
-        self.wanted = {**settings, "images": len(listing), "images_sha256": digest}
+    def __init__(
+        self,
+        out: Storage,
+        settings: Mapping[str, Any],
+        class_names: Sequence[str],
+        listing: Sequence[Item],
+        gone: Collection[str] = (),
+    ) -> None:
+        self.out, self.class_names, self.listing, self.gone = out, class_names, listing, frozenset(gone)
+        self.wanted = {**settings, "images": len(listing), "images_sha256": listing_sum(class_names, listing)}
         self.planned: dict[str, Any] | None = None  # rows and sum of the plan, and what it leaves out
         self.made: dict[str, Any] | None = None  # rows and sum of the manifest, and sums of its chunks
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Nobody else works on the folder meanwhile; a process that is killed holds no lock.
 
         Raises:
             DataError: Somebody does.
         """
-        if not self.out.local:
-            yield  # an object store has no locks
-            return
-        path = Path(self.out.path(_LOCK))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path, timeout=0)
-            lock.acquire()
-        except Timeout:
-            raise DataError(f"another sgdmix process is working on {self.out.root}") from None
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror or error}") from error
-        try:
-            yield
-        finally:
-            lock.release()
+        # An object store has no locks.
+        return locked(Path(self.out.root), "sgdmix generate") if self.out.local else nullcontext()
 
     def begin(self, *, overwrite: bool) -> None:
         """Take up the run that is there, or begin one.
@@ -78,21 +111,35 @@ class Run:
         """
         begun = self.out.has(RUN)
         if begun and not overwrite:
-            about = read_run(self.out)
-            _check_same(self.out.root, about["settings"], self.wanted)
-            self.planned, self.made = about["plan"], about["manifest"]
+            begun_with = read_run(self.out)
+            _check_same(self.out.root, begun_with.settings, self.wanted)
+            self.planned, self.made = begun_with.plan, begun_with.manifest
         else:
             if not begun:
                 self._check_empty()
             self._clear()
+            self._list()
             self._note()  # from here on it is the new run's folder
             for name in (PLAN, QUARANTINE):
                 self.out.remove(name)
         self.out.remove(TRIES)  # an interruption is not the work's fault
         self.out.sweep()
 
-    def plan(self, tasks: Iterable[Task], left_out: Counter[str], unusable: Sequence[Skipped]) -> None:
-        """Write the plan; ``left_out`` is complete when the tasks have been read."""
+    def plan(
+        self,
+        tasks: Iterable[Task],
+        left_out: Counter[str],
+        unusable: Sequence[Skipped],
+        digest_of: Callable[[int], str | None],
+    ) -> None:
+        """Write the plan, and of which files it is.
+
+        Args:
+            tasks: Its outputs.
+            left_out: Outputs that are left out, by reason; complete when the tasks have been read.
+            unusable: Images that are left out, and why.
+            digest_of: SHA-256 of the file of the image in a place of the listing; None of one that is left out.
+        """
         digest, rows = hashlib.sha256(), 0
 
         def lines() -> Iterator[bytes]:
@@ -107,6 +154,7 @@ class Run:
         self.planned = {
             "rows": rows,
             "sha256": digest.hexdigest(),
+            "images_sha256": self._list(digest_of),
             "left_out": dict(left_out),
             "unusable": [[one.key, one.reason] for one in unusable],
         }
@@ -131,7 +179,7 @@ class Run:
         return found
 
     def finished(self) -> bool:
-        """Whether the manifest is there as it was written, with a row for each line of the plan and every file.
+        """Whether the manifest is there as it was written, with every file, and a row for each output that can be made.
 
         One that is not is taken away; what it still says of files that are there is kept as notes.
         """
@@ -144,12 +192,27 @@ class Run:
             row = manifest_row(line)
             sound = sound and row is not None and is_there(row, sizes)
         as_written = self.made is not None and digest.hexdigest() == self.made["sha256"]
-        if sound and as_written and self.planned is not None and count == self.planned["rows"]:
+        if sound and as_written and self.planned is not None and self._complete(count):
             self.out.remove(_WORK)  # the run may have ended between its last two steps
             return True
         self._restore_notes(sizes)
         self.out.remove(METADATA)
         return False
+
+    def _complete(self, rows: int) -> bool:
+        """Whether those outputs that a sound manifest does not name are of images that are gone."""
+        assert self.planned is not None
+        if rows == self.planned["rows"] or not self.gone:
+            return bool(rows == self.planned["rows"])
+        named = (row["file_name"] for row in map(manifest_row, self.out.lines(METADATA)) if row is not None)
+        name = next(named, None)
+        for line in self.out.lines(PLAN):
+            (task,) = read_tasks(line)
+            if task.name == name:
+                name = next(named, None)
+            elif not {task.source, task.target} & self.gone:
+                return False
+        return name is None
 
     def left(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """The chunks that are not done: without a note, or an image of theirs is missing. None of them has a note."""
@@ -165,11 +228,11 @@ class Run:
         return left
 
     def _done(self, chunk: Chunk, sizes: Mapping[str, int]) -> bool:
-        """An image that could not be read the last time is tried again: a network may have been down."""
+        """An image that could not be read is tried again, unless it is gone: a network may have been down."""
         rows = read_note(self.out.read(done_name(chunk.number)))
         if rows is None or len(rows) != chunk.rows:
             return False
-        return all("skipped" not in row and is_there(row, sizes) for row in rows)
+        return all(row["skipped"] in self.gone if "skipped" in row else is_there(row, sizes) for row in rows)
 
     def tasks(self, chunks: Iterable[Chunk]) -> Iterator[Task]:
         """The outputs of some chunks."""
@@ -185,9 +248,9 @@ class Run:
         found = []
         for line in self.out.lines(QUARANTINE):
             try:
-                row = json.loads(line)
-                found.append(Skipped(str(row["source"]), str(row["reason"])))
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                row = parse(line, _QUARANTINED)
+                found.append(Skipped(row["source"], row["reason"]))
+            except UnsoundError as error:
                 path = self.out.path(QUARANTINE)
                 remedy = f"remove {self.out.path(METADATA)}, and both are made again"
                 raise DataError(f"{path} is damaged; {remedy}") from error
@@ -213,6 +276,18 @@ class Run:
         # The last: a folder with a manifest is finished.
         self.out.write_lines(METADATA, (_lines(self._noted(chunk)) for chunk in chunks))
         self.out.remove(_WORK)
+
+    def _list(self, digest_of: Callable[[int], str | None] = lambda place: None) -> str:
+        """Write the listing; the SHA-256 of the file."""
+        digest = hashlib.sha256()
+
+        def lines() -> Iterator[bytes]:
+            for line in listing_lines(self.class_names, self.listing, digest_of):
+                digest.update(line)
+                yield line
+
+        self.out.write_lines(LISTING, lines())
+        return digest.hexdigest()
 
     def _note(self) -> None:
         about = {"schema": _SCHEMA, "settings": self.wanted, "plan": self.planned, "manifest": self.made}
@@ -253,11 +328,12 @@ class Run:
         Manifest and plan have one order, so that both are read once. A row in a wrong place, which we never wrote,
         ends it: what follows is made again.
         """
-        if self.made is None:
+        chunks = self.chunks(self.wanted["chunk"])
+        if self.made is None or len(self.made["chunks"]) != len(chunks):
             return
         rows = (row for row in map(manifest_row, self.out.lines(METADATA)) if row is not None and is_there(row, sizes))
         row = next(rows, None)
-        for chunk in self.chunks(self.wanted["chunk"]):
+        for chunk in chunks:
             names = {task.name for task in self.tasks([chunk])}
             found = []
             while row is not None and row["file_name"] in names:
@@ -267,23 +343,52 @@ class Run:
                 self.out.write(done_name(chunk.number), note_bytes(found))
 
 
-def read_run(out: Storage) -> dict[str, Any]:
+def read_run(out: Storage) -> Begun:
     """What a folder's run was asked for, what it planned and what it wrote.
 
     Raises:
         DataError: Damaged, or of another version.
     """
+    content = out.read(RUN)
     try:
-        about = json.loads(out.read(RUN))
-        schema, told = about["schema"], about.pop("sha256")
-        sound = told == _sum_of(about)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
-        raise DataError(f"{out.path(RUN)} is damaged; pass --overwrite to begin anew")
-    if schema != _SCHEMA:
-        raise DataError(f"{out.path(RUN)} has schema {schema!r}, this version reads {_SCHEMA}")
-    return about  # type: ignore[no-any-return]
+        schema = parse(content, record({"schema": whole()}, others=True))["schema"]
+        if schema != _SCHEMA:
+            raise DataError(f"{out.path(RUN)} has schema {schema}, this version reads {_SCHEMA}")
+        about = parse(content, _ABOUT)
+    except UnsoundError as error:
+        raise _damaged(out, RUN, error) from error
+    told = about.pop("sha256")
+    if told != _sum_of(about):
+        raise _damaged(out, RUN, "its sum is another")
+    return Begun(about["settings"], about["plan"], about["manifest"])
+
+
+def stored_listing(out: Storage) -> Listed | None:
+    """The images that a folder's run was begun with; None where there is no run.
+
+    Raises:
+        DataError: Damaged.
+    """
+    if not out.has(RUN):
+        return None
+    begun, digest = read_run(out), hashlib.sha256()
+
+    def lines() -> Iterator[bytes]:
+        for line in out.lines(LISTING):
+            digest.update(line)
+            yield line
+
+    try:
+        listed = read_listing(lines())
+    except UnsoundError as error:
+        raise _damaged(out, LISTING, error) from error
+    if begun.plan is not None and begun.plan["images_sha256"] != digest.hexdigest():
+        raise _damaged(out, LISTING, "its sum is another")
+    return listed
+
+
+def _damaged(out: Storage, name: str, why: object) -> DataError:
+    return DataError(f"{out.path(name)} is damaged ({why}); pass --overwrite to begin anew")
 
 
 def _lines(noted: Iterable[Mapping[str, Any]]) -> bytes:

@@ -15,6 +15,7 @@ from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.images import IMAGE_SUFFIXES, class_folders, files_below, is_hidden, list_images
 from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.places import local_path
+from sgdmix_albu.printable import printable
 
 __all__ = ["Item", "Reader", "Skipped", "Source", "ignored_lines", "open_reader", "open_source"]
 
@@ -46,12 +47,14 @@ class Item:
         class_name: Its label.
         label: Index of the label among the set's classes.
         reader: Reads any image of the set.
+        sha256: What its file must be, in hexadecimal; None for any.
     """
 
     key: str
     class_name: str
     label: int
     reader: Reader
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,7 @@ class Skipped:
     reason: str
 
     def __str__(self) -> str:
-        key = self.key if self.key.isprintable() else ascii(self.key)
-        return f"{key}: {self.reason}"
+        return printable(f"{self.key}: {self.reason}")
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ class Storage:
                 found = self._remote.find(top, detail=True)
                 sizes = {path[len(top) :].lstrip("/"): int(about["size"]) for path, about in found.items()}
             else:
-                sizes = dict(_walk(Path(self.root), ""))
+                sizes = dict(_walk(Path(self.root)))
         return {name: size for name, size in sizes.items() if not _unfinished(name)}
 
     def remove(self, name: str) -> None:
@@ -237,12 +237,14 @@ def _unfinished(name: str) -> bool:
     return last.startswith(TEMPORARY) and last.endswith(".tmp")
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
-    if not folder.is_dir():
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
-            else:
-                yield prefix + entry.name, entry.stat(follow_symlinks=False).st_size
+def _walk(root: Path) -> Iterator[tuple[str, int]]:
+    """Names and sizes; without recursion, which a folder in a thousand others would exhaust."""
+    left = [(os.fspath(root), "")] if root.is_dir() else []
+    while left:
+        folder, prefix = left.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    left.append((entry.path, f"{prefix}{entry.name}/"))
+                else:
+                    yield prefix + entry.name, entry.stat(follow_symlinks=False).st_size

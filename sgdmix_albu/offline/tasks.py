@@ -11,12 +11,13 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import stays_below
+from sgdmix_albu.offline.manifest import output_name
+from sgdmix_albu.records import UnsoundError, name_below, number, optional, parse, record, text, whole
 
-__all__ = ["Chunk", "Task", "batched", "check_below", "chunks_of", "read_tasks", "task_line"]
+__all__ = ["Chunk", "Task", "batched", "chunks_of", "read_tasks", "task_line"]
 
 T = TypeVar("T")
 
@@ -70,13 +71,22 @@ class Chunk:
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Task))
-_KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("name", "label", "source", "target", "target_label"), (str,)),
-    **dict.fromkeys(("label_index", "source_place", "target_place", "seed"), (int,)),
-    "distance": (float, int),
-    "strength": (float, int, type(None)),
-    "prompt": (str, type(None)),
-}
+_TASK = record(
+    {
+        "name": output_name,
+        "label": text(4096),
+        "label_index": whole(),
+        "source": name_below,
+        "target": name_below,
+        "target_label": text(4096),
+        "source_place": whole(),
+        "target_place": whole(),
+        "distance": number(0, 1),
+        "seed": whole(),
+        "strength": optional(number(0, 1, above=True)),
+        "prompt": optional(text()),
+    }
+)
 
 
 def task_line(task: Task) -> bytes:
@@ -108,9 +118,9 @@ def chunks_of(lines: Iterable[bytes], rows: int) -> Iterator[Chunk]:
         [Chunk(number=0, start=0, end=5, rows=2), Chunk(number=1, start=5, end=7, rows=1)]
     """
     start = 0
-    for number, batch in enumerate(batched(lines, rows)):
+    for place, batch in enumerate(batched(lines, rows)):
         end = start + sum(map(len, batch))
-        yield Chunk(number, start, end, len(batch))
+        yield Chunk(place, start, end, len(batch))
         start = end
 
 
@@ -128,30 +138,9 @@ def batched(items: Iterable[T], count: int) -> Iterator[list[T]]:
 
 def _task(line: bytes) -> Task:
     try:
-        row: Any = json.loads(line)
-        values = {name: row[name] for name in _FIELDS}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"not a line of a plan: {_shown(line)}") from error
-    for name, value in values.items():
-        if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
-            raise DataError(f"{name} of a line of the plan is {value!r}: {_shown(line)}")
-    check_below(values["name"], values["source"], values["target"])
-    if values["strength"] is not None and not 0 < values["strength"] <= 1:
-        raise DataError(f"strength of a line of the plan is {values['strength']!r}: {_shown(line)}")
-    if min(values["source_place"], values["target_place"], values["seed"]) < 0:
-        raise DataError(f"a number of a line of the plan is negative: {_shown(line)}")
-    return Task(**values)
-
-
-def check_below(*names: str) -> None:
-    """Refuse names that lead out of their folder, by ``..`` or from the root.
-
-    Raises:
-        DataError: Such a name.
-    """
-    for name in names:
-        if not stays_below(name):
-            raise DataError(f"a name leads out of its folder: {name!r}")
+        return Task(**parse(line, _TASK))
+    except UnsoundError as error:
+        raise DataError(f"not a line of a plan: {error}: {_shown(line)}") from error
 
 
 def _shown(line: bytes) -> str:

@@ -91,7 +91,8 @@ def _written(storage: Storage) -> Written | None:
         unfinished = f"{storage.root} is not finished: run the same `sgdmix generate` again"
         raise DataError(unfinished if run else f"{storage.root} has no {METADATA}")
     if run:
-        return read_run(storage).manifest
+        made = read_run(storage).manifest
+        return None if made is None else Written(made["rows"], made["sha256"])
     if not storage.has(MIXED):
         raise DataError(
             f"{storage.root} has neither {RUN} nor {MIXED}, which say what the manifest must be; copy hidden files too"
