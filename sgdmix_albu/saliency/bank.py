@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,65 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.files import open_regular, read_regular
+from sgdmix_albu.images import MAX_BYTES
+from sgdmix_albu.records import (
+    UnsoundError,
+    flag,
+    items,
+    mapping,
+    name_below,
+    optional,
+    parse,
+    record,
+    sha256,
+    text,
+    whole,
+)
 
-__all__ = ["FORMAT", "HEADER", "INDEX", "MAPS", "IndexLine", "SaliencyBank", "file_digest", "read_header"]
+__all__ = [
+    "FORMAT",
+    "HEADER",
+    "INDEX",
+    "LARGEST_SIDE",
+    "MAPS",
+    "IndexLine",
+    "SaliencyBank",
+    "damaged",
+    "header_sum",
+    "parsed_line",
+    "read_header",
+    "read_index",
+]
 
 FORMAT = 1
 HEADER, INDEX, MAPS = "bank.json", "index.jsonl", "maps.u8"
+LARGEST_SIDE = 8192  # of a map, in pixels
+
+# Without its header a bank cannot be told from somebody's own files, which build_bank leaves alone.
+_ANEW = "remove the folder and run build_bank again"
+
+_MOST_HEADER = 2**28  # bytes: with the reasons for a million images that could not be read
+_MOST_INDEX = 2**30  # bytes: some five million images
+
+_HEADER = record(
+    {
+        "format": whole(),
+        "settings": record({"backend": sha256, "size": items(whole(1), least=2, most=2), "version": text()}),
+        "shape": optional(items(whole(1, LARGEST_SIDE), least=2, most=2)),
+        "complete": flag,
+    },
+    # The first three are there when it is complete; the sum is not in banks of the first versions.
+    may={
+        "index_sha256": sha256,
+        "made_by": text(2**20),
+        "skipped": mapping(text(2**20), most=10_000_000),
+        "sha256": sha256,
+    },
+)
+_LINE = record(
+    {"key": name_below, "sha256": sha256, "label": whole(-1), "row": whole(), "crc32": whole(0, 2**32 - 1)},
+)
 
 
 @dataclass(frozen=True)
@@ -75,17 +129,18 @@ class SaliencyBank:
         header = read_header(self.folder)
         if not header["complete"]:
             raise DataError(f"the saliency bank in {self.folder} is not finished; run build_bank again")
+        if header["shape"] is None or "skipped" not in header or "index_sha256" not in header:
+            raise damaged(self.folder, f"{HEADER} cannot be read: it is complete, and lacks a field", _ANEW)
         self.shape: tuple[int, int] = tuple(header["shape"])
         self.skipped: dict[str, str] = header["skipped"]
-        self._lines = _read_index(self.folder, header["index_sha256"])
+        self._lines = _checked_index(self.folder, header["index_sha256"])
         self.keys = [line.key for line in self._lines]
         self._by_key = {line.key: place for place, line in enumerate(self._lines)}
+        if len(self._by_key) < len(self._lines):
+            raise damaged(self.folder, f"{INDEX} names an image twice")
         self._by_content = {line.sha256: place for place, line in enumerate(self._lines)}
         self._rows: np.memmap[Any, np.dtype[np.uint8]] | None = None
-        needed = (max(line.row for line in self._lines) + 1) * self.shape[0] * self.shape[1]
-        maps = self.folder / MAPS
-        if not maps.is_file() or maps.stat().st_size < needed:
-            raise _damaged(self.folder, f"{MAPS} is missing or shorter than {needed} bytes")
+        self._check_length()
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -102,7 +157,7 @@ class SaliencyBank:
         Raises:
             DataError: No image with this content is in the bank, or the file cannot be read.
         """
-        digest = file_digest(Path(path))
+        digest = hashlib.sha256(read_regular(path, MAX_BYTES)).hexdigest()
         if digest not in self._by_content:
             raise DataError(f"the saliency bank in {self.folder} has no image with the content of {path}")
         return self.maps([self._by_content[digest]])[0]
@@ -124,7 +179,7 @@ class SaliencyBank:
         found = self._open()[[line.row for line in lines]] if lines else np.zeros((0, *self.shape), np.uint8)
         for line, values in zip(lines, found, strict=True):
             if zlib.crc32(values.tobytes()) != line.crc32:
-                raise _damaged(self.folder, f"the map of {line.key!r} is not what was written")
+                raise damaged(self.folder, f"the map of {line.key!r} is not what was written")
         return torch.from_numpy(np.ascontiguousarray(found))
 
     def __repr__(self) -> str:
@@ -140,24 +195,19 @@ class SaliencyBank:
 
     def _open(self) -> np.memmap[Any, np.dtype[np.uint8]]:
         if self._rows is None:
-            height, width = self.shape
-            path = self.folder / MAPS
-            rows = path.stat().st_size // (height * width)
-            self._rows = np.memmap(path, np.uint8, "r", shape=(rows, height, width))
+            count = self._check_length()
+            with open_regular(self.folder / MAPS) as file:
+                self._rows = np.memmap(file, np.uint8, "r", shape=(count, *self.shape))
         return self._rows
 
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content.
-
-    Raises:
-        DataError: It cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    def _check_length(self) -> int:
+        """The number of maps that the index speaks of, if the file is long enough for them."""
+        count = max(line.row for line in self._lines) + 1
+        needed = count * self.shape[0] * self.shape[1]
+        maps = self.folder / MAPS
+        if not maps.is_file() or maps.stat().st_size < needed:
+            raise damaged(self.folder, f"{MAPS} is missing or shorter than {needed} bytes")
+        return count
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -167,24 +217,62 @@ def read_header(folder: Path) -> dict[str, Any]:
         DataError: There is none, or it is not one that this version reads.
     """
     path = folder / HEADER
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise DataError(f"no saliency bank in {folder}: there is no {HEADER}")
     try:
-        header: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        version = header["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(folder, f"{HEADER} cannot be read") from error
-    if version != FORMAT:
-        raise DataError(f"the saliency bank in {folder} has format {version}, this version reads {FORMAT}")
+        found = parse(_content(folder, HEADER, _MOST_HEADER), record({"format": whole()}, others=True))
+        if found["format"] != FORMAT:
+            raise DataError(f"the saliency bank in {folder} has format {found['format']}, this version reads {FORMAT}")
+        header: dict[str, Any] = _HEADER(found)
+    except UnsoundError as error:
+        raise damaged(folder, f"{HEADER} cannot be read: {error}", _ANEW) from error
+    if header.get("sha256", header_sum(header)) != header_sum(header):
+        raise damaged(folder, f"{HEADER} cannot be read: it is not what was written", _ANEW)
     return header
 
 
-def _read_index(folder: Path, digest: str) -> list[IndexLine]:
-    path = folder / INDEX
-    if not path.is_file() or file_digest(path) != digest:
-        raise _damaged(folder, f"{INDEX} is missing or not what was written")
-    return [IndexLine(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+def header_sum(header: Mapping[str, Any]) -> str:
+    """The checksum of a header: of all its fields but ``complete``, and itself."""
+    fields = {name: value for name, value in header.items() if name not in ("complete", "sha256")}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def _damaged(folder: Path, why: str) -> DataError:
-    return DataError(f"the saliency bank in {folder} is damaged: {why}; run build_bank again")
+def read_index(folder: Path) -> bytes:
+    """The lines of the index, not looked at."""
+    return _content(folder, INDEX, _MOST_INDEX)
+
+
+def parsed_line(content: bytes) -> IndexLine:
+    """A line of the index.
+
+    Raises:
+        UnsoundError: It is none.
+    """
+    return IndexLine(**parse(content, _LINE))
+
+
+def damaged(folder: Path, why: str, todo: str = "run build_bank again") -> DataError:
+    """The error for a bank whose files are not what was written."""
+    return DataError(f"the saliency bank in {folder} is damaged: {why}; {todo}")
+
+
+def _content(folder: Path, name: str, most: int) -> bytes:
+    try:
+        return read_regular(folder / name, most)
+    except DataError as error:
+        raise damaged(folder, str(error), _ANEW) from error
+
+
+def _checked_index(folder: Path, digest: str) -> list[IndexLine]:
+    content = read_index(folder) if os.path.lexists(folder / INDEX) else b""
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise damaged(folder, f"{INDEX} is missing or not what was written")
+    lines = []
+    for number, line in enumerate(content.splitlines(), start=1):
+        try:
+            lines.append(parsed_line(line))
+        except UnsoundError as error:
+            raise damaged(folder, f"line {number} of {INDEX}: {error}") from error
+    if not lines:
+        raise damaged(folder, f"{INDEX} names no image")
+    return lines

@@ -19,23 +19,38 @@ from tqdm import tqdm
 
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.images import ImageEntry, list_images, read_image
+from sgdmix_albu.files import (
+    TEMPORARY,
+    check_own,
+    locked,
+    open_regular,
+    read_regular,
+    refusals_named,
+    write_whole,
+)
+from sgdmix_albu.images import MAX_BYTES, ImageEntry, decode_image, list_images
 from sgdmix_albu.places import check_apart
+from sgdmix_albu.records import UnsoundError
 from sgdmix_albu.saliency.bank import (
     FORMAT,
     HEADER,
     INDEX,
+    LARGEST_SIDE,
     MAPS,
     IndexLine,
     SaliencyBank,
-    file_digest,
+    header_sum,
+    parsed_line,
     read_header,
+    read_index,
 )
 from sgdmix_albu.saliency.base import SaliencyBackend
 from sgdmix_albu.saliency.fingerprint import fingerprint
 from sgdmix_albu.saliency.resolve import get_backend
 
 __all__ = ["build_bank"]
+
+_LOCK = f"{TEMPORARY}lock"
 
 _Known = dict[tuple[str, int], tuple[int, int]]  # content and label to row and checksum
 
@@ -56,7 +71,7 @@ def build_bank(
     A map is computed again when the image's content, the backend, its options, its model (architecture or
     weights), ``size`` or this package's version has changed, and only then. A run that was killed is taken up
     where it stopped. Maps are kept as uint8 at the backend's own resolution (64 x 64 bytes an image for
-    spectral residual). One process at a time may build a bank.
+    spectral residual). One process at a time may build a bank; a second one is refused.
 
     Args:
         folder: One folder per class, as :func:`sgdmix_albu.images.list_images` reads it; the classes' indices
@@ -74,7 +89,8 @@ def build_bank(
         The bank, opened. Images that cannot be read are left out and listed in its ``skipped``.
 
     Raises:
-        DataError: ``folder`` has no images, none of them can be read, or ``out`` holds something else.
+        DataError: ``folder`` has no images, none of them can be read, ``out`` holds something else or cannot be
+            written, or another process builds it.
         InvalidInputError: A wrong option.
 
     Example:
@@ -94,21 +110,31 @@ def build_bank(
     entries = list_images(folder)
     made_by = fingerprint([type(maker), maker.settings()])
     settings = {"backend": made_by, "size": [height, width], "version": __version__}
-    journal = _Journal(Path(out).expanduser(), settings)
-    files = _Files(entries, (height, width), set(journal.known), maker.uses_labels)
-    lines: list[IndexLine] = []
-    skipped: dict[str, str] = {}
-    with tqdm(total=len(entries), desc=repr(maker), unit="image", disable=not progress) as bar:
-        for batch in DataLoader(files, batch_size, num_workers=workers, collate_fn=list):
-            journal.add(_computed(maker, [item for item in batch if item.image is not None]))
-            lines += [journal.line(item) for item in batch if not item.reason]
-            skipped.update({item.entry.key: item.reason for item in batch if item.reason})
-            bar.update(len(batch))
-    if not lines:
-        key, reason = next(iter(skipped.items()))
-        raise DataError(f"no image of {folder} can be read; {key}: {reason}")
-    journal.finish(lines, {"made_by": repr(maker), "skipped": skipped})
-    return SaliencyBank(out)
+    bank = Path(out).expanduser()
+    if _occupied(bank):
+        read_header(bank)  # an error if the folder holds something else
+    with locked(bank / _LOCK, f"another process is building the saliency bank in {bank}"):
+        journal = _Journal(bank, settings)
+        files = _Files(entries, (height, width), set(journal.known), maker.uses_labels)
+        lines: list[IndexLine] = []
+        skipped: dict[str, str] = {}
+        with tqdm(total=len(entries), desc=repr(maker), unit="image", disable=not progress) as bar:
+            for batch in DataLoader(files, batch_size, num_workers=workers, collate_fn=list):
+                journal.add(_computed(maker, [item for item in batch if item.image is not None]))
+                lines += [journal.line(item) for item in batch if not item.reason]
+                skipped.update({item.entry.key: item.reason for item in batch if item.reason})
+                bar.update(len(batch))
+        if not lines:
+            key, reason = next(iter(skipped.items()))
+            raise DataError(f"no image of {folder} can be read; {key}: {reason}")
+        journal.finish(lines, {"made_by": repr(maker), "skipped": skipped})
+    return SaliencyBank(bank)
+
+
+def _occupied(folder: Path) -> bool:
+    """Whether there is anything in a folder but what a killed process has not finished."""
+    with refusals_named(folder):
+        return folder.is_dir() and any(not path.name.startswith(TEMPORARY) for path in folder.iterdir())
 
 
 @dataclass(frozen=True)
@@ -135,11 +161,13 @@ class _Files(Dataset[_Item]):
         entry = self.entries[index]
         label = entry.label if self.labels else -1
         try:
-            sha256 = file_digest(entry.path)
+            content = read_regular(entry.path, MAX_BYTES)
+            sha256 = hashlib.sha256(content).hexdigest()
             if (sha256, label) in self.known:
                 return _Item(entry, sha256, label)
             height, width = self.size
-            pixels = np.asarray(read_image(entry.path).resize((width, height), Image.Resampling.BILINEAR))
+            image = decode_image(content, str(entry.path))
+            pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
         except DataError as error:
             return _Item(entry, reason=str(error))
         return _Item(entry, sha256, label, torch.from_numpy(pixels.copy()).permute(2, 0, 1))
@@ -163,7 +191,7 @@ class _Journal:
         self.known: _Known = {}
         self._take_up()
         self._rows = max((row for row, _ in self.known.values()), default=-1) + 1
-        with (folder / MAPS).open("ab") as maps:
+        with refusals_named(folder / MAPS), (folder / MAPS).open("ab") as maps:
             maps.truncate(self._rows * self.shape[0] * self.shape[1] if self.shape else 0)
 
     def line(self, item: _Item) -> IndexLine:
@@ -174,38 +202,41 @@ class _Journal:
         if not computed:
             return
         self._fix_shape(computed[0][1].shape)
-        with (self.folder / MAPS).open("ab") as maps:
+        with refusals_named(self.folder / MAPS), (self.folder / MAPS).open("ab") as maps:
             for item, values in computed:
                 maps.write(values.tobytes())
                 self.known[item.sha256, item.label] = (self._rows, zlib.crc32(values.tobytes()))
                 self._rows += 1
             maps.flush()
             os.fsync(maps.fileno())
-        with (self.folder / INDEX).open("a", encoding="utf-8") as index:
+        with refusals_named(self.folder / INDEX), (self.folder / INDEX).open("a", encoding="utf-8") as index:
             index.writelines(_text(self.line(item)) for item, _ in computed)
 
     def finish(self, lines: list[IndexLine], about: dict[str, Any]) -> None:
-        text = "".join(map(_text, lines))
-        _replace(self.folder / INDEX, text)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        self._write_header(complete=True, index_sha256=digest, **about)
+        text = "".join(map(_text, lines)).encode()
+        write_whole(self.folder / INDEX, lambda file: file.write(text))
+        self._write_header(complete=True, index_sha256=hashlib.sha256(text).hexdigest(), **about)
 
     def _take_up(self) -> None:
         """Go on where an earlier run with the same settings ended, or begin anew."""
-        if self.folder.is_dir() and any(self.folder.iterdir()):
-            header = read_header(self.folder)  # an error if the folder holds something else
+        for name in (HEADER, INDEX, MAPS):
+            check_own(self.folder / name)
+        if _occupied(self.folder):
+            header = read_header(self.folder)
             if header["settings"] == self.settings and header["shape"]:
                 self.shape = tuple(header["shape"])
                 self.known = _intact(self.folder, self.shape)
                 self._write_header(complete=False)
                 return
             # The index goes first: without it no map can be mistaken for one of the new settings.
-            (self.folder / INDEX).unlink(missing_ok=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
+            with refusals_named(self.folder / INDEX):
+                (self.folder / INDEX).unlink(missing_ok=True)
         self._write_header(complete=False)
 
     def _fix_shape(self, shape: tuple[int, ...]) -> None:
         if self.shape is None:
+            if max(shape) > LARGEST_SIDE:
+                raise DataError(f"a bank's maps have at most {LARGEST_SIDE} pixels a side, the backend gives {shape}")
             self.shape = (shape[0], shape[1])
             self._write_header(complete=False)
         elif shape != self.shape:
@@ -213,22 +244,25 @@ class _Journal:
 
     def _write_header(self, **more: Any) -> None:
         header = {"format": FORMAT, "settings": self.settings, "shape": self.shape, **more}
-        _replace(self.folder / HEADER, json.dumps(header, indent=1) + "\n")
+        content = json.dumps({**header, "sha256": header_sum(header)}, indent=1).encode()
+        write_whole(self.folder / HEADER, lambda file: file.write(content + b"\n"))
 
 
 def _intact(folder: Path, shape: tuple[int, int]) -> _Known:
     """The maps of an earlier run that are whole; a run may have been killed while it wrote."""
     cells = shape[0] * shape[1]
     found: _Known = {}
-    index, maps = folder / INDEX, folder / MAPS
-    if not (index.is_file() and maps.is_file()):
+    if not ((folder / INDEX).exists() and (folder / MAPS).exists()):
         return found
-    with maps.open("rb") as file:
-        for text in index.read_bytes().split(b"\n"):
+    with open_regular(folder / MAPS) as file:
+        count = os.fstat(file.fileno()).st_size // cells
+        for text in read_index(folder).splitlines():
             try:
-                line = IndexLine(**json.loads(text))
-            except (ValueError, TypeError):
-                continue  # cut off, or the end
+                line = parsed_line(text)
+            except UnsoundError:
+                continue  # cut off
+            if line.row >= count:
+                continue  # the map is cut off, or the line is not ours
             file.seek(line.row * cells)
             if zlib.crc32(file.read(cells)) == line.crc32:
                 found[line.sha256, line.label] = (line.row, line.crc32)
@@ -237,13 +271,3 @@ def _intact(folder: Path, shape: tuple[int, int]) -> _Known:
 
 def _text(line: IndexLine) -> str:
     return json.dumps(asdict(line)) + "\n"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
