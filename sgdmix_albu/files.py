@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
 from sgdmix_albu.errors import DataError
 
 __all__ = [
@@ -21,7 +19,6 @@ __all__ = [
     "TEMPORARY",
     "check_own",
     "kind_of_file",
-    "locked",
     "open_regular",
     "path_inside",
     "read_regular",
@@ -185,44 +182,14 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
             raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-@contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
-    """Nobody else holds the lock ``path`` meanwhile; a process that is killed holds none.
-
-    Args:
-        path: The file that is locked; its folder is made if it is not there.
-        busy: The error's message where somebody does hold it.
-
-    Raises:
-        DataError: Somebody does, or the operating system refused.
-    """
-    with refusals_named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        check_own(path)  # what a link led to would be emptied
-        lock = FileLock(path, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise DataError(busy) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def check_own(path: Path) -> None:
-    """Refuse to write into a file in place, if what lies there is a link, or no file.
+    """Refuse to write into a file in place where a link, which may lead to a file of the user's, or no file lies.
 
     Raises:
-        DataError: It is one.
+        DataError: One does.
     """
-    kind = "a link"
-    if not path.is_symlink():
-        if not path.exists():
-            return
-        kind = kind_of_file(path.stat().st_mode) or ""
-    if kind:
-        raise DataError(f"cannot write {path}: it is {kind}, not a file; remove it")
+    if os.path.lexists(path) and kind_of_file(path.lstat().st_mode) is not None:
+        raise DataError(f"{path} is not a file that sgdmix wrote; remove it")
 
 
 @contextmanager

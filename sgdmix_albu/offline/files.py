@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import TEMPORARY, path_inside, refusals_named, write_whole
-from sgdmix_albu.offline.lock import HOLDER, LOCK, locked
+from sgdmix_albu.lock import HOLDER, LOCK, locked
 from sgdmix_albu.offline.manifest import METADATA, Written, output_name, write_note
 from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.places import check_apart, local_path

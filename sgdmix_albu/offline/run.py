@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sgdmix_albu.errors import DataError
+from sgdmix_albu.lock import locked
 from sgdmix_albu.offline.expander import PLAN, TRIES, done_name
 from sgdmix_albu.offline.listing import LISTING, Listed, listing_lines, listing_sum, read_listing
-from sgdmix_albu.offline.lock import locked
 from sgdmix_albu.offline.manifest import METADATA, is_there, manifest_row
 from sgdmix_albu.offline.notes import note_bytes, read_note
 from sgdmix_albu.offline.shards import is_shard

@@ -22,13 +22,13 @@ from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.files import (
     TEMPORARY,
     check_own,
-    locked,
     open_regular,
     read_regular,
     refusals_named,
     write_whole,
 )
 from sgdmix_albu.images import MAX_BYTES, ImageEntry, decode_image, list_images
+from sgdmix_albu.lock import locked
 from sgdmix_albu.places import check_apart
 from sgdmix_albu.records import UnsoundError
 from sgdmix_albu.saliency.bank import (
@@ -49,8 +49,6 @@ from sgdmix_albu.saliency.fingerprint import fingerprint
 from sgdmix_albu.saliency.resolve import get_backend
 
 __all__ = ["build_bank"]
-
-_LOCK = f"{TEMPORARY}lock"
 
 _Known = dict[tuple[str, int], tuple[int, int]]  # content and label to row and checksum
 
@@ -113,7 +111,7 @@ def build_bank(
     bank = Path(out).expanduser()
     if _occupied(bank):
         read_header(bank)  # an error if the folder holds something else
-    with locked(bank / _LOCK, f"another process is building the saliency bank in {bank}"):
+    with locked(bank, "build_bank"):
         journal = _Journal(bank, settings)
         files = _Files(entries, (height, width), set(journal.known), maker.uses_labels)
         lines: list[IndexLine] = []
@@ -132,7 +130,7 @@ def build_bank(
 
 
 def _occupied(folder: Path) -> bool:
-    """Whether there is anything in a folder but what a killed process has not finished."""
+    """Whether there is anything in a folder but the lock and what a killed process has not finished."""
     with refusals_named(folder):
         return folder.is_dir() and any(not path.name.startswith(TEMPORARY) for path in folder.iterdir())
 

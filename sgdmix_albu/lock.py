@@ -1,4 +1,4 @@
-"""One process at a time writes into an output folder."""
+"""One process at a time writes into a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import kind_of_file, read_regular, refusals_named, write_whole
+from sgdmix_albu.files import check_own, read_regular, refusals_named, write_whole
 from sgdmix_albu.printable import printable
 
 __all__ = ["HOLDER", "LOCK", "locked"]
@@ -25,7 +25,7 @@ def locked(folder: Path, command: str) -> Iterator[None]:
     """Nobody else writes into the folder meanwhile; a process that is killed holds no lock.
 
     Args:
-        folder: The output folder; made if it is not there.
+        folder: The folder; made if it is not there.
         command: What others are told of this process, ``"sgdmix mix"``.
 
     Raises:
@@ -35,9 +35,7 @@ def locked(folder: Path, command: str) -> Iterator[None]:
     with refusals_named(lock):
         folder.mkdir(parents=True, exist_ok=True)
         for path in (lock, holder):
-            kind = kind_of_file(path.lstat().st_mode) if os.path.lexists(path) else None
-            if kind is not None:  # a link may be one to a file of the user's
-                raise DataError(f"{path} is not a file that sgdmix wrote; remove it")
+            check_own(path)
         held = FileLock(lock, timeout=0)
         try:
             held.acquire()
