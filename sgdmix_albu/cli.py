@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.interrupts import Interrupts
+from sgdmix_albu.printable import printable
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
 __all__ = ["main"]
@@ -99,9 +100,9 @@ def _audit(**arguments: Any) -> int:
 
     result = run_audit(**arguments)
     for key, reason in result.skipped:
-        print(f"skipped  {key}: {reason}")
-    print(f"verdict  {result.best}: {result.verdict}")
-    print(f"report   {result.report}")
+        _say(f"skipped  {key}: {reason}")
+    _say(f"verdict  {result.best}: {result.verdict}")
+    _say(f"report   {result.report}")
     return 1 if result.skipped else 0
 
 
@@ -130,11 +131,11 @@ def _finetune(*, data: str | None, key: str, saliency: str | None, **arguments: 
     card = finetune(get_dataset(key) if data is None else data, key=key, **arguments)
     skipped = card.training["skipped"]
     for name, reason in skipped[:_SHOWN]:
-        print(f"skipped  {name}: {reason}")
+        _say(f"skipped  {name}: {reason}")
     if len(skipped) > _SHOWN:
-        print(f"skipped  {len(skipped) - _SHOWN} more, see refiner.json")
-    print(f"refiner  {card.key}: {len(card.classes)} classes")
-    print(f"folder   {arguments['out']}")
+        _say(f"skipped  {len(skipped) - _SHOWN} more, see refiner.json")
+    _say(f"refiner  {card.key}: {len(card.classes)} classes")
+    _say(f"folder   {arguments['out']}")
     return 0
 
 
@@ -143,8 +144,8 @@ def _drift(**arguments: Any) -> int:
 
     result = run_drift(**arguments)
     print(result.table())
-    print(f"answer   {result.sentence}")
-    print(f"report   {result.report}")
+    _say(f"answer   {result.sentence}")
+    _say(f"report   {result.report}")
     return 0
 
 
@@ -173,6 +174,11 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 _SHOWN = 20  # images left out that are printed
+
+
+def _say(line: str) -> None:
+    """A line that names files or classes."""
+    print(printable(line))
 
 
 def _nothing_written(out: object) -> DataError:

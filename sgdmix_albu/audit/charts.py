@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 from torch import Tensor
+
+from sgdmix_albu.audit.page import escape
 
 __all__ = ["Curve", "curves", "histogram"]
 

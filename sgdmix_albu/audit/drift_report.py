@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +13,7 @@ from sgdmix_albu.audit import panels
 from sgdmix_albu.audit.charts import Curve, curves
 from sgdmix_albu.audit.collection import Sample
 from sgdmix_albu.audit.drift_result import ASKED, Cell, DriftResult
-from sgdmix_albu.audit.page import definitions, page, picture, pictures
+from sgdmix_albu.audit.page import definitions, escape, page, picture, pictures
 from sgdmix_albu.audit.panels import Pixels
 from sgdmix_albu.audit.variant import Variant
 

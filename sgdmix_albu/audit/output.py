@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -11,9 +10,12 @@ from pathlib import Path
 from PIL import Image
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import umask
+from sgdmix_albu.files import LARGEST, read_regular, umask
+from sgdmix_albu.records import UnsoundError, items, parse, record, text
 
 __all__ = ["check_folder", "write_together"]
+
+_INDEX = record({"files": items(text(255))}, others=True)
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -59,8 +61,7 @@ def write_together(folder: Path, index: str, contents: Mapping[str, str | Image.
 def _earlier_files(folder: Path, index: str) -> list[str]:
     """Names that an earlier report says it wrote; only plain names, whatever its file says."""
     try:
-        names = json.loads((folder / index).read_text(encoding="utf-8"))["files"]
-        plain = [name for name in names if isinstance(name, str) and Path(name).name == name]
-        return [name for name in plain if (folder / name).is_file()]
-    except (OSError, ValueError, KeyError, TypeError):
+        names = parse(read_regular(folder / index, LARGEST), _INDEX)["files"]
+    except (DataError, UnsoundError):
         return []
+    return [name for name in names if Path(name).name == name and (folder / name).is_file()]

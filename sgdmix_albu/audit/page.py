@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 from collections.abc import Iterable, Sequence
-from html import escape
 from importlib import resources
 
 from PIL import Image
 
 from sgdmix_albu.audit import panels
 from sgdmix_albu.audit.panels import Pixels
+from sgdmix_albu.printable import printable
 
-__all__ = ["definitions", "page", "picture", "pictures"]
+__all__ = ["definitions", "escape", "page", "picture", "pictures"]
 
 _SIDE = 176
 
@@ -29,6 +30,11 @@ def page(title: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{style}</style></head><body><main>{body}</main></body></html>\n"
     )
+
+
+def escape(text: str) -> str:
+    """Text of others as HTML shows it, and does nothing else with it."""
+    return html.escape(printable(text))
 
 
 def definitions(rows: Iterable[tuple[str, str]]) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import Any
 
 from sgdmix_albu.audit import gallery, panels
 from sgdmix_albu.audit.charts import histogram
 from sgdmix_albu.audit.collection import Sample
-from sgdmix_albu.audit.page import definitions, page, picture, pictures
+from sgdmix_albu.audit.page import definitions, escape, page, picture, pictures
 from sgdmix_albu.audit.result import AuditResult, VariantResult
 from sgdmix_albu.audit.signs import SIGNS, Flag
 from sgdmix_albu.audit.variant import Variant

@@ -145,7 +145,7 @@ class Expansion:
         if self.written and self.stages:
             parts = ", ".join(f"{name} {1000 * taken / self.written:.1f}" for name, taken in self.stages.items())
             yield f"images   {parts} ms of a worker for one"
-        yield f"out      {self.out}, with {METADATA}"
+        yield printable(f"out      {self.out}, with {METADATA}")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from sgdmix_albu.offline.parallel import default_jobs, one_thread_each
 from sgdmix_albu.offline.plan import plan_rows
 from sgdmix_albu.offline.progress import Progress, time_line
 from sgdmix_albu.offline.source import Skipped, ignored_lines, open_source
+from sgdmix_albu.printable import printable
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, TargetClass
 
 __all__ = ["Summary", "mix_folder"]
@@ -74,7 +75,7 @@ class Summary:
             yield f"skipped  {one}"
         yield from ignored_lines(self.ignored)
         yield time_line(self.seconds, self.written)
-        yield f"out      {self.out}, with {METADATA}"
+        yield printable(f"out      {self.out}, with {METADATA}")
 
 
 def mix_folder(

@@ -128,7 +128,7 @@ def open_reader(data: str | os.PathLike[str] | None, dataset: str | None = None,
 def ignored_lines(ignored: Counter[str]) -> Iterator[str]:
     """What a summary says of :attr:`Source.ignored`: a line, or none."""
     if ignored:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items()))
+        kinds = printable(", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items())))
         yield f"ignored  {ignored.total()} files that are no images: {kinds}"
 
 

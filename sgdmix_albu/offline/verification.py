@@ -19,6 +19,7 @@ from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.offline.run import RUN, read_run
 from sgdmix_albu.offline.shards import image_places, inside, same_shard
 from sgdmix_albu.offline.storage import Storage
+from sgdmix_albu.printable import printable
 from sgdmix_albu.records import UnsoundError
 
 __all__ = ["Verified", "verify"]
@@ -49,7 +50,7 @@ class Verified:
         lines = [f"wrong    {one}" for one in self.wrong]
         lines += [f"stranger {one}: not in {METADATA}" for one in self.strangers]
         lines.append(f"verified {self.right} of {self.images} images")
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 def verify(out: str | os.PathLike[str], *, progress: Progress | None = None) -> Verified:

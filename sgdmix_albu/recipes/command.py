@@ -41,7 +41,7 @@ def guarded(main: Callable[[], int]) -> int:
     try:
         return main()
     except SGDMixError as error:
-        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        print("error:", error, file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print("interrupted:", str(stop) or "nothing was written", file=sys.stderr)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.printable import printable
 from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode
 from sgdmix_albu.synthetic.pool import SyntheticPool, opened
 
@@ -197,8 +198,10 @@ class _Keys:
         if self._seen and not self._settled:
             self._settled = True
             warnings.warn(
-                f"none of {self._seen} samples was expanded in {self._pool.out}, so all stay real: "
-                f"{self._example!r} here, {next(iter(self._known))!r} there",
+                printable(
+                    f"none of {self._seen} samples was expanded in {self._pool.out}, so all stay real: "
+                    f"{self._example!r} here, {next(iter(self._known))!r} there"
+                ),
                 stacklevel=2,
             )
 
