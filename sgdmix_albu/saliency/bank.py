@@ -179,7 +179,7 @@ class SaliencyBank:
         found = self._open()[[line.row for line in lines]] if lines else np.zeros((0, *self.shape), np.uint8)
         for line, values in zip(lines, found, strict=True):
             if zlib.crc32(values.tobytes()) != line.crc32:
-                raise damaged(self.folder, f"the map of {line.key!r} is not what was written")
+                raise damaged(self.folder, f"the map of {line.key!r} is not what was written in {MAPS}")
         return torch.from_numpy(np.ascontiguousarray(found))
 
     def __repr__(self) -> str:
