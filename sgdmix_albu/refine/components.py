@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,7 +17,10 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import sha256_of
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.places import settled
+from sgdmix_albu.records import anything, items, mapping, optional, record, text
+from sgdmix_albu.refine.configs import check_encoder, check_model, check_scheduler, read_json
 from sgdmix_albu.refine.hub import fetch
+from sgdmix_albu.refine.parts import PICKLES, load_model, load_tokenizer, loaded
 from sgdmix_albu.refine.schedulers import SCHEDULERS
 
 __all__ = [
@@ -32,7 +33,6 @@ __all__ = [
     "settled_base",
 ]
 
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _DECIDING = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 _EMBEDDED = "embedded:"
 # No "*fp16*": the plain file is what every repository has, and it is cast on loading.
@@ -150,7 +150,7 @@ def base_folder(base: str | os.PathLike[str], revision: str | None = None) -> Pa
             raise DataError(f"there is no embedded base {name!r}; there is 'embedded:aviary'")
         return folder
     path = Path(name).expanduser()
-    if path.suffix in _PICKLES or path.suffix == ".safetensors":
+    if path.suffix in PICKLES or path.suffix == ".safetensors":
         raise DataError(_single_file(path))
     if path.is_dir():
         return path
@@ -215,28 +215,24 @@ def load_base(
     architecture = "sdxl" if index.get("text_encoder_2", [None])[0] else "sd"
     names = ["text_encoder", "text_encoder_2"] if architecture == "sdxl" else ["text_encoder"]
     _check_folders(folder, names)
-    variants = {part: _variant(folder / part) for part in ("unet", "vae", *names)}
-    _check_channels(folder)
-
-    def load(kind: Any, part: str, **config: Any) -> Any:
-        options = {"torch_dtype": dtype, "use_safetensors": True, "output_loading_info": True, **config}
-        if variants[part]:
-            options["variant"] = variants[part]
-        model, told = _loaded(kind, folder / part, **options)
-        _check_filled(folder / part, told["missing_keys"])
-        return model.to(device).eval().requires_grad_(False)
+    kinds = {"unet": diffusers.UNet2DConditionModel, "vae": diffusers.AutoencoderKL}
+    configs = {part: check_model(folder / part, kind) for part, kind in kinds.items()}
+    _check_channels(folder, configs["unet"].get("in_channels", 4), configs["vae"].get("latent_channels", 4))
+    unet, vae = (load_model(kind, folder / part, configs[part], dtype).to(device) for part, kind in kinds.items())
 
     def encoder(kind: Any, part: str) -> Encoder:
-        tokenizer = _loaded(transformers.CLIPTokenizer, folder / part.replace("text_encoder", "tokenizer"))
+        config = check_encoder(folder / part)
+        tokenizer = load_tokenizer(folder / part.replace("text_encoder", "tokenizer"), config)
         # Older files say 2, by which transformers means "the largest number": a prompt would end at a token of ours.
-        return Encoder(part, tokenizer, load(kind, part, eos_token_id=tokenizer.eos_token_id))
+        model = load_model(kind, folder / part, config, dtype, eos_token_id=tokenizer.eos_token_id)
+        return Encoder(part, tokenizer, model.to(device))
 
-    kinds = [transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection]
+    encoders = (transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection)
     return Components(
-        unet=load(diffusers.UNet2DConditionModel, "unet").to(memory_format=torch.channels_last),
-        vae=load(diffusers.AutoencoderKL, "vae"),
+        unet=unet.to(memory_format=torch.channels_last),
+        vae=vae,
         scheduler=_scheduler(diffusers, index, folder),
-        encoders=[encoder(kind, name) for name, kind in zip(names, kinds, strict=False)],
+        encoders=[encoder(kind, name) for name, kind in zip(names, encoders, strict=False)],
         architecture=architecture,
         settings={key: value for key, value in index.items() if isinstance(value, bool)},
         folder=folder,
@@ -250,32 +246,27 @@ def _scheduler(diffusers: Any, index: dict[str, Any], folder: Path) -> Any:
             f"{folder} names the scheduler {name!r}, which cannot take an image to an image here; "
             f"expected one of {', '.join(SCHEDULERS)}"
         )
-    return _loaded(getattr(diffusers, name), folder / "scheduler")
+    check_scheduler(folder / "scheduler")
+    return loaded(getattr(diffusers, name), folder / "scheduler")
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
     path = folder / "model_index.json"
-    try:
-        index = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(
-            f"expected a model folder in diffusers' layout with model_index.json, found none in {folder}"
-        ) from error
-    except ValueError as error:
-        raise DataError(f"cannot read {path}: {error}") from error
-    parts: Sequence[str] = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")
-    missing = [
-        part
-        for part in parts
-        if not (isinstance(index, dict) and isinstance(index.get(part), list) and len(index[part]) == 2)
-    ]
+    if not path.exists():
+        raise DataError(f"expected a model folder in diffusers' layout with model_index.json, found none in {folder}")
+    pair = items(optional(text(300)), least=2, most=2)
+    parts = dict.fromkeys(("unet", "vae", "scheduler", "text_encoder", "tokenizer"), pair)
+    index: dict[str, Any] = read_json(path, mapping(anything))
+    missing = [part for part in parts if part not in index]
+    if not missing:
+        read_json(path, record(parts, may={"text_encoder_2": pair, "tokenizer_2": pair}, others=True))
     if missing or index["unet"][1] != "UNet2DConditionModel" or index["vae"][1] != "AutoencoderKL":
-        found = index.get("_class_name") if isinstance(index, dict) else None
         raise DataError(
-            f"expected Stable Diffusion 1, 2, Turbo or XL, {folder} holds {found or 'something else'}"
+            f"expected Stable Diffusion 1, 2, Turbo or XL, {folder} holds "
+            f"{str(index.get('_class_name') or 'something else')[:80]}"
             + (f" without {', '.join(missing)}" if missing else "")
         )
-    return index  # type: ignore[no-any-return]
+    return index
 
 
 def _check_folders(folder: Path, encoders: Sequence[str]) -> None:
@@ -286,49 +277,13 @@ def _check_folders(folder: Path, encoders: Sequence[str]) -> None:
         raise DataError(f"{folder} is not whole: its model_index.json names {missing[0]}, and there is no such folder")
 
 
-def _check_channels(folder: Path) -> None:
+def _check_channels(folder: Path, taken: int, made: int) -> None:
     """Refuse models that are shown more than noisy latents: they would need a mask or a picture beside them."""
-    found = []
-    for part, name, default in (("unet", "in_channels", 4), ("vae", "latent_channels", 4)):
-        try:
-            found.append(json.loads((folder / part / "config.json").read_bytes()).get(name, default))
-        except (OSError, ValueError, AttributeError) as error:
-            raise DataError(f"cannot read {folder / part / 'config.json'}: {error}") from error
-    taken, made = found
     if taken != made:
         kind = {9: " (an inpainting model has 9)", 8: " (InstructPix2Pix has 8)"}.get(taken, "")
         raise DataError(
             f"the UNet of {folder} takes {taken} channels{kind}, its autoencoder makes {made}: expected a base for "
             "text-to-image or image-to-image, whose UNet takes the latents alone"
-        )
-
-
-def _variant(folder: Path) -> str | None:
-    """Which weights to load: the plain ones (None), or "fp16" where there are no others.
-
-    Raises:
-        DataError: No safetensors.
-    """
-    names = [path.name for path in folder.glob("*.safetensors")]
-    if names:
-        return "fp16" if all(".fp16" in name for name in names) else None
-    pickles = [path.name for path in folder.glob("*") if path.suffix in _PICKLES]
-    if not pickles:
-        raise DataError(f"expected safetensors in {folder}, found none")
-    whole = folder.parent
-    raise DataError(
-        f"{folder / pickles[0]} is a pickle, which can run any code when it is read, and is not read here. "
-        'If you trust it, convert it once: python -c "from diffusers import DiffusionPipeline as P; '
-        f"P.from_pretrained('{whole}').save_pretrained('{whole}-safe', safe_serialization=True)\""
-    )
-
-
-def _check_filled(folder: Path, missing: Collection[str]) -> None:
-    """A weight that the file lacks would be random, and the libraries only warn."""
-    if missing:
-        raise DataError(
-            f"the weights in {folder} do not fit their config.json: {len(missing)} are missing, "
-            f"such as {min(missing)!r}"
         )
 
 
@@ -340,26 +295,3 @@ def _single_file(path: Path) -> str:
         'python -c "from diffusers import StableDiffusionPipeline as P; '
         f"P.from_single_file('{path}').save_pretrained('{path.with_suffix('')}')\""
     )
-
-
-def _loaded(kind: Any, folder: Path, **options: Any) -> Any:
-    try:
-        with _no_bars():
-            return kind.from_pretrained(folder, local_files_only=True, **options)
-    # diffusers, transformers and safetensors each have errors of their own for files that are damaged.
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"cannot load {folder}: {reason}") from error
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Loading takes a moment; a bar for each of five parts is noise."""
-    logging = import_optional("transformers.utils.logging", extra="diffusion")
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

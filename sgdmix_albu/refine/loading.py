@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,10 +14,13 @@ from torch import Tensor
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.refine.components import Components, load_base
+from sgdmix_albu.refine.configs import check_model
 from sgdmix_albu.refine.folder import LORA, TOKENS, RefinerCard, find_weights
-from sgdmix_albu.refine.lora import apply_lora, read_safetensors
+from sgdmix_albu.refine.lora import apply_lora
+from sgdmix_albu.refine.parts import load_model
 from sgdmix_albu.refine.prompts import Prompts
-from sgdmix_albu.refine.tokens import add_tokens, read_embedding
+from sgdmix_albu.refine.tensors import read_safetensors
+from sgdmix_albu.refine.tokens import add_tokens, most_bytes, read_embedding
 
 if TYPE_CHECKING:
     from sgdmix_albu.refine.refiner import Refiner
@@ -49,7 +53,8 @@ def load(refiner: Refiner) -> Loaded:
         _check_architecture(components, card)
         folder = find_weights(refiner.spec, refiner.weights)
         apply_lora(components, folder / LORA)
-        add_tokens(components, card.tokens, read_safetensors(folder / TOKENS)[0])
+        vectors, _ = read_safetensors(folder / TOKENS, most=most_bytes(components, len(card.tokens)))
+        add_tokens(components, card.tokens, vectors)
     for path in refiner.loras:
         apply_lora(components, path)
     spelled = {
@@ -90,14 +95,11 @@ def _scheduler(name: str, base: Any) -> Any:
 
 
 def _tiny_vae(refiner: Refiner) -> Any:
-    diffusers = import_optional("diffusers", extra="diffusion")
-    try:
-        vae = diffusers.AutoencoderTiny.from_pretrained(
-            refiner.tiny_vae, torch_dtype=refiner.dtype, use_safetensors=True, local_files_only=True
-        )
-    except OSError as error:
+    kind = import_optional("diffusers", extra="diffusion").AutoencoderTiny
+    folder = Path(refiner.tiny_vae or "").expanduser()
+    if not folder.is_dir():
         raise DataError(
             f"expected a folder with a TAESD autoencoder in safetensors, got {refiner.tiny_vae}; where there is a "
             "network, run: hf download madebyollin/taesd --local-dir FOLDER"
-        ) from error
-    return vae.to(refiner.device).eval().requires_grad_(False)
+        )
+    return load_model(kind, folder, check_model(folder, kind), refiner.dtype).to(refiner.device)

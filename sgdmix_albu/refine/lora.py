@@ -2,67 +2,40 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.optional import import_optional
+from sgdmix_albu.refine.adapters import Scales, adapter_scales
 from sgdmix_albu.refine.components import Components
+from sgdmix_albu.refine.tensors import read_safetensors
 
-__all__ = ["apply_lora", "read_safetensors"]
+__all__ = ["apply_lora"]
 
 _NAMES = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
 _BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")  # how a UNet's names begin where a file leaves "unet." out
-# The two matrices of a layer as kohya, peft and older diffusers name them.
-_MATRICES = (("lora_down", "lora_up"), ("lora_A", "lora_B"), ("lora.down", "lora.up"))
+# The two matrices of a layer as kohya, peft, older diffusers and its text encoders name them.
+_MATRICES = (
+    ("lora_down", "lora_up"),
+    ("lora_A", "lora_B"),
+    ("lora.down", "lora.up"),
+    ("lora_linear_layer.down", "lora_linear_layer.up"),
+)
 _DORA = ("dora_scale", "lora_magnitude_vector")
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and header of a safetensors file.
-
-    Raises:
-        DataError: No such file, damaged, NaN or infinite numbers in it, or a pickle (``.bin``, ``.pt``, ``.ckpt``),
-            with the way to convert it.
-    """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise DataError(
-            f"expected a .safetensors file, got {path}. Files like .bin, .pt and .ckpt are pickles, which can run any "
-            "code when they are read. If you trust it, convert it once: "
-            'python -c "import torch, safetensors.torch as s; '
-            f"s.save_file(torch.load('{path}', weights_only=True), '{path.with_suffix('.safetensors')}')\""
-        )
-    safetensors = import_optional("safetensors", extra="diffusion")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            header = dict(file.metadata() or {})
-    except FileNotFoundError as error:
-        raise DataError(f"cannot read {path}: no such file") from error
-    except Exception as error:  # SafetensorError has no stable home, and a folder or odd bytes raise others
-        raise DataError(f"cannot read {path}: {error}") from error
-    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
-    if broken:
-        raise DataError(f"{path} holds NaN or infinite numbers, in {broken[0]!r} and {len(broken)} tensor(s) in all")
-    return tensors, header
-
-
-def apply_lora(
-    components: Components, path: str | os.PathLike[str], *, scale: float = 1.0, name: str = "refiner"
-) -> int:
+def apply_lora(components: Components, path: str | os.PathLike[str], *, scale: float = 1.0) -> int:
     """Merge a LoRA file into UNet and text encoder: W + scale * alpha / rank * up @ down, layer by layer.
 
     Args:
         components: The base model, changed in place.
         path: A safetensors file in the format of this package, diffusers or kohya.
         scale: How much of it is added.
-        name: The adapter's name while it is being merged.
 
     Returns:
         Number of layers that it changed.
@@ -71,10 +44,12 @@ def apply_lora(
         DataError: It fits another kind of base, or no layer of this one; or it is a DoRA, whose weights are scaled
             by lengths of their own besides.
     """
-    state, header = read_safetensors(path)
+    # A LoRA is a part of its base, in single precision at most.
+    parameters = sum(value.numel() for _, model in _targets(components) for value in model.parameters())
+    state, header = read_safetensors(path, most=8 * parameters)
     if any(name.endswith(_DORA) or ".lora_magnitude_vector." in name for name in state):
         raise DataError(f"{path} is a DoRA file, which is not read here; let its trainer export it merged, as a base")
-    state = _without_alphas(state, path)
+    state = _scaled(state, adapter_scales(header, path), path)
     mixin = _mixin(components)
     try:
         layers = mixin.lora_state_dict(dict(state), unet_config=components.unet.config, return_lora_metadata=True)[0]
@@ -87,7 +62,7 @@ def apply_lora(
     for part, model in _targets(components):
         own = {key: value for key, value in layers.items() if key.startswith(f"{part}.")}
         if own:
-            applied += _merge(mixin, part, model, own, _metadata(header), scale, name, path)
+            applied += _merge(part, model, _named_as_modules(part, own, path), scale, path)
     if not applied:
         example = next(iter(state), "nothing at all")
         raise DataError(
@@ -97,23 +72,48 @@ def apply_lora(
     return applied
 
 
-def _without_alphas(state: Mapping[str, Tensor], path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def _scaled(state: Mapping[str, Tensor], scales: Scales, path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The same LoRA with each layer's alpha / rank multiplied into its second matrix.
 
-    diffusers carries alphas in a pattern of names, of which some match no layer: where alphas differ, most layers
-    then get another layer's.
+    Done before any conversion: diffusers' carry alphas in a pattern of names, of which some match no layer.
     """
     folded = {name: value for name, value in state.items() if not name.endswith(".alpha")}
-    for name, alpha in state.items():
-        if not name.endswith(".alpha"):
-            continue
-        layer = name.removesuffix(".alpha")
-        pairs = [(f"{layer}.{down}.weight", f"{layer}.{up}.weight") for down, up in _MATRICES]
-        down, up = next((pair for pair in pairs if set(pair) <= set(folded)), (None, None))
-        if down is None or up is None or alpha.numel() != 1:
-            raise DataError(f"{path} holds {name!r}, but not the two matrices of that layer")
-        folded[up] = folded[up].float() * (alpha.item() / folded[down].shape[0])
+    pairs = _pairs(folded)
+    alphas = {name.removesuffix(".alpha"): value for name, value in state.items() if name.endswith(".alpha")}
+    for layer, alpha in alphas.items():
+        if not set(pairs.get(layer, [layer])) <= set(folded) or alpha.numel() != 1:
+            raise DataError(f"{path} holds {f'{layer}.alpha'!r}, but not the two matrices of that layer")
+    for layer, (down, up) in pairs.items():
+        if down not in folded or up not in folded:
+            raise DataError(f"{path} holds one matrix of {layer!r}, but not the other")
+        _check_shapes(layer, folded[down].shape, folded[up].shape, path)
+        rank = folded[down].shape[0]
+        scale = alphas[layer].item() / rank if layer in alphas else scales(layer, rank)
+        if scale == 0:
+            raise DataError(f"{path} gives {layer!r} an alpha of 0, by which it would do nothing")
+        if scale != 1:
+            folded[up] = folded[up].float() * scale
     return folded
+
+
+def _pairs(names: Collection[str]) -> dict[str, tuple[str, str]]:
+    """The names of the two matrices of each layer that any of the names is of."""
+    pairs = {}
+    for name in names:
+        for pair in _MATRICES:
+            for part in pair:
+                layer = name.removesuffix(f".{part}.weight")
+                if layer != name:
+                    pairs[layer] = f"{layer}.{pair[0]}.weight", f"{layer}.{pair[1]}.weight"
+    return pairs
+
+
+def _check_shapes(layer: str, down: Sequence[int], up: Sequence[int], path: str | os.PathLike[str]) -> None:
+    if not {len(down), len(up)} <= {2, 4} or down[0] != up[1] or any(side != 1 for side in up[2:]):
+        raise DataError(
+            f"{path}: the matrices of {layer!r} must be (rank, inputs) and (outputs, rank), got {tuple(down)} and "
+            f"{tuple(up)}"
+        )
 
 
 def _mixin(components: Components) -> Any:
@@ -126,45 +126,42 @@ def _targets(components: Components) -> list[tuple[str, Any]]:
     return [("unet", components.unet), *((encoder.name, encoder.model) for encoder in components.encoders)]
 
 
-def _merge(
-    mixin: Any,
-    part: str,
-    model: Any,
-    layers: dict[str, Tensor],
-    metadata: Any,
-    scale: float,
-    name: str,
-    path: str | os.PathLike[str],
-) -> int:
-    """Load, count, add to the weights, and take the adapter out again; the number of layers."""
-    tuners = import_optional("peft.tuners.tuners_utils", extra="diffusion")
+def _named_as_modules(part: str, layers: Mapping[str, Tensor], path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The matrices as ``MODULE.lora_A.weight`` and ``MODULE.lora_B.weight``, whichever of diffusers' names they had."""
+    utils = import_optional("diffusers.utils", extra="diffusion")
+    state = {key.removeprefix(f"{part}."): value for key, value in layers.items()}
     try:
         if part == "unet":
-            mixin.load_lora_into_unet(layers, None, model, adapter_name=name, metadata=metadata)
-        else:
-            mixin.load_lora_into_text_encoder(layers, None, model, prefix=part, adapter_name=name, metadata=metadata)
-    except Exception as error:  # peft: shapes that differ (RuntimeError), no module of such a name (ValueError)
-        raise DataError(f"{path} does not fit this base: {str(error).strip().splitlines()[0]}") from error
-    tuned = [
-        layer for layer in model.modules() if isinstance(layer, tuners.BaseTunerLayer) and name in layer.active_adapters
-    ]
-    for layer in tuned:
-        layer.set_scale(name, scale)  # type: ignore[operator, unused-ignore]
-        layer.merge(adapter_names=[name])  # type: ignore[operator, unused-ignore]
-    utils = import_optional("diffusers.utils.peft_utils", extra="diffusion")
-    utils.recurse_remove_peft_layers(model)
-    for left in ("peft_config", "_hf_peft_config_loaded"):
-        if hasattr(model, left):
-            delattr(model, left)
-    return len(tuned)
+            return dict(utils.convert_unet_state_dict_to_peft(state))
+        return dict(utils.convert_state_dict_to_peft(utils.convert_state_dict_to_diffusers(state)))
+    except Exception as error:  # a converter that knows no such names
+        raise DataError(f"{path} does not fit this base: {error}") from error
 
 
-def _metadata(header: Mapping[str, str]) -> Any:
-    """The adapter's settings as diffusers keeps them in the header, or None."""
-    try:
-        return json.loads(header["lora_adapter_metadata"])
-    except (KeyError, ValueError):
-        return None
+@torch.no_grad()
+def _merge(part: str, model: Any, layers: Mapping[str, Tensor], scale: float, path: str | os.PathLike[str]) -> int:
+    """Add the product of each layer's matrices to its weights; the number of layers."""
+    modules = dict(model.named_modules())
+    pairs = _pairs(layers)
+    more = set(layers).difference(*pairs.values())
+    if more:
+        raise DataError(f"{path} holds {min(more)!r}: more than the two matrices of a LoRA's layer is not read here")
+    merged = 0
+    for name, (down, up) in pairs.items():
+        # transformers 5 flattened the text model, and files of before have its name in theirs.
+        weight = getattr(modules.get(name, modules.get(name.removeprefix("text_model."))), "weight", None)
+        if weight is None:
+            continue
+        first, second = (layers[key].to(weight.device).float() for key in (down, up))
+        if first[0].numel() * len(second) != weight.numel() or len(second) != len(weight):
+            raise DataError(
+                f"{path} does not fit this base: {part}.{name} has weights {tuple(weight.shape)}, the file is for "
+                f"{len(second)} outputs of {tuple(first.shape[1:])} inputs"
+            )
+        change = second.flatten(1) @ first.flatten(1)
+        weight.copy_(weight.float() + scale * change.view(weight.shape))
+        merged += 1
+    return merged
 
 
 def _check_width(components: Components, layers: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:

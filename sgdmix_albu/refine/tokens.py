@@ -12,9 +12,9 @@ from torch import Tensor
 
 from sgdmix_albu.errors import DataError, InvalidInputError, InvalidTypeError
 from sgdmix_albu.refine.components import Components
-from sgdmix_albu.refine.lora import read_safetensors
+from sgdmix_albu.refine.tensors import read_safetensors
 
-__all__ = ["EmbeddingFile", "add_tokens", "embedding_file", "read_embedding"]
+__all__ = ["EmbeddingFile", "add_tokens", "embedding_file", "most_bytes", "read_embedding"]
 
 EmbeddingFile: TypeAlias = str | os.PathLike[str] | tuple[str | os.PathLike[str], str]
 
@@ -27,6 +27,14 @@ _NAMES = {
     "text_encoders_0": "text_encoder",
     "text_encoders_1": "text_encoder_2",
 }
+
+_MOST_BYTES = 2**26  # of an embedding file; the largest known, of pivotal tunings, have a thousandth of that
+
+
+def most_bytes(components: Components, count: int) -> int:
+    """Bytes that a file with embeddings of ``count`` tokens may have: in double precision, and its header."""
+    widths: int = sum(encoder.model.get_input_embeddings().weight.shape[1] for encoder in components.encoders)
+    return 8 * count * widths + 2**20
 
 
 def add_tokens(components: Components, tokens: Sequence[str], vectors: Mapping[str, Tensor]) -> None:
@@ -95,7 +103,7 @@ def read_embedding(path: str | os.PathLike[str], *, token: str | None = None) ->
         DataError: A pickle, damaged, not an embedding, or without the token.
         InvalidInputError: Several tokens and none named, or rows that are not there.
     """
-    state, _ = read_safetensors(path)
+    state, _ = read_safetensors(path, most=_MOST_BYTES)
     known = {_NAMES[name]: value for name, value in state.items() if name in _NAMES}
     named = not known
     if named:

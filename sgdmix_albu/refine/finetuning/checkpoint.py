@@ -14,8 +14,9 @@ from torch import Tensor
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import write_whole
 from sgdmix_albu.optional import import_optional
+from sgdmix_albu.records import Kind, UnsoundError, flag, mapping, number, optional, parse, text
 from sgdmix_albu.refine.finetuning.settings import Settings, differences
-from sgdmix_albu.refine.lora import read_safetensors
+from sgdmix_albu.refine.tensors import read_safetensors
 
 __all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint"]
 
@@ -64,26 +65,49 @@ def load_checkpoint(
     """
     if not path.exists():
         return []
-    tensors, header = read_safetensors(path)
+    # Parameters and Adam's two means of them, in double precision at most.
+    numbers = sum(3 * value.numel() for value in parameters.values()) + settings.steps
+    tensors, header = read_safetensors(path, most=8 * numbers + 2**24)
     try:
-        earlier = json.loads(header["settings"])
+        earlier, before = (
+            parse(header.get(name, "null"), mapping(kind)) for name, kind in (("settings", _setting), ("basis", text()))
+        )
         differences(earlier, settings, path)
-        before = json.loads(header["basis"])
         other = [name for name in basis if before.get(name) != basis[name]]
         if other:
             raise DataError(
                 f"{path} was begun with {' and '.join(f'other {name}' for name in other)}; take those again to go on, "
                 "or pass --overwrite to begin afresh"
             )
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(tensors[f"parameter:{name}"])
-                optimizer.state[parameter] = _memory(tensors, name, parameter)
-        return [float(value) for value in tensors["losses"]]
-    except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
+        _check_tensors(tensors, parameters, settings.steps)
+    except UnsoundError as error:
         raise DataError(f"{path} is damaged ({error}); delete it to begin afresh") from error
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[f"parameter:{name}"])
+            optimizer.state[parameter] = _memory(tensors, name, parameter)
+    return [float(value) for value in tensors["losses"]]
+
+
+def _setting(value: Any) -> Any:
+    kind: Kind = text() if isinstance(value, str) else flag if isinstance(value, bool) else number(-1e12, 1e12)
+    return optional(kind)(value)
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor], steps: int) -> None:
+    """Refuse what would be broadcast, lead away from any number, or go on after the end."""
+    losses = tensors.get("losses")
+    if losses is None or losses.ndim != 1 or len(losses) > steps:
+        raise UnsoundError(f"expected the losses of {steps} steps at most")
+    for name, parameter in parameters.items():
+        shapes = {**dict.fromkeys(("parameter", "exp_avg", "exp_avg_sq"), parameter.shape), "step": torch.Size([])}
+        for field, shape in shapes.items():
+            found = tensors.get(f"{field}:{name}")
+            if found is None or found.shape != shape:
+                what = "nothing" if found is None else tuple(found.shape)
+                raise UnsoundError(f"expected {f'{field}:{name}'!r} of shape {tuple(shape)}, got {what}")
+        if tensors[f"exp_avg_sq:{name}"].min() < 0 or not 0 < tensors[f"step:{name}"] <= len(losses):
+            raise UnsoundError(f"what Adam remembers of {name!r} cannot be")
 
 
 def _memory(tensors: Mapping[str, Tensor], name: str, parameter: Tensor) -> dict[str, Any]:
