@@ -21,6 +21,7 @@ __all__ = [
     "kind_of_file",
     "open_regular",
     "path_inside",
+    "read_part",
     "read_regular",
     "refusals_named",
     "sha256_of",
@@ -154,6 +155,13 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
             return file.read(size)
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_part(file: BinaryIO, start: int, size: int) -> bytes:
+    """Bytes of an open file from ``start`` on: ``size``, which may be anyone's claim, or those that are there."""
+    there = file.seek(0, os.SEEK_END)
+    file.seek(min(start, there))
+    return file.read(max(min(size, LARGEST, there - start), 0))
 
 
 def kind_of_file(mode: int) -> str | None:

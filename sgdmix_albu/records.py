@@ -151,6 +151,10 @@ def text(longest: int = 10_000) -> Kind:
 def name_below(value: Any) -> str:
     """The name of a file that lies below the folder it is relative to."""
     name: str = text(4096)(value)
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can say and no file is called
+        _refuse("a name in UTF-8", name)
     if not stays_below(name):
         raise UnsoundError(f"a name leads out of its folder: {_shown(name)}")
     return name

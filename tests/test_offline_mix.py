@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.models import resnet18
 
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
-from sgdmix_albu.offline import mix_folder
+from sgdmix_albu.offline import mix_folder, verify
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.saliency import SaliencyBackend, register_backend
 
@@ -375,3 +376,52 @@ def test_hugging_face_reads_classes_and_files_named_after_splits(
     both = datasets.concatenate_datasets([real, made.select_columns(["image", "label"])])
     assert len(both) == 24
     assert sorted(both["label"]) == [0] * 8 + [1] * 8 + [2] * 8
+
+
+# One at a time, and what was written can be verified
+
+
+def test_two_at_once_on_a_new_folder(photographs: Path, tmp_path: Path) -> None:
+    """Of many that begin together one writes, and the others are told of it; what is there is of one seed."""
+    told: list[DataError] = []
+    done: list[int] = []
+    ready = threading.Barrier(4)
+
+    def one(seed: int) -> None:
+        ready.wait()
+        try:
+            mix(photographs, tmp_path / "out", seed=seed, jobs=1, progress=Progress(quiet=True))
+            done.append(seed)
+        except DataError as error:
+            told.append(error)
+
+    threads = [threading.Thread(target=one, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = done
+    assert len(told) == 3
+    assert all("another sgdmix process is working on" in str(error) or "not empty" in str(error) for error in told)
+    mix(photographs, tmp_path / "alone", seed=winner)
+    assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+    assert verify(tmp_path / "out", progress=Progress(quiet=True)).good
+
+
+def test_what_was_mixed_can_be_verified(photographs: Path, tmp_path: Path) -> None:
+    mix(photographs, tmp_path, p=0.5, seed=1)
+    quiet = Progress(quiet=True)
+    for row in metadata(tmp_path):
+        content = (tmp_path / row["file_name"]).read_bytes()
+        assert (row["bytes"], row["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert str(verify(tmp_path, progress=quiet)) == "verified 12 of 12 images"
+    victim, lines = tmp_path / "class 1" / "002.png", (tmp_path / "metadata.jsonl").read_bytes().splitlines(True)
+    victim.write_bytes(victim.read_bytes()[:-1])
+    (tmp_path / "class 1" / "mine.png").write_bytes(b"mine")
+    found = verify(tmp_path, progress=quiet)
+    assert ([one[:22] for one in found.wrong], found.strangers) == (["class 1/002.png: it wa"], ["class 1/mine.png"])
+    (tmp_path / "metadata.jsonl").write_bytes(b"".join(lines[:-1]))
+    assert "metadata.jsonl: it was changed: 11 rows, 12 were written" in verify(tmp_path, progress=quiet).wrong
+    (tmp_path / ".sgdmix-mixed.json").unlink()
+    with pytest.raises(DataError, match="which say what the manifest must be; copy hidden files too"):
+        verify(tmp_path, progress=quiet)

@@ -40,7 +40,7 @@ def output_name(value: Any) -> str:
     parts = PurePosixPath(name).parts
     if parts[0] == METADATA or is_hidden(parts[0]):
         raise UnsoundError(f"it is the name of a file that is kept here: {name!r:.60}")
-    if PurePosixPath(name).suffix not in (".png", ".jpg"):
+    if PurePosixPath(name).suffix not in (".png", ".jpg") or str(PurePosixPath(name)) != name:
         raise UnsoundError(f"it is no name of an output: {name!r:.60}")
     return name
 

@@ -15,9 +15,12 @@ from sgdmix_albu.mixing import check_settings
 from sgdmix_albu.offline.descriptors import Descriptors
 from sgdmix_albu.types import TargetClass
 
-__all__ = ["Row", "draw_candidate_rows", "output_names", "plan_rows", "uniform"]
+__all__ = ["UNMIXED", "Row", "draw_candidate_rows", "output_names", "plan_rows", "uniform"]
 
 Array: TypeAlias = NDArray[Any]
+
+# Why an image may stay unmixed.
+UNMIXED = ("not_drawn", "flat_saliency", "empty_mask", "no_target", "over_coverage")
 
 # Sources that are compared at once, each with its own candidates: with 50 of them, 13 MB of coarse maps.
 _BLOCK = 256
@@ -32,8 +35,7 @@ class Row:
         source: Row of the source among the descriptors.
         target: Row of the target, or None where the image stays unmixed.
         distance: Root-mean-square difference of the two maps; None where unmixed.
-        unmixed: Why the image stays unmixed ("not_drawn", "flat_saliency", "empty_mask", "no_target",
-            "over_coverage"), or None where it is mixed.
+        unmixed: Why the image stays unmixed, one of ``UNMIXED``, or None where it is mixed.
         refused: Nearer candidates refused because the union would have covered too much.
         repeat: Which of the source's outputs this is, from 0.
     """

@@ -17,6 +17,7 @@ from sgdmix_albu.offline.expander import PLAN, TRIES, done_name
 from sgdmix_albu.offline.listing import LISTING, Listed, listing_lines, listing_sum, read_listing
 from sgdmix_albu.offline.manifest import METADATA, is_there, manifest_row
 from sgdmix_albu.offline.notes import note_bytes, read_note
+from sgdmix_albu.offline.plan import UNMIXED
 from sgdmix_albu.offline.shards import is_shard
 from sgdmix_albu.offline.source import Item, Skipped
 from sgdmix_albu.offline.storage import Storage
@@ -50,7 +51,7 @@ _ABOUT = record(
                     "rows": whole(),
                     "sha256": sha256,
                     "images_sha256": sha256,
-                    "left_out": mapping(whole()),
+                    "left_out": record({}, may=dict.fromkeys((*UNMIXED, "long_name"), whole())),
                     "unusable": items(pair(text(), text())),
                 }
             )

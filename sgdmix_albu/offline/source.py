@@ -137,14 +137,16 @@ def _remote(url: str) -> Source:
     names = sorted(Storage(url).sizes())
     hidden = {name for name in names if any(map(is_hidden, name.split("/")))}
     classes = sorted({name.partition("/")[0] for name in names if "/" in name and name not in hidden})
-    listed = [name for name in names if "/" in name and name not in hidden and _suffix(name) in IMAGE_SUFFIXES]
+    images = [name for name in names if "/" in name and name not in hidden and _suffix(name) in IMAGE_SUFFIXES]
+    listed = [name for name in images if str(PurePosixPath(name)) == name]  # a key may be "owl//1.png", a path may not
     if not listed:
         raise DataError(f"found no image in a class folder of {url}")
     label_of = {name: label for label, name in enumerate(classes)}
     reader = open_reader(url)
     items = [Item(name, name.partition("/")[0], label_of[name.partition("/")[0]], reader) for name in listed]
-    loose, ignored = _others(names, set(listed))
-    return Source(url, items, classes, _without_label(loose), ignored)
+    loose, ignored = _others(names, set(images))
+    odd = [Skipped(name, "its name is not a path") for name in images if str(PurePosixPath(name)) != name]
+    return Source(url, items, classes, odd + _without_label(loose), ignored)
 
 
 def _folder(root: Path) -> Source:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from fsspec.core import url_to_fs
 
 from sgdmix_albu.errors import DataError, SGDMixError
-from sgdmix_albu.files import LARGEST, TEMPORARY, open_regular, path_inside, refusals_named, write_whole
+from sgdmix_albu.files import LARGEST, TEMPORARY, open_regular, path_inside, read_part, refusals_named, write_whole
 from sgdmix_albu.places import is_url
 
 __all__ = ["Storage"]
@@ -71,8 +71,7 @@ class Storage:
                 size = os.fstat(file.fileno()).st_size
                 stop = size if end is None else min(end, size)
                 self._check_part(name, start, stop)
-                file.seek(start)
-                return file.read(max(stop - start, 0))
+                return read_part(file, start, stop - start)
 
     def write(self, name: str, content: bytes) -> None:
         """A file, whole or not at all; what lies there is replaced.

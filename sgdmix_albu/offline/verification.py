@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import LARGEST
+from sgdmix_albu.files import read_part
 from sgdmix_albu.images import IMAGE_SUFFIXES
 from sgdmix_albu.offline.files import MIXED
 from sgdmix_albu.offline.manifest import METADATA, Written, manifest_rows, read_note_of_manifest
@@ -156,8 +156,7 @@ def _checked_shard(
 def _part(file: BinaryIO, place: tuple[int, int]) -> bytes:
     """A part of a file; what reads on from where it was goes on there."""
     before = file.tell()
-    file.seek(place[0])
-    content = file.read(min(place[1], LARGEST))
+    content = read_part(file, *place)
     file.seek(before)
     return content
 

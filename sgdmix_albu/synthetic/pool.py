@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.files import LARGEST, open_regular
+from sgdmix_albu.files import open_regular, read_part
 from sgdmix_albu.images import decode_image, read_image
 from sgdmix_albu.offline.manifest import METADATA, manifest_row
 from sgdmix_albu.offline.shards import image_places
@@ -75,10 +75,8 @@ class SyntheticPool:
         shard = self.shards[place]
         if shard is None:
             return read_image(self.out / self.names[place])
-        start, size = self._inside[place]
         with open_regular(self.out / shard) as file:
-            file.seek(start)
-            return decode_image(file.read(min(size, LARGEST)), f"{self.names[place]} in {self.out / shard}")
+            return decode_image(read_part(file, *self._inside[place]), f"{self.names[place]} in {self.out / shard}")
 
     def check_classes(self, classes: Collection[str]) -> None:
         """Refuse images of a class that the real data set has not.
