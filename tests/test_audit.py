@@ -16,9 +16,11 @@ from torch import Tensor
 
 from sgdmix_albu.audit import run_audit
 from sgdmix_albu.audit.collection import draw_sample, open_collection, resized
+from sgdmix_albu.audit.output import write_together
 from sgdmix_albu.audit.result import AuditResult
 from sgdmix_albu.cli import _parser
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
+from sgdmix_albu.lock import locked
 from sgdmix_albu.types import Foreground
 
 SIDE = 48
@@ -244,8 +246,27 @@ def test_a_full_folder_is_refused_then_replaced(discs: Path) -> None:
         audit(discs)
     result = audit(discs, overwrite=True)
     left = sorted(path.name for path in (discs / "out").iterdir())
-    assert left == sorted([*result.files, "notes.txt"])
+    assert left == sorted([*result.files, "notes.txt", ".sgdmix-lock"])
     assert mine.read_text() == "mine"
+
+
+def test_two_audits_at_once_do_not_mix_their_files(tmp_path: Path) -> None:
+    """The folder was empty when the second began, or it waits for nobody and says whom it met."""
+    out, files = tmp_path / "out", {"report.html": "mine", "audit.json": '{"files": ["report.html"]}'}
+    write_together(out, "audit.json", files, overwrite=False)
+    with pytest.raises(DataError, match="out was filled by another process meanwhile"):
+        write_together(out, "audit.json", {"report.html": "theirs"}, overwrite=False)
+    with locked(out, "sgdmix audit"), pytest.raises(DataError, match=r"another sgdmix process .* sgdmix audit"):
+        write_together(out, "audit.json", {"report.html": "theirs"}, overwrite=True)
+    assert (out / "report.html").read_text() == "mine"
+    assert not list(tmp_path.glob(".out.*"))
+
+
+def test_an_index_that_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "audit.json").symlink_to("/dev/zero")
+    write_together(tmp_path, "audit.json", {"audit.json": "{}"}, overwrite=True)
+    assert (tmp_path / "audit.json").read_text() == "{}"
+    assert not (tmp_path / "audit.json").is_symlink()
 
 
 def test_an_earlier_list_cannot_delete_elsewhere(discs: Path) -> None:

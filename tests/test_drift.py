@@ -168,7 +168,7 @@ def test_overwriting(photos, tmp_path):
     with pytest.raises(DataError, match="not empty"):
         sweep(photos, tmp_path / "out")
     result = sweep(photos, tmp_path / "out", strengths=(0.5,), preserve=("none",), overwrite=True)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*result.files, "mine.txt"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*result.files, "mine.txt", ".sgdmix-lock"}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from tiny_diffusion import tiny_base
 
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.lock import locked
 from sgdmix_albu.refine import Recipe, RefinerSpec, finetune, get_refiner, read_refiner
 from sgdmix_albu.refine.components import load_base
 from sgdmix_albu.refine.finetuning.draws import draw
@@ -353,6 +354,15 @@ def test_stable_diffusion_xl(photos, tmp_path):
 def test_settings_that_mean_nothing(base, photos, tmp_path, options, error, message):
     with pytest.raises(error, match=message):
         tune(base, photos, tmp_path / "r", **options)
+    assert not (tmp_path / "r" / "refiner.json").exists()
+
+
+def test_two_at_once(base, photos, tmp_path):
+    with (
+        locked(tmp_path / "r", "sgdmix finetune"),
+        pytest.raises(DataError, match=r"another sgdmix .* sgdmix finetune"),
+    ):
+        tune(base, photos, tmp_path / "r")
     assert not (tmp_path / "r" / "refiner.json").exists()
 
 

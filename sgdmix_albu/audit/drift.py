@@ -179,7 +179,12 @@ def run_drift(
     )
     text = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     page = render(result, sample, variant, rows.tolist(), outputs)
-    write_together(folder, "drift.json", {**grids, "drift.svg": plot(result), "report.html": page, "drift.json": text})
+    write_together(
+        folder,
+        "drift.json",
+        {**grids, "drift.svg": plot(result), "report.html": page, "drift.json": text},
+        overwrite=overwrite,
+    )
     return result
 
 

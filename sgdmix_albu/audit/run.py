@@ -179,7 +179,7 @@ def run_audit(
     )
     page = render(sample, variants, flags, result, shown=shown, class_rows=class_rows)
     text = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_together(folder, "audit.json", {**panels, "report.html": page, "audit.json": text})
+    write_together(folder, "audit.json", {**panels, "report.html": page, "audit.json": text}, overwrite=overwrite)
     return result
 
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.lock import locked
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.places import check_apart
 from sgdmix_albu.refine.catalogue import RefinerSpec, get_spec
@@ -135,11 +136,16 @@ def finetune(
     folder = Path(out).expanduser()
     if (folder / CARD).exists() and not overwrite:
         raise DataError(f"{folder} holds a refiner already; choose another folder, or pass --overwrite")
-    with _accelerator(settings) as accelerator:
+    with _accelerator(settings) as accelerator, _alone(folder, accelerator):
         run = _Run(data, spec, settings, folder, accelerator, saliency, progress=progress)
         if overwrite:
             run.forget()
         return run.train(checkpoint_every=checkpoint_every or max(1, settings.steps // 10), samples_every=samples_every)
+
+
+def _alone(folder: Path, accelerator: Any) -> contextlib.AbstractContextManager[None]:
+    """No other fine-tuning writes into the folder; the processes of this one share it."""
+    return locked(folder, "sgdmix finetune") if accelerator.is_main_process else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
