@@ -129,7 +129,17 @@ def test_rows_of_other_packages(monkeypatch):
         ({"key": "a", "prompt": None}, "must be text with {token} and {metaclass}, got None"),
         ({"key": "a", "strengths": (0.0,)}, "strengths"),
         ({"key": "a", "strengths": ()}, "strengths"),
-        ({"key": "a", "steps": 0}, "a step or more"),
+        ({"key": "a", "steps": 0}, "steps: expected a whole number from 1"),
+        ({"key": "a", "steps": 10**9}, "steps: expected a whole number"),
+        ({"key": "a", "steps": True}, "steps: expected a whole number"),
+        ({"key": "a", "resolution": 10**9}, "resolution: expected a whole number"),
+        ({"key": "a", "guidance": float("nan")}, "guidance: expected a number"),
+        ({"key": "a", "guidance": 10**400}, "guidance: expected a number"),
+        ({"key": "a", "strengths": (float("nan"),)}, "strengths: 0: expected a number"),
+        ({"key": "a", "metaclass": " "}, "metaclass: expected a name"),
+        ({"key": "a\n"}, "letters, digits"),
+        ({"key": "a" * 101}, "at most 100 characters"),
+        ({"key": 3}, "expected a string"),
     ],
 )
 def test_rows_that_mean_nothing(options, message):

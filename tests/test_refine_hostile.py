@@ -14,11 +14,14 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import convert_state_dict_to_diffusers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from peft import LoraConfig
 from safetensors.torch import save_file
-from tiny_diffusion import tiny_base
+from tiny_diffusion import tiny_base, tiny_refiner
 
 from sgdmix_albu.errors import DataError
+from sgdmix_albu.refine import read_refiner
 from sgdmix_albu.refine.components import load_base
 from sgdmix_albu.refine.lora import apply_lora
 from sgdmix_albu.refine.tokens import read_embedding
@@ -304,7 +307,7 @@ def test_numbers_beyond_all_networks(copy, file, settings):
 def test_the_config_is_no_pipe_and_no_gigabyte(copy):
     path = copy / "unet" / "config.json"
     os.truncate(path, 2**31)
-    with pytest.raises(DataError, match="it is larger than 67108864 bytes"):
+    with pytest.raises(DataError, match="such a file has 67108864 at most"):
         load_base(copy)
     path.unlink()
     os.mkfifo(path)
@@ -340,3 +343,129 @@ def test_what_real_bases_say_besides(copy, base):
     token = {"__type": "AddedToken", "content": "<|endoftext|>", "lstrip": False, "normalized": True}
     change(copy / "tokenizer" / "tokenizer_config.json", unk_token=token, special_tokens_map_file="./a.json")
     assert load_base(copy).unet.config.cross_attention_dim == load_base(base).unet.config.cross_attention_dim
+
+
+# Cards
+
+
+@pytest.fixture(scope="module")
+def refiner(base, tmp_path_factory):
+    return tiny_refiner(tmp_path_factory.mktemp("refiner"), base, ("ant", "bee"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        *(
+            ({"prompt": prompt}, "the prompt of it must ")
+            for prompt in ("{token.nope}", "{token[0]}", "{token:>2000000000}", "{token!r}", "{token:{metaclass}}", "{")
+        ),
+        *(({"prompt": prompt}, "the prompt of it must ") for prompt in ("a photo", "{token} {}", "{token} {0}")),
+        ({"prompt": "{token}" * 1000}, "'prompt': expected at most 2000 characters"),
+        ({"resolution": 10**9}, "'resolution': expected a whole number from 8 to 8192"),
+        ({"resolution": 512.0}, "'resolution': expected a whole number"),
+        ({"guidance": 10**400}, "'guidance': expected a number from 0 to 1000"),
+        ({"guidance": float("nan")}, "not JSON: NaN is no number"),
+        ({"guidance": -1}, "'guidance': expected a number"),
+        ({"steps": 10**9}, "'steps': expected a whole number from 1 to 10000"),
+        ({"steps": True}, "'steps': expected a whole number"),
+        ({"strengths": []}, "'strengths': expected at least 1 items"),
+        ({"strengths": [0.5, float("inf")]}, "not JSON: Infinity is no number"),
+        ({"strengths": [0.5, 1.5]}, "'strengths': 1: expected a number"),
+        ({"key": "../x"}, "'key': is made of letters"),
+        ({"key": "tiny\n"}, "'key': is made of letters"),
+        ({"metaclass": ""}, "'metaclass': expected a name"),
+        ({"metaclass": "a\x1b[2J"}, "'metaclass': expected a name"),
+        ({"revision": "\n"}, "'revision': expected a name"),
+        ({"tokens": ["a", "bee"]}, "'tokens': 0: expected a token such as"),
+        ({"tokens": ["<a>", ""]}, "'tokens': 1: expected a token such as"),
+        ({"tokens": ["<a>", "<b\x00>"]}, "'tokens': 1: expected a token such as"),
+        ({"tokens": ["<a b>", "<c>"]}, "'tokens': 0: expected a token such as"),
+        ({"tokens": ["<a>", "<A>"]}, "one token of its own for each class, got 2 classes, 2 names and 1 tokens"),
+        ({"tokens": ["<a>"]}, "one token of its own for each class"),
+        ({"classes": ["ant", "ant"]}, "one token of its own for each class, got 2 classes, 1 names"),
+        ({"classes": {"ant": 1}}, "'classes': expected a list"),
+        ({"schema_version": True}, "'schema_version': expected a whole number"),
+        ({"schema_version": 10**400}, "'schema_version': expected a whole number"),
+        ({"files": {"unet_lora.safetensors": 3, "tokens.safetensors": "0" * 64}}, "expected a SHA-256"),
+        ({"files": {"../x": "0" * 64}}, "'unet_lora.safetensors' is missing"),
+        ({"files": {}}, "'unet_lora.safetensors' is missing"),
+        ({"architecture": "flux"}, "'architecture': expected one of 'sd', 'sdxl'"),
+        ({"training": [1]}, "'training': expected an object"),
+        ({"more": 1}, "'more' is no field of it"),
+    ],
+)
+def test_cards_that_are_none(refiner, tmp_path, settings, message):
+    folder = Path(shutil.copytree(refiner, tmp_path / "copy"))
+    change(folder / "refiner.json", **settings)
+    with pytest.raises(DataError, match=rf"refiner\.json is no refiner's card: .*{message}.*fetch the folder again"):
+        read_refiner(folder)
+
+
+def nested(depth):
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_text('{"schema_version": 1, "training": ' + nested(100_000) + "}"), "not JSON"),
+        (lambda path: change(path, training={"a": json.loads(nested(60))}), "nested more than"),
+        (lambda path: path.write_bytes(b"\xff\xfe"), "not JSON"),
+        (lambda path: path.write_text('{"schema_version": ' + "1" * 5000 + "}"), "not JSON"),
+        (lambda path: os.truncate(path, 2**31), "such a file has 67108864 at most"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "it is a named pipe"),
+        (lambda path: (path.unlink(), path.symlink_to("/dev/zero")), "it is a device"),
+        (lambda path: (path.unlink(), path.mkdir()), "it is a folder"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_card(refiner, tmp_path, make, message):
+    folder = Path(shutil.copytree(refiner, tmp_path / "copy"))
+    make(folder / "refiner.json")
+    with pytest.raises(DataError, match=rf"refiner\.json.*{message}"):
+        read_refiner(folder)
+
+
+@pytest.mark.parametrize("name", ["unet_lora.safetensors", "tokens.safetensors"])
+def test_tensors_of_no_refiner_are_not_even_summed(refiner, tmp_path, name):
+    folder = Path(shutil.copytree(refiner, tmp_path / "copy"))
+    os.truncate(folder / name, 2**42)
+    with pytest.raises(DataError, match="which no refiner's has"):
+        read_refiner(folder)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(DataError, match="it is a named pipe"):
+        read_refiner(folder)
+
+
+WORDS = st.text(max_size=12) | st.sampled_from(
+    ["{token}", "{token!r:>9}", "{token.a[0]} {token}", "{{{token}}}", "<a>"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(field=st.integers(0, 14), value=JSON)
+def test_no_card_does_harm(refiner, tmp_path, field, value):
+    """Whatever stands in one field: a prompt with the token in it, or one line."""
+    folder = tmp_path / "copy"
+    shutil.copytree(refiner, folder, dirs_exist_ok=True)
+    card = json.loads((refiner / "refiner.json").read_text())
+    (folder / "refiner.json").write_text(json.dumps(card | {sorted(card)[field]: value}))
+    try:
+        card = read_refiner(folder)
+    except DataError as error:
+        assert str(error).isprintable()  # noqa: PT017
+    else:
+        assert card.token("ant") in card.prompt_for("ant")
+        assert len(card.prompt_for(1)) < 20_000
+
+
+@pytest.mark.parametrize("name", ["../aviary", "aviary/unet", "", ".", "aviary/"])
+def test_embedded_bases_lie_in_the_package(name):
+    with pytest.raises(DataError, match="there is no embedded base"):
+        load_base(f"embedded:{name}")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import string
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.records import Kind, UnsoundError, items, number, text, whole
 from sgdmix_albu.registry import Registry
 
 __all__ = [
     "REFINERS",
+    "SETTINGS",
     "Recipe",
     "RefinerSpec",
     "cache_folder",
@@ -20,6 +24,7 @@ __all__ = [
     "finetune_command",
     "get_spec",
     "list_refiners",
+    "plain_name",
     "refiners_table",
     "register_refiner",
 ]
@@ -27,6 +32,38 @@ __all__ = [
 # The commit is the one this package was written against; no other is fetched unless a user names it.
 _SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 _SD15_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+
+
+def plain_name(value: Any) -> str:
+    """A kind: a name as people write it, in one line and not blank.
+
+    Example:
+        >>> plain_name("Lazuli Bunting")
+        'Lazuli Bunting'
+    """
+    found: str = text(300)(value)
+    if not found.strip() or not found.isprintable():
+        raise UnsoundError(f"expected a name, got {found!r:.80}")
+    return found
+
+
+def _key(value: Any) -> str:
+    """It becomes part of a folder's name and of tokens."""
+    found: str = text(100)(value)
+    if not re.fullmatch(r"[\w-]+", found):
+        raise UnsoundError(f"is made of letters, digits, - and _, got {found!r}")
+    return found
+
+
+SETTINGS: Mapping[str, Kind] = {
+    "key": _key,
+    "metaclass": plain_name,
+    "resolution": whole(8, 8192),
+    "strengths": items(number(0, 1, above=True), least=1, most=1000),
+    "steps": whole(1, 10_000),
+    "guidance": number(0, 1000),
+}
+"""What may stand in the row of a refiner, and in its card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +111,7 @@ class RefinerSpec:
         recipe: How to fine-tune.
 
     Raises:
-        InvalidInputError: A template without ``{token}``, a strength outside (0, 1], ...
+        InvalidInputError: A template without ``{token}``, a strength outside (0, 1], a resolution of no image, ...
 
     Example:
         >>> RefinerSpec("moths", "moth").prompt
@@ -95,16 +132,13 @@ class RefinerSpec:
     recipe: Recipe = Recipe()
 
     def __post_init__(self) -> None:
-        if not self.key or not self.key.replace("-", "").replace("_", "").isalnum():
-            raise InvalidInputError(f"a refiner's key is made of letters, digits, - and _, got {self.key!r}")
+        for setting, kind in SETTINGS.items():
+            value = getattr(self, setting)
+            try:
+                kind(list(value) if isinstance(value, tuple) else value)
+            except UnsoundError as error:
+                raise InvalidInputError(f"refiner {self.key!r:.80}: {setting}: {error}") from None
         check_template(self.prompt, f"refiner {self.key!r}")
-        if not self.strengths or not all(0 < strength <= 1 for strength in self.strengths):
-            raise InvalidInputError(f"strengths of refiner {self.key!r} must lie in (0, 1], got {self.strengths}")
-        if self.resolution < 8 or self.steps < 1:
-            raise InvalidInputError(
-                f"refiner {self.key!r} needs a resolution of 8 or more and a step or more, "
-                f"got {self.resolution} and {self.steps}"
-            )
 
 
 def check_template(prompt: str, whose: str) -> None:
@@ -114,17 +148,17 @@ def check_template(prompt: str, whose: str) -> None:
         InvalidInputError: Another name in braces, a brace by itself, no ``{token}``, or no text at all.
     """
     try:
-        parts = list(string.Formatter().parse(prompt))
-    except (TypeError, ValueError) as error:  # not text; a lone brace
+        parts = list(string.Formatter().parse(text(2000)(prompt)))
+    except ValueError as error:  # not text; a lone brace
         raise InvalidInputError(
-            f"the prompt of {whose} must be text with {{token}} and {{metaclass}}, got {prompt!r}: {error}"
+            f"the prompt of {whose} must be text with {{token}} and {{metaclass}}, got {prompt!r:.200}: {error}"
         ) from error
     names = [name for _, name, *_ in parts if name is not None]
     plain = all(not form and not change for _, _, form, change in parts)
     if not plain or "token" not in names or not set(names) <= {"token", "metaclass"}:
         raise InvalidInputError(
             f"the prompt of {whose} must hold {{token}}, and may hold {{metaclass}}, as they are and nothing else in "
-            f"braces, got {prompt!r}"
+            f"braces, got {prompt!r:.200}"
         )
 
 
@@ -209,7 +243,7 @@ def refiners_table() -> str:
     )
 
 
-for _key, _metaclass in (
+for _name, _metaclass in (
     ("aircraft", "aircraft"),
     ("cars", "car"),
     ("cub", "bird"),
@@ -219,7 +253,7 @@ for _key, _metaclass in (
     ("pets", "pet"),
     ("waterbirds", "bird"),
 ):
-    register_refiner(_key, RefinerSpec(_key, _metaclass))
+    register_refiner(_name, RefinerSpec(_name, _metaclass))
 
 # Small and trained from scratch, the embedded base takes in new species at a pace that would ruin Stable Diffusion.
 register_refiner(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -146,7 +147,7 @@ def base_folder(base: str | os.PathLike[str], revision: str | None = None) -> Pa
     name = os.fspath(base)
     if name.startswith(_EMBEDDED):
         folder = Path(str(resources.files("sgdmix_albu.refine"))) / "embedded" / name.removeprefix(_EMBEDDED)
-        if not folder.is_dir():
+        if not re.fullmatch(r"[\w-]+", folder.name) or name != _EMBEDDED + folder.name or not folder.is_dir():
             raise DataError(f"there is no embedded base {name!r}; there is 'embedded:aviary'")
         return folder
     path = Path(name).expanduser()

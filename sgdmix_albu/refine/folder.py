@@ -5,15 +5,38 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
-from sgdmix_albu.files import sha256_of, write_whole
+from sgdmix_albu.files import open_regular, read_regular, sha256_of, write_whole
 from sgdmix_albu.optional import import_optional
-from sgdmix_albu.refine.catalogue import RefinerSpec, cache_folder, finetune_command
+from sgdmix_albu.records import (
+    Kind,
+    UnsoundError,
+    anything,
+    items,
+    mapping,
+    one_of,
+    optional,
+    parse,
+    record,
+    sha256,
+    text,
+    whole,
+)
+from sgdmix_albu.refine.catalogue import (
+    SETTINGS,
+    RefinerSpec,
+    cache_folder,
+    check_template,
+    finetune_command,
+    plain_name,
+)
 from sgdmix_albu.registry import nearest_names
 
 if TYPE_CHECKING:
@@ -23,7 +46,8 @@ __all__ = ["CARD", "LORA", "TOKENS", "RefinerCard", "class_tokens", "find_weight
 
 CARD, LORA, TOKENS = "refiner.json", "unet_lora.safetensors", "tokens.safetensors"
 _SCHEMA = 1
-_ARCHITECTURES = ("sd", "sdxl")
+_MOST_CLASSES = 100_000
+_MOST_BYTES, _MOST_BYTES_OF_TENSORS = 2**26, 2**34
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +162,8 @@ def write_refiner(
     for name, content in contents.items():
         write_whole(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
     card = dataclasses.replace(card, files={name: sha256_of(folder / name) for name in contents})
-    text = json.dumps(dataclasses.asdict(card), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
-    write_whole(folder / CARD, lambda file: file.write(text.encode()))
+    described = json.dumps(dataclasses.asdict(card), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    write_whole(folder / CARD, lambda file: file.write(described.encode()))
     return card
 
 
@@ -154,21 +178,19 @@ def read_refiner(folder: str | os.PathLike[str]) -> RefinerCard:
     """
     folder = Path(folder).expanduser()
     path = folder / CARD
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"expected a refiner folder with {CARD}, found none in {folder}")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, OSError, RecursionError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
-    card = _card(content, path)
-    for name in (LORA, TOKENS):
-        if name not in card.files:
-            raise DataError(f"{path} names no sum for {name}; it was not written by this package")
-        found = sha256_of(folder / name)
-        if found != card.files[name]:
+    card = _card(path)
+    for file, wanted in card.files.items():
+        with open_regular(folder / file) as opened:
+            size = opened.seek(0, os.SEEK_END)
+        if size > _MOST_BYTES_OF_TENSORS:
+            raise DataError(f"cannot read {folder / file}: it has {size} bytes, which no refiner's has")
+        found = sha256_of(folder / file)
+        if found != wanted:
             raise DataError(
-                f"{folder / name} was changed after it was written: sha256 {found[:12]}..., "
-                f"{CARD} says {card.files[name][:12]}...; fine-tune again, or fetch the folder again"
+                f"{folder / file} was changed after it was written: sha256 {found[:12]}..., "
+                f"{CARD} says {wanted[:12]}...; fine-tune again, or fetch the folder again"
             )
     return card
 
@@ -197,65 +219,52 @@ def _make(spec: RefinerSpec, folder: str | os.PathLike[str]) -> str:
     return f"to make one: sgdmix finetune DATA --dataset {spec.key} --out {folder}"
 
 
-# Field of the card, the type of its value, and of the items where it is a list.
-_FIELDS: Mapping[str, tuple[type | tuple[type, ...], type | tuple[type, ...] | None]] = {
-    "key": (str, None),
-    "base": (str, None),
-    "revision": ((str, type(None)), None),
-    "architecture": (str, None),
-    "metaclass": (str, None),
-    "prompt": (str, None),
-    "resolution": (int, None),
-    "classes": (list, str),
-    "tokens": (list, str),
-    "strengths": (list, (int, float)),
-    "steps": (int, None),
-    "guidance": ((int, float), None),
-    "training": (dict, None),
-    "files": (dict, None),
+def _token(value: Any) -> str:
+    """In angle brackets, so that no word of any language is one."""
+    if not re.fullmatch(r"<[\w-]{1,120}>", text(200)(value)):
+        raise UnsoundError(f"expected a token such as '<cub-017>', got {value!r:.80}")
+    return value  # type: ignore[no-any-return]
+
+
+_FIELDS: Mapping[str, Kind] = {
+    **SETTINGS,
+    "schema_version": one_of(_SCHEMA),
+    "base": text(4096),
+    "revision": optional(plain_name),
+    "architecture": one_of("sd", "sdxl"),
+    "prompt": text(2000),
+    "classes": items(text(1000), least=1, most=_MOST_CLASSES),
+    "tokens": items(_token, least=1, most=_MOST_CLASSES),
+    "training": mapping(anything),
+    "files": record({LORA: sha256, TOKENS: sha256}),
 }
 
 
-def _card(content: Any, path: Path) -> RefinerCard:
-    if not isinstance(content, dict) or not isinstance(content.get("schema_version"), int):
-        raise DataError(f"{path} is no refiner's card: expected an object with a schema_version")
-    if content["schema_version"] != _SCHEMA:
-        raise DataError(
-            f"{path} has schema version {content['schema_version']}, this package reads {_SCHEMA}; "
-            "run: pip install --upgrade sgdmix-albu"
-        )
-    for name, (kind, items) in _FIELDS.items():
-        value: Any = content.get(name)
-        right = name in content and isinstance(value, kind) and not isinstance(value, bool)
-        if right and items is not None:
-            right = all(isinstance(item, items) and not isinstance(item, bool) for item in value)
-        if not right:
-            raise DataError(f"{path}: {name!r} is missing or of the wrong kind, got {value!r:.60}")
-    _check_values(content, path)
-    lists: Sequence[str] = ("classes", "tokens", "strengths")
-    values: dict[str, Any] = {name: tuple(content[name]) if name in lists else content[name] for name in _FIELDS}
+def _card(path: Path) -> RefinerCard:
+    content = read_regular(path, _MOST_BYTES)
+    try:
+        version = parse(content, record({"schema_version": whole()}, others=True))["schema_version"]
+        if version != _SCHEMA:
+            raise DataError(
+                f"{path} has schema version {version}, this package reads {_SCHEMA}; "
+                "run: pip install --upgrade sgdmix-albu"
+            )
+        found = parse(content, record(_FIELDS))
+        check_template(found["prompt"], "it")
+        _check_each_has_its_own(found["classes"], found["tokens"])
+    except (UnsoundError, InvalidInputError) as error:
+        raise DataError(f"{path} is no refiner's card: {error}; fine-tune again, or fetch the folder again") from error
+    values: dict[str, Any] = {
+        field: tuple(value) if isinstance(value, list) else value for field, value in found.items()
+    }
     return RefinerCard(**values)
 
 
-def _check_values(content: dict[str, Any], path: Path) -> None:
-    tokens = content["tokens"]
-    if not tokens or len(tokens) != len(content["classes"]) or len(set(tokens)) != len(tokens):
-        raise DataError(
-            f"{path}: expected one token of its own for each class, "
-            f"got {len(content['classes'])} classes and {len(set(tokens))} tokens"
+def _check_each_has_its_own(classes: Sequence[str], tokens: Sequence[str]) -> None:
+    """Tokens must differ for a tokenizer, which makes letters small and composes them."""
+    seen = {unicodedata.normalize("NFC", token).lower() for token in tokens}
+    if len(tokens) != len(classes) or len(seen) != len(tokens) or len(set(classes)) != len(classes):
+        raise UnsoundError(
+            f"expected one token of its own for each class, got {len(classes)} classes, {len(set(classes))} names and "
+            f"{len(seen)} tokens"
         )
-    if content["architecture"] not in _ARCHITECTURES:
-        raise DataError(f"{path}: architecture must be one of {_ARCHITECTURES}, got {content['architecture']!r}")
-    if not all(isinstance(value, str) for value in content["files"].values()):
-        raise DataError(f"{path}: 'files' must give a sum for each name")
-    try:
-        RefinerSpec(
-            key=content["key"],
-            metaclass=content["metaclass"],
-            prompt=content["prompt"],
-            resolution=content["resolution"],
-            strengths=tuple(content["strengths"]),
-            steps=content["steps"],
-        )
-    except InvalidInputError as error:
-        raise DataError(f"{path}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from sgdmix_albu.images import class_folders, list_images, read_image
 from sgdmix_albu.refine.finetuning.labelled import Labelled, labelled
 
 __all__ = ["TrainingImages"]
+
+# The folders of an absolute path: the refiner's card, which others may get, must not tell where its data were.
+_FOLDERS = re.compile(r"(?<![\w.])/(?:[^/'\":\n]+/)+")
 
 
 class TrainingImages:
@@ -53,7 +57,7 @@ class TrainingImages:
             try:
                 image = self._read(row)
             except (DataError, OSError) as error:  # Pillow's complaints are OSErrors
-                self.skipped.append((names[row] if names else f"image {row}", str(error)))
+                self.skipped.append((names[row] if names else f"image {row}", _FOLDERS.sub("", str(error))))
                 continue
             self._rows.append(row)
             digest.update(image.numpy().tobytes())

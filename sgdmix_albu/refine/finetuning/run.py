@@ -27,6 +27,7 @@ from sgdmix_albu.refine.finetuning.checkpoint import CHECKPOINT, load_checkpoint
 from sgdmix_albu.refine.finetuning.data import TrainingImages
 from sgdmix_albu.refine.finetuning.draws import Draws, draw
 from sgdmix_albu.refine.finetuning.latents import Latents, cached_latents
+from sgdmix_albu.refine.finetuning.logs import LossLog
 from sgdmix_albu.refine.finetuning.samples import save_samples
 from sgdmix_albu.refine.finetuning.settings import Settings, settings_for
 from sgdmix_albu.refine.finetuning.trained import Trained, initial_vectors
@@ -232,7 +233,7 @@ class _Run:
         checkpoint = self.folder / CHECKPOINT
         losses = load_checkpoint(checkpoint, self.learning, self.optimizer, self.settings, self.basis)
         main, last = self.accelerator.is_main_process, self.settings.steps
-        writer = _logs(self.folder / "logs", len(losses)) if main else None
+        writer = LossLog(self.folder / "logs", len(losses)) if main else None
         bar = tqdm(
             total=last, initial=len(losses), desc="fine-tuning", unit="step", disable=None if self.progress else True
         )
@@ -243,7 +244,7 @@ class _Run:
             if not main:
                 continue
             if writer is not None:
-                writer.add_scalar("loss", losses[-1], step)
+                writer.add(losses[-1], step)
             if (step + 1) % checkpoint_every == 0 and step + 1 < last:
                 save_checkpoint(checkpoint, self.learning, self.optimizer, losses, self.settings, self.basis)
             if samples_every and (step + 1) % samples_every == 0 and step + 1 < last:
@@ -390,7 +391,3 @@ def _check_resolution(components: Components, resolution: int) -> None:
             f"{components.folder} predicts {components.scheduler.config.prediction_type!r}; "
             "bases that predict 'epsilon' or 'v_prediction' can be fine-tuned"
         )
-
-
-def _logs(folder: Path, step: int) -> Any:
-    return import_optional("torch.utils.tensorboard", extra="diffusion").SummaryWriter(str(folder), purge_step=step)

@@ -1,0 +1,45 @@
+"""The loss for TensorBoard, in a file that does not tell where it was made: TensorBoard's own name the machine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from sgdmix_albu.files import refusals_named
+from sgdmix_albu.optional import import_optional
+
+__all__ = ["LossLog"]
+
+
+class LossLog:
+    """Losses by step.
+
+    Args:
+        folder: TensorBoard's log folder.
+        step: The first step; what an earlier run wrote of it and later ones is not shown any more.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._events = import_optional("tensorboard.compat.proto.event_pb2", extra="diffusion")
+        self._summaries = import_optional("tensorboard.compat.proto.summary_pb2", extra="diffusion")
+        records = import_optional("tensorboard.summary.writer.record_writer", extra="diffusion")
+        path = folder / f"events.out.tfevents.{time.time_ns()}"  # TensorBoard reads files in the order of their names
+        with refusals_named(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._writer = records.RecordWriter(path.open("xb"))
+        begun = self._events.SessionLog(status=self._events.SessionLog.START)
+        self._write(file_version="brain.Event:2")
+        self._write(step=step, session_log=begun)
+
+    def add(self, loss: float, step: int) -> None:
+        """Note the loss of a step."""
+        value = self._summaries.Summary.Value(tag="loss", simple_value=loss)
+        self._write(step=step, summary=self._summaries.Summary(value=[value]))
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self._writer.close()
+
+    def _write(self, **event: object) -> None:
+        self._writer.write(self._events.Event(wall_time=time.time(), **event).SerializeToString())
+        self._writer.flush()
