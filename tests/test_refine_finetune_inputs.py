@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import datasets
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_diffusion import tiny_base
 from torch.utils.data import ConcatDataset, Subset
@@ -177,6 +179,23 @@ def test_an_unreadable_image_is_left_out_and_named(base, photos, tmp_path):
     assert "not an image" in reason
 
 
+@pytest.mark.parametrize("wrapped", [str, ImageFolder])
+def test_no_file_tells_on_which_machine_or_from_where(base, photos, tmp_path, monkeypatch, wrapped):
+    """Neither by its name nor by its content; TensorBoard's own files have the machine's name in theirs."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "some-host")
+    (photos / "ant" / "1.png").write_bytes(b"no picture")
+    card = tune(base, wrapped(str(photos)), tmp_path / "out")
+    assert len(card.training["skipped"]) == 1
+    assert "1.png" in str(card.training["skipped"])
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    (log,) = (tmp_path / "out" / "logs").iterdir()
+    assert log.name.startswith("events.out.tfevents.")
+    for path in files:
+        for secret in ("some-host", str(photos)):
+            assert secret not in str(path.relative_to(tmp_path))
+            assert secret.encode() not in path.read_bytes()
+
+
 def test_a_class_of_which_nothing_is_left_is_refused(base, photos, tmp_path):
     for number in range(3):
         (photos / "bee" / f"{number}.png").write_bytes(b"no picture")
@@ -229,6 +248,52 @@ def test_another_base_is_refused(begun, part, file, name):
     own, photos, out = begun
     change_weight(own / part / file)
     with pytest.raises(DataError, match=f"was begun with other {name}; take those again to go on, or pass --overwrite"):
+        tune(own, photos, out, saliency=left)
+
+
+def rewrite(path, **changes):
+    """The same checkpoint with other tensors, None for none, or another header (settings, basis)."""
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    state = load_file(path)
+    header.update({key: value for key, value in changes.items() if key in header})
+    for key, value in changes.items():
+        for name in [name for name in state if name.startswith(key)]:
+            state[name] = None if value is None else value.clone()
+    save_file({name: value for name, value in state.items() if value is not None}, path, header)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings": "{"}, "not JSON"),
+        ({"settings": "[" * 100_000}, "not JSON"),
+        ({"settings": "[]"}, "expected an object"),
+        ({"settings": '{"steps": {"a": 1}}'}, "'steps': expected a number"),
+        ({"settings": '{"steps": 1' + "0" * 400 + "}"}, "'steps': expected a number"),
+        ({"basis": "3"}, "expected an object"),
+        ({"basis": '{"images": [1]}'}, "'images': expected a string"),
+        ({"losses": None}, "expected the losses of 3 steps at most"),
+        ({"losses": torch.zeros(4)}, "expected the losses of 3 steps at most"),
+        ({"losses": torch.tensor(0.0)}, "expected the losses of 3 steps at most"),
+        ({"parameter:": None}, "expected 'parameter:.* of shape .*, got nothing"),
+        ({"parameter:": torch.ones(1)}, r"expected 'parameter:.* of shape .*, got \(1,\)"),
+        ({"exp_avg:": torch.ones(1)}, r"expected 'exp_avg:.* of shape .*, got \(1,\)"),
+        ({"step:": torch.tensor(10.0)}, "what Adam remembers of .* cannot be"),
+        ({"step:": torch.tensor(-1.0)}, "what Adam remembers of .* cannot be"),
+    ],
+)
+def test_a_checkpoint_that_is_none(begun, changes, message):
+    own, photos, out = begun
+    rewrite(out / "checkpoint.safetensors", **changes)
+    with pytest.raises(DataError, match=rf"checkpoint\.safetensors is damaged \({message}.*delete it to begin afresh"):
+        tune(own, photos, out, saliency=left)
+
+
+def test_a_checkpoint_without_its_header(begun):
+    own, photos, out = begun
+    save_file(load_file(out / "checkpoint.safetensors"), out / "checkpoint.safetensors")
+    with pytest.raises(DataError, match="is damaged .expected an object, got None"):
         tune(own, photos, out, saliency=left)
 
 

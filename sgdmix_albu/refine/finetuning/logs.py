@@ -22,11 +22,8 @@ class LossLog:
     def __init__(self, folder: Path, step: int) -> None:
         self._events = import_optional("tensorboard.compat.proto.event_pb2", extra="diffusion")
         self._summaries = import_optional("tensorboard.compat.proto.summary_pb2", extra="diffusion")
-        records = import_optional("tensorboard.summary.writer.record_writer", extra="diffusion")
-        path = folder / f"events.out.tfevents.{time.time_ns()}"  # TensorBoard reads files in the order of their names
-        with refusals_named(path):
-            folder.mkdir(parents=True, exist_ok=True)
-            self._writer = records.RecordWriter(path.open("xb"))
+        self._records = import_optional("tensorboard.summary.writer.record_writer", extra="diffusion")
+        self._path = folder / f"events.out.tfevents.{time.time_ns()}"  # TensorBoard reads files by order of their names
         begun = self._events.SessionLog(status=self._events.SessionLog.START)
         self._write(file_version="brain.Event:2")
         self._write(step=step, session_log=begun)
@@ -36,10 +33,9 @@ class LossLog:
         value = self._summaries.Summary.Value(tag="loss", simple_value=loss)
         self._write(step=step, summary=self._summaries.Summary(value=[value]))
 
-    def close(self) -> None:
-        """Nothing more comes."""
-        self._writer.close()
-
     def _write(self, **event: object) -> None:
-        self._writer.write(self._events.Event(wall_time=time.time(), **event).SerializeToString())
-        self._writer.flush()
+        content = self._events.Event(wall_time=time.time(), **event).SerializeToString()
+        with refusals_named(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                self._records.RecordWriter(file).write(content)

@@ -250,8 +250,6 @@ class _Run:
             if samples_every and (step + 1) % samples_every == 0 and step + 1 < last:
                 self._sample(step + 1)
         bar.close()
-        if writer is not None:
-            writer.close()
         card = self._card(losses)
         if main:
             self._sample(last)
