@@ -1,0 +1,19 @@
+"""``python -m tests.attack.build DATA OUT BACKEND``: a saliency bank, which the command line does not build."""
+
+from __future__ import annotations
+
+import sys
+
+from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.interrupts import Interrupts
+from sgdmix_albu.saliency import build_bank
+
+if __name__ == "__main__":
+    try:
+        with Interrupts(raising=True):
+            build_bank(*sys.argv[1:], size=32, batch_size=2, progress=False)
+    except SGDMixError as error:
+        print("sgdmix: error:", error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,75 @@
+"""Files of a finished or an interrupted run are spoilt: the run ends with the right bytes, or says which file it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+from .bench import TASKS, Bench, Task
+from .command import Command, Ended
+from .spoil import WAYS, spoil
+from .tally import Tally, differences
+
+__all__ = ["attack"]
+
+_TASKS = [task for task in TASKS if not task.workers]
+_LIMIT = 60.0  # seconds
+
+
+def attack(number: int, chance: Random, bench: Bench, tally: Tally) -> None:
+    """Spoil one file, or two; then verify, give the same command, verify, and begin anew."""
+    task = chance.choice(_TASKS)
+    right, _ = bench.undisturbed(task)
+    finished = chance.random() < 0.5
+    out = bench.copy(right if finished else bench.interrupted(task))
+    names = []
+    for _ in range(chance.choice([1, 1, 1, 2])):
+        spoilt = _chosen(out, chance)
+        names.append(spoilt.name)
+        way = chance.choice(list(WAYS))
+        tally.where += f" ({way}: {spoilt.relative_to(out)} of {task.name}, {'finished' if finished else 'unfinished'})"
+        tally.count(f"damage: {way}")
+        spoil(spoilt, way, chance)
+    if task.module == "sgdmix_albu":
+        _verify(bench, tally, right, out)
+    ended = task.command(bench, out, *(task.again.split())).run(bench.notes, _LIMIT)
+    tally.judge(ended, {0, 1, 2})
+    if ended.code < 2:
+        _look_at(task, bench, tally, right, out)
+    elif not any(name in ended.err for name in names):
+        tally.fault("silent", f"it does not name {' or '.join(names)}: {ended.err}")
+    if ended.code == 2 and task.module == "sgdmix_albu":
+        anew = task.command(bench, out, "--overwrite").run(bench.notes, _LIMIT)
+        tally.judge(anew, {0, 2})
+        if anew.code == 0:
+            tally.compare(right, out, results_only=True)
+        else:
+            tally.count("damage: needs a hand")
+            print(f"  a hand: {tally.where}: {anew.err[-200:]!r}", flush=True)
+    bench.forget(out)
+
+
+def _chosen(out: Path, chance: Random) -> Path:
+    """Any of the files; a run's own as often as an image, of which there are many more."""
+    files = sorted(path for path in out.rglob("*") if path.is_file() and not path.is_symlink())
+    images = [path for path in files if path.suffix == ".png"]
+    own = [path for path in files if path.suffix != ".png"]
+    return chance.choice(images if images and chance.random() < 0.25 else own)
+
+
+def _verify(bench: Bench, tally: Tally, right: Path, out: Path) -> Ended:
+    ended = Command(("verify", str(out))).run(bench.notes, _LIMIT)
+    tally.judge(ended, {0, 1, 2})
+    if ended.code == 0:
+        tally.compare(right, out, results_only=True)
+    return ended
+
+
+def _look_at(task: Task, bench: Bench, tally: Tally, right: Path, out: Path) -> None:
+    """A command said that all is done. It looks at files' sizes; verify reads them, and must see what is wrong."""
+    wrong = list(differences(right, out, results_only=True))
+    if task.module != "sgdmix_albu":
+        tally.compare(right, out, results_only=True)
+    elif wrong and _verify(bench, tally, right, out).code:
+        tally.count("damage: left to verify")
+        print(f"  left to verify: {tally.where}: {wrong[:3]}", flush=True)
