@@ -14,13 +14,20 @@ from random import Random
 # Before numpy is imported, whose threads a fork would lose. It is asked for little here.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-from . import damage, kills
+from . import damage, kills, refiners, rivals, sets
 from .bench import Bench
 from .command import warm_up
 from .tally import Tally
 
 # Campaign: its share of the runs.
-CAMPAIGNS = {"kills": (kills.attack, 1.0), "damage": (damage.attack, 2.0)}
+CAMPAIGNS = {
+    "kills": (kills.attack, 3),
+    "damage": (damage.attack, 4),
+    "sets": (sets.attack, 2),
+    "rivals": (rivals.attack, 2),
+    "refiners": (refiners.attack, 1),
+}
+_QUICK = ("kills", "damage", "sets", "rivals")
 
 
 def main() -> int:
@@ -28,9 +35,12 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=300, metavar="N", help="of all campaigns (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--only", choices=CAMPAIGNS, help="one campaign")
+    parser.add_argument("--short", action="store_true", help="leave out what takes long: refiners, processes, Ray")
     parser.add_argument("--number", type=int, metavar="N", help="one run of it")
     arguments = parser.parse_args()
-    chosen = [arguments.only] if arguments.only else list(CAMPAIGNS)
+    chosen = (
+        [arguments.only] if arguments.only else [name for name in CAMPAIGNS if not arguments.short or name in _QUICK]
+    )
     shares = {name: CAMPAIGNS[name][1] for name in chosen}
     tally = Tally()
     warm_up()
@@ -39,7 +49,7 @@ def main() -> int:
         for name in chosen:
             runs = max(1, round(arguments.runs * shares[name] / sum(shares.values())))
             numbers = range(runs) if arguments.number is None else [arguments.number]
-            _campaign(name, arguments.seed, numbers, Bench(Path(folder, name)), tally)
+            _campaign(name, arguments.seed, numbers, Bench(Path(folder, name), short=arguments.short), tally)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(tally)

@@ -69,10 +69,15 @@ class Bench:
 
     Args:
         root: The folder.
+        short: Leave out tasks with workers, whose processes take long to start.
+
+    Attributes:
+        tasks: What may be chosen.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, short: bool = False) -> None:
         self.root = root
+        self.tasks = [task for task in TASKS if not (short and task.workers)]
         self.notes = root / "notes"
         self.notes.mkdir(parents=True)
         self._numbers = itertools.count()

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from random import Random
 
-from .bench import TASKS, Bench, Task
+from .bench import Bench
 from .command import Running
 from .tally import Tally
 
@@ -28,7 +28,7 @@ _CODES = {
 
 def attack(number: int, chance: Random, bench: Bench, tally: Tally) -> None:
     """Stop a command up to three times, let it finish, and compare."""
-    task = chance.choices(TASKS, [task.weight for task in TASKS])[0]
+    task = chance.choices(bench.tasks, [task.weight for task in bench.tasks])[0]
     right, seconds = bench.undisturbed(task)
     out, fresh = bench.folder(), chance.random() < 0.1
     for again in range(chance.randint(1, 3)):

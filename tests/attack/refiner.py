@@ -1,4 +1,7 @@
-"""``python -m tests.attack.refiner OUT CLASS...``: a tiny refiner, in a process of its own, since torch starts threads."""
+"""``python -m tests.attack.refiner OUT CLASS...``: a tiny refiner and its base, beside it.
+
+In a process of its own, since torch starts threads.
+"""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ FAULTS = (
     "left over",  # processes that outlive their command
     "unclean",  # control characters, or what is no line of ours
     "silent",  # it failed, and did not say why in one line; or did not say of which file
+    "wrong remedy",  # it said what to do, and that did not help
     "wrong code",
     "trace",  # code of a hostile file was run
 )
@@ -66,10 +67,9 @@ class Tally:
 
     def __str__(self) -> str:
         kinds = Counter(kind for kind, _ in self.faults)
-        lines = [f"{self.counts[what]:8}  {what}" for what in sorted(self.counts)]
-        return "\n".join(
-            [*lines, *(f"{kinds[kind]:8}  {kind}" for kind in FAULTS), *(": ".join(f) for f in self.faults)]
-        )
+        done = [f"{self.counts[what]:8}  {what}" for what in sorted(self.counts)]
+        wrong = [f"{kinds[kind]:8}  {kind}" for kind in FAULTS]
+        return "\n".join([*done, *wrong, *(f"{kind}: {text}" for kind, text in self.faults)])
 
 
 def faults_of(ended: Ended) -> Iterator[tuple[str, str]]:
