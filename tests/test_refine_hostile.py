@@ -20,7 +20,7 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 from tiny_diffusion import tiny_base, tiny_refiner
 
-from sgdmix_albu.errors import DataError
+from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.refine import read_refiner
 from sgdmix_albu.refine.components import load_base
 from sgdmix_albu.refine.lora import apply_lora
@@ -469,3 +469,9 @@ def test_no_card_does_harm(refiner, tmp_path, field, value):
 def test_embedded_bases_lie_in_the_package(name):
     with pytest.raises(DataError, match="there is no embedded base"):
         load_base(f"embedded:{name}")
+
+
+def test_a_row_of_thousands_of_digits_is_no_row(tmp_path):
+    save_file({"clip_l": torch.ones(2, 4)}, tmp_path / "a.safetensors")
+    with pytest.raises(InvalidInputError, match="holds 2 rows, <s0> to <s1>"):
+        read_embedding(tmp_path / "a.safetensors", token=f"<s{'9' * 5000}>")

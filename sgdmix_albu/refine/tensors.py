@@ -49,7 +49,9 @@ def read_safetensors(path: str | os.PathLike[str], *, most: int) -> tuple[dict[s
         raise DataError(f"cannot read {path}: {error}") from error
     broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
-        raise DataError(f"{path} holds NaN or infinite numbers, in {broken[0]!r} and {len(broken)} tensor(s) in all")
+        raise DataError(
+            f"{path} holds NaN or infinite numbers, in {broken[0][:200]!r} and {len(broken)} tensor(s) in all"
+        )
     return tensors, header
 
 

@@ -106,15 +106,15 @@ def read_embedding(path: str | os.PathLike[str], *, token: str | None = None) ->
     state, _ = read_safetensors(path, most=_MOST_BYTES)
     known = {_NAMES[name]: value for name, value in state.items() if name in _NAMES}
     named = not known
+    first = ", ".join(name[:60] for name in sorted(state)[:5])
     if named:
         if token is None and len(state) > 1:
             raise InvalidInputError(
-                f"{path} holds {len(state)} tokens, {', '.join(sorted(state)[:5])}; say which one: "
-                "embeddings={CLASS: (FILE, TOKEN)}"
+                f"{path} holds {len(state)} tokens, {first}; say which one: embeddings={{CLASS: (FILE, TOKEN)}}"
             )
         chosen = token if token is not None else next(iter(state), "")
         if chosen not in state:
-            raise DataError(f"{path} holds no token {chosen!r}; it has {', '.join(sorted(state)[:5]) or 'none'}")
+            raise DataError(f"{path} holds no token {chosen!r}; it has {first or 'none'}")
         known = {"text_encoder": state[chosen]}
     for name, value in known.items():
         if value.ndim not in (1, 2) or not value.dtype.is_floating_point or not value.numel():
@@ -131,8 +131,8 @@ def read_embedding(path: str | os.PathLike[str], *, token: str | None = None) ->
 
 def _numbers(token: str, count: int, path: str | os.PathLike[str]) -> list[int]:
     """``"<s2><s3>"`` to [2, 3]."""
-    numbers = [int(number) for number in re.findall(r"<s(\d+)>", token)]
-    if not re.fullmatch(r"(<s\d+>)+", token) or max(numbers) >= count:
+    numbers = [int(number) for number in re.findall(r"<s([0-9]{1,9})>", token)]
+    if not re.fullmatch(r"(<s[0-9]{1,9}>)+", token) or max(numbers) >= count:
         raise InvalidInputError(
             f"{path} holds {count} rows, <s0> to <s{count - 1}>; expected one or more of them, got {token!r}"
         )
