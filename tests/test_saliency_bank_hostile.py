@@ -124,6 +124,14 @@ def test_headers_of_another_kind(folder: Path, fields: dict[str, Any]) -> None:
     assert message.endswith("remove the folder and run build_bank again")
 
 
+@pytest.mark.parametrize("fields", [{"shape": [2, 8]}, {"skipped": {"owl/3.png": "it is empty"}}], ids=repr)
+def test_headers_that_are_sound_and_not_what_was_written(folder: Path, fields: dict[str, Any]) -> None:
+    path = folder / "bank" / HEADER
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    for call in (lambda: SaliencyBank(folder / "bank"), lambda: build(folder)):
+        assert f"damaged: {HEADER} cannot be read: it is not what was written; remove" in error_of(call)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"format": ' + b"9" * 5000 + b"}", b"\0" * 99]
 )
@@ -172,8 +180,10 @@ def test_an_index_with_an_image_twice_or_none(folder: Path) -> None:
     assert f"{INDEX} names no image; run build_bank again" in error_of(lambda: SaliencyBank(folder / "bank"))
 
 
-def test_a_row_beyond_the_file(folder: Path) -> None:
-    rewritten(folder, line=lambda line: line | {"row": 10**9})
+@pytest.mark.parametrize("row", [10**9, 2**62])
+def test_a_row_beyond_the_file(folder: Path, row: int) -> None:
+    """Under the checksum of no bytes at all, which is what lies there."""
+    rewritten(folder, line=lambda line: line | {"row": row, "crc32": 0})
     assert f"{MAPS} is missing or shorter than" in error_of(lambda: SaliencyBank(folder / "bank"))
     build(folder)
     assert (folder / "bank" / MAPS).stat().st_size <= 5 * 16  # nothing was written out there
