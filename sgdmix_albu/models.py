@@ -1,13 +1,10 @@
 """A classifier from a file of weights, for Grad-CAM and its kin on the command line.
 
-Weights are data, never code: a safetensors file, or a file that ``torch.load(weights_only=True)`` accepts.
 The architecture is a name that torchvision or timm knows.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 import re
@@ -15,15 +12,16 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
-from sgdmix_albu.files import write_whole
+from sgdmix_albu.files import read_regular, write_whole
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.registry import nearest_names
+from sgdmix_albu.weights import Checkpoint, read_checkpoint
 
 __all__ = [
     "Checkpoint",
@@ -38,29 +36,10 @@ __all__ = [
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
-_WRAPPERS = ("module.", "_orig_mod.")  # left by DistributedDataParallel and torch.compile
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_NESTED = ("state_dict", "model", "model_state_dict")
+_MOST_NAMES = 2**24  # bytes of a file of class names
+_LARGEST_SIDE = 4096  # pixels of the images that a vision transformer is made for
 _PROBE_CLASSES = 1000  # what most published weights have, so that most models are built once
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a weights file holds.
-
-    Attributes:
-        path: The file.
-        tensors: Parameters and buffers by name.
-        arch: The architecture's name, where the file gives it.
-        class_names: Names of the model's outputs in their order, where the file gives them.
-        sha256: Of the file.
-    """
-
-    path: Path
-    tensors: Mapping[str, Tensor]
-    arch: str | None
-    class_names: tuple[str, ...] | None
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -202,79 +181,12 @@ def save_classifier(path: str | os.PathLike[str], model: nn.Module, *, arch: str
     write_whole(path, lambda file: torch.save(content, file))
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a weights file without running any code that it may hold.
-
-    Training checkpoints are understood where the parameters lie under ``state_dict``, ``model`` or
-    ``model_state_dict``; the prefixes that DistributedDataParallel and ``torch.compile`` leave are dropped.
-
-    Raises:
-        DataError: The file cannot be read or holds no tensors, or holds more than data.
-        MissingExtraError: A safetensors file, and safetensors is not installed.
-    """
-    path = Path(path).expanduser()
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot read the weights {path}: {error.strerror or error}") from error
-    content, notes = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    tensors = {_bare(str(key)): value for key, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise DataError(f"{path} holds no parameters; save them with torch.save(model.state_dict(), path)")
-    arch, names = notes.get("arch"), notes.get("class_names")
-    return Checkpoint(
-        path=path,
-        tensors=tensors,
-        arch=arch if isinstance(arch, str) else None,
-        class_names=tuple(map(str, names)) if isinstance(names, list | tuple) else None,
-        sha256=digest,
-    )
-
-
-def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    safetensors = import_optional("safetensors", extra="diffusion")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            notes: dict[str, Any] = dict(file.metadata() or {})
-            names = file.keys()  # the file itself cannot be iterated
-            content = {name: file.get_tensor(name) for name in names}
-        if "class_names" in notes:
-            notes["class_names"] = json.loads(notes["class_names"])
-    # safetensors has one error of its own and passes on others; all mean that the file is damaged.
-    except Exception as error:
-        raise DataError(f"cannot read the weights {path}: {error}") from error
-    return content, notes
-
-
-def _read_torch(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    # The unpickler meets damaged files with errors of many kinds.
-    except Exception as error:
-        raise DataError(
-            f"cannot read the weights {path}: not a file of tensors alone, or damaged; "
-            "save them with torch.save(model.state_dict(), path)"
-        ) from error
-    if not isinstance(content, Mapping):
-        raise DataError(f"expected named parameters in {path}, found {type(content).__name__}")
-    for key in _NESTED:
-        if isinstance(content.get(key), Mapping):
-            return content[key], dict(content)
-    return content, {}
-
-
-def _bare(name: str) -> str:
-    for prefix in _WRAPPERS:
-        name = name.removeprefix(prefix)
-    return name
-
-
 def _read_names(path: Path) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the class names {path}: {error}") from error
+        lines = read_regular(path, _MOST_NAMES).decode("utf-8-sig").splitlines()
+    except (DataError, UnicodeDecodeError) as error:
+        reason = str(error).removeprefix(f"cannot read {path}: ")
+        raise DataError(f"cannot read the class names {path}: {reason}") from error
     return tuple(line.strip() for line in lines if line.strip())
 
 
@@ -340,7 +252,8 @@ def _side(arch: str, wanted: Shapes) -> int | None:
     patch, positions = _patch(arch), wanted.get("encoder.pos_embedding", ())
     if patch is None or len(positions) != 3:
         return None
-    return math.isqrt(max(positions[1] - 1, 1)) * patch  # the first position is the class token's
+    side = math.isqrt(max(positions[1] - 1, 1)) * patch  # the first position is the class token's
+    return side if side <= _LARGEST_SIDE else None
 
 
 def _at_size(model: nn.Module, arch: str, classes: int, size: int | None) -> nn.Module:
@@ -373,12 +286,14 @@ def _shapes(model: nn.Module) -> Shapes:
 
 def _classes(built: Shapes, wanted: Shapes) -> int | None:
     """Number of classes in the weights: the size found where the built model has the probe's."""
-    sizes = {
-        wanted[key][0]
+    matching = [
+        key
         for key, shape in built.items()
         if shape[:1] == (_PROBE_CLASSES,) and key in wanted and wanted[key][1:] == shape[1:] and wanted[key]
-    }
-    return sizes.pop() if len(sizes) == 1 else None
+    ]
+    sizes = {wanted[key][0] for key in matching}
+    # A bias alone may name more classes than there is memory for; their weights are in the file where a matrix is.
+    return sizes.pop() if len(sizes) == 1 and any(len(built[key]) > 1 for key in matching) else None
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
