@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -143,12 +143,11 @@ def _check_pickles(file: io.BufferedReader, size: int) -> None:
             raise ValueError("its parts are packed, or lie in each other; torch.save does neither")
         for entry in entries:
             if entry.filename.endswith(".pkl"):
-                if entry.file_size > _MOST_PICKLED:
-                    raise ValueError(f"{entry.filename} has {entry.file_size} bytes")
-                _check_pickle(io.BytesIO(archive.read(entry)))
+                with archive.open(entry) as content:
+                    _check_pickle(content)
 
 
-def _check_pickle(file: io.BufferedReader | io.BytesIO) -> None:
+def _check_pickle(file: IO[bytes]) -> None:
     begin = file.tell()
     for operation, argument, place in pickletools.genops(file):
         if (place or 0) - begin > _MOST_PICKLED:
