@@ -84,7 +84,7 @@ def _generate(
     print(result)
     if isinstance(result, Expansion) and result.there == 0:
         raise _nothing_written(result.out)
-    return 1 if getattr(result, "skipped", None) else 0
+    return 1 if isinstance(result, Expansion) and (result.skipped or result.came) else 0
 
 
 def _verify(*, out: str) -> int:

@@ -115,3 +115,13 @@ def test_links_between_files_lead_somewhere(repository: Path) -> None:
         if "://" not in link and not (repository / link).exists()
     ]
     assert broken == []
+
+
+def test_every_promise_names_a_test_that_is_there(repository: Path) -> None:
+    """A file of tests, or a test in it; and every line of the tables that claims something has one."""
+    page = (repository / "docs" / "promises.md").read_text()
+    named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", page)
+    assert len(named) >= 30
+    for file, test in named:
+        text = (repository / "tests" / file).read_text()
+        assert f"def {test}(" in text, f"{file}::{test}"

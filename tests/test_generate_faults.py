@@ -370,7 +370,7 @@ def test_images_that_are_gone_are_named_and_the_rest_is_finished(half_done: Path
     assert {one.key for one in done.skipped} <= set(gone)
     assert all("No such file" in one.reason for one in done.skipped)
     assert done.came == ["aaa/new.png"]
-    assert "outside  1 images came after the run began, such as aaa/new.png; --overwrite takes all" in str(done)
+    assert "outside  1 image came after the run began, such as aaa/new.png; --overwrite takes all" in str(done)
     assert verify(out, progress=QUIET).good
 
     again = expand(data, out)  # nothing can be done, so nothing is

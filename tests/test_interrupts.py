@@ -95,6 +95,19 @@ def test_an_error_of_one_item_lets_the_others_finish(kind: Kind, tmp_path: Path)
     assert numbers(tmp_path, "ended") == [1]
 
 
+def test_a_worker_that_takes_long_to_make_is_not_waited_for(tmp_path: Path) -> None:
+    """Threads share one, which is made in the main thread: a model that loads for a minute."""
+
+    def slow() -> Any:
+        (tmp_path / "begun 0").touch()
+        time.sleep(600)
+
+    thread = press(tmp_path, begun=1, times=1)
+    with pytest.raises(KeyboardInterrupt):
+        list(LocalEngine(2).run(slow, [1, 2]))
+    thread.join()
+
+
 def test_an_error_while_a_worker_is_made(tmp_path: Path) -> None:
     with pytest.raises(SGDMixError, match="no such weights"):
         list(LocalEngine(2, "processes").run(refuse, [1, 2]))

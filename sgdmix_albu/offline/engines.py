@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -68,10 +68,17 @@ class LocalEngine:
         """See :meth:`Engine.run`; after Ctrl-C what is begun is finished, after a second nothing is."""
         if not items:
             return
-        together = self.kind == "threads" or self.workers == 1
-        with one_thread_each() if together else nullcontext(), Interrupts() as interrupts:
-            count = min(self.workers, len(items))
-            workers: Workers = Threads(count, make()) if together else Processes(count, make)
+        count = min(self.workers, len(items))
+        if self.kind == "threads" or self.workers == 1:
+            with one_thread_each():
+                worker = make()  # which may take long; Ctrl-C is not held back meanwhile
+                yield from self._work(lambda: Threads(count, worker), items)
+        else:
+            yield from self._work(lambda: Processes(count, make), items)
+
+    def _work(self, begin: Callable[[], Workers], items: Sequence[T]) -> Generator[R, None, None]:
+        with Interrupts() as interrupts:
+            workers = begin()
             try:
                 yield from self._results(workers, items, interrupts)
             finally:

@@ -135,8 +135,9 @@ class Expansion:
         if len(self.skipped) > _SHOWN:
             yield f"skipped  {len(self.skipped) - _SHOWN} more, see {QUARANTINE}"
         if self.came:
-            first = printable(self.came[0])
-            yield f"outside  {len(self.came)} images came after the run began, such as {first}; --overwrite takes all"
+            count, first = len(self.came), printable(self.came[0])
+            came = f"{count} image{'s' if count > 1 else ''} came after the run began"
+            yield f"outside  {came}, such as {first}; --overwrite takes all"
         yield from ignored_lines(self.ignored)
         if self.seconds:
             yield time_line(self.seconds, self.written)

@@ -97,6 +97,8 @@ def taken_up(source: Source, listed: Listed, out: str) -> tuple[Source, list[str
     Raises:
         DataError: It is another folder: no image of the run is there, or all have another content.
     """
+    if not source.items or not listed.images:
+        return source, [], []  # nothing that could be compared; both are refused as soon as they are looked at
     now = {item.key: item for item in source.items}
     reader = source.items[0].reader
     items = [Item(key, listed.class_names[label], label, reader, digest) for key, label, digest in listed.images]
