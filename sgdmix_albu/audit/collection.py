@@ -200,7 +200,8 @@ def _folder(root: Path, masks: Path | None) -> Collection:
     if masks is not None:
         if not masks.is_dir():
             raise DataError(f"expected a folder of true masks, {masks} is not there")
-        kept = [i for i, key in enumerate(keys) if _mask_path(masks, key).is_file()]
+        # A pipe, or a link to nothing, is a mask that cannot be read: the audit names it, and goes on without.
+        kept = [i for i, key in enumerate(keys) if os.path.lexists(_mask_path(masks, key))]
         if not kept:
             raise DataError(
                 f"found no true mask for any of {len(keys)} images; for {keys[0]} expected {_mask_path(masks, keys[0])}"
@@ -221,7 +222,7 @@ def _tree_or_flat(root: Path) -> tuple[list[Path], list[int] | None, list[str]]:
         entries = list_images(root)
     except DataError:
         flat = (
-            sorted(path for path in root.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+            sorted(path for path in root.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir())
             if root.is_dir()
             else []
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from abc import ABC, abstractmethod
@@ -14,9 +15,12 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.files import read_regular, stays_below
 from sgdmix_albu.images import read_image
 
-__all__ = ["Listing", "Photographs", "columns", "matlab", "number"]
+__all__ = ["Listing", "Photographs", "columns", "matlab", "number", "table_text"]
+
+_MOST_TABLE = 2**28  # bytes; the largest of these tables has 1 MB
 
 
 class Listing(NamedTuple):
@@ -81,6 +85,9 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
         self.classes = self._class_folders(listing.names)
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
         self._check_labels()
+        outside = [file for file in listing.files if not stays_below(file)]
+        if outside:
+            raise DataError(f"{self.title} in {self.root} lists an image outside of its folder: {outside[0]!r}")
         self.paths = [self.root / file for file in listing.files]
         self._check_files()
         self.source_keys = [self._key(path, label) for path, label in zip(self.paths, self.targets, strict=True)]
@@ -149,7 +156,7 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
             )
 
     def _check_files(self) -> None:
-        missing = [path for path in self.paths if not path.is_file()]
+        missing = [path for path in self.paths if not _is_file(path)]
         if missing:
             raise DataError(
                 f"{len(missing)} of the {len(self.paths)} images that {self.title} lists for {self.split!r} "
@@ -162,6 +169,18 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
             raise DataError(f"{self.title} in {self.root} lists {key} {count} times in the split {self.split!r}")
 
 
+def table_text(path: Path) -> str:
+    """A text file as a whole, without the byte order mark.
+
+    Raises:
+        DataError: The file cannot be read, or is no text.
+    """
+    try:
+        return read_regular(path, _MOST_TABLE).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+
+
 def columns(path: Path, count: int) -> Iterator[list[str]]:
     """Lines of a text file, each in ``count`` columns that spaces part; spaces in the last one stay.
 
@@ -170,11 +189,7 @@ def columns(path: Path, count: int) -> Iterator[list[str]]:
     Raises:
         DataError: The file cannot be read, or a line has fewer columns.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(table_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         cells = line.split(maxsplit=count - 1)
@@ -203,8 +218,9 @@ def matlab(path: Path, *names: str) -> Mapping[str, Any]:
     """
     from scipy.io import loadmat
 
+    packed = io.BytesIO(read_regular(path, _MOST_TABLE))
     try:
-        content: Mapping[str, Any] = loadmat(path, squeeze_me=True)
+        content: Mapping[str, Any] = loadmat(packed, squeeze_me=True)
     # The reader meets damaged files with errors of many kinds.
     except Exception as error:
         raise DataError(f"cannot read {path}: {type(error).__name__} {error}") from error
@@ -215,4 +231,12 @@ def matlab(path: Path, *names: str) -> Mapping[str, Any]:
 
 
 def _absent(root: Path, needs: tuple[str, ...]) -> list[str]:
-    return [name for name in needs if not ((root / name).is_dir() if name.endswith("/") else (root / name).is_file())]
+    return [name for name in needs if not ((root / name).is_dir() if name.endswith("/") else _is_file(root / name))]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, under whatever name a table gives it: one that is too long is no file's."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

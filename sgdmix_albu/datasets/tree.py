@@ -12,7 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import TEMPORARY, refusals_named, umask
+from sgdmix_albu.files import TEMPORARY, read_regular, refusals_named, umask
+from sgdmix_albu.images import MAX_BYTES
 from sgdmix_albu.places import check_apart
 
 __all__ = ["content_of", "write_tree"]
@@ -68,10 +69,7 @@ def content_of(dataset: Any, index: int) -> bytes:
         content = io.BytesIO()
         dataset[index][0].save(content, format="PNG")
         return content.getvalue()
-    try:
-        return Path(paths[index]).read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {paths[index]}: {error.strerror or error}") from error
+    return read_regular(paths[index], MAX_BYTES)
 
 
 def _fill(dataset: Any, folder: Path) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from typing import Any
 
-from sgdmix_albu.datasets.photographs import Listing, Photographs
+from sgdmix_albu.datasets.photographs import Listing, Photographs, table_text
 from sgdmix_albu.errors import DataError, InvalidInputError
 
 __all__ = ["Waterbirds"]
@@ -67,9 +68,9 @@ class Waterbirds(Photographs):
     def _rows(self) -> list[dict[str, str]]:
         path = self.root / "metadata.csv"
         try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                rows = list(csv.DictReader(line for line in file if line.strip()))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            lines = io.StringIO(table_text(path), newline="")
+            rows = list(csv.DictReader(line for line in lines if line.strip()))
+        except csv.Error as error:
             raise DataError(f"cannot read {path}: {error}") from error
         for number, row in enumerate(rows, start=2):
             sound = all(isinstance(row.get(name), str) for name in _COLUMNS)
