@@ -124,6 +124,9 @@ def class_folders(folder: str | os.PathLike[str]) -> list[str]:
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read an image file as upright 8-bit RGB, or say why it cannot be read.
 
+    Only files are opened, and only as the formats of :data:`IMAGE_SUFFIXES`, whatever the name says of the content.
+    Beside what Pillow's decoder takes, memory is taken for the result alone.
+
     The EXIF orientation is applied. Grey, palette and CMYK become RGB; 16-bit grey is scaled to 8 bits;
     transparency is laid over white; of an animation the first frame is taken.
 
@@ -132,7 +135,8 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
         max_pixels: Files that declare more pixels (width times height) are refused before they are decoded.
 
     Raises:
-        DataError: The file is missing, empty, not an image, truncated, damaged or too large.
+        DataError: The file is missing, empty, no regular file, not an image, truncated, damaged or too large (more
+            than ``max_pixels`` pixels or :data:`MAX_BYTES` bytes).
         InvalidInputError: ``max_pixels`` is not positive.
 
     Example:

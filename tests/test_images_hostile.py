@@ -272,6 +272,13 @@ def png(width: int, height: int, *more: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+def tiff(width: int, height: int) -> bytes:
+    """Header and tags; the one strip would have 4 GB."""
+    tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: 2**32 - 1}
+    entries = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<LH", 8, len(tags)) + entries + bytes(4)
+
+
 BOMB = zlib.compress(bytes(2**26))
 HUGE: dict[str, bytes] = {
     "png": png(60_000, 60_000),
@@ -283,6 +290,8 @@ HUGE: dict[str, bytes] = {
     + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0)
     + b"\2",
     "webp": b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x3f\0\xff\x3f\0" + bytes(20),
+    "tiff": tiff(60_000, 60_000),
+    "strip": tiff(400, 400),
     "itxt": png(4, 4, chunk(b"iTXt", b"a\0\1\0\0\0" + BOMB)),
     "ztxt": png(4, 4, chunk(b"zTXt", b"a\0\0" + BOMB)),
     "iccp": png(4, 4, chunk(b"iCCP", b"a\0\0" + BOMB)),
