@@ -6,16 +6,17 @@ I' = M * I_i + (1 - M) * I_j
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sgdmix_albu.arguments import check_number
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.tensors import BOOL, PIXELS, check_rows, check_tensor
 from sgdmix_albu.types import Rows
 
-__all__ = ["blend", "feathered"]
+__all__ = ["blend", "check_feather", "feathered"]
 
 _STEPS = 65536  # of a weight between 0 and 1
 _SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
@@ -25,7 +26,7 @@ def blend(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, *, feather:
     """Keep the source where the mask holds and take row ``target[i]`` of the pool elsewhere.
 
     Args:
-        source: (B, ..., H, W), any dtype and memory format; not changed.
+        source: (B, ..., H, W), any real dtype and memory format; not changed.
         pool: Rows of the source's shape and dtype: an (N, ..., H, W) tensor or a sequence of N tensors.
         target: (B,) int64 rows of the pool.
         masks: (B, H, W) bool, True where the source is kept.
@@ -75,9 +76,17 @@ def feathered(masks: Tensor, width: float) -> Tensor:
     Returns:
         (B, H, W) float32 in [0, 1].
     """
-    radius = max(1, round(width / 2))
+    check_tensor(masks, "(B, H, W) bool masks", (-1, -1, -1), BOOL)
+    check_feather(width)
+    # Windows that hold the whole image at every pixel all say the same.
+    radius = min(max(1, round(float(width) / 2)), max(masks.shape[1:]))
     soft = _box(_box(masks.double(), radius), radius)
     return torch.maximum((2 * soft * _STEPS).round_().clamp_(max=_STEPS) / _STEPS, masks.double()).float()
+
+
+def check_feather(feather: Any) -> None:
+    """Refuse what is no width of a fade."""
+    check_number("feather", feather, "must be a width in pixels, 0 or more", low=0, high=math.inf)
 
 
 def _box(values: Tensor, radius: int) -> Tensor:
@@ -124,20 +133,20 @@ def _align(masks: Tensor, images: Tensor) -> Tensor:
 
 
 def _check(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, feather: Any) -> None:
-    if source.ndim < 3 or masks.shape != source.shape[:1] + source.shape[-2:] or masks.dtype != torch.bool:
-        raise InvalidInputError(
-            "expected images (B, ..., H, W) and bool masks (B, H, W), got "
-            f"{tuple(source.shape)} and {masks.dtype} {tuple(masks.shape)}"
-        )
-    if target.shape != source.shape[:1] or target.dtype not in (torch.int64, torch.int32):
-        raise InvalidInputError(
-            f"expected one target for each of {len(source)} images, whole numbers, got {target.dtype} "
-            f"{tuple(target.shape)}"
-        )
-    if len(source) and (pool[0].shape != source.shape[1:] or pool[0].dtype != source.dtype):
-        raise InvalidInputError(
-            f"expected a pool of {source.dtype} {tuple(source.shape[1:])} images, "
-            f"got {pool[0].dtype} {tuple(pool[0].shape)}"
-        )
-    if not isinstance(feather, Real) or not 0 <= float(feather) < math.inf:
-        raise InvalidInputError(f"feather must be a width in pixels, 0 or more, got {feather!r}")
+    check_tensor(source, "images (B, ..., H, W)", (-1, -1, -1), PIXELS, more=True)
+    size = source.shape[:1] + source.shape[-2:]
+    check_tensor(masks, f"bool masks {tuple(size)} for images {tuple(source.shape)}", tuple(size), BOOL)
+    check_tensor(
+        target,
+        f"one target for each of {len(source)} images, whole numbers",
+        (len(source),),
+        {torch.int64, torch.int32},
+    )
+    check_feather(feather)
+    if not len(source):
+        return
+    check_rows(pool, source, ())
+    low, high = (int(end) for end in torch.aminmax(target))
+    if low < 0 or high >= len(pool):
+        raise InvalidInputError(f"expected targets among the {len(pool)} rows of the pool, got {low} to {high}")
+    check_rows(pool, source, target.tolist() if not isinstance(pool, Tensor) else ())

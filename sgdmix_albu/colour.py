@@ -8,7 +8,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from sgdmix_albu.arguments import finite, said
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.tensors import PIXELS, check_tensor
 
 __all__ = [
     "Normalization",
@@ -35,6 +37,7 @@ _IMAGENET_GREY: Normalization = ((0.449,), (0.226,))
 # 1.38 at the most, and 2.0% of the values by more than 0.02. Photographs standardised with mean = std = 0.5 have
 # 11% of their values at least that far outside, with ImageNet's statistics 36%.
 _OVERSHOOT = 0.5
+_LARGEST, _SMALLEST = torch.finfo(torch.float32).max, torch.finfo(torch.float32).tiny
 _SLACK = 0.02
 _SHARE = 0.05
 _LOOKED_AT = 128  # rows and columns of each image on which that share is counted
@@ -42,6 +45,7 @@ _LOOKED_AT = 128  # rows and columns of each image on which that share is counte
 
 def to_float(images: Tensor) -> Tensor:
     """Images of any dtype as float32; integers divided by their dtype's greatest value, as ``v2.ToDtype`` does."""
+    check_tensor(images, "images of real numbers", (), PIXELS, more=True)
     if images.dtype.is_floating_point or images.dtype == torch.bool:
         return images.float()
     return images.float() / torch.iinfo(images.dtype).max
@@ -80,6 +84,7 @@ def to_rgb(images: Tensor, *, mean: Sequence[float] | None = None, std: Sequence
 
 def check_colours(images: Tensor) -> None:
     """Refuse images without colours: other channels than grey or RGB, or integers of which nobody knows the range."""
+    check_tensor(images, "grey or RGB images (B, 1 or 3, H, W)", (), PIXELS, more=True)
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InvalidInputError(
             f"expected grey or RGB images (B, 1 or 3, H, W) here, got {tuple(images.shape)}: for other channels take "
@@ -100,6 +105,7 @@ def to_guide(images: Tensor) -> Tensor:
     Returns:
         (B, 3, H, W) float32 in [0, 1].
     """
+    check_tensor(images, "images (B, C, H, W)", (-1, None, -1, -1), PIXELS)
     if images.shape[1] in (1, 3) and _has_range(images):
         return to_rgb(images)
     grey = to_float(images).mean(1, keepdim=True)
@@ -123,6 +129,7 @@ def unnormalized(images: Tensor, *, mean: Sequence[float], std: Sequence[float])
     Raises:
         InvalidInputError: Another number of channels.
     """
+    check_tensor(images, "images (B, C, H, W)", (-1, -1, -1, -1), PIXELS)
     check_normalization(mean, std, channels=images.shape[1])
     values = to_float(images)
     if images.dtype.is_floating_point and (tuple(mean), tuple(std)) != _PLAIN:
@@ -163,7 +170,7 @@ def normalization_of(images: Tensor) -> Normalization:
         InvalidInputError: Nothing fits, or mean = std = 0.5 would fit too; the extremes and the images that hold them
             are named. Also NaN and infinite pixels.
     """
-    _check_dtype(images)
+    check_colours(images)
     if not images.dtype.is_floating_point or not images.numel():
         return _PLAIN
     low, high = torch.aminmax(images.detach().flatten(2), dim=2)
@@ -187,19 +194,25 @@ def normalization_of(images: Tensor) -> Normalization:
 def check_normalization(
     mean: Sequence[float] | None, std: Sequence[float] | None, *, channels: int | None = None
 ) -> None:
-    """Refuse a ``mean`` or ``std`` that no ``v2.Normalize`` could have used."""
-    if mean is None and std is None:
+    """Refuse a ``mean`` or ``std`` that no ``v2.Normalize`` could have used.
+
+    Args:
+        mean: What came; None together with ``std`` where nothing is said and ``channels`` is None.
+        std: What came.
+        channels: Of the images that they are for, if those are known.
+    """
+    if mean is None and std is None and channels is None:
         return
     for name, values in (("mean", mean), ("std", std)):
-        numbers = isinstance(values, Sequence) and not isinstance(values, str)
-        if not numbers or not values or not all(isinstance(value, int | float) for value in values):
-            raise InvalidInputError(f"mean and std go together, each a sequence of numbers; got {name}={values!r}")
+        if not isinstance(values, Sequence) or isinstance(values, str | bytes) or not values:
+            raise InvalidInputError(f"mean and std go together, each a sequence of numbers; got {name}={said(values)}")
+        for value in values:
+            number = finite(value)
+            if number is None or abs(number) > _LARGEST or (name == "std" and number < _SMALLEST):
+                expected = "positive" if name == "std" else "finite"
+                raise InvalidInputError(f"{name} must be {expected} numbers of float32, got {name}={said(values)}")
         if channels is not None and len(values) not in (1, channels):
             raise InvalidInputError(f"{name} has {len(values)} numbers, and the images have {channels} channels")
-    if mean is not None and not all(abs(value) < float("inf") for value in mean):
-        raise InvalidInputError(f"mean must be finite, got {mean!r}")
-    if std is not None and not all(0 < value < float("inf") for value in std):
-        raise InvalidInputError(f"std must be positive, got {std!r}")
 
 
 def _fits(images: Tensor, low: Tensor, high: Tensor, reading: Normalization) -> bool:

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgdmix_albu.arguments import check_count
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.tensors import PIXELS, check_tensor
 
 __all__ = ["class_ids"]
 
@@ -15,14 +17,14 @@ __all__ = ["class_ids"]
 _ROUNDING = 0.02
 
 
-def class_ids(labels: Any, count: int, *, name: str = "labels") -> Tensor:
+def class_ids(labels: Any, count: int | None, *, name: str = "labels") -> Tensor:
     """The class of each image, whatever the form in which a pipeline holds it.
 
     Args:
         labels: A tensor, a list or tuple, or a numpy array. Class numbers from 0 on, (B,): integers, or floats that
             are whole numbers. Or (B, K), K > 1: one-hot rows or class probabilities, each row summing to 1; its
             greatest entry is the class, of equal ones the first.
-        count: B, the number of images.
+        count: B, the number of images; None for as many as there are labels.
         name: What the error calls them.
 
     Returns:
@@ -40,32 +42,41 @@ def class_ids(labels: Any, count: int, *, name: str = "labels") -> Tensor:
         ...
         sgdmix_albu.errors.InvalidInputError: expected labels with one class for each image, but row(s) [0] of the ...
     """
+    if count is not None:
+        check_count("count", count, "must be a number of images, 0 or more", least=0)
     found = _as_tensor(labels, name)
     shape = tuple(found.shape)
-    if found.ndim not in (1, 2) or shape[0] != count:
+    if found.ndim not in (1, 2) or shape[0] != (shape[0] if count is None else count):
         raise InvalidInputError(
-            f"Expected {name} of shape (batch_size,) or (batch_size, num_classes) with batch_size {count}, "
-            f"but got {shape}."
+            f"Expected {name} of shape (batch_size,) or (batch_size, num_classes)"
+            f"{'' if count is None else f' with batch_size {count}'}, but got {shape}."
         )
-    if found.is_complex():
-        raise InvalidInputError(f"expected {name} as numbers of classes, got {found.dtype}")
     return _numbers(found, name) if found.ndim == 1 else _likeliest(found, name)
 
 
 def _as_tensor(labels: Any, name: str) -> Tensor:
+    if isinstance(labels, Tensor):
+        check_tensor(labels, f"{name} as class numbers (B,) or class probabilities (B, K)", (), PIXELS, more=True)
     try:
         if isinstance(labels, list | tuple) and labels and hasattr(labels[0], "shape"):
             found = torch.stack([torch.as_tensor(label) for label in labels])
         else:
-            turned = min(getattr(labels, "strides", ()), default=0) < 0  # an array of which torch takes no view
-            found = torch.as_tensor(labels.copy() if turned else labels)
-    except (TypeError, ValueError, RuntimeError) as error:
+            found = torch.as_tensor(labels.copy() if _not_to_be_shared(labels) else labels)
+    except (TypeError, ValueError, RuntimeError, OverflowError, IndexError) as error:
         kind = type(labels[0] if isinstance(labels, list | tuple) and labels else labels).__name__
         raise InvalidInputError(
             f"expected {name} as class numbers (B,) or class probabilities (B, K), got {type(labels).__name__} "
             f"with {kind}: {error}"
         ) from None
-    return found.detach().as_subclass(Tensor)
+    found = found.detach().as_subclass(Tensor)
+    check_tensor(found, f"{name} as class numbers (B,) or class probabilities (B, K)", (), PIXELS, more=True)
+    return found
+
+
+def _not_to_be_shared(labels: Any) -> bool:
+    """Whether these are an array of which torch takes no view, turned round or not to be written."""
+    flags = getattr(labels, "flags", None)
+    return flags is not None and (not flags.writeable or min(labels.strides, default=0) < 0)
 
 
 def _numbers(found: Tensor, name: str) -> Tensor:

@@ -5,12 +5,15 @@ He, Sun and Tang, "Guided Image Filtering", TPAMI 35(6), 2013; He and Sun, "Fast
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.colour import to_guide
-from sgdmix_albu.masks import otsu, rounded
+from sgdmix_albu.masks import check_maps, check_maps_of, check_range, otsu, rounded
+from sgdmix_albu.tensors import check_tensor
 from sgdmix_albu.types import Foreground
 
 __all__ = ["guided", "guided_filter", "guided_maps"]
@@ -38,6 +41,7 @@ def guided(maps: Tensor, images: Tensor) -> Foreground:
         >>> bool((guided(blurred, image).masks == (image[:, 0] > 0)).all())
         True
     """
+    check_maps_of(images, maps)
     if not len(maps):
         return otsu(maps, images)
     return otsu(guided_maps(maps, to_guide(images)), images)
@@ -59,6 +63,8 @@ def guided_maps(maps: Tensor, guides: Tensor) -> Tensor:
         >>> guided_maps(torch.full((1, 4, 4), 0.5), torch.rand(1, 3, 8, 8)).amax()
         tensor(0.)
     """
+    _check(maps, guides)
+    check_range(maps)
     # What the filter leaves of a constant map are rounding errors, and thresholds make masks of them.
     flat = maps.amax((1, 2)) == maps.amin((1, 2))
     fitted = guided_filter(maps.double(), guides.double()).clamp_(0, 1).masked_fill_(flat[:, None, None], 0)
@@ -83,6 +89,7 @@ def guided_filter(maps: Tensor, guides: Tensor) -> Tensor:
         >>> guided_filter(torch.ones(2, 5, 5), torch.rand(2, 3, 30, 40)).shape
         torch.Size([2, 30, 40])
     """
+    _check(maps, guides)
     size = tuple(guides.shape[-2:])
     small = tuple(max(1, round(length * min(1, _SIDE / max(size)))) for length in size)
     colour = F.interpolate(guides, small, mode="area")
@@ -101,6 +108,17 @@ def guided_filter(maps: Tensor, guides: Tensor) -> Tensor:
     offset = mean_target - (slope * mean).sum(1, keepdim=True)
     fit = F.interpolate(_box(torch.cat([slope, offset], 1)), size, mode="bilinear", align_corners=False)
     return (fit[:, :3] * guides).sum(1) + fit[:, 3]
+
+
+def _check(maps: Any, guides: Any) -> None:
+    check_maps(maps)
+    count = len(maps)
+    check_tensor(
+        guides,
+        f"(B, 3, H, W) float guides, one for each of {count} maps",
+        (count, 3, None, None),
+        {torch.float32, torch.float64},
+    )
 
 
 def _products(colours: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sgdmix_albu.colour import to_guide
 from sgdmix_albu.mask_guided import guided_maps
-from sgdmix_albu.masks import above, otsu_threshold
+from sgdmix_albu.masks import above, check_maps_of, otsu_threshold
 from sgdmix_albu.opencv import cv2
 from sgdmix_albu.types import Foreground
 
@@ -52,6 +52,7 @@ def grabcut(maps: Tensor, images: Tensor) -> Foreground:
         >>> bool(mask[14:34, 14:34].all()), bool(mask[:, :12].any())
         (True, False)
     """
+    check_maps_of(images, maps)
     size = images.shape[-2:]
     if not len(maps):
         return Foreground(torch.zeros(0, *size, dtype=torch.bool, device=maps.device), maps.new_zeros(0))

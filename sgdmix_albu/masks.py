@@ -18,11 +18,15 @@ from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.registry import Registry
+from sgdmix_albu.tensors import FLOATS, PIXELS, check_tensor
 from sgdmix_albu.types import Foreground
 
 __all__ = [
     "MaskPreset",
     "above",
+    "check_maps",
+    "check_maps_of",
+    "check_range",
     "get_mask",
     "list_masks",
     "otsu",
@@ -94,6 +98,7 @@ def otsu(maps: Tensor, images: Tensor) -> Foreground:
         >>> otsu(maps, torch.zeros(1, 3, 1, 3)).masks
         tensor([[[False, False,  True]]])
     """
+    check_maps_of(images, maps)
     step = _reduction(maps)
     thresholds = otsu_threshold(maps[:, ::step, ::step])
     return Foreground(above(maps, thresholds, images), thresholds)
@@ -114,15 +119,15 @@ def otsu_threshold(maps: Tensor) -> Tensor:
         (B,) float32 in [0, 1.002].
 
     Raises:
-        InvalidInputError: Not a (B, h, w) floating-point tensor.
+        InvalidInputError: Not a (B, h, w) floating-point tensor, or values outside [0, 1].
 
     Example:
         >>> import torch
         >>> float(255 * otsu_threshold(torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])))
         0.5
     """
-    if maps.ndim != 3 or not maps.dtype.is_floating_point or 0 in maps.shape[1:]:
-        raise InvalidInputError(f"expected (B, h, w) floating-point maps, got {maps.dtype} {tuple(maps.shape)}")
+    check_maps(maps)
+    check_range(maps)
     levels = (maps.float() * (_LEVELS - 1)).round_().clamp_(0, _LEVELS - 1).long().flatten(1)
     row = torch.arange(len(levels), device=maps.device)[:, None] * _LEVELS
     histogram = torch.bincount((levels + row).flatten(), minlength=len(levels) * _LEVELS)
@@ -140,8 +145,30 @@ def otsu_threshold(maps: Tensor) -> Tensor:
     return ((best + 0.5) / (_LEVELS - 1)).float()
 
 
+def check_maps(maps: Any) -> None:
+    """Refuse maps that are no (B, h, w) floating-point tensor."""
+    check_tensor(maps, "(B, h, w) floating-point maps", (-1, None, None), FLOATS)
+
+
+def check_maps_of(images: Any, maps: Any) -> None:
+    """Refuse such maps, and images that are no (B, C, H, W), one for each of them."""
+    check_maps(maps)
+    count = len(maps)
+    check_tensor(images, f"(B, C, H, W) images, one for each of {count} maps", (count, None, None, None), PIXELS)
+
+
+def check_range(maps: Tensor) -> None:
+    """Refuse saliency that leaves [0, 1] or is not a number."""
+    if not maps.numel():
+        return
+    low, high = torch.aminmax(maps.detach())
+    if not bool((low >= 0) & (high <= 1)):
+        raise InvalidInputError(f"saliency maps must lie in [0, 1], got values from {low:g} to {high:g}")
+
+
 def working_maps(maps: Tensor) -> Tensor:
     """Maps averaged down by a whole factor to at most 64 pixels on the longer side, for comparing them."""
+    check_maps(maps)
     factor = _reduction(maps)
     if factor == 1 or not len(maps):
         return maps
@@ -157,6 +184,7 @@ def rounded(maps: Tensor) -> Tensor:
 
     What lies between two steps but for such bits goes up.
     """
+    check_tensor(maps, "float64 maps", (-1,), {torch.float64}, more=True)
     return ((maps * _STEPS + (0.5 + _ROUNDING)).floor_() / _STEPS).clamp_(max=1).float()
 
 
@@ -166,6 +194,8 @@ def above(maps: Tensor, thresholds: Tensor, images: Tensor) -> Tensor:
     Interpolation often meets a threshold exactly but for rounding errors, which differ between processors: such
     pixels are background.
     """
+    check_maps_of(images, maps)
+    check_tensor(thresholds, f"{len(maps)} thresholds", (len(maps),), FLOATS)
     if maps.shape[-2:] == images.shape[-2:]:
         return maps > thresholds[:, None, None]
     return upsampled(maps.double(), images) > thresholds.double()[:, None, None] + _ROUNDING

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing import Described
 from sgdmix_albu.selection import as_integers
 
@@ -88,7 +89,10 @@ class Memory:
         if not count:
             return
         if not self._used:
-            self._make(leaves, described, sums)
+            try:
+                self._make(leaves, described, sums)
+            except (MemoryError, RuntimeError) as error:
+                raise InvalidInputError(f"there is no room for a memory of {self.size} such images: {error}") from error
         new = range(len(described.masks) - count, len(described.masks))
         places = [(self._next + i) % self.size for i in range(count)]
         where = torch.tensor(places, device=sums.device)

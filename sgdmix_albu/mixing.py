@@ -6,22 +6,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sgdmix_albu.blending import blend
+from sgdmix_albu.arguments import check_count, check_number, check_switch, said
+from sgdmix_albu.blending import blend, check_feather
 from sgdmix_albu.colour import check_finite
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.labels import class_ids
-from sgdmix_albu.masks import MaskPreset, get_mask, working_maps
+from sgdmix_albu.masks import MaskPreset, check_range, get_mask, working_maps
 from sgdmix_albu.selection import (
     as_integers,
+    check_target_class,
     class_allows,
     draw_candidates,
     nearest,
@@ -30,6 +30,7 @@ from sgdmix_albu.selection import (
     same_pixels,
     uniform,
 )
+from sgdmix_albu.tensors import BOOL, FLOATS, PIXELS, check_rows, check_tensor
 from sgdmix_albu.types import Draws, Guards, MixedBatch, MixPlan, Rows, TargetClass
 
 __all__ = ["Described", "changed_only", "describe", "draw", "mix_batch", "plan_mix", "repeats_of", "same_ids"]
@@ -86,11 +87,10 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
         InvalidInputError: The maps do not fit the images, an image holds NaN or infinite pixels, the preset broke
             its contract, or labels do not say one class for each image.
     """
-    if maps.ndim != 3 or len(maps) != len(images) or not maps.dtype.is_floating_point or 0 in maps.shape[1:]:
-        raise InvalidInputError(
-            f"expected ({len(images)}, h, w) float saliency maps, got {maps.dtype} {tuple(maps.shape)}"
-        )
+    _check_batch(images, maps)
     check_finite(images)
+    if not callable(mask):
+        raise InvalidInputError(f"expected a mask preset from get_mask(), got {said(mask)}")
     maps = maps.detach().float()
     found: Any = mask(maps, images)
     if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(part, Tensor) for part in found):
@@ -104,6 +104,7 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
             f"got {masks.dtype} {tuple(masks.shape)}"
         )
     working = working_maps(maps)
+    check_range(working)
     return Described(
         maps=working,
         masks=masks,
@@ -138,7 +139,7 @@ def draw(
     """
     check_settings(p=p, candidates=candidates)
     return Draws(
-        applied=uniform((batch,), generator) < p,
+        applied=uniform((batch,), generator) < float(p),
         candidates=draw_candidates(batch, pool, candidates, generator=generator),
     )
 
@@ -152,29 +153,16 @@ def check_settings(
     feather: float = 0,
 ) -> None:
     """Refuse settings that mean nothing, before any work."""
-    if not (_is_number(p) and 0 <= p <= 1):
-        raise InvalidInputError(f"p must be a probability in [0, 1], got {p!r}")
-    if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
-        raise InvalidInputError(f"candidates must be a positive integer, got {candidates!r}")
-    if not (_is_number(max_coverage) and 0 < max_coverage <= 1):
-        raise InvalidInputError(f"max_coverage must lie in (0, 1], got {max_coverage!r}")
-    if not isinstance(target_class, str) or target_class not in get_args(TargetClass):
-        raise InvalidInputError(f"target_class must be 'any', 'same' or 'different', got {target_class!r}")
-    if not (_is_number(feather) and 0 <= feather < math.inf):
-        raise InvalidInputError(f"feather must be a width in pixels, 0 or more, got {feather!r}")
+    check_number("p", p, "must be a probability in [0, 1]", low=0, high=1)
+    check_count("candidates", candidates, "must be a positive integer")
+    check_number("max_coverage", max_coverage, "must lie in (0, 1]", low=0, high=1, open_low=True)
+    check_target_class(target_class)
+    check_feather(feather)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real)
-
-
-def check_range(maps: Tensor) -> None:
-    """Refuse saliency that leaves [0, 1] or is not a number."""
-    if not maps.numel():
-        return
-    low, high = torch.aminmax(maps)
-    if not bool((low >= 0) & (high <= 1)):
-        raise InvalidInputError(f"saliency maps must lie in [0, 1], got values from {low:g} to {high:g}")
+def _check_batch(images: Any, maps: Any) -> None:
+    check_tensor(images, "(B, C, H, W) images", (-1, None, None, None), PIXELS)
+    check_tensor(maps, f"({len(images)}, h, w) float saliency maps", (len(images), None, None), FLOATS)
 
 
 def plan_mix(
@@ -207,6 +195,8 @@ def plan_mix(
         InvalidInputError: ``max_coverage`` out of range, or a class constraint without labels.
     """
     check_settings(max_coverage=max_coverage, target_class=target_class)
+    _check_draws(draws)
+    _check_pool(pool, *draws.candidates.shape)
     device, batch = pool.maps.device, len(draws.applied)
     usable = ~pool.flat & (pool.areas > 0)
     wanted = draws.applied.to(device) & usable[:batch]
@@ -217,6 +207,8 @@ def plan_mix(
         eligible &= class_allows(pool.labels[:batch], pool.labels, target_class).to(device)
     others = eligible.any(1)
     if repeats is not None:
+        expected = f"bool {tuple(eligible.shape)}, which candidates repeat the source"
+        check_tensor(repeats, expected, tuple(eligible.shape), BOOL)
         eligible &= ~repeats.to(device)
     only_itself = others & ~eligible.any(1)
 
@@ -258,6 +250,9 @@ def repeats_of(
     Raises:
         InvalidInputError: Another number of ids than images, or ids that cannot be compared.
     """
+    check_switch(by_pixels=by_pixels)
+    check_tensor(images, "images (B, ..., H, W)", (-1, -1, -1), PIXELS, more=True)
+    check_rows(pool, images, ())
     repeats = same_pixels(images, pool, sums=sums, pool_sums=pool_sums) if by_pixels else None
     if ids is None or pool_ids is None:
         return repeats
@@ -279,6 +274,7 @@ def changed_only(plan: MixPlan, images: Tensor, pool: Rows) -> MixPlan:
         images: (B, ..., H, W), the sources.
         pool: Rows to gather targets from, as in :func:`sgdmix_albu.blending.blend`.
     """
+    _check_mixed(plan, images, pool)
     rows = plan.applied.nonzero()[:, 0]
     for step in (_GLANCE, 1):
         if len(rows):
@@ -357,17 +353,21 @@ def mix_batch(
         >>> mixed.images.shape, mixed.plan.target.shape, mixed.plan.guards.counts()["flat_saliency"]
         (torch.Size([8, 3, 64, 64]), torch.Size([8]), 0)
     """
-    if not isinstance(images, Tensor) or images.ndim != 4:
-        came = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise InvalidInputError(f"expected (B, C, H, W) images, got {came}")
-    if not isinstance(maps, Tensor):
-        raise InvalidInputError(f"expected (B, h, w) float saliency maps, got {type(maps).__name__}")
-    check_settings(target_class=target_class, feather=feather)
+    check_settings(p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather)
+    check_switch(exclude_duplicates=exclude_duplicates)
+    _check_batch(images, maps)
     check_range(maps)
     pool = describe(maps, images, get_mask(mask), None if target_class == "any" else labels)
-    _check_draws(draws, len(images))
+    count = len(images)
     if draws is None:
-        draws = draw(len(images), len(images), p=p, candidates=candidates, generator=generator)
+        draws = draw(count, count, p=p, candidates=candidates, generator=generator)
+    else:
+        _check_draws(draws)
+        if draws.candidates.shape != (count, count):
+            raise InvalidInputError(
+                f"expected draws for {count} images among {count}, got {tuple(draws.applied.shape)} and "
+                f"{tuple(draws.candidates.shape)}"
+            )
     repeats = repeats_of(images, images, ids=ids, pool_ids=ids, by_pixels=exclude_duplicates)
     plan = plan_mix(pool, draws, max_coverage=max_coverage, target_class=target_class, repeats=repeats)
     plan = changed_only(plan, images, images)
@@ -375,16 +375,39 @@ def mix_batch(
     return MixedBatch(images=mixed, plan=plan, foreground=pool.masks, draws=draws)
 
 
-def _check_draws(draws: Any, count: int) -> None:
-    if draws is None:
-        return
+def _check_draws(draws: Any) -> None:
     if not isinstance(draws, Draws):
         raise InvalidInputError(f"expected draws from draw() or an earlier mix, got {type(draws).__name__}")
-    if draws.applied.shape != (count,) or draws.candidates.shape != (count, count):
-        raise InvalidInputError(
-            f"expected draws for {count} images among {count}, got {tuple(draws.applied.shape)} and "
-            f"{tuple(draws.candidates.shape)}"
-        )
+    check_tensor(draws.applied, "draws with applied (B,) of bool", (-1,), BOOL)
+    count = len(draws.applied)
+    check_tensor(draws.candidates, f"draws with candidates ({count}, N) of bool", (count, -1), BOOL)
+
+
+def _check_pool(pool: Any, batch: int, size: int) -> None:
+    """Refuse what is no description of ``size`` images, of which the first ``batch`` are sources."""
+    if not isinstance(pool, Described):
+        raise InvalidInputError(f"expected a pool from describe(), got {type(pool).__name__}")
+    check_tensor(pool.maps, f"a pool with maps ({size}, h, w), as the draws have it", (size, None, None), FLOATS)
+    check_tensor(pool.masks, f"a pool with masks ({size}, H, W) of bool", (size, None, None), BOOL)
+    check_tensor(pool.thresholds, f"a pool with thresholds ({size},)", (size,), FLOATS)
+    check_tensor(pool.areas, f"a pool with areas ({size},) of int32", (size,), {torch.int32})
+    check_tensor(pool.flat, f"a pool with flat ({size},) of bool", (size,), BOOL)
+    if batch > size:
+        raise InvalidInputError(f"the pool must begin with the batch itself: got draws for {batch} of {size}")
+
+
+def _check_mixed(plan: Any, images: Any, pool: Any) -> None:
+    """Refuse what is no plan, and images that it was not made for."""
+    if not isinstance(plan, MixPlan):
+        raise InvalidInputError(f"expected a plan from plan_mix(), got {type(plan).__name__}")
+    count, height, width = plan.masks.shape
+    expected = f"images ({count}, ..., {height}, {width}), for which the plan was made"
+    check_tensor(images, expected, (count, height, width), PIXELS, more=True)
+    check_rows(pool, images, ())
+    if count and int(plan.target.max()) >= len(pool):
+        raise InvalidInputError(f"expected a pool with the plan's targets, got {len(pool)} images")
+    if not isinstance(pool, Tensor):
+        check_rows(pool, images, plan.target[plan.applied].tolist())
 
 
 def _nearest_uncrowded(pool: Described, eligible: Tensor, max_coverage: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -395,7 +418,7 @@ def _nearest_uncrowded(pool: Described, eligible: Tensor, max_coverage: float) -
     target, distance = nearest(distances, eligible)
     union = pool.masks[:batch] | pool.masks[target.clamp_min(0)]
     refused = torch.zeros_like(target)
-    room = max_coverage * pool.masks[0].numel() if len(pool.masks) else 0.0
+    room = float(max_coverage) * pool.masks[0].numel() if len(pool.masks) else 0.0
     # Two masks that do not fill the room one after the other cannot fill it together.
     doubtful = (target >= 0) & (pool.areas[:batch] + pool.areas[target.clamp_min(0)] > room)
     crowded = doubtful.nonzero()[:, 0]

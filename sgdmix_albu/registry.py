@@ -7,6 +7,7 @@ import importlib.metadata
 from dataclasses import dataclass
 from typing import Any
 
+from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
 from sgdmix_albu.optional import import_optional
 
@@ -63,7 +64,7 @@ class Registry:
             InvalidInputError: The name is taken or empty, or a string target is not ``"module:Object"``.
         """
         if not isinstance(name, str) or not name:
-            raise InvalidInputError(f"a {self.kind} needs a name (a non-empty string), got {name!r}")
+            raise InvalidInputError(f"a {self.kind} needs a name (a non-empty string), got {said(name)}")
         if name in self._rows:
             raise InvalidInputError(f"a {self.kind} named {name!r} is registered already")
         if isinstance(target, str) and not all(target.partition(":")):

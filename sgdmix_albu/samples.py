@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten_with_path
 from torchvision import tv_tensors
 
+from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError, InvalidTypeError
 from sgdmix_albu.saliency.given import SaliencyMap
+from sgdmix_albu.tensors import PIXELS, check_tensor
 
 __all__ = ["Erasable", "Mixed", "Name", "Role", "check_roles", "default_labels", "read_sample"]
 
@@ -119,8 +121,8 @@ def check_roles(roles: Any) -> dict[Name, Role]:
     if roles is None:
         return {}
     known = get_args(Role)
-    if not isinstance(roles, Mapping) or not all(role in known for role in roles.values()):
-        raise InvalidInputError(f"roles must map keys or places of the sample to {', '.join(known)}, got {roles!r}")
+    if not isinstance(roles, Mapping) or not all(isinstance(role, str) and role in known for role in roles.values()):
+        raise InvalidInputError(f"roles must map keys or places of the sample to {', '.join(known)}, got {said(roles)}")
     return dict(roles)
 
 
@@ -153,6 +155,7 @@ def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]
             f"Expected a batched input with 4 dims (B, C, H, W), but got {first.ndim} dimensions "
             f"{tuple(first.shape)} instead."
         )
+    check_tensor(first, "a batch of images (B, C, H, W)", (-1, None, None, None), PIXELS)
     leaves = _with_rows(sample, leaves, len(first), besides=images[0].place)
     _check_lists(leaves, len(first), roles)
     places = {leaf.place for leaf in images}
@@ -407,6 +410,7 @@ def _one_batch(name: Name, parts: list[_Leaf], images: Tensor) -> Mixed:
 def _check_fits(part: Mixed, images: Tensor) -> None:
     """Refuse a batch whose tensors do not belong together, in the words of torchvision's ``CutMix``."""
     batch = part.batch
+    check_tensor(batch, "images and masks of real numbers", (), PIXELS, more=True)
     if batch.ndim < 3 or batch.shape[0] != images.shape[0] or batch.shape[-2:] != images.shape[-2:]:
         kind = "Tensor" if part.like is None else type(part.like).__name__
         raise InvalidInputError(

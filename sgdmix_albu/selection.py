@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from sgdmix_albu.arguments import check_choice, check_count, check_sequence, said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.labels import class_ids
+from sgdmix_albu.tensors import BOOL, FLOATS, INTEGERS, PIXELS, check_generator, check_rows, check_tensor
 from sgdmix_albu.types import Rows, TargetClass
 
 __all__ = [
     "as_integers",
     "bit_sums",
+    "check_target_class",
     "class_allows",
     "draw_candidates",
     "nearest",
@@ -27,6 +31,7 @@ __all__ = [
     "uniform",
 ]
 
+_MOST = 2**31 - 1  # images of a pool
 _STEPS = 65535  # of a map between 0 and 1, when two are compared
 # By bytes: the integers as which an image's bits are added up.
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -57,7 +62,9 @@ def pairwise_distances(maps: Tensor, pool: Tensor) -> Tensor:
         tensor([[0., 1.],
                 [1., 0.]], dtype=torch.float64)
     """
-    if maps.ndim != 3 or pool.ndim != 3 or maps.shape[1:] != pool.shape[1:]:
+    for part in (maps, pool):
+        check_tensor(part, "maps (N, h, w) of floats in [0, 1]", (-1, -1, -1), FLOATS)
+    if maps.shape[1:] != pool.shape[1:]:
         raise InvalidInputError(
             f"expected maps (B, h, w) and a pool (N, h, w) of one size, got {tuple(maps.shape)} and {tuple(pool.shape)}"
         )
@@ -84,6 +91,8 @@ def nearest(distances: Tensor, eligible: Tensor) -> tuple[Tensor, Tensor]:
         >>> nearest(pairwise_distances(maps, maps), others)[0]
         tensor([1, 2, 1])
     """
+    check_tensor(distances, "distances (B, N)", (-1, -1), FLOATS)
+    check_tensor(eligible, f"bool {tuple(distances.shape)}, who is eligible", tuple(distances.shape), BOOL)
     if not distances.shape[0] or not distances.shape[1]:
         none = torch.full(distances.shape[:1], -1, dtype=torch.int64, device=distances.device)
         return none, torch.full_like(none, torch.inf, dtype=distances.dtype)
@@ -105,6 +114,9 @@ def draw_candidates(batch: int, pool: int, candidates: int, *, generator: torch.
         tensor([[False,  True,  True,  True],
                 [ True, False,  True,  True]])
     """
+    check_count("batch", batch, "must be a number of images, 0 or more", least=0, most=_MOST)
+    check_count("pool", pool, "must be a number of images, 0 or more", least=0, most=_MOST)
+    check_count("candidates", candidates, "must be a positive integer")
     if batch > pool:
         raise InvalidInputError(f"the pool must begin with the batch itself: got a batch of {batch}, a pool of {pool}")
     itself = torch.eye(batch, pool, dtype=torch.bool, device="cpu")
@@ -117,6 +129,10 @@ def draw_candidates(batch: int, pool: int, candidates: int, *, generator: torch.
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
     """float32 draws in [0, 1) on the CPU, from a generator on any device; None for torch's own on the CPU."""
+    check_generator(generator)
+    check_sequence(shape, "a shape as a sequence of lengths")
+    for length in shape:
+        check_count("a length in shape", length, "must be 0 or more", least=0, most=_MOST)
     device = "cpu" if generator is None else generator.device
     return torch.rand(shape, generator=generator, dtype=torch.float32, device=device).cpu()
 
@@ -138,15 +154,17 @@ def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass)
         tensor([[False,  True],
                 [ True, False]])
     """
-    labels, pool_labels = class_ids(labels, len(labels)), class_ids(pool_labels, len(pool_labels))
+    check_target_class(target_class)
+    labels, pool_labels = class_ids(labels, None), class_ids(pool_labels, None)
     equal = labels[:, None] == pool_labels[None]
     if target_class == "any":
         return torch.ones_like(equal)
-    if target_class == "same":
-        return equal
-    if target_class == "different":
-        return ~equal
-    raise InvalidInputError(f"target_class must be 'any', 'same' or 'different', got {target_class!r}")
+    return equal if target_class == "same" else ~equal
+
+
+def check_target_class(target_class: Any) -> None:
+    """Refuse what is no class constraint."""
+    check_choice("target_class", target_class, get_args(TargetClass))
 
 
 def same_pixels(images: Tensor, pool: Rows, *, sums: Tensor | None = None, pool_sums: Tensor | None = None) -> Tensor:
@@ -166,9 +184,13 @@ def same_pixels(images: Tensor, pool: Rows, *, sums: Tensor | None = None, pool_
         >>> same_pixels(images, images)[0]
         tensor([ True, False,  True])
     """
+    _check_images(images)
+    check_rows(pool, images, None if pool_sums is None else ())
     sums = bit_sums(images) if sums is None else sums
     if pool_sums is None:
         pool_sums = bit_sums(pool if isinstance(pool, Tensor) else torch.stack([*pool]))
+    for part, rows in ((sums, images), (pool_sums, pool)):
+        check_tensor(part, f"an int64 sum for each of {len(rows)} images", (len(rows),), {torch.int64})
     likely = sums[:, None] == pool_sums
     known: list[int] = []
     for i, row in enumerate((sums[:, None] == sums).tolist()):
@@ -183,7 +205,12 @@ def same_pixels(images: Tensor, pool: Rows, *, sums: Tensor | None = None, pool_
     return likely
 
 
+def _check_images(images: Any) -> None:
+    check_tensor(images, "images (B, ..., H, W)", (-1, -1), PIXELS, more=True)
+
+
 def _same_bits(one: Tensor, other: Tensor) -> bool:
+    check_tensor(other, f"a pool of {one.dtype} {tuple(one.shape)} images", tuple(one.shape), {one.dtype})
     return torch.equal(as_integers(one), as_integers(other))
 
 
@@ -192,11 +219,13 @@ def bit_sums(images: Tensor) -> Tensor:
 
     Unlike a sum of floats it does not depend on the order of adding.
     """
+    _check_images(images)
     return as_integers(images).flatten(1).sum(1, dtype=torch.int64)
 
 
 def as_integers(images: Tensor) -> Tensor:
     """The same memory read as integers, for comparing bit by bit: NaN equals NaN there."""
+    check_tensor(images, "images", (), PIXELS, more=True)
     images = images.detach().as_subclass(Tensor)
     return images if images.dtype == torch.bool else images.view(_INTEGERS[images.element_size()])
 
@@ -231,17 +260,25 @@ def keys_of(ids: Sequence[Hashable] | Tensor) -> list[Hashable]:
         InvalidInputError: Not a sequence of hashable keys or an integer tensor (B,).
     """
     if isinstance(ids, Tensor):
-        if ids.ndim != 1 or ids.dtype.is_floating_point or ids.is_complex():
-            raise InvalidInputError(f"expected ids as an integer tensor (B,), got {ids.dtype} {tuple(ids.shape)}")
+        check_tensor(ids, "ids as an integer tensor (B,)", (-1,), INTEGERS | BOOL)
         return list(ids.tolist())
     # The order of a set is not that of the images.
-    if isinstance(ids, str | bytes | AbstractSet | Mapping) or not hasattr(ids, "__iter__"):
+    if isinstance(ids, str | bytes | AbstractSet | Mapping) or not hasattr(ids, "__len__"):
         raise InvalidInputError(f"expected ids as B keys or an integer tensor (B,), got {type(ids).__name__}")
-    keys = [key.item() if isinstance(key, Tensor) and key.ndim == 0 else key for key in ids]
+    try:
+        told = list(ids)
+    except TypeError:  # a class that has what its objects would have, an array without an axis
+        raise InvalidInputError(f"expected ids as B keys or an integer tensor (B,), got {said(ids)}") from None
+    keys = [_number(key) if isinstance(key, Tensor) and key.ndim == 0 else key for key in told]
     for key in keys:
         if isinstance(key, Tensor) or not _hashable(key):
             raise InvalidInputError(f"expected hashable ids (names, numbers, tuples), got {type(key).__name__}")
     return keys
+
+
+def _number(key: Tensor) -> Hashable:
+    check_tensor(key, "ids of whole numbers", (), INTEGERS | BOOL)
+    return key.item()
 
 
 def _hashable(key: object) -> bool:

@@ -15,6 +15,7 @@ from torch.utils.data import get_worker_info
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from sgdmix_albu.arguments import check_count, check_number, check_switch, said
 from sgdmix_albu.blending import blend
 from sgdmix_albu.colour import check_finite, check_normalization, unnormalized
 from sgdmix_albu.erased import without_erased
@@ -25,8 +26,10 @@ from sgdmix_albu.memory import Memory, Recalled
 from sgdmix_albu.mixing import Described, changed_only, check_settings, describe, draw, plan_mix, repeats_of
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.saliency.given import SaliencyMap, given_maps
+from sgdmix_albu.saliency.layers import check_layer
 from sgdmix_albu.samples import Mixed, Name, Role, check_roles, default_labels, read_sample
 from sgdmix_albu.selection import bit_sums, keys_of
+from sgdmix_albu.tensors import PIXELS, check_generator, check_tensor
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, MixPlan, TargetClass
 
 if TYPE_CHECKING:
@@ -148,18 +151,14 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         check_settings(
             p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather
         )
+        check_switch(exclude_duplicates=exclude_duplicates)
+        check_count("memory", memory, "must be a number of images, 0 or more", least=0, most=2**31 - 1)
         if min_visibility is not None:
-            _check_share(min_visibility)
+            check_number("min_visibility", min_visibility, "must be a share in [0, 1] or None", low=0, high=1)
         check_normalization(mean, std)
-        _check_kinds(
-            layer=layer,
-            exclude_duplicates=exclude_duplicates,
-            memory=memory,
-            labels_getter=labels_getter,
-            saliency_getter=saliency_getter,
-            key_getter=key_getter,
-            generator=generator,
-        )
+        check_layer(layer)
+        check_generator(generator)
+        _check_getters(labels_getter, saliency_getter, key_getter)
         if refiner is not None:
             from sgdmix_albu.refine.preserve import check_mode
             from sgdmix_albu.refine.strength import check_strength
@@ -168,14 +167,14 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             check_mode(preserve)
         given = isinstance(saliency, str) and saliency == "given"
         if saliency_getter is not None and not given:
-            raise InvalidInputError(f"saliency_getter goes with saliency='given', got saliency={saliency!r}")
+            raise InvalidInputError(f"saliency_getter goes with saliency='given', got saliency={said(saliency)}")
         options = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
         if given and options:
             raise InvalidInputError(f"saliency='given' takes no {' and no '.join(options)}")
         self._backend: SaliencyBackend | None = None if given else get_backend(saliency, **options)
         self._refiner = _found_refiner(refiner)
         self._preset = get_mask(mask)
-        self._memory = Memory(memory)
+        self._memory = Memory(int(memory))
         self.saliency, self.mask, self.memory = saliency, mask, memory
         self.p, self.candidates, self.max_coverage, self.feather = p, candidates, max_coverage, feather
         self.target_class, self.exclude_duplicates = target_class, exclude_duplicates
@@ -234,6 +233,8 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             ``remembered``, the rows of a memory that became targets, for each tensor; ``refine``, labels and seeds for
             a refiner.
         """
+        for batch in flat_inputs:
+            check_tensor(batch, "images and masks (B, ..., H, W)", (-1, None, None), PIXELS, more=True)
         images = flat_inputs[0].as_subclass(Tensor)
         count = len(images)
         classes = self._classes(labels, count)
@@ -445,29 +446,15 @@ def _put_back(flat: list[Any], part: Mixed, mixed: Tensor) -> None:
         flat[place] = batch if part.like is None else tv_tensors.wrap(batch, like=part.like)
 
 
-def _check_share(value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InvalidInputError(f"min_visibility must be a share in [0, 1] or None, got {value!r}")
-
-
-def _check_kinds(**settings: Any) -> None:
-    """Refuse settings of the wrong kind at once, before any batch."""
-    layer, memory, labels_getter = settings["layer"], settings["memory"], settings["labels_getter"]
-    if layer is not None and not isinstance(layer, str | nn.Module):
-        raise InvalidInputError(f"layer must be a module or a dotted name, got {layer!r}")
-    if not isinstance(settings["exclude_duplicates"], bool):
-        raise InvalidInputError(f"exclude_duplicates must be True or False, got {settings['exclude_duplicates']!r}")
-    if isinstance(memory, bool) or not isinstance(memory, int) or memory < 0:
-        raise InvalidInputError(f"memory must be a number of images, 0 or more, got {memory!r}")
-    if not (labels_getter is None or callable(labels_getter) or (labels_getter == "default")):
-        raise InvalidInputError(f"labels_getter must be 'default', a callable or None, got {labels_getter!r}")
-    saliency_getter, key_getter, generator = (settings[name] for name in ("saliency_getter", "key_getter", "generator"))
+def _check_getters(labels_getter: Any, saliency_getter: Any, key_getter: Any) -> None:
+    """Refuse what cannot find a thing in a sample."""
+    default = isinstance(labels_getter, str) and labels_getter == "default"
+    if labels_getter is not None and not callable(labels_getter) and not default:
+        raise InvalidInputError(f"labels_getter must be 'default', a callable or None, got {said(labels_getter)}")
     if saliency_getter is not None and not callable(saliency_getter):
-        raise InvalidInputError(f"saliency_getter must be a callable or None, got {saliency_getter!r}")
+        raise InvalidInputError(f"saliency_getter must be a callable or None, got {said(saliency_getter)}")
     if key_getter is not None and not isinstance(key_getter, str) and not callable(key_getter):
-        raise InvalidInputError(f"key_getter must be a key, a callable or None, got {key_getter!r}")
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise InvalidInputError(f"generator must be a torch.Generator or None, got {generator!r}")
+        raise InvalidInputError(f"key_getter must be a key, a callable or None, got {said(key_getter)}")
 
 
 def _found_refiner(refiner: str | os.PathLike[str] | Refiner | None) -> Refiner | None:
@@ -476,5 +463,5 @@ def _found_refiner(refiner: str | os.PathLike[str] | Refiner | None) -> Refiner 
 
         return get_refiner(refiner)
     if refiner is not None and not callable(getattr(refiner, "refine", None)):
-        raise InvalidInputError(f"refiner must be a key, a folder or a refiner, got {refiner!r}")
+        raise InvalidInputError(f"refiner must be a key, a folder or a refiner, got {said(refiner)}")
     return refiner

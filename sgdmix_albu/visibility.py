@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.tensors import BOOL, NUMBERS, check_tensor
 
 __all__ = ["visible_fractions", "visible_points"]
 
@@ -103,8 +104,8 @@ def _oriented(kept: Tensor, corners: Tensor) -> Tensor:
     along, across = steps[None, :, None, None], steps[None, None, :, None]
     points = torch.lerp(torch.lerp(first, second, along), torch.lerp(fourth, third, along), across)
     flat = points.reshape(-1, 2)
-    inside = visible_points(torch.ones_like(kept), flat).view(len(corners), -1).sum(1)
-    visible = visible_points(kept, flat).view(len(corners), -1).sum(1)
+    inside = visible_points(torch.ones_like(kept), flat).view(len(corners), _SAMPLES**2).sum(1)
+    visible = visible_points(kept, flat).view(len(corners), _SAMPLES**2).sum(1)
     has_area = _area(corners) > 0
     return torch.where(has_area, visible / inside.clamp_min(1), 0).float()
 
@@ -115,10 +116,7 @@ def _area(corners: Tensor) -> Tensor:
 
 
 def _check(kept: Any, places: Any, shapes: list[tuple[int, ...]], expected: str) -> None:
-    for part in (kept, places):
-        if not isinstance(part, Tensor):
-            raise InvalidInputError(f"expected tensors, a kept region and {expected}, got {type(part).__name__}")
-    if kept.ndim != 2 or kept.dtype != torch.bool:
-        raise InvalidInputError(f"expected a kept region (H, W) of bool, got {kept.dtype} {tuple(kept.shape)}")
-    if tuple(places.shape[1:]) not in shapes or places.is_complex() or places.dtype == torch.bool:
+    check_tensor(kept, "a kept region (H, W) of bool", (-1, -1), BOOL)
+    check_tensor(places, f"{expected} in pixels", (-1, -1), NUMBERS, more=True)
+    if tuple(places.shape[1:]) not in shapes:
         raise InvalidInputError(f"expected {expected} in pixels, got {places.dtype} {tuple(places.shape)}")

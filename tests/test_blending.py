@@ -155,7 +155,10 @@ def test_gradients_flow_to_both_images(dtype, feather, pool):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"masks": torch.zeros(2, 3, 4, dtype=torch.bool)}, r"got \(2, 3, 4, 4\) and torch.bool \(2, 3, 4\)"),
+        (
+            {"masks": torch.zeros(2, 3, 4, dtype=torch.bool)},
+            r"masks \(2, 4, 4\) for images \(2, 3, 4, 4\), got torch.bool \(2, 3, 4\)",
+        ),
         ({"masks": torch.zeros(2, 4, 4)}, "torch.float32"),
         ({"target": torch.tensor([0])}, "one target for each of 2 images"),
         ({"pool": torch.zeros(2, 3, 5, 4)}, r"got torch.float32 \(3, 5, 4\)"),

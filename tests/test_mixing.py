@@ -255,7 +255,7 @@ def test_batch_equals_what_each_pair_gives_alone():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": torch.zeros(3, 4, 4)}, r"got \(3, 4, 4\)"),
+        ({"images": torch.zeros(3, 4, 4)}, r"images, got torch.float32 \(3, 4, 4\)"),
         ({"images": [1]}, "got list"),
         ({"maps": torch.zeros(3, 4, 4)}, r"expected \(2, h, w\) float saliency maps"),
         ({"maps": torch.zeros(2, 4, 4, dtype=torch.uint8)}, "got torch.uint8"),

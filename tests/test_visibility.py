@@ -84,7 +84,7 @@ def test_points() -> None:
 @pytest.mark.parametrize(
     ("kept", "boxes", "message"),
     [
-        (torch.ones(2, 2).bool(), [[0, 0, 1, 1]], "expected tensors, .* got list"),
+        (torch.ones(2, 2).bool(), [[0, 0, 1, 1]], r"expected boxes .* in pixels, got list"),
         (torch.ones(2, 2).bool().numpy(), torch.zeros(1, 4), "got ndarray"),
         (torch.ones(2, 2), torch.zeros(1, 4), r"got torch.float32 \(2, 2\)"),
         (torch.ones(1, 2, 2).bool(), torch.zeros(1, 4), r"got torch.bool \(1, 2, 2\)"),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sgdmix_albu.blending import blend
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.tensors import PIXELS, check_tensor
 
 __all__ = ["Array", "composite", "cut", "from_tensor", "resized", "stacked", "to_tensor"]
 
@@ -33,7 +34,9 @@ def _native(picture: Array) -> Array:
 
 def from_tensor(tensor: Tensor, *, stack: bool = False) -> Array:
     """(..., C, H, W) to an array with the channels last; (H, W), or (N, H, W) where it is a stack, as it is."""
-    tensor = tensor.detach().cpu()
+    expected = "pictures, labels and ids of a donor as tensors that numpy can hold"
+    check_tensor(tensor, expected, (), PIXELS - {torch.bfloat16}, more=True)
+    tensor = tensor.detach().as_subclass(Tensor).cpu()
     array: Array = (tensor if tensor.ndim < 3 + stack else tensor.movedim(-3, -1)).numpy()
     return array
 

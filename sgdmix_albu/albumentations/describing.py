@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.albumentations.arrays import Array, stacked, to_tensor
-from sgdmix_albu.albumentations.pool import Pool, Row
+from sgdmix_albu.albumentations.pool import Pool, Row, check_picture
 from sgdmix_albu.albumentations.remembered import Remembered, Seen, content
 from sgdmix_albu.colour import Normalization, to_float, unnormalized
 from sgdmix_albu.errors import InvalidInputError
@@ -136,7 +136,9 @@ class Describer:
 
     def _own_map(self, row: Row) -> Any:
         own = row.get(self.saliency_key)
-        return None if own is None else np.asarray(own)
+        if own is not None:
+            check_picture(self.saliency_key, own)
+        return own
 
 
 def repeats(seen: list[Seen], sources: list[Array]) -> Tensor:

@@ -14,9 +14,10 @@ import numpy as np
 from torch import Tensor
 
 from sgdmix_albu.albumentations.arrays import Array, from_tensor, resized, to_tensor
+from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["Pool", "PoolImages", "Row", "read_pool", "row_key"]
+__all__ = ["Pool", "PoolImages", "Row", "check_picture", "read_pool", "row_key"]
 
 Row: TypeAlias = dict[str, Any]
 
@@ -145,12 +146,16 @@ def _single_row(data: Mapping[str, Any], pictures: Mapping[str, str]) -> tuple[l
     if "images" in pictures.values():
         raise InvalidInputError("a target of kind 'images' goes with images, and this call was about one image")
     row = {name: data[name] for name in pictures}
-    _check_picture("image", row["image"])
+    check_picture("image", row["image"])
     return [row], {name: kind for name, kind in pictures.items() if kind != "masks" or len(data[name])}
 
 
 def _batch_rows(data: Mapping[str, Any], pictures: Mapping[str, str]) -> tuple[list[Row], dict[str, str]]:
     """Row i holds the i-th picture of each target; a single mask cannot be shared, as backgrounds differ."""
+    for name in pictures:
+        value = data[name]
+        if not isinstance(value, np.ndarray | Sequence) or (isinstance(value, np.ndarray) and not value.ndim):
+            raise InvalidInputError(f"expected {name} to be a stack or a list of arrays, got {said(value)}")
     size = len(data["images"])
     for name, kind in pictures.items():
         if kind in ("image", "mask"):
@@ -159,7 +164,7 @@ def _batch_rows(data: Mapping[str, Any], pictures: Mapping[str, str]) -> tuple[l
             raise InvalidInputError(f"expected {name} to hold one for each of {size} images, got {len(data[name])}")
     rows = [{row_key(name, True): data[name][i] for name in pictures} for i in range(size)]
     for i, row in enumerate(rows):
-        _check_picture(f"images[{i}]", row["image"])
+        check_picture(f"images[{i}]", row["image"])
         if row["image"].shape != rows[0]["image"].shape or row["image"].dtype != rows[0]["image"].dtype:
             raise InvalidInputError(
                 f"expected images of one shape and dtype, got {_said(rows[0]['image'])} and {_said(row['image'])}"
@@ -208,17 +213,18 @@ def _check_donor(where: str, donor: Row, sources: list[Row], kinds: Mapping[str,
             if len(own) != len(other):
                 raise InvalidInputError(f"expected {len(own)} masks in {where}[{key!r}], got {len(other)}")
             own, other = own[0], other[0]
-        _check_picture(f"{where}[{key!r}]", other)
+        check_picture(f"{where}[{key!r}]", other)
         if other.dtype != own.dtype or _channels(other) != _channels(own):
             raise InvalidInputError(
                 f"expected {where}[{key!r}] to have the source's dtype and channels, {_said(own)}, got {_said(other)}"
             )
 
 
-def _check_picture(where: str, picture: Any) -> None:
+def check_picture(where: str, picture: Any) -> None:
+    """Refuse what is no picture of numbers that torch can hold."""
     fits = isinstance(picture, np.ndarray) and picture.ndim in (2, 3) and picture.size > 0
-    if not fits:
-        raise InvalidInputError(f"expected {where} to be an array (H, W) or (H, W, C), got {_said(picture)}")
+    if not fits or picture.dtype.kind not in "buif" or picture.dtype.itemsize > 8:
+        raise InvalidInputError(f"expected {where} to be an array (H, W) or (H, W, C) of numbers, got {_said(picture)}")
 
 
 def _channels(picture: Array) -> int:

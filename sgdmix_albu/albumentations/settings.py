@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sgdmix_albu.arguments import check_count, said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency.holds import modules_in
 
-__all__ = ["check_keys", "check_switch", "donors_to_remember", "names_of_masks"]
+__all__ = ["check_keys", "donors_to_remember", "names_of_masks"]
 
 _REMEMBERED = 512
 
@@ -17,14 +18,7 @@ def check_keys(**keys: Any) -> None:
     """Refuse keys that are no names; those of labels and samples may be None, for never."""
     for setting, key in keys.items():
         if not (isinstance(key, str) and key) and not (key is None and setting in ("label_key", "id_key")):
-            raise InvalidInputError(f"{setting} must be a key of the sample and of the donors, got {key!r}")
-
-
-def check_switch(**switches: Any) -> None:
-    """Refuse what is neither True nor False."""
-    for setting, switch in switches.items():
-        if not isinstance(switch, bool):
-            raise InvalidInputError(f"{setting} must be True or False, got {switch!r}")
+            raise InvalidInputError(f"{setting} must be a key of the sample and of the donors, got {said(key)}")
 
 
 def names_of_masks(instance_keys: Any) -> tuple[str, ...] | None:
@@ -33,7 +27,7 @@ def names_of_masks(instance_keys: Any) -> tuple[str, ...] | None:
         return None
     fits = isinstance(instance_keys, Sequence | set | frozenset) and not isinstance(instance_keys, str)
     if not fits or not all(isinstance(name, str) for name in instance_keys):
-        raise InvalidInputError(f"instance_keys must be names of mask targets or None, got {instance_keys!r}")
+        raise InvalidInputError(f"instance_keys must be names of mask targets or None, got {said(instance_keys)}")
     return tuple(instance_keys)
 
 
@@ -48,6 +42,5 @@ def donors_to_remember(remember: Any, candidates: int, *, uses_labels: bool, wat
     """
     if remember is None:
         return 0 if uses_labels or modules_in(list(watched)) else max(_REMEMBERED, candidates)
-    if isinstance(remember, bool) or not isinstance(remember, int) or remember < 0:
-        raise InvalidInputError(f"remember must be a number of donors, 0 or more, or None, got {remember!r}")
-    return remember
+    check_count("remember", remember, "must be a number of donors, 0 or more, or None", least=0)
+    return int(remember)

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgdmix_albu.albumentations.arrays import Array
 from sgdmix_albu.albumentations.pool import Pool
+from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.labels import class_ids
 
@@ -32,7 +34,7 @@ def read_labels(data: Mapping[str, Any], pool: Pool, key: str, metadata_key: str
     """
     if data.get(key) is None:
         return None
-    own = list(data[key]) if pool.batched else [data[key]]
+    own = _one_for_each(data[key], pool, key)
     if len(own) != len(pool.sources):
         raise InvalidInputError(f"expected {key} to hold one for each of {len(pool.sources)} images, got {len(own)}")
     for number, donor in enumerate(pool.donors):
@@ -41,7 +43,7 @@ def read_labels(data: Mapping[str, Any], pool: Pool, key: str, metadata_key: str
                 f"expected {metadata_key}[{number}] to have the key {key!r}, since the source has it; "
                 f"it has {', '.join(map(repr, donor))}"
             )
-    told = [np.asarray(label) for label in (*own, *(donor[key] for donor in pool.donors))]
+    told = [_as_array(label, key) for label in (*own, *(donor[key] for donor in pool.donors))]
     if names and all(label.dtype.kind in "US" and label.ndim == 0 for label in told):
         return torch.from_numpy(np.unique(np.stack(told), return_inverse=True)[1])
     if len({label.shape for label in told}) > 1:
@@ -62,11 +64,34 @@ def read_ids(data: Mapping[str, Any], pool: Pool, key: str | None) -> list[Hasha
     """
     if key is None or data.get(key) is None:
         return None
-    own = data[key]
-    if pool.batched and (isinstance(own, str) or not hasattr(own, "__len__") or len(own) != len(pool.sources)):
-        raise InvalidInputError(f"expected {key} to hold one for each of {len(pool.sources)} images, got {own!r}")
-    told = [*(own if pool.batched else [own]), *(donor.get(key) for donor in pool.donors)]
+    own = _one_for_each(data[key], pool, key)
+    if len(own) != len(pool.sources):
+        raise InvalidInputError(
+            f"expected {key} to hold one for each of {len(pool.sources)} images, got {said(data[key])}"
+        )
+    told = [*own, *(donor.get(key) for donor in pool.donors)]
     return [object() if one is None else _hashable(key, one) for one in told]
+
+
+def _one_for_each(told: Any, pool: Pool, key: str) -> list[Any]:
+    """What is told of each source."""
+    if not pool.batched:
+        return [told]
+    try:
+        if isinstance(told, str | bytes | Mapping):
+            raise TypeError
+        return list(told)
+    except TypeError:
+        raise InvalidInputError(
+            f"expected {key} to hold one for each of {len(pool.sources)} images, got {said(told)}"
+        ) from None
+
+
+def _as_array(label: Any, key: str) -> Array:
+    try:
+        return np.asarray(label)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of unequal lengths, tensors that hold no numbers
+        raise InvalidInputError(f"expected {key} to say a class, got {type(label).__name__}: {error}") from error
 
 
 def _hashable(key: str, one: Any) -> Hashable:

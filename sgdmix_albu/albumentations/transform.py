@@ -16,13 +16,15 @@ from sgdmix_albu.albumentations.describing import Describer
 from sgdmix_albu.albumentations.fork import ForkHooks, albumentations
 from sgdmix_albu.albumentations.planning import plan_call
 from sgdmix_albu.albumentations.pool import read_pool
-from sgdmix_albu.albumentations.settings import check_keys, check_switch, donors_to_remember, names_of_masks
+from sgdmix_albu.albumentations.settings import check_keys, donors_to_remember, names_of_masks
 from sgdmix_albu.albumentations.targets import mixed_target, nothing_to_mix
+from sgdmix_albu.arguments import check_switch
 from sgdmix_albu.colour import check_normalization
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing import check_settings, draw
 from sgdmix_albu.saliency import get_backend
+from sgdmix_albu.saliency.layers import check_layer
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, Draws, TargetClass
 
 if TYPE_CHECKING:
@@ -154,6 +156,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         )
         check_keys(metadata_key=metadata_key, saliency_key=saliency_key, label_key=label_key, id_key=id_key)
         check_switch(exclude_duplicates=exclude_duplicates)
+        check_layer(layer)
         super().__init__(p=p)
         given = isinstance(saliency, str) and saliency == "given"
         options = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}

@@ -6,13 +6,18 @@ answer is NaN, and nothing else is.
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgdmix_albu.arguments import check_count, check_number
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.opencv import cv2
+from sgdmix_albu.tensors import BOOL, FLOATS, check_tensor
 
 __all__ = [
     "area",
@@ -36,6 +41,7 @@ def area(masks: Tensor) -> Tensor:
         >>> area(torch.tensor([[[True, False]]]))
         tensor([0.5000])
     """
+    _check_masks(masks)
     return _share(masks, torch.ones_like(masks))
 
 
@@ -54,6 +60,7 @@ def coverage(masks: Tensor, truth: Tensor) -> Tensor:
         >>> coverage(torch.tensor([[[True, False]]]), torch.tensor([[[True, True]]]))
         tensor([0.5000])
     """
+    _check_pair(masks, truth)
     return _share(masks, truth)
 
 
@@ -65,6 +72,7 @@ def spill(masks: Tensor, truth: Tensor) -> Tensor:
         >>> spill(torch.tensor([[[True, False]]]), torch.tensor([[[True, False]]]))
         tensor([0.])
     """
+    _check_pair(masks, truth)
     return _share(masks, ~truth)
 
 
@@ -83,6 +91,7 @@ def leak(unions: Tensor, target_truth: Tensor) -> Tensor:
         >>> leak(torch.tensor([[[True, False]]]), torch.tensor([[[True, True]]]))
         tensor([0.5000])
     """
+    _check_pair(unions, target_truth)
     return _share(~unions, target_truth)
 
 
@@ -94,6 +103,7 @@ def overlap(first: Tensor, second: Tensor) -> Tensor:
         >>> overlap(torch.tensor([[[True, True]]]), torch.tensor([[[True, False]]]))
         tensor([0.5000])
     """
+    _check_pair(first, second)
     return _share(first & second, first | second)
 
 
@@ -115,6 +125,7 @@ def void_share(source: Tensor, target: Tensor) -> Tensor:
         >>> void_share(torch.tensor([[[True, False]]]), torch.tensor([[[True, True]]]))
         tensor([0.5000])
     """
+    _check_pair(source, target)
     return _share(~source, source | target)
 
 
@@ -129,6 +140,7 @@ def largest_piece_share(masks: Tensor) -> Tensor:
         >>> largest_piece_share(torch.tensor([[[True, False, True, True]]]))
         tensor([0.6667])
     """
+    _check_masks(masks)
     return torch.tensor([_largest(mask) for mask in masks.cpu().numpy()], dtype=torch.float32)
 
 
@@ -151,8 +163,9 @@ def border_share(masks: Tensor, margin: float = 0.1) -> Tensor:
         >>> border_share(torch.ones(1, 10, 10, dtype=torch.bool))
         tensor([0.3600])
     """
-    if not 0 < margin <= 0.5:
-        raise InvalidInputError(f"margin must lie in (0, 0.5], got {margin!r}")
+    check_number("margin", margin, "must lie in (0, 0.5]", low=0, high=0.5, open_low=True)
+    _check_masks(masks)
+    margin = float(margin)
     height, width = masks.shape[-2:]
     ring = torch.ones(height, width, dtype=torch.bool, device=masks.device)
     rows, columns = max(1, round(margin * height)), max(1, round(margin * width))
@@ -179,8 +192,9 @@ def corner_share(maps: Tensor, side: float = 0.25) -> Tensor:
         >>> corner_share(torch.ones(1, 8, 8))
         tensor([0.0625])
     """
-    if not 0 < side <= 0.5:
-        raise InvalidInputError(f"side must lie in (0, 0.5], got {side!r}")
+    check_number("side", side, "must lie in (0, 0.5]", low=0, high=0.5, open_low=True)
+    _check_maps(maps)
+    side = float(side)
     height, width = maps.shape[-2:]
     rows, columns = max(1, round(side * height)), max(1, round(side * width))
     corners = [
@@ -216,25 +230,44 @@ def shared_spot_share(maps: Tensor, *, cells: int = 8, bright: float = 2.0, shar
         >>> shared_spot_share(maps)[0]
         tensor(0.0735)
     """
+    check_count("cells", cells, "must be a multiple of four from 4 to 1024", least=4, most=1024)
+    if cells % 4:
+        raise InvalidInputError(f"cells must be a multiple of four from 4 to 1024, got {cells}")
+    check_number("bright", bright, "must be 0 or more", low=0, high=math.inf)
+    check_number("shared", shared, "must lie in [0, 1]", low=0, high=1)
+    _check_maps(maps)
     if not len(maps):
         return maps.new_zeros(0)
+    cells = int(cells)
     grids = F.adaptive_avg_pool2d(maps[:, None].float(), cells)[:, 0]
     shares = grids / grids.sum((1, 2), keepdim=True)
-    common = (shares > bright / cells**2).float().mean(0)
+    common = (shares > float(bright) / cells**2).float().mean(0)
     common[cells // 4 : -(cells // 4), cells // 4 : -(cells // 4)] = 0
     spot = int(common.argmax())
-    if common.max() <= shared:
+    if common.max() <= float(shared):
         return torch.full((len(maps),), torch.nan, device=maps.device)
     return shares.flatten(1)[:, spot]
 
 
+def _check_masks(masks: Any) -> None:
+    check_tensor(masks, "(B, H, W) bool masks", (-1, -1, -1), BOOL)
+
+
+def _check_pair(one: Any, other: Any) -> None:
+    for masks in (one, other):
+        _check_masks(masks)
+    if one.shape != other.shape:
+        raise InvalidInputError(
+            f"expected two bool masks of one shape (B, H, W), got {tuple(one.shape)} and {tuple(other.shape)}"
+        )
+
+
+def _check_maps(maps: Any) -> None:
+    check_tensor(maps, "(B, h, w) float maps", (-1, None, None), FLOATS)
+
+
 def _share(part: Tensor, whole: Tensor) -> Tensor:
     """|part and whole| / |whole| of (B, H, W) bool masks; 0 / 0 is NaN."""
-    if part.shape != whole.shape or part.ndim != 3 or part.dtype != torch.bool or whole.dtype != torch.bool:
-        raise InvalidInputError(
-            "expected two bool masks of one shape (B, H, W), got "
-            f"{part.dtype} {tuple(part.shape)} and {whole.dtype} {tuple(whole.shape)}"
-        )
     return (part & whole).flatten(1).sum(1).float() / whole.flatten(1).sum(1).float()
 
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.arguments import check_choice, check_count
 
 __all__ = ["check_choice", "check_counts", "check_seed"]
-
-
-def check_choice(name: str, value: object, known: Collection[str]) -> None:
-    """Refuse what is not among ``known``."""
-    if value not in known:
-        raise InvalidInputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
 def check_counts(**counts: int | None) -> None:
     """Refuse numbers below 1; None stands for a default."""
     for name, count in counts.items():
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-            raise InvalidInputError(f"{name} must be 1 or more, got {count!r}")
+        if count is not None:
+            check_count(name, count, "must be 1 or more")
 
 
 def check_seed(seed: int) -> None:
     """Refuse what the plan's generator cannot count with."""
-    if not 0 <= seed < 2**63:
-        raise InvalidInputError(f"seed must be a number from 0 to 2**63 - 1, got {seed!r}")
+    check_count("seed", seed, "must be a number from 0 to 2**63 - 1", least=0)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Literal
 
+from sgdmix_albu.arguments import check_switch, check_text
 from sgdmix_albu.mixing import check_settings
 from sgdmix_albu.offline.checks import check_choice, check_counts, check_seed
 from sgdmix_albu.offline.execute import FORMATS
@@ -67,9 +69,16 @@ class Settings:
             target_class=self.target_class,
             feather=self.feather,
         )
+        check_text(saliency=self.saliency, mask=self.mask)
+        check_switch(shards=self.shards)
         check_choice("image_format", self.image_format, FORMATS)
         check_counts(multiplier=self.multiplier, size=self.size)
         check_seed(self.seed)
+        # They are written as JSON, which knows Python's own numbers only.
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, bool) and isinstance(value, Real):
+                object.__setattr__(self, field.name, int(value) if isinstance(value, Integral) else float(value))
 
     @property
     def chunk(self) -> int:

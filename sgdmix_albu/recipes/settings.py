@@ -7,8 +7,11 @@ whose tasks, data sets and architectures SGD-Mix shares.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from typing import get_args
 
+from sgdmix_albu.arguments import check_choice, check_count, check_number, check_text
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.synthetic import Mode
 
@@ -31,7 +34,7 @@ _LONG_TAIL_RATES = (0.005, 0.005)  # assumed for ViT-B/16: ResNet-50's
 
 @dataclass(frozen=True)
 class Settings:
-    """How a classifier is trained: stochastic gradient descent, warm-up, then a cosine to zero.
+    """How a classifier is trained: stochastic gradient descent, warm-up, then a cosine to zero. Checked when made.
 
     Attributes:
         epochs: Passes over the training images.
@@ -55,6 +58,15 @@ class Settings:
     warmup: float = 0.1
     label_smoothing: float = 0.1
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            check_count(name, getattr(self, name), "must be 1 or more")
+        for name in ("learning_rate", "weight_decay"):
+            check_number(name, getattr(self, name), "must be 0 or more", low=0, high=math.inf)
+        for name in ("p", "momentum", "warmup", "label_smoothing"):
+            check_number(name, getattr(self, name), "must lie in [0, 1]", low=0, high=1)
+        check_choice("mode", self.mode, get_args(Mode))
+
 
 def diff_mix(data_set: str, arch: str, learning_rate: float | None = None) -> Settings:
     """Diff-Mix's settings for fine-grained classification at 224 pixels.
@@ -71,6 +83,7 @@ def diff_mix(data_set: str, arch: str, learning_rate: float | None = None) -> Se
         >>> diff_mix("cub", "vit_b_16").learning_rate
         0.001
     """
+    check_text(data_set=data_set, arch=arch)
     return Settings(
         epochs=120,
         batch_size=128 if arch.startswith("vit") else 256,
@@ -90,6 +103,7 @@ def diff_mix_long_tail(arch: str, learning_rate: float | None = None) -> Setting
 
     With the cosine of its other runs in place of steps, and with the label smoothing that the specification asks for.
     """
+    check_text(arch=arch)
     return Settings(
         epochs=200,
         batch_size=128,

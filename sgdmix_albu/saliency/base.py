@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sgdmix_albu.arguments import check_count, said
 from sgdmix_albu.colour import Normalization, check_colours, check_finite, normalization_of, to_float, to_rgb
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.masks import rounded
+from sgdmix_albu.tensors import FLOATS, PIXELS, check_tensor
 from sgdmix_albu.untouched import untouched
 
 __all__ = ["FunctionBackend", "SaliencyBackend", "normalize_maps", "resize_maps"]
@@ -49,8 +51,8 @@ class SaliencyBackend(ABC):
         return True
 
     def __init__(self, *, microbatch: int | None = None) -> None:
-        if microbatch is not None and microbatch < 1:
-            raise InvalidInputError(f"microbatch must be a positive integer or None, got {microbatch!r}")
+        if microbatch is not None:
+            check_count("microbatch", microbatch, "must be a positive integer or None")
         self.microbatch = microbatch
 
     def settings(self) -> dict[str, Any]:
@@ -77,7 +79,7 @@ class SaliencyBackend(ABC):
             check_colours(images)
         if images.shape[0] == 0:
             return images.new_zeros(images.shape[:1] + images.shape[2:], dtype=torch.float32)
-        step = self.microbatch or images.shape[0]
+        step = int(self.microbatch or images.shape[0])
         # Asked of the whole batch, so that the size of a microbatch changes nothing.
         normalization = normalization_of(images) if self.wants_rgb else None
         chunks = []
@@ -102,6 +104,10 @@ class SaliencyBackend(ABC):
         if not isinstance(raw, Tensor) or raw.ndim != 3 or raw.shape[0] != count or 0 in raw.shape:
             came = f"shape {tuple(raw.shape)}" if isinstance(raw, Tensor) else type(raw).__name__
             raise SGDMixError(f"{name} must return a ({count}, h, w) tensor of maps, got {came}")
+        if raw.dtype not in PIXELS or raw.layout != torch.strided or raw.device.type == "meta":
+            raise SGDMixError(
+                f"{name} must return dense maps of real numbers, got {raw.dtype}, {raw.layout}, {raw.device}"
+            )
         raw = raw.detach().to(images.device)
         raw = raw if raw.dtype == torch.float64 else raw.float()
         # Extremes carry every NaN and infinity, and are fewer to look through than the maps.
@@ -135,6 +141,8 @@ class FunctionBackend(SaliencyBackend):
 
     def __init__(self, function: Callable[[Tensor], Tensor], *, microbatch: int | None = None) -> None:
         super().__init__(microbatch=microbatch)
+        if not callable(function):
+            raise InvalidInputError(f"expected a function (B, C, H, W) -> (B, h, w), got {said(function)}")
         self.function = function
 
     @property
@@ -163,9 +171,13 @@ def normalize_maps(maps: Tensor) -> Tensor:
         <BLANKLINE>
                 [[0., 0.]]])
     """
+    check_tensor(maps, "(B, h, w) floating-point maps", (-1, -1, -1), FLOATS)
     if maps.numel() == 0:
         return maps
-    return _stretched(maps, *torch.aminmax(maps.flatten(1), dim=1))
+    low, high = torch.aminmax(maps.flatten(1), dim=1)
+    if not bool((low.isfinite() & high.isfinite()).all()):
+        raise InvalidInputError(f"expected maps of finite numbers, got values from {low.min():g} to {high.max():g}")
+    return _stretched(maps, low, high)
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -189,11 +201,13 @@ def _stretched(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def _check(images: Tensor, labels: Tensor | None) -> None:
     if not isinstance(images, Tensor):
         raise InvalidInputError(f"expected a (B, C, H, W) image tensor, got {type(images).__name__}")
+    check_tensor(images, "(B, C, H, W) images of integers or floats", (), PIXELS, more=True)
     if images.ndim != 4 or 0 in images.shape[1:]:
         raise InvalidInputError(f"expected images of shape (B, C, H, W), got shape {tuple(images.shape)}")
-    if images.is_complex():
-        raise InvalidInputError(f"expected integer or floating-point images, got {images.dtype}")
-    if labels is not None and (labels.ndim < 1 or labels.shape[0] != images.shape[0]):
+    if labels is None:
+        return
+    check_tensor(labels, f"one label for each of {len(images)} images as a (B,) integer tensor", (), PIXELS, more=True)
+    if labels.ndim < 1 or labels.shape[0] != images.shape[0]:
         raise InvalidInputError(
             f"expected one label for each of {images.shape[0]} images, got labels of shape {tuple(labels.shape)}"
         )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
-from sgdmix_albu.saliency.layers import find_layer, gridded
+from sgdmix_albu.saliency.layers import check_layer, find_layer, gridded
 from sgdmix_albu.saliency.modelled import ModelBackend, Target
 from sgdmix_albu.saliency.options import check_options
 from sgdmix_albu.saliency.tokens import find_layout, to_grid
@@ -33,6 +33,7 @@ class _LayerBackend(ModelBackend):
 
     def __init__(self, model: nn.Module, *, layer: nn.Module | str | None = None, **common: Any) -> None:
         super().__init__(model, **common)
+        check_layer(layer)
         self.layer = layer
         self._found: dict[tuple[int, int], str] = {}
 

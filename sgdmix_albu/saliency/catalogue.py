@@ -71,6 +71,6 @@ def register_backend(name: str, target: Any, *, extra: str | None = None) -> Non
         >>> get_backend("brightness")(torch.rand(2, 3, 8, 8)).shape
         torch.Size([2, 8, 8])
     """
-    if name == GIVEN:
+    if isinstance(name, str) and name == GIVEN:
         raise InvalidInputError(f"the name {GIVEN!r} stands for maps that travel with the samples; choose another")
     BACKENDS.register(name, target, extra=extra)

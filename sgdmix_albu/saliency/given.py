@@ -11,8 +11,10 @@ from torch.utils.data._utils.collate import collate as _torch_collate
 from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_fn_map
 from torchvision import tv_tensors
 
+from sgdmix_albu.arguments import check_sequence
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency.levels import refuse_class_ids
+from sgdmix_albu.tensors import PIXELS, check_tensor
 
 __all__ = ["SaliencyMap", "collate", "given_maps", "scaled_maps"]
 
@@ -47,6 +49,7 @@ def given_maps(maps: Tensor, images_shape: Sequence[int]) -> Tensor:
         >>> given_maps(torch.tensor([[[[0, 255, 51]]]], dtype=torch.uint8), (1, 3, 10, 30))
         tensor([[[0.0000, 1.0000, 0.2000]]])
     """
+    check_tensor(maps, "given saliency of bool, uint8 or float", (), PIXELS, more=True)
     refuse_class_ids([maps])
     return scaled_maps(maps, images_shape)
 
@@ -97,6 +100,9 @@ def collate(batch: list[Any]) -> Any:
     Args:
         batch: The samples, as a ``DataLoader`` hands them to its ``collate_fn``.
 
+    Raises:
+        InvalidInputError: There are no samples, or they cannot be stacked; with what torch says.
+
     Returns:
         The samples stacked: for (image, SaliencyMap, label) samples, (images, SaliencyMap, labels).
 
@@ -106,7 +112,13 @@ def collate(batch: list[Any]) -> Any:
         >>> [(type(part).__name__, tuple(part.shape)) for part in collate(samples)]
         [('Tensor', (2, 3, 4, 4)), ('SaliencyMap', (2, 4, 4)), ('Tensor', (2,))]
     """
-    return _torch_collate(batch, collate_fn_map=_COLLATE)
+    check_sequence(batch, "a list of samples")
+    if not batch:
+        raise InvalidInputError("expected samples to stack, got none")
+    try:
+        return _torch_collate(batch, collate_fn_map=_COLLATE)
+    except (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise InvalidInputError(f"samples of {type(batch[0]).__name__} cannot be stacked: {error}") from error
 
 
 def _stack(batch: list[Tensor], *, collate_fn_map: dict[Any, Any] | None = None) -> Tensor:

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.registry import nearest_names
 from sgdmix_albu.saliency.tokens import Layout, find_layout, from_grid, to_grid
 
-__all__ = ["find_layer", "gridded"]
+__all__ = ["check_layer", "find_layer", "gridded"]
 
 _LISTED = 8  # candidates named in an error
 
@@ -35,6 +36,12 @@ class _Event:
     @property
     def size(self) -> tuple[int, int] | None:
         return (self.layout.height, self.layout.width) if self.layout else None
+
+
+def check_layer(layer: Any) -> None:
+    """Refuse what is no layer, nor the name of one."""
+    if layer is not None and not isinstance(layer, str | nn.Module):
+        raise InvalidInputError(f"layer must be a module or a dotted name, got {said(layer)}")
 
 
 def find_layer(model: nn.Module, layer: str | nn.Module | None, images: Tensor) -> str:

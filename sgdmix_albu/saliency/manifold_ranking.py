@@ -13,6 +13,7 @@ from torch import Tensor
 from sgdmix_albu.colour import rgb_to_lab
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency.base import SaliencyBackend, normalize_maps
+from sgdmix_albu.tensors import FLOATS, check_tensor
 
 __all__ = ["ManifoldRanking", "manifold_ranking"]
 
@@ -25,6 +26,7 @@ _TEXTURE = 12.0  # units of CIE Lab for a texture e times as strong
 _COLOUR_SPREAD = 5.0  # of one surface, in units of CIE Lab
 _SPACE_SPREAD = 0.4  # how far colours vouch for each other, in image sides
 _CENTRE_SPREAD = 0.3  # of the photographer's aim, in image sides
+_ROUNDING = 1e-6  # by which interpolation may step over the ends of [0, 1]
 _RARE = 1e-3  # the density below which a colour counts as never seen
 
 
@@ -83,7 +85,7 @@ def manifold_ranking(images: Tensor) -> Tensor:
         (B, 24, 24) float32 in [0, 1]; zeros where the image is constant.
 
     Raises:
-        InvalidInputError: Not a (B, 3, H, W) floating-point tensor.
+        InvalidInputError: Not a (B, 3, H, W) floating-point tensor, or values outside [0, 1].
 
     Example:
         >>> import torch
@@ -93,10 +95,7 @@ def manifold_ranking(images: Tensor) -> Tensor:
         >>> bool(saliency[12, 12] > 0.9), bool(saliency[2, 2] < 0.1)
         (True, True)
     """
-    if images.ndim != 4 or images.shape[1] != 3 or not images.dtype.is_floating_point or 0 in images.shape[2:]:
-        raise InvalidInputError(
-            f"expected (B, 3, H, W) floating-point images, got {images.dtype} {tuple(images.shape)}"
-        )
+    check_tensor(images, "(B, 3, H, W) floating-point images", (-1, 3, None, None), FLOATS)
     if not len(images):
         return images.new_zeros(0, _GRID, _GRID, dtype=torch.float32)
     nodes = _features(images)
@@ -114,6 +113,9 @@ def _features(images: Tensor) -> Tensor:
     """Colour and texture of the nodes, (B, N, 7)."""
     side = _GRID * _SAMPLES
     samples = F.interpolate(images.double(), (side, side), mode="bilinear", antialias=True, align_corners=False)
+    low, high = torch.aminmax(samples)
+    if not bool((low >= -_ROUNDING) & (high <= 1 + _ROUNDING)):
+        raise InvalidInputError(f"expected RGB in [0, 1], got values from {low:g} to {high:g}")
     colour = rgb_to_lab(samples)
     edges = F.avg_pool2d(_edges(colour[:, :1]), _SAMPLES)
     texture = F.avg_pool2d(edges, 3, stride=1, padding=1, count_include_pad=False).log1p()

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
+from sgdmix_albu.arguments import check_count, said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency.base import SaliencyBackend
+from sgdmix_albu.tensors import FLOATS, INTEGERS, check_tensor
 from sgdmix_albu.untouched import untouched
 
 __all__ = ["ModelBackend", "Target", "unwrapped"]
@@ -50,8 +52,10 @@ class ModelBackend(SaliencyBackend):
         microbatch: int | None = None,
     ) -> None:
         super().__init__(microbatch=microbatch)
-        if not (target in ("label", "predicted") or (isinstance(target, int) and target >= 0)):
-            raise InvalidInputError(f"target must be 'label', 'predicted' or a class index, got {target!r}")
+        if not isinstance(target, str) or target not in ("label", "predicted"):
+            check_count("target", target, "must be 'label', 'predicted' or a class index", least=0)
+        if preprocess is not None and not callable(preprocess):
+            raise InvalidInputError(f"preprocess must be a function of images or None, got {said(preprocess)}")
         self.model = unwrapped(model)
         self.target = target
         self.preprocess = preprocess
@@ -81,6 +85,8 @@ class ModelBackend(SaliencyBackend):
             inputs = inputs.to(device)
             if self.preprocess is not None:
                 inputs = self.preprocess(inputs)
+                expected = f"preprocess to give float images ({len(images)}, C, H, W)"
+                check_tensor(inputs, expected, (len(images), None, None, None), FLOATS)
             target = self._class_indices(labels, images) if self.uses_target and self.target != "predicted" else None
             handle = self.model.register_forward_hook(_Logits(target))
             try:
@@ -106,8 +112,7 @@ class ModelBackend(SaliencyBackend):
             raise InvalidInputError(
                 f"{self!r} explains each image's label and got no labels; pass labels, or target='predicted'"
             )
-        if labels.ndim != 1 or labels.dtype.is_floating_point or labels.dtype == torch.bool:
-            raise InvalidInputError(f"expected (B,) integer labels, got {labels.dtype} of shape {tuple(labels.shape)}")
+        check_tensor(labels, "(B,) integer labels", (-1,), INTEGERS)
         return labels.to(torch.int64)
 
     def __repr__(self) -> str:

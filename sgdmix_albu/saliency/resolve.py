@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.saliency.base import FunctionBackend, SaliencyBackend
@@ -59,7 +60,7 @@ def _make(name: str, target: Any, options: dict[str, Any]) -> SaliencyBackend:
         return _call(name, functools.partial(FunctionBackend, target), options)
     raise InvalidInputError(
         "expected a saliency backend's name, a SaliencyBackend, a captum attribution or a function "
-        f"(B, C, H, W) -> (B, h, w), got {target!r}. Names: {', '.join(list_backends())}"
+        f"(B, C, H, W) -> (B, h, w), got {said(target)}. Names: {', '.join(list_backends())}"
     )
 
 

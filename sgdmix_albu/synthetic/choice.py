@@ -8,8 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.offline.checks import check_choice
+from sgdmix_albu.arguments import check_choice, check_number
 from sgdmix_albu.synthetic.pool import SyntheticPool
 
 __all__ = ["Choice", "Mode", "check_share_and_mode"]
@@ -59,8 +58,7 @@ def check_share_and_mode(p: float, mode: str) -> None:
     Raises:
         InvalidInputError: As it says.
     """
-    if not 0 <= p <= 1:
-        raise InvalidInputError(f"p must be a probability in [0, 1], got {p!r}")
+    check_number("p", p, "must be a probability in [0, 1]", low=0, high=1)
     check_choice("mode", mode, get_args(Mode))
 
 

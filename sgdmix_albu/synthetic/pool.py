@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.files import open_regular, read_part
 from sgdmix_albu.images import decode_image, read_image
@@ -41,6 +42,8 @@ class SyntheticPool:
     """
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
+        if not isinstance(out, str | os.PathLike):
+            raise InvalidInputError(f"expected a folder that sgdmix generate wrote, got {said(out)}")
         if is_url(out):
             raise InvalidInputError(f"expected a folder on this machine, got the URL {out}; copy it here first")
         self.out = Path(out).expanduser()

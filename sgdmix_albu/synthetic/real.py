@@ -9,6 +9,7 @@ from typing import Any
 
 from torch.utils.data import Subset
 
+from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 
 __all__ = ["RealImages"]
@@ -29,6 +30,8 @@ class RealImages:
     """
 
     def __init__(self, dataset: Any) -> None:
+        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__") or isinstance(dataset, type):
+            raise InvalidInputError(f"expected a map-style data set of (image, label), got {said(dataset)}")
         self._items, self.inner = dataset, dataset
         self._rows: Sequence[int] = range(len(dataset))
         while isinstance(self.inner, Subset):

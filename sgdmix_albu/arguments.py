@@ -1,0 +1,131 @@
+"""One check for each kind of argument: what was expected and what came, in the same words wherever it is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from sgdmix_albu.errors import InvalidInputError
+
+__all__ = [
+    "check_choice",
+    "check_count",
+    "check_number",
+    "check_sequence",
+    "check_switch",
+    "check_text",
+    "finite",
+    "said",
+]
+
+_LONGEST = 200  # signs of a value in a message
+_MOST = 2**63 - 1  # what torch and numpy count with
+
+
+def said(value: Any) -> str:
+    """A value as messages show it: itself where it is short, dtype and shape of a tensor or an array.
+
+    Example:
+        >>> import torch
+        >>> said("otsu"), said(torch.zeros(2, 3)), said([])
+        ("'otsu'", 'torch.float32 (2, 3)', '[]')
+    """
+    try:
+        shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+        text = f"{dtype} {tuple(shape)}" if isinstance(shape, tuple) and shape and dtype is not None else repr(value)
+    except Exception:  # a stranger's __repr__ may raise anything, and Python's own refuses numbers of 5000 digits
+        return type(value).__name__
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def check_number(name: str, value: Any, expected: str, *, low: float, high: float, open_low: bool = False) -> None:
+    """Refuse what is no finite real number in a range: also True and False, and tensors of one number.
+
+    Args:
+        name: The argument, for the message.
+        value: What came.
+        expected: What it must be, in words: "must be a probability in [0, 1]".
+        low: The least that it may be.
+        high: The most.
+        open_low: Whether ``low`` itself is refused.
+
+    Raises:
+        InvalidInputError: The argument, what it must be, and what came.
+
+    Example:
+        >>> check_number("p", 2, "must be a probability in [0, 1]", low=0, high=1)
+        Traceback (most recent call last):
+        ...
+        sgdmix_albu.errors.InvalidInputError: p must be a probability in [0, 1], got 2
+    """
+    number = finite(value)
+    if number is None or not low <= number <= high or (open_low and number == low):
+        raise InvalidInputError(f"{name} {expected}, got {said(value)}")
+
+
+def finite(value: Any) -> float | None:
+    """A real number as Python's own; None where it is none, or is not finite. True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def check_count(name: str, value: Any, expected: str, *, least: int = 1, most: int = _MOST) -> None:
+    """Refuse what is no whole number from ``least`` to ``most``; True and False are none.
+
+    Raises:
+        InvalidInputError: The argument, what it must be, and what came.
+
+    Example:
+        >>> check_count("memory", -1, "must be a number of images, 0 or more", least=0)
+        Traceback (most recent call last):
+        ...
+        sgdmix_albu.errors.InvalidInputError: memory must be a number of images, 0 or more, got -1
+    """
+    whole = not isinstance(value, bool) and isinstance(value, Integral)
+    if not whole or not least <= int(value) <= most:
+        limit = f" ({most} at the most)" if whole and int(value) > most else ""
+        raise InvalidInputError(f"{name} {expected}{limit}, got {said(value)}")
+
+
+def check_switch(**switches: Any) -> None:
+    """Refuse what is neither True nor False."""
+    for name, switch in switches.items():
+        if not isinstance(switch, bool):
+            raise InvalidInputError(f"{name} must be True or False, got {said(switch)}")
+
+
+def check_sequence(value: Any, expected: str) -> None:
+    """Refuse what is no list or tuple, or the like: strings and bytes are none.
+
+    Raises:
+        InvalidInputError: What was expected and what came.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes | bytearray | memoryview):
+        raise InvalidInputError(f"expected {expected}, got {said(value)}")
+
+
+def check_text(**texts: Any) -> None:
+    """Refuse what is no string, or an empty one."""
+    for name, text in texts.items():
+        if not isinstance(text, str) or not text:
+            raise InvalidInputError(f"{name} must be a string that is not empty, got {said(text)}")
+
+
+def check_choice(name: str, value: Any, known: Collection[str]) -> None:
+    """Refuse what is not among the names ``known``.
+
+    Example:
+        >>> check_choice("mode", "sauce", ["source", "class"])
+        Traceback (most recent call last):
+        ...
+        sgdmix_albu.errors.InvalidInputError: mode must be one of source, class, got 'sauce'
+    """
+    if not isinstance(value, str) or value not in known:
+        raise InvalidInputError(f"{name} must be one of {', '.join(known)}, got {said(value)}")
