@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgdmix_albu.datasets import get_dataset
-from sgdmix_albu.datasets.tree import write_tree
+from tests.offline_helpers import write_tree
 
 from .command import Command, Ended
 
@@ -88,7 +87,7 @@ class Bench:
         """Three classes of four images."""
         folder = self.root / "data"
         if not folder.exists():
-            write_tree(get_dataset("aviary", species=3, per_species=4, size=32), folder)
+            write_tree(folder, classes=3, images=4)
         return folder
 
     @property

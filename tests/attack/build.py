@@ -6,11 +6,12 @@ import sys
 
 from sgdmix_albu.errors import SGDMixError
 from sgdmix_albu.interrupts import Interrupts
-from sgdmix_albu.saliency import build_bank
 
 if __name__ == "__main__":
     try:
         with Interrupts(raising=True):
+            from sgdmix_albu.saliency import build_bank  # which takes seconds
+
             build_bank(*sys.argv[1:], size=32, batch_size=2, progress=False)
     except SGDMixError as error:
         print("sgdmix: error:", error, file=sys.stderr)

@@ -97,6 +97,9 @@ class Running:
         )
 
     def _forked(self) -> int:
+        threads = psutil.Process().num_threads()
+        if threads != 1:
+            raise RuntimeError(f"a process that is forked must have one thread, this one has {threads}")
         pid = os.fork()
         if pid:
             return pid
@@ -188,12 +191,13 @@ class Running:
             return False
 
 
-def warm_up() -> None:
-    """Import what commands import, so that forked ones need not; no thread is started."""
-    for name in ("pipeline", "mix", "verification", "expander", "descriptors", "execute", "bank"):
-        importlib.import_module(f"sgdmix_albu.offline.{name}")
-    for name in ("sgdmix_albu.cli", "sgdmix_albu.saliency.build", "sgdmix_albu.saliency.spectral_residual", "torch"):
+_USED = (
+    *(f"sgdmix_albu.offline.{name}" for name in ("pipeline", "mix", "verification", "expander", "execute", "bank")),
+    *("sgdmix_albu.cli", "sgdmix_albu.saliency.build", "sgdmix_albu.saliency.spectral_residual", "torch"),
+)
+
+
+def warm_up(*more: str) -> None:
+    """Import what commands import, and ``more``, so that forked ones need not."""
+    for name in (*_USED, *more):
         importlib.import_module(name)
-    threads = len(psutil.Process().threads())
-    if threads != 1:
-        raise RuntimeError(f"a process that is forked must have one thread, this one has {threads}")

@@ -12,17 +12,23 @@ from random import Random
 from typing import Any
 
 from .bench import Bench
-from .command import Command
+from .command import Command, warm_up
 from .spoil import WAYS, spoil
 from .tally import Tally
 
 __all__ = ["attack"]
 
 _LIMIT = 120.0  # seconds
+_USED = (
+    *("sgdmix_albu.refine.loading", "sgdmix_albu.refine.refiner", "sgdmix_albu.refine.work"),
+    *("diffusers.models", "diffusers.pipelines.stable_diffusion", "diffusers.schedulers"),
+    *("peft", "transformers.models.clip.modeling_clip", "transformers.models.clip.tokenization_clip"),
+)
 
 
 def attack(number: int, chance: Random, bench: Bench, tally: Tally) -> None:
     """A refiner and its base with something hostile in one of them."""
+    warm_up(*_USED)
     work, trace = bench.folder(), bench.root / "trace"
     refiner = Path(shutil.copytree(bench.refiner, work / "refiner"))
     base = Path(shutil.copytree(bench.refiner.with_name("base"), work / "base"))

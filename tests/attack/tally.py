@@ -48,7 +48,7 @@ class Tally:
     def fault(self, kind: str, text: object) -> None:
         """Something went wrong."""
         assert kind in FAULTS, kind
-        self.faults.append((kind, f"{self.where}: {str(text)!r:.600}"))
+        self.faults.append((kind, f"{self.where}: {str(text)!r:.1200}"))
         print(f"  {kind}: {self.faults[-1][1]}", flush=True)
 
     def judge(self, ended: Ended, codes: set[int] | None = None) -> None:
@@ -80,7 +80,7 @@ def faults_of(ended: Ended) -> Iterator[tuple[str, str]]:
     if ended.swollen:
         yield "memory", said
     if "Traceback (most recent call last)" in ended.err + ended.out:
-        yield "traceback", f"{ended.command}: {ended.err.strip().splitlines()[-1]}"
+        yield "traceback", f"{ended.command}: {' / '.join(ended.err.strip().splitlines()[-7:])}"
     if ended.left:
         yield "left over", f"{ended.command}: {', '.join(ended.left)}"
     for line in (ended.out + ended.err).split("\n"):
