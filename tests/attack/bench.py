@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,10 +110,9 @@ class Bench:
         """What a task writes when nobody disturbs it, and the seconds that it takes."""
         if task.name not in self._undisturbed:
             out = self.root / f"undisturbed-{task.name}"
-            command = task.command(self, out)
-            began = time.monotonic()
-            self.check(command.run(self.notes, limit=300))
-            self._undisturbed[task.name] = out, time.monotonic() - began
+            ended = task.command(self, out).run(self.notes, limit=300)
+            self.check(ended)
+            self._undisturbed[task.name] = out, ended.seconds
         return self._undisturbed[task.name]
 
     def interrupted(self, task: Task) -> Path:

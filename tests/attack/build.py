@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from sgdmix_albu.errors import SGDMixError
@@ -17,4 +18,5 @@ if __name__ == "__main__":
         print("sgdmix: error:", error, file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python ends, and would complain of another
         sys.exit(130)

@@ -14,6 +14,7 @@ __all__ = ["attack"]
 
 _TASKS = [task for task in TASKS if not task.workers]
 _LIMIT = 60.0  # seconds
+_OFTEN = {"a bit": 3, "another value": 4, "another file": 2}  # of these there are many kinds
 
 
 def attack(number: int, chance: Random, bench: Bench, tally: Tally) -> None:
@@ -25,7 +26,7 @@ def attack(number: int, chance: Random, bench: Bench, tally: Tally) -> None:
     names = []  # of the spoilt files; of one that is gone nobody can know
     for _ in range(chance.choice([1, 1, 1, 2])):
         spoilt = _chosen(out, chance)
-        way = chance.choice(list(WAYS))
+        way = chance.choices(list(WAYS), [_OFTEN.get(way, 1) for way in WAYS])[0]
         names.append(str(out) if way == "gone" else spoilt.name)
         tally.where += f" ({way}: {spoilt.relative_to(out)} of {task.name}, {'finished' if finished else 'unfinished'})"
         tally.count(f"damage: {way}")

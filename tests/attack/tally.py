@@ -83,9 +83,9 @@ def faults_of(ended: Ended) -> Iterator[tuple[str, str]]:
         yield "traceback", f"{ended.command}: {' / '.join(ended.err.strip().splitlines()[-7:])}"
     if ended.left:
         yield "left over", f"{ended.command}: {', '.join(ended.left)}"
-    for line in (ended.out + ended.err).split("\n"):
-        if not line.isprintable():
-            yield "unclean", f"{ended.command}: {line:.300}"
+    strange = next((line for line in (ended.out + ended.err).split("\n") if not line.isprintable()), None)
+    if strange is not None:
+        yield "unclean", f"{ended.command}: {strange:.300}"
     told = [line for line in ended.err.splitlines() if "sgdmix: error:" in line]
     if ended.code == 2 and len(told) != 1:
         yield "silent", said
