@@ -18,5 +18,6 @@ if __name__ == "__main__":
         print("sgdmix: error:", error, file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python ends, and would complain of another
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python ends, and would complain

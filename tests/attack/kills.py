@@ -70,7 +70,7 @@ def _stop(running: Running, way: str, chance: Random) -> float:
 
 def _stage(out: Path) -> str:
     """How far a command had come."""
-    if (out / "metadata.jsonl").exists() or (out / "header.json").exists():
+    if (out / "metadata.jsonl").exists():
         return "after the manifest"
     if (out / ".sgdmix" / "done").exists() or any(out.glob("[!.]*")):
         return "while images were written"
