@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -29,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(_parser(argv).parse_args(argv))
     command: Callable[..., int] = arguments.pop("command")
     try:
-        with Interrupts(raising=True):
+        with Interrupts(raising=True), warnings.catch_warnings():
+            # Of files that can be read all the same: a line for each odd tag of a TIFF, which may have thousands.
+            warnings.filterwarnings("ignore", module="PIL")
             code = command(**arguments)
             sys.stdout.flush()  # here, where it can be told, and not when Python ends
             return code

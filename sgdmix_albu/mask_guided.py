@@ -67,7 +67,7 @@ def guided_maps(maps: Tensor, guides: Tensor) -> Tensor:
     check_range(maps)
     # What the filter leaves of a constant map are rounding errors, and thresholds make masks of them.
     flat = maps.amax((1, 2)) == maps.amin((1, 2))
-    fitted = guided_filter(maps.double(), guides.double()).clamp_(0, 1).masked_fill_(flat[:, None, None], 0)
+    fitted = guided_filter(maps.double(), guides.detach()).clamp_(0, 1).masked_fill_(flat[:, None, None], 0)
     return rounded(fitted)
 
 
@@ -82,7 +82,7 @@ def guided_filter(maps: Tensor, guides: Tensor) -> Tensor:
         guides: (B, 3, H, W) float in [0, 1].
 
     Returns:
-        (B, H, W) of the guides' dtype, about the range of ``maps``.
+        (B, H, W) of the wider of the two dtypes, about the range of ``maps``.
 
     Example:
         >>> import torch
@@ -92,8 +92,11 @@ def guided_filter(maps: Tensor, guides: Tensor) -> Tensor:
     _check(maps, guides)
     size = tuple(guides.shape[-2:])
     small = tuple(max(1, round(length * min(1, _SIDE / max(size)))) for length in size)
-    colour = F.interpolate(guides, small, mode="area")
-    target = F.interpolate(maps[:, None].to(guides.dtype), small, mode="bilinear", align_corners=False)
+    # A photograph may have 90 million pixels: what is as large as it, is there for one channel at a time.
+    dtype = torch.promote_types(maps.dtype, guides.dtype)
+    channels = [guides[:, channel : channel + 1] for channel in range(3)]
+    colour = torch.cat([F.interpolate(channel.to(dtype), small, mode="area") for channel in channels], 1)
+    target = F.interpolate(maps[:, None].to(dtype), small, mode="bilinear", align_corners=False)
     means = _box(torch.cat([colour, target, colour * target, _products(colour)], 1))
     mean, mean_target, with_target, second = means[:, :3], means[:, 3:4], means[:, 4:7], means[:, 7:]
     rr, rg, rb, gg, gb, bb = (second - _products(mean)).unbind(1)
@@ -106,8 +109,15 @@ def guided_filter(maps: Tensor, guides: Tensor) -> Tensor:
     adjugate = [c_rr * r + c_rg * g + c_rb * b, c_rg * r + c_gg * g + c_gb * b, c_rb * r + c_gb * g + c_bb * b]
     slope = torch.stack(adjugate, 1) / determinant[:, None]
     offset = mean_target - (slope * mean).sum(1, keepdim=True)
-    fit = F.interpolate(_box(torch.cat([slope, offset], 1)), size, mode="bilinear", align_corners=False)
-    return (fit[:, :3] * guides).sum(1) + fit[:, 3]
+    fit = _box(torch.cat([slope, offset], 1))
+    fitted = _enlarged(fit[:, 3:], size)
+    for place, channel in enumerate(channels):
+        fitted = fitted + _enlarged(fit[:, place : place + 1], size).mul_(channel)
+    return fitted[:, 0]
+
+
+def _enlarged(values: Tensor, size: tuple[int, ...]) -> Tensor:
+    return F.interpolate(values, size, mode="bilinear", align_corners=False)
 
 
 def _check(maps: Any, guides: Any) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import shlex
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -335,3 +336,27 @@ def test_examples_of_the_manual(run: Run, repository: Path, tmp_path: Path, monk
         else:
             printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         assert re.fullmatch(pattern(expected), printed), (command, printed)
+
+
+def odd_tiff(path: Path, seed: int) -> None:
+    """A picture that Pillow reads, and warns of: a tag of it claims two numbers where one is meant."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.effect_noise((40, 40), 60 + seed).convert("RGB").save(path)
+    content = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, start)
+    tags = range(start + 2, start + 2 + 12 * count, 12)
+    (rows_per_strip,) = (tag for tag in tags if struct.unpack_from("<H", content, tag) == (278,))
+    struct.pack_into("<I", content, rows_per_strip + 4, 2)
+    path.write_bytes(content)
+
+
+def test_pillows_warnings_of_odd_files_are_not_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """There may be thousands in one file."""
+    for number in range(4):
+        odd_tiff(tmp_path / "data" / str(number % 2) / f"{number}.tif", number)
+    with pytest.warns(UserWarning, match="too many entries"), Image.open(tmp_path / "data" / "0" / "0.tif") as image:
+        image.load()
+    words = ["mix", str(tmp_path / "data"), str(tmp_path / "out"), "--saliency", "spectral_residual", "--mask", "otsu"]
+    assert cli.main(words) == 0
+    assert "arning" not in capfd.readouterr().err

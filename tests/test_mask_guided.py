@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -104,3 +107,25 @@ def test_empty_batch_and_mixing():
     maps, images, _ = scene()
     assert guided(maps[:0], images[:0]).masks.shape == (0, 96, 128)
     assert mix_batch(images, maps, mask="guided").plan.applied.all()
+
+
+PEAK = """
+import resource, torch
+from sgdmix_albu.masks import get_mask
+from sgdmix_albu.saliency import get_backend
+
+torch.set_num_threads(1)
+backend, mask = get_backend("manifold_ranking"), get_mask("guided")
+mask(backend.coarse(torch.rand(1, 3, 64, 64)), torch.rand(1, 3, 64, 64))  # whatever is loaded once
+image = torch.randint(0, 256, (1, 3, 4000, 5000), dtype=torch.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+mask(backend.coarse(image), image)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / image[0, 0].numel())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss has another unit elsewhere")
+def test_memory_for_one_channel_at_a_time() -> None:
+    """Bytes for each pixel: colours in float32 (12), and three images of one channel in float64. It was 101."""
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 50

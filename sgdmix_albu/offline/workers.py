@@ -15,6 +15,7 @@ import pickle
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
@@ -196,6 +197,7 @@ def _lost() -> SGDMixError:
 def _work(connection: Connection, make: Callable[[], Callable[[Any], Any]]) -> None:
     """The life of a worker process: one thread, the parent alone hears Ctrl-C, and nobody outlives the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.filterwarnings("ignore", module="PIL")  # as in the command; the parent has said nothing of them either
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
     if parent is not None:

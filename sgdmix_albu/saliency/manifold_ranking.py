@@ -112,7 +112,12 @@ def manifold_ranking(images: Tensor) -> Tensor:
 def _features(images: Tensor) -> Tensor:
     """Colour and texture of the nodes, (B, N, 7)."""
     side = _GRID * _SAMPLES
-    samples = F.interpolate(images.double(), (side, side), mode="bilinear", antialias=True, align_corners=False)
+    # A photograph may have 90 million pixels: one channel of them at a time in float64.
+    channels = (images[:, place : place + 1].double() for place in range(3))
+    shrunk = [
+        F.interpolate(one, (side, side), mode="bilinear", antialias=True, align_corners=False) for one in channels
+    ]
+    samples = torch.cat(shrunk, 1)
     low, high = torch.aminmax(samples)
     if not bool((low >= -_ROUNDING) & (high <= 1 + _ROUNDING)):
         raise InvalidInputError(f"expected RGB in [0, 1], got values from {low:g} to {high:g}")
