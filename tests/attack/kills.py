@@ -21,8 +21,8 @@ _CODES = {
     "SIGKILL": {-signal.SIGKILL},
     "SIGKILL of a worker": {0, 2},
     "SIGTERM": {-signal.SIGTERM},
-    "Ctrl-C": {0, 130},
-    "Ctrl-C twice": {0, 130, -signal.SIGINT},  # the last: Python was ending already
+    "Ctrl-C": {0, 130, -signal.SIGINT},  # the last: Python was ending already
+    "Ctrl-C twice": {0, 130, -signal.SIGINT},
 }
 
 

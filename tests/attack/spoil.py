@@ -90,7 +90,7 @@ def _json(path: Path, chance: Random) -> None:
     place = 0 if whole or not lines else chance.randrange(len(lines))
     try:
         value = json.loads(b"".join(lines) if whole else lines[place])
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, RecursionError):  # spoilt already, it may be anything
         return _cut(path, chance)
     changed = json.dumps(_changed(value, chance)).encode() + b"\n"
     path.write_bytes(changed if whole else b"".join([*lines[:place], changed, *lines[place + 1 :]]))
