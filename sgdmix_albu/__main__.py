@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
+from sgdmix_albu.cli import run
 
-from sgdmix_albu.cli import main
-
-sys.exit(main())
+run()

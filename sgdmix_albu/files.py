@@ -206,7 +206,10 @@ def refusals_named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
+        named = os.fsdecode(error.filename or path)
+        if Path(named).name.startswith(TEMPORARY) and named.endswith(".tmp"):  # it was to become ``path``
+            named = str(path)
+        raise DataError(f"cannot write {named}: {error.strerror or error}") from error
 
 
 def umask() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -161,6 +162,64 @@ def gone(processes: Iterator[int]) -> None:
         while Path(f"/proc/{process}/cmdline").exists() and Path(f"/proc/{process}/cmdline").read_bytes():
             assert time.monotonic() < deadline, f"process {process} lives on"
             time.sleep(0.01)
+
+
+CHILD = """
+import signal, sys, threading, time
+from functools import partial
+sys.path.insert(0, sys.argv[1])
+from sgdmix_albu.offline.workers import Processes
+from test_interrupts import divide
+
+if __name__ == "__main__":
+    workers = Processes(2, partial(partial, divide))
+    print("started", flush=True)
+    sys.stdin.readline()
+    for item in (1, 2):
+        workers.give(item)
+    done = []
+    while len(done) < 2:
+        done += workers.results(0.1)
+    print(sorted(done), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()), flush=True)
+    workers.end(at_once=False)
+"""
+
+
+def test_ctrl_c_while_workers_start_is_the_parents_alone(tmp_path: Path) -> None:
+    """A terminal sends it to all processes; Python, which is being started, would print a traceback for each."""
+    program = tmp_path / "program.py"
+    program.write_text(CHILD)
+    parent = subprocess.Popen(
+        [sys.executable, program, Path(__file__).parent],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "started\n"
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent.pid:
+                os.kill(int(folder.name), signal.SIGINT)
+    out, err = parent.communicate("\n")
+    assert (out, err) == ("[0.5, 1.0] False\n", "")
+
+
+ENDING = """
+import atexit, os, signal, sys
+from sgdmix_albu import cli
+
+cli.main = lambda: int(sys.argv[1])
+atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), print("never seen", flush=True)))
+cli.run()
+"""
+
+
+@pytest.mark.parametrize("code", [0, 2, 130])
+def test_ctrl_c_while_python_ends(code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING, str(code)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
 
 
 TWICE = """

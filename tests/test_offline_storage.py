@@ -83,3 +83,10 @@ def test_empty_folders_go(tmp_path: Path) -> None:
     store.prune()
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == {"c", "c/d", "c/d/1.png"}
     Storage(tmp_path / "not there").prune()
+
+
+def test_a_folder_in_a_files_place_is_named(tmp_path: Path) -> None:
+    """And not the unfinished file, which nobody has heard of."""
+    (tmp_path / "1.png").mkdir()
+    with pytest.raises(DataError, match=rf"^cannot write {tmp_path}/1\.png: Is a directory$"):
+        Storage(tmp_path).write("1.png", b"x")

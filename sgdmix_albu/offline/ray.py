@@ -114,8 +114,10 @@ class RayEngine:
         try:
             with nullcontext() if self._reaper is None else self._reaper.marking():
                 ray.init(**options)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise SGDMixError(f"cannot join a Ray cluster at {self.address or 'this machine'}: {error}") from error
+        except Exception as error:  # of any kind: a plain one where the cluster's processes do not come up
+            raise SGDMixError(
+                f"cannot join a Ray cluster at {self.address or 'this machine'}: {_cause(error)}"
+            ) from error
         self._joined = ray
         return ray
 
