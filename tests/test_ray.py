@@ -201,7 +201,7 @@ def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(SGDMixError, match="cannot join a Ray cluster at auto: nobody answers"):
+    with pytest.raises(SGDMixError, match="cannot join a Ray cluster at auto: ConnectionError: nobody answers"):
         list(RayEngine(1, address="auto").run(picky, [1]))
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
