@@ -12,6 +12,7 @@ from sgdmix_albu.errors import InvalidInputError
 __all__ = [
     "check_choice",
     "check_count",
+    "check_names",
     "check_number",
     "check_sequence",
     "check_switch",
@@ -109,6 +110,18 @@ def check_sequence(value: Any, expected: str) -> None:
     """
     if not isinstance(value, Sequence) or isinstance(value, str | bytes | bytearray | memoryview):
         raise InvalidInputError(f"expected {expected}, got {said(value)}")
+
+
+def check_names(name: str, value: Any) -> None:
+    """Refuse what is no sequence of strings.
+
+    Raises:
+        InvalidInputError: What was expected and what came.
+    """
+    check_sequence(value, f"{name} as a sequence of strings")
+    for one in value:
+        if not isinstance(one, str):
+            raise InvalidInputError(f"expected {name} as a sequence of strings, got {said(one)} among them")
 
 
 def check_text(**texts: Any) -> None:

@@ -16,7 +16,7 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.tensors import BOOL, PIXELS, check_rows, check_tensor
 from sgdmix_albu.types import Rows
 
-__all__ = ["blend", "check_feather", "feathered"]
+__all__ = ["blend", "feathered"]
 
 _STEPS = 65536  # of a weight between 0 and 1
 _SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.colour import to_guide
+from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import check_maps, check_maps_of, check_range, otsu, rounded
 from sgdmix_albu.tensors import check_tensor
 from sgdmix_albu.types import Foreground
@@ -96,6 +97,8 @@ def guided_filter(maps: Tensor, guides: Tensor) -> Tensor:
     dtype = torch.promote_types(maps.dtype, guides.dtype)
     channels = [guides[:, channel : channel + 1] for channel in range(3)]
     colour = torch.cat([F.interpolate(channel.to(dtype), small, mode="area") for channel in channels], 1)
+    if not bool(colour.isfinite().all()):
+        raise InvalidInputError("expected guides of finite numbers, got NaN or infinite ones")
     target = F.interpolate(maps[:, None].to(dtype), small, mode="bilinear", align_corners=False)
     means = _box(torch.cat([colour, target, colour * target, _products(colour)], 1))
     mean, mean_target, with_target, second = means[:, :3], means[:, 3:4], means[:, 4:7], means[:, 7:]

@@ -53,6 +53,7 @@ def grabcut(maps: Tensor, images: Tensor) -> Foreground:
         (True, False)
     """
     check_maps_of(images, maps)
+    maps, images = maps.detach(), images.detach()
     size = images.shape[-2:]
     if not len(maps):
         return Foreground(torch.zeros(0, *size, dtype=torch.bool, device=maps.device), maps.new_zeros(0))

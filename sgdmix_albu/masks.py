@@ -24,9 +24,6 @@ from sgdmix_albu.types import Foreground
 __all__ = [
     "MaskPreset",
     "above",
-    "check_maps",
-    "check_maps_of",
-    "check_range",
     "get_mask",
     "list_masks",
     "otsu",

@@ -21,7 +21,6 @@ from sgdmix_albu.types import Rows, TargetClass
 __all__ = [
     "as_integers",
     "bit_sums",
-    "check_target_class",
     "class_allows",
     "draw_candidates",
     "nearest",

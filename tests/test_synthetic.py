@@ -374,7 +374,9 @@ def test_hugging_face(sets: tuple[Path, Path, Path], tmp_path: Path, monkeypatch
             assert mode != "source" or row["source"] == item["source"]
     loaded.set_transform(synthetic_batches(files, p=0.0, class_names=names, transform=np.asarray))
     assert all(item["image"].tobytes() not in rows for item in loaded)
-    with pytest.raises(InvalidInputError, match="needs the column 'source'"):
+    with pytest.raises(
+        InvalidInputError, match="with the columns 'image', 'label', 'source', got one with 'image', 'label'"
+    ):
         synthetic_batches(files, mode="source", class_names=names)({"image": [], "label": []})
     again = pickle.loads(pickle.dumps(synthetic_batches(files, p=1.0, class_names=names)))
     assert rows[np.asarray(again({"image": [None], "label": [2]})["image"][0]).tobytes()]["label"] == names[2]

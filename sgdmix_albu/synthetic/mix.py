@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.arguments import check_count, check_names, said
+from sgdmix_albu.errors import DataError, InvalidInputError, InvalidTypeError
 from sgdmix_albu.offline.checks import check_seed
-from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode
+from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode, check_transform
 from sgdmix_albu.synthetic.pool import SyntheticPool, opened
 from sgdmix_albu.synthetic.real import RealImages
 
@@ -78,11 +79,12 @@ class SyntheticMix(Dataset[Any]):
         seed: int | None = None,
     ) -> None:
         check_share_and_mode(p, mode)
+        check_transform(transform, or_real=True)
         if seed is not None:
             check_seed(seed)
         self.real, self.p, self.mode, self.transform, self.seed = real, p, mode, transform, seed
         self._known = RealImages(real)
-        if transform == "real" and not hasattr(self._known.inner, "transform"):
+        if isinstance(transform, str) and not hasattr(self._known.inner, "transform"):
             raise InvalidInputError(
                 f"{type(self._known.inner).__name__} has no attribute 'transform'; pass transform= for the synthetic "
                 "images"
@@ -90,6 +92,8 @@ class SyntheticMix(Dataset[Any]):
         self.pool = opened(out)
         self.classes = self._known.classes
         self.pool.check_classes(self.classes)
+        if source_keys is not None:
+            check_names("source_keys", source_keys)
         self.source_keys = self._known.keys() if source_keys is None else list(source_keys)
         if len(self.source_keys) != len(real):
             raise InvalidInputError(
@@ -106,7 +110,8 @@ class SyntheticMix(Dataset[Any]):
 
     def set_epoch(self, epoch: int) -> None:
         """Other draws, where ``seed`` was given; call it before each epoch, as for a ``DistributedSampler``."""
-        self._epoch.fill_(epoch)
+        check_count("epoch", epoch, "must be 0 or more", least=0)
+        self._epoch.fill_(int(epoch))
 
     def __len__(self) -> int:
         return len(self.real)
@@ -116,11 +121,16 @@ class SyntheticMix(Dataset[Any]):
 
         Raises:
             IndexError: There is no such item.
+            InvalidTypeError: The index is no whole number.
         """
-        place = operator.index(index) + (len(self) if index < 0 else 0)
+        try:
+            place = operator.index(index)
+        except (TypeError, RuntimeError):  # of tensors that hold no number
+            raise InvalidTypeError(f"expected a whole number as index, got {said(index)}") from None
+        place += len(self) if place < 0 else 0
         if not 0 <= place < len(self):
             # Not one of ours: iterating over a data set without an iterator ends at Python's own IndexError.
-            raise IndexError(f"image {index} of a data set of {len(self)}")
+            raise IndexError(f"image {said(index)} of a data set of {len(self)}")
         item: tuple[Any, Any] | None = self._synthetic(place)
         return self.real[place] if item is None else item
 
@@ -148,5 +158,5 @@ class SyntheticMix(Dataset[Any]):
         return chance, which
 
     def _treated(self, image: Image.Image) -> Any:
-        transform = self._known.inner.transform if self.transform == "real" else self.transform
+        transform = self._known.inner.transform if isinstance(self.transform, str) else self.transform
         return image if transform is None else transform(image)

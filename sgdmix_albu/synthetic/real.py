@@ -30,10 +30,14 @@ class RealImages:
     """
 
     def __init__(self, dataset: Any) -> None:
-        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__") or isinstance(dataset, type):
+        try:
+            count = len(dataset)
+        except TypeError:
+            count = None
+        if count is None or not hasattr(dataset, "__getitem__"):
             raise InvalidInputError(f"expected a map-style data set of (image, label), got {said(dataset)}")
         self._items, self.inner = dataset, dataset
-        self._rows: Sequence[int] = range(len(dataset))
+        self._rows: Sequence[int] = range(count)
         while isinstance(self.inner, Subset):
             indices = self.inner.indices
             self._rows = [int(indices[row]) for row in self._rows]

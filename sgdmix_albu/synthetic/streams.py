@@ -5,15 +5,16 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 
+from sgdmix_albu.arguments import check_names, check_sequence, check_text, said
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.printable import printable
-from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode
+from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode, check_transform
 from sgdmix_albu.synthetic.pool import SyntheticPool, opened
 
 __all__ = ["synthetic_batches", "synthetic_samples"]
@@ -52,6 +53,9 @@ def synthetic_batches(
         InvalidInputError: A setting means nothing.
         DataError: The folder is not finished, damaged, or of other classes.
     """
+    check_text(image=image, label=label, source=source)
+    check_transform(transform)
+    check_names("class_names", class_names)
     stream = _Stream(out, p, mode, class_names)
     return _Batches(stream, image, label, source if mode == "source" else None, transform)
 
@@ -87,6 +91,9 @@ def synthetic_samples(
         InvalidInputError: A setting means nothing.
         DataError: The folder is not finished, damaged, of other classes, or two of its sources share a key.
     """
+    check_text(image=image, label=label)
+    if class_names is not None:
+        check_names("class_names", class_names)
     stream = _Stream(out, p, mode, class_names)
     source_of = _by_stem(stream.pool) if mode == "source" else {}
     return _replaced(samples, stream, source_of, image, label)
@@ -108,6 +115,12 @@ class _Batches:
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """A copy of the batch with some images, and perhaps their labels, replaced."""
+        wanted = [self._image, self._label, *([] if self._source is None else [self._source])]
+        _check_keys("a batch with the columns", batch, wanted)
+        for name in wanted:
+            check_sequence(batch[name], f"the column {name!r} as a list")
+            if len(batch[name]) != len(batch[self._image]):
+                raise InvalidInputError(f"expected columns of one length, got {len(batch[name])} in {name!r}")
         images, labels = list(batch[self._image]), list(batch[self._label])
         for row, key in enumerate(self._sources(batch, len(images))):
             images[row], labels[row] = self._stream.replaced(images[row], labels[row], source=key)
@@ -118,8 +131,6 @@ class _Batches:
     def _sources(self, batch: dict[str, list[Any]], count: int) -> list[str]:
         if self._source is None:
             return [""] * count
-        if self._source not in batch:
-            raise InvalidInputError(f"mode='source' needs the column {self._source!r}, the batch has {sorted(batch)}")
         for key in batch[self._source]:
             self._keys.note(key)
         return batch[self._source]
@@ -129,13 +140,25 @@ def _replaced(
     samples: Iterable[dict[str, Any]], stream: _Stream, source_of: dict[str, str], image: str, label: str
 ) -> Iterator[dict[str, Any]]:
     keys = _Keys(stream.pool, source_of)
-    for sample in samples:
+    try:
+        coming = iter(samples)
+    except TypeError:
+        raise InvalidInputError(f"expected samples, dictionaries one after the other, got {said(samples)}") from None
+    for sample in coming:
+        _check_keys("samples with the keys", sample, ["__key__", image, label])
         if source_of:
             keys.note(sample["__key__"])
         source = source_of.get(sample["__key__"], "")
         picture, number = stream.replaced(sample[image], sample[label], source=source)
         yield sample if picture is sample[image] else {**sample, image: picture, label: number}
     keys.end()
+
+
+def _check_keys(expected: str, held: Any, wanted: Sequence[str]) -> None:
+    """Refuse what is no dictionary with these keys."""
+    if not isinstance(held, Mapping) or not all(name in held for name in wanted):
+        came = f"one with {', '.join(map(said, held)) or 'none'}" if isinstance(held, Mapping) else said(held)
+        raise InvalidInputError(f"expected {expected} {', '.join(map(repr, wanted))}, got {came}")
 
 
 class _Stream:
@@ -174,7 +197,7 @@ class _Stream:
             number = -1
         if number < 0 or (self._last is not None and number > self._last):
             limits = "0 or more" if self._last is None else f"0 to {self._last}"
-            raise InvalidInputError(f"expected a class index, {limits}, as label; got {label!r}")
+            raise InvalidInputError(f"expected a class index, {limits}, as label; got {said(label)}")
         return self._names.get(number)
 
 
