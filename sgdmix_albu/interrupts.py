@@ -25,7 +25,8 @@ class Interrupts:
     caller has a handler of his own) nothing is changed, and nothing is counted.
 
     Args:
-        raising: Raise :class:`KeyboardInterrupt` at the first, and end the process at the second.
+        raising: Raise :class:`KeyboardInterrupt` at the first, and end the process at the second; also at the second
+            within another ``with`` of this kind, since what is waited for there may not end.
 
     Attributes:
         count: How often it was pressed.
@@ -41,12 +42,15 @@ class Interrupts:
         self.raising = raising
         self.count = 0
         self._before: Any = None
+        self._ending = raising
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             before = signal.getsignal(signal.SIGINT)
-            if before is signal.default_int_handler or isinstance(getattr(before, "__self__", None), Interrupts):
+            outer = _owner(before)
+            if before is signal.default_int_handler or outer is not None:
                 self._before = before
+                self._ending = self.raising or (outer is not None and outer._ending)
                 signal.signal(signal.SIGINT, self._hear)
         return self
 
@@ -56,15 +60,21 @@ class Interrupts:
         if self._before is None:
             return
         signal.signal(signal.SIGINT, self._before)
-        outer = getattr(self._before, "__self__", None)
-        if isinstance(outer, Interrupts):
+        outer = _owner(self._before)
+        if outer is not None:
             outer.count += self.count
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
+        if self._ending and self.count > 1:
+            # Nothing is half-written: files appear whole. Locks and workers end with their process.
+            os.write(2, b"\nsgdmix: stopped\n")  # not print(), which may be what was interrupted
+            os._exit(_INTERRUPTED)
         if self.raising:
-            if self.count > 1:
-                # Nothing is half-written: files appear whole. Locks and workers end with their process.
-                os.write(2, b"\nsgdmix: stopped\n")  # not print(), which may be what was interrupted
-                os._exit(_INTERRUPTED)
             raise KeyboardInterrupt
+
+
+def _owner(handler: Any) -> Interrupts | None:
+    """Whose handler it is."""
+    owner = getattr(handler, "__self__", None)
+    return owner if isinstance(owner, Interrupts) else None

@@ -10,7 +10,7 @@ from sgdmix_albu.errors import DataError
 
 __all__ = ["check_apart", "is_url", "local_path", "settled"]
 
-_FILE = "file://"
+_FILE = ("file://", "local://")  # what fsspec calls this machine
 
 
 def is_url(path: str | os.PathLike[str]) -> bool:
@@ -31,8 +31,9 @@ def local_path(path: str | os.PathLike[str]) -> Path | None:
         (PosixPath('/birds/train'), None)
     """
     text = os.fspath(path)
-    if text.startswith(_FILE):
-        return Path(unquote(text.removeprefix(_FILE).removeprefix("localhost")))
+    scheme = next(filter(text.startswith, _FILE), None)
+    if scheme is not None:
+        return Path(unquote(text.removeprefix(scheme).removeprefix("localhost")))
     return None if is_url(text) else Path(text).expanduser()
 
 

@@ -38,6 +38,8 @@ Kind: TypeAlias = Callable[[Any], Any]
 
 _DEEPEST = 32  # lists in lists and objects in objects; none of our files has more than four
 _LARGEST = 2**63 - 1
+_LONGEST = 2**28  # bytes of a file
+_MOST_VALUES = 5_000_000  # in a file: each takes some sixty bytes of memory, and three bytes of the file
 
 
 class UnsoundError(ValueError):
@@ -58,6 +60,7 @@ def parse(content: bytes | str, kind: Kind) -> Any:
         ...
         sgdmix_albu.records.UnsoundError: not JSON: NaN is no number
     """
+    _check_room(content)
     try:
         value = json.loads(content, parse_constant=_no_number)
     except UnsoundError:
@@ -229,6 +232,15 @@ def _field(kind: Kind, name: str | int, value: Any) -> Any:
         return kind(value)
     except UnsoundError as error:
         raise UnsoundError(f"{_shown(name)}: {error}") from None
+
+
+def _check_room(content: bytes | str) -> None:
+    """That what comes of it fits into memory, by the signs that stand between its values."""
+    if len(content) > _LONGEST:
+        raise UnsoundError(f"{len(content)} bytes, and such a file has {_LONGEST} at most")
+    signs = (",", "[", "{") if isinstance(content, str) else (b",", b"[", b"{")
+    if len(content) > _MOST_VALUES and sum(map(content.count, signs)) > _MOST_VALUES:  # type: ignore[arg-type]
+        raise UnsoundError(f"more than {_MOST_VALUES} values")
 
 
 def _few(value: Collection[Any], most: int) -> None:

@@ -51,8 +51,12 @@ pytestmark = pytest.mark.usefixtures("by_hand", "small_chunks")
 
 
 def test_two_at_once(photographs: Path, tmp_path: Path) -> None:
-    with FileLock(tmp_path / ".sgdmix-lock"), pytest.raises(DataError, match="another sgdmix process is working on"):
-        expand(photographs, tmp_path)
+    for out in (tmp_path, f"file://{tmp_path}", f"local://{tmp_path}"):
+        with (
+            FileLock(tmp_path / ".sgdmix-lock"),
+            pytest.raises(DataError, match="another sgdmix process is working on"),
+        ):
+            expand(photographs, out)
     told = rf"another sgdmix process is working on {tmp_path} \(process {os.getpid()}, sgdmix generate, since 20"
 
     class Second(Progress):

@@ -20,6 +20,7 @@ import pytest
 
 from sgdmix_albu.errors import SGDMixError
 from sgdmix_albu.interrupts import Interrupts
+from sgdmix_albu.offline import workers as working
 from sgdmix_albu.offline.engines import LocalEngine
 from sgdmix_albu.offline.progress import Progress
 
@@ -116,6 +117,13 @@ def test_an_error_while_a_worker_is_made(tmp_path: Path) -> None:
 
 def refuse() -> Any:
     raise SGDMixError("no such weights")
+
+
+def test_a_fault_while_a_worker_is_made(tmp_path: Path) -> None:
+    """It is not called a process that was killed."""
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(LocalEngine(2, "processes").run(partial(divide, 0), [1, 2]))  # type: ignore[arg-type]
+    assert "in divide" in caught.value.__notes__[0]
 
 
 def test_a_fault_of_ours_shows_where_it_was(tmp_path: Path) -> None:
@@ -241,6 +249,43 @@ def test_a_command_ends_at_the_second() -> None:
     """One that was held back counts."""
     done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "1\n", "\nsgdmix: stopped\n")
+
+
+STUCK = """
+import io, os, signal, sys, threading, time
+from sgdmix_albu.interrupts import Interrupts
+from sgdmix_albu.offline.engines import LocalEngine
+
+def press():
+    for _ in range(2):
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=press).start()
+with Interrupts(raising=True):
+    list(LocalEngine(1).run(lambda: time.sleep, [600]))  # one instruction, as a read that a network never answers
+"""
+
+
+def test_a_command_ends_at_the_second_whatever_its_threads_are_in() -> None:
+    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "sgdmix: stopped")
+
+
+@both
+def test_one_while_the_workers_are_let_go(kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All is done, and yet it was pressed."""
+    of_kind = working.Threads if kind == "threads" else working.Processes
+    end = of_kind.end
+
+    def slow(self: Any, *, at_once: bool) -> None:
+        signal.raise_signal(signal.SIGINT)
+        end(self, at_once=at_once)
+
+    monkeypatch.setattr(of_kind, "end", slow)
+    with pytest.raises(KeyboardInterrupt):
+        list(LocalEngine(2, kind).run(partial(Worker, tmp_path, 0.0), [1, 2]))
+    assert numbers(tmp_path, "ended") == [1, 2]
 
 
 def test_a_handler_of_the_callers_own_is_left_alone() -> None:

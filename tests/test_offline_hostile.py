@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
+import subprocess
 import tracemalloc
 import zipfile
 import zlib
@@ -20,7 +22,7 @@ import pytest
 from offline_helpers import Stop, write_tree
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.offline import Settings, generate, mix_folder, verify
+from sgdmix_albu.offline import Settings, generate, mix_folder, notes, verify
 from sgdmix_albu.offline import run as running
 from sgdmix_albu.offline.descriptors import unpacked
 from sgdmix_albu.offline.progress import Progress
@@ -308,6 +310,102 @@ def test_a_bank_made_to_harm(run_in: Callable[[str], Path], photographs: Path, h
         path.write_bytes(npz(**{**arrays, **change}))
     with little_memory(100_000_000), pytest.raises(DataError, match=r"part-000000\.npz is damaged; remove"):
         take_up(out, photographs, "begun")
+
+
+def marked(content: bytes, at: int, value: int) -> bytes:
+    """An archive of which every entry has another byte, both in the directory and before its content."""
+    changed = bytearray(content)
+    for sign, place in ((b"PK\x01\x02", at + 2), (b"PK\x03\x04", at)):
+        for found in re.finditer(re.escape(sign), content):
+            changed[found.start() + place] = value
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"), [(6, 1), (8, 99), (8, 14), (8, 12)], ids=["encrypted", "no such method", "lzma", "bzip2"]
+)
+def test_an_archive_of_another_kind(run_in: Callable[[str], Path], photographs: Path, at: int, value: int) -> None:
+    out = run_in("begun")
+    path = out / ".sgdmix" / "bank" / "part-000000.npz"
+    path.write_bytes(marked(path.read_bytes(), at, value))
+    with pytest.raises(DataError, match=r"part-000000\.npz is damaged; remove"):
+        take_up(out, photographs, "begun")
+
+
+@pytest.mark.parametrize(
+    "header", ["{'a': (", "(" * 3000, "-" * 3000 + "1", "  x\n y", "{1: 2, 'a': 3}", "{[]: 1}", ""]
+)
+def test_an_array_with_a_header_made_to_harm(
+    run_in: Callable[[str], Path], photographs: Path, header: str, tmp_path: Path
+) -> None:
+    """numpy reads it as Python, and has an error of its own for each."""
+    out = run_in("begun")
+    path = out / ".sgdmix" / "bank" / "part-000000.npz"
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "new.npz", "w") as new:
+        for member in old.namelist():
+            new.writestr(member, array if member == "maps.npy" else old.read(member))
+    shutil.move(tmp_path / "new.npz", path)
+    with pytest.raises(DataError, match=r"part-000000\.npz is damaged; remove"):
+        take_up(out, photographs, "begun")
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_a_plan_that_cannot_be_read_is_no_hindrance_to_begin_anew(
+    run_in: Callable[[str], Path], photographs: Path, kind: str
+) -> None:
+    out = run_in("finished")
+    (out / ".sgdmix-plan.jsonl").unlink()
+    NO_FILES[kind](out / ".sgdmix-plan.jsonl")
+    anew(out, photographs, "finished")
+    assert verify(out, progress=QUIET).good
+
+
+def test_a_note_in_the_place_of_another(run_in: Callable[[str], Path], photographs: Path) -> None:
+    """Whole, and of as many images, all of which are there."""
+    out = run_in("begun")
+    done = out / ".sgdmix" / "done"
+    shutil.copy(done / "000000.jsonl", done / "000001.jsonl")
+    take_up(out, photographs, "begun")
+    assert verify(out, progress=QUIET).good
+
+
+def test_a_note_larger_than_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = notes.note_bytes([{"file_name": "owl/1.png", "skipped": "owl/1.jpg", "reason": "it is empty"}])
+    monkeypatch.setattr(notes, "_LARGEST", len(content))
+    assert notes.read_note(content) is not None
+    monkeypatch.setattr(notes, "_LARGEST", len(content) - 1)
+    assert notes.read_note(content) is None
+
+
+def test_two_outputs_in_one_line_of_a_plan(run_in: Callable[[str], Path], photographs: Path) -> None:
+    out = run_in("begun")
+    path = out / ".sgdmix-plan.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r", 1))
+    sign(out, lambda about: about["plan"].update(sha256=hashlib.sha256(path.read_bytes()).hexdigest()))
+    with pytest.raises(DataError, match="not a line of a plan"):
+        take_up(out, photographs, "begun")
+    take_up(out, photographs, "begun", overwrite=True)
+    assert verify(out, progress=QUIET).good
+
+
+def test_a_thousand_folders_in_each_other(run_in: Callable[[str], Path], photographs: Path) -> None:
+    """Beside the images they hinder nothing; where a run has its own, they are refused."""
+    out = run_in("finished")
+    deep = "a/" * 1100
+    try:
+        subprocess.run(["mkdir", "-p", out / deep], check=True)  # Python's functions for it call themselves
+        (out / deep / "kept.txt").touch()
+        pool(out, photographs, "finished")
+        anew(out, photographs, "finished")
+        assert verify(out, progress=QUIET).good
+        assert (out / deep / "kept.txt").exists()
+        (out / ".sgdmix").mkdir()
+        (out / "a").rename(out / ".sgdmix" / "a")
+        with pytest.raises(DataError, match=r"cannot remove .*sgdmix: maximum recursion depth"):
+            take_up(out, photographs, "finished")
+    finally:
+        subprocess.run(["rm", "-r", out], check=True)  # pytest could not either
 
 
 @pytest.mark.parametrize("size", [10**6, 2**40])

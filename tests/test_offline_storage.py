@@ -74,6 +74,16 @@ def test_lines_that_stop_halfway_leave_nothing(tmp_path: Path) -> None:
         MemoryFileSystem.store.clear()
 
 
+@pytest.mark.parametrize("scheme", ["file", "local"])
+def test_urls_of_this_machine_are_folders_of_it(tmp_path: Path, scheme: str) -> None:
+    """With locks, and files that appear whole."""
+    store = Storage(f"{scheme}://{tmp_path}/a%20b/")
+    assert (store.local, store.root) == (True, f"{tmp_path}/a b")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="it is a named pipe"):
+        Storage(f"{scheme}://{tmp_path}").read("pipe")
+
+
 def test_empty_folders_go(tmp_path: Path) -> None:
     store = Storage(tmp_path)
     store.write("a/b/1.png", b"x")

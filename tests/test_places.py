@@ -45,7 +45,7 @@ def test_outputs_lie_apart_from_inputs(command: str, tmp_path: Path, monkeypatch
     for out in (data, data / "out", "data/out", "~/data/out", "link/out", "data/../data/out", tmp_path):
         with pytest.raises(DataError, match="must lie apart"):
             COMMANDS[command](data, out)
-    for source in ("~/data", "link", f"file://{data}"):
+    for source in ("~/data", "link", f"file://{data}", f"local://{data}"):
         with pytest.raises(DataError, match="must lie apart"):
             COMMANDS[command](source, data / "out")
     assert files(tmp_path) == before

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import socket
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdmix_albu import files
+from sgdmix_albu import files, records
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.records import (
     UnsoundError,
@@ -122,6 +123,26 @@ def test_other_fields_are_plain() -> None:
         deep = [deep]
     with pytest.raises(UnsoundError, match="nested more than 32 deep"):
         record({}, others=True)({"a": deep})
+
+
+@pytest.mark.parametrize("content", [b"[" + b"[]," * 5_000_000, b'{"a": ' * 6_000_000, "[0" + ",0" * 5_000_001])
+def test_more_values_than_fit_into_memory(content: bytes | str) -> None:
+    """Three bytes of a file, sixty in memory: one of a gigabyte would take twenty."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsoundError, match="more than 5000000 values"):
+            parse(content, anything)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert parse(f'"{"," * 4_999_999}"', text(10**7))[0] == ","
+
+
+def test_a_longer_text_than_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_LONGEST", 10)
+    assert parse(b'"12345678"', text()) == "12345678"
+    with pytest.raises(UnsoundError, match="11 bytes, and such a file has 10 at most"):
+        parse(b'"123456789"', text())
 
 
 # Only files are opened

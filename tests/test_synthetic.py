@@ -206,6 +206,7 @@ def test_what_does_not_fit_is_told(sets: tuple[Path, Path, Path], tmp_path: Path
     for place in ("s3://bucket/expanded", "memory://expanded"):
         with pytest.raises(InvalidInputError, match=f"expected a folder on this machine, got the URL {place}"):
             SyntheticMix(real, place)
+    assert len(SyntheticPool(f"file://{files}")) == len(SyntheticPool(files))
     with pytest.raises(InvalidInputError, match="list has no attribute 'transform'"):
         SyntheticMix([], files)
     with pytest.raises(InvalidInputError, match="Named does not tell its images' keys"):

@@ -83,6 +83,8 @@ class LocalEngine:
                 yield from self._results(workers, items, interrupts)
             finally:
                 self._finish(workers, interrupts)
+        if interrupts.count:  # once, as late as while the workers were let go
+            raise KeyboardInterrupt
 
     def _results(self, workers: Workers, items: Sequence[T], interrupts: Interrupts) -> Generator[R, None, None]:
         coming = iter(items)
@@ -99,8 +101,6 @@ class LocalEngine:
                 self._tell(workers.busy)
                 told = True
             yield from workers.results(_LOOK)
-        if interrupts.count:
-            raise KeyboardInterrupt
 
     def _finish(self, workers: Workers, interrupts: Interrupts) -> None:
         """What was begun is finished when one item fails, or the reader stops: it may have taken long."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from sgdmix_albu.records import UnsoundError, name_below, parse, record, text
 
 __all__ = ["note_bytes", "read_note"]
 
+_LARGEST = 2**26  # bytes; 512 rows of a shard have less than a million
 _GAP = record({"file_name": output_name, "skipped": name_below, "reason": text()})
 
 
@@ -34,10 +36,10 @@ def read_note(content: bytes) -> list[dict[str, Any]] | None:
         True
     """
     digest, _, lines = content.partition(b"\n")
-    if digest != hashlib.sha256(lines).hexdigest().encode():
+    if len(content) > _LARGEST or digest != hashlib.sha256(lines).hexdigest().encode():
         return None
     try:
-        return [parse(line, _row) for line in lines.splitlines()]
+        return [parse(line, _row) for line in io.BytesIO(lines)]
     except UnsoundError:
         return None
 

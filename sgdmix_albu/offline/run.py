@@ -233,6 +233,8 @@ class Run:
         rows = read_note(self.out.read(done_name(chunk.number)))
         if rows is None or len(rows) != chunk.rows:
             return False
+        if {row["file_name"] for row in rows} != {task.name for task in self.tasks([chunk])}:
+            return False  # another chunk's, copied or renamed
         return all(row["skipped"] in self.gone if "skipped" in row else is_there(row, sizes) for row in rows)
 
     def tasks(self, chunks: Iterable[Chunk]) -> Iterator[Task]:
@@ -307,15 +309,20 @@ class Run:
         self.out.remove(METADATA)
         self.out.remove(_WORK)
         there = self.out.sizes()
-        if PLAN in there:
-            for line in self.out.lines(PLAN):
-                with contextlib.suppress(DataError):  # the plan may be what is damaged
-                    (task,) = read_tasks(line)
-                    if task.name in there:
-                        self.out.remove(task.name)
+        for name in self._outputs():
+            if name in there:
+                with contextlib.suppress(DataError):  # it lies behind a link
+                    self.out.remove(name)
         for name in filter(is_shard, there):
             self.out.remove(name)
         self.out.prune()
+
+    def _outputs(self) -> Iterator[str]:
+        """Names of outputs, as far as there is a plan that says so: it may be what is damaged."""
+        with contextlib.suppress(DataError):
+            for line in self.out.lines(PLAN):
+                with contextlib.suppress(DataError):
+                    yield from (task.name for task in read_tasks(line))
 
     def _noted(self, chunk: Chunk) -> list[dict[str, Any]]:
         rows = read_note(self.out.read(done_name(chunk.number)))

@@ -15,7 +15,7 @@ from fsspec.core import url_to_fs
 
 from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.files import LARGEST, TEMPORARY, open_regular, path_inside, read_part, refusals_named, write_whole
-from sgdmix_albu.places import is_url
+from sgdmix_albu.places import is_url, local_path
 
 __all__ = ["Storage"]
 
@@ -36,7 +36,9 @@ class Storage:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = (os.fspath(root) if is_url(root) else os.path.expanduser(root)).rstrip("/") or "/"  # noqa: PTH111
+        self.root = (
+            os.fspath(local_path(root) or root).rstrip("/") or "/"
+        )  # a file:// URL has locks and whole files too
         self._remote: Any = None
         if is_url(self.root):
             self._open_remote()
@@ -181,16 +183,18 @@ class Storage:
         """Remove empty folders. An object store has none."""
         if self.local:
             with self._told("remove", ""):
-                for where, _, _ in os.walk(self.root, topdown=False):
-                    if where != self.root and not os.listdir(where):  # noqa: PTH208
-                        Path(where).rmdir()
+                folders = [folder for folder, _ in _scanned(Path(self.root))]
+                for folder in reversed(folders[1:]):  # the inner first
+                    if not os.listdir(folder):  # noqa: PTH208
+                        Path(folder).rmdir()
 
     def sweep(self) -> None:
         """Remove what interrupted writers left. Nobody else may be writing."""
         if self.local:
-            for where, _, files in os.walk(self.root):
-                for name in filter(_unfinished, files):
-                    self.remove(os.path.relpath(os.path.join(where, name), self.root))  # noqa: PTH118
+            with self._told("list", ""):
+                found = [name for name, _ in _walk(Path(self.root)) if _unfinished(name)]
+            for name in found:
+                self.remove(name)
 
     def _own(self, name: str) -> Path:
         """Where a file of this machine is written or removed: in the folder, and not through a link out of it."""
@@ -205,7 +209,7 @@ class Storage:
     @contextmanager
     def _told(self, action: str, name: str) -> Iterator[None]:
         """What is refused, in one line. Drivers have errors of their own for networks and stores, of every kind."""
-        refusals: type[Exception] = OSError if self._remote is None else Exception
+        refusals = (OSError, RecursionError) if self._remote is None else (Exception,)  # shutil.rmtree calls itself
         try:
             yield
         except SGDMixError:
@@ -237,13 +241,20 @@ def _unfinished(name: str) -> bool:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, int]]:
-    """Names and sizes; without recursion, which a folder in a thousand others would exhaust."""
-    left = [(os.fspath(root), "")] if root.is_dir() else []
+    """Names and sizes of all files."""
+    top = os.fspath(root)
+    for _, entries in _scanned(root):
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                yield entry.path.removeprefix(top).lstrip("/"), entry.stat(follow_symlinks=False).st_size
+
+
+def _scanned(root: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """Every folder, the outer first, and what is in it; without recursion, which a thousand in each other exhaust."""
+    left = [os.fspath(root)] if root.is_dir() else []
     while left:
-        folder, prefix = left.pop()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    left.append((entry.path, f"{prefix}{entry.name}/"))
-                else:
-                    yield prefix + entry.name, entry.stat(follow_symlinks=False).st_size
+        folder = left.pop()
+        with os.scandir(folder) as found:
+            entries = list(found)
+        yield folder, entries
+        left += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]

@@ -7,6 +7,7 @@ by two numbers, and anyone can look into it. It is about five times as large as 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def read_tasks(content: bytes) -> list[Task]:
     Raises:
         DataError: A line is not what :func:`task_line` writes.
     """
-    return [_task(line) for line in content.splitlines()]
+    return [_task(line) for line in io.BytesIO(content)]  # splitlines() breaks at \r too
 
 
 def chunks_of(lines: Iterable[bytes], rows: int) -> Iterator[Chunk]:

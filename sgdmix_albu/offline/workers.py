@@ -221,8 +221,8 @@ def _work(connection: Connection, make: Callable[[], Callable[[Any], Any]]) -> N
     worker, failure = None, None
     try:
         worker = make()
-    except SGDMixError as error:
-        failure = error  # each item's outcome: raised here, it would look as if the process had been killed
+    except Exception as error:
+        failure = _carried(error)  # each item's outcome: raised here, it would look as if the process had been killed
     with contextlib.suppress(EOFError, OSError):  # nobody gives us anything more
         while True:
             item = connection.recv()
@@ -233,13 +233,20 @@ def _outcome(worker: Callable[[Any], Any], item: Any) -> _Outcome:
     try:
         return _Outcome(worker(item), None)
     except Exception as error:
-        if not isinstance(error, SGDMixError):
-            error.add_note(f"In a worker process:\n{traceback.format_exc()}")
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:  # an error of another package, which need not be picklable
-            return _Outcome(None, RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))
-        return _Outcome(None, error)
+        return _Outcome(None, _carried(error))
+
+
+def _carried(error: Exception) -> Exception:
+    """An error as the parent is told it: a fault with the place where it was."""
+    if isinstance(error, SGDMixError):
+        return error
+    where = f"in a worker process:\n{''.join(traceback.format_exception(error))}"
+    error.add_note(where)
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # an error of another package, which need not be picklable
+        return RuntimeError(where)
+    return error
 
 
 def _end_with(sentinel: int) -> None:

@@ -18,7 +18,7 @@ from sgdmix_albu.images import decode_image, read_image
 from sgdmix_albu.offline.manifest import METADATA, manifest_row
 from sgdmix_albu.offline.shards import image_places
 from sgdmix_albu.offline.storage import Storage
-from sgdmix_albu.places import is_url
+from sgdmix_albu.places import local_path
 
 __all__ = ["SyntheticPool", "opened"]
 
@@ -44,9 +44,10 @@ class SyntheticPool:
     def __init__(self, out: str | os.PathLike[str]) -> None:
         if not isinstance(out, str | os.PathLike):
             raise InvalidInputError(f"expected a folder that sgdmix generate wrote, got {said(out)}")
-        if is_url(out):
+        local = local_path(out)
+        if local is None:
             raise InvalidInputError(f"expected a folder on this machine, got the URL {out}; copy it here first")
-        self.out = Path(out).expanduser()
+        self.out = local
         self.names: list[str] = []
         self.shards: list[str | None] = []
         self.labels: list[str] = []
@@ -101,9 +102,8 @@ class SyntheticPool:
         name, count = Counter(self.names).most_common(1)[0]
         if count > 1:
             raise DataError(f"{self.out / METADATA} is damaged: it names {name} {count} times")
-        there = {path.relative_to(self.out).as_posix() for path in self.out.rglob("*") if path.is_file()}
         wanted = [shard or name for shard, name in zip(self.shards, self.names, strict=True)]
-        missing = sorted(set(wanted) - there)
+        missing = sorted(set(wanted) - Storage(self.out).sizes().keys())
         if missing:
             raise DataError(
                 f"{len(missing)} files that {self.out / METADATA} names are not there, such as {missing[0]}; "
