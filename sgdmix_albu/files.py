@@ -9,6 +9,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
@@ -19,6 +20,7 @@ __all__ = [
     "TEMPORARY",
     "check_own",
     "kind_of_file",
+    "make_folder",
     "open_regular",
     "path_inside",
     "read_part",
@@ -61,7 +63,7 @@ def write_whole(
     """
     path = Path(path)
     with refusals_named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, suffix=".tmp", dir=unfinished_in or path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -73,6 +75,16 @@ def write_whole(
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def make_folder(folder: Path) -> None:
+    """A folder and those that it lies in, if they are not there.
+
+    ``mkdir(parents=True)`` calls itself for each of them, and a data set may have a thousand in each other.
+    """
+    missing = list(takewhile(lambda one: not one.is_dir(), (folder, *folder.parents)))
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
 
 
 def stays_below(name: str) -> bool:

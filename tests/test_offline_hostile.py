@@ -408,6 +408,19 @@ def test_a_thousand_folders_in_each_other(run_in: Callable[[str], Path], photogr
         subprocess.run(["rm", "-r", out], check=True)  # pytest could not either
 
 
+def test_an_image_in_a_thousand_folders(photographs: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(photographs, tmp_path / "data"))
+    deep = data / "class 0" / ("a/" * 1100)
+    try:
+        subprocess.run(["mkdir", "-p", deep], check=True)
+        shutil.copy(data / "class 0" / "000.png", deep)
+        take_up(tmp_path / "made", data, "made")
+        mix_folder(data, tmp_path / "mixed", saliency="spectral_residual", mask="otsu", jobs=1, progress=QUIET)
+        assert [verify(tmp_path / name, progress=QUIET).right for name in ("made", "mixed")] == [14, 7]
+    finally:
+        subprocess.run(["rm", "-r", *tmp_path.iterdir()], check=True)  # pytest could not
+
+
 @pytest.mark.parametrize("size", [10**6, 2**40])
 def test_a_shard_that_was_made_longer(run_in: Callable[[str], Path], photographs: Path, size: int) -> None:
     """With zeros that take no room; the manifest may say so too."""
