@@ -8,24 +8,29 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import TypeAlias
 
 # Before numpy is imported, whose threads a fork would lose. It is asked for little here.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-from . import damage, kills, refiners, rivals, sets
+from . import api, damage, kills, refiners, rivals, sets
 from .bench import Bench
 from .command import warm_up
 from .tally import Tally
 
+Attack: TypeAlias = Callable[[int, Random, Bench, Tally], None]
+
 # Campaign: its share of the runs.
-CAMPAIGNS = {
+CAMPAIGNS: dict[str, tuple[Attack, float]] = {
     "kills": (kills.attack, 3),
     "damage": (damage.attack, 4),
     "sets": (sets.attack, 2),
     "rivals": (rivals.attack, 2),
     "refiners": (refiners.attack, 1),
+    "calls": (api.attack, 0.2),
 }
 _QUICK = ("kills", "damage", "sets", "rivals")
 

@@ -24,6 +24,7 @@ FAULTS = (
     "wrong remedy",  # it said what to do, and that did not help
     "wrong code",
     "trace",  # code of a hostile file was run
+    "call",  # of the API, that ended as none may
 )
 _KEPT = {".sgdmix-lock", ".sgdmix-holder"}  # hold no result
 
