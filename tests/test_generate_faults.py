@@ -389,6 +389,20 @@ def test_images_that_are_gone_are_named_and_the_rest_is_finished(half_done: Path
     assert contents(out) == contents(half_done / "quiet")
 
 
+def test_chunks_that_lack_what_is_gone_are_done_once(half_done: Path) -> None:
+    """Refining one may take a minute: an interruption is no reason to do it again."""
+    data, out = half_done / "data", half_done / "out"
+    (data / "class 0" / "003.png").unlink()
+    before = len(list(out.rglob("*.png")))
+    with pytest.raises(KeyboardInterrupt):
+        expand(data, out, workers=1, progress=Stop(3))
+    there = len(list(out.rglob("*.png")))
+    assert there > before
+    done = expand(data, out)
+    assert done.lost > 0
+    assert done.written == 36 - done.lost - there
+
+
 def test_images_that_are_gone_before_there_is_a_plan(tmp_path: Path, small_parts: None) -> None:
     data = write_tree(tmp_path / "data", classes=3, images=4)
     with pytest.raises(KeyboardInterrupt):
