@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import TEMPORARY, read_regular, refusals_named, umask
+from sgdmix_albu.files import TEMPORARY, make_folder, read_regular, refusals_named, umask
 from sgdmix_albu.images import MAX_BYTES
 from sgdmix_albu.places import check_apart
 
@@ -75,5 +75,5 @@ def content_of(dataset: Any, index: int) -> bytes:
 def _fill(dataset: Any, folder: Path) -> None:
     for index, key in enumerate(tqdm(dataset.source_keys, desc="writing", unit="image", disable=None, leave=False)):
         place = folder / key
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         place.write_bytes(content_of(dataset, index))
