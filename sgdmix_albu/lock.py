@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import check_own, read_regular, refusals_named, write_whole
+from sgdmix_albu.files import TEMPORARY, check_own, read_regular, refusals_named, write_whole
 from sgdmix_albu.printable import printable
 
 __all__ = ["HOLDER", "LOCK", "locked"]
@@ -42,12 +42,21 @@ def locked(folder: Path, command: str) -> Iterator[None]:
         except Timeout:
             raise DataError(f"another sgdmix process is working on {folder}{_told(holder)}; wait for its end") from None
     try:
+        with refusals_named(folder):
+            _sweep(folder)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         write_whole(holder, lambda file: file.write(f"process {os.getpid()}, {command}, since {since}".encode()))
         yield
     finally:
         holder.unlink(missing_ok=True)
         held.release()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed holder had not finished. Nobody else is writing."""
+    for path in folder.glob(f"{TEMPORARY}*.tmp"):
+        if not path.is_dir():
+            path.unlink()
 
 
 def _told(holder: Path) -> str:

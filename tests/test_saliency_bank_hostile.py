@@ -246,6 +246,7 @@ def test_what_a_killed_process_has_not_finished_is_no_other_ones_folder(folder: 
     (folder / "bank").mkdir()
     (folder / "bank/.sgdmix-abc.tmp").touch()
     assert len(build(folder)) == 4
+    assert not list((folder / "bank").glob("*.tmp"))
 
 
 def test_a_folder_that_is_a_file(folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import TEMPORARY, path_inside, refusals_named, write_whole
+from sgdmix_albu.files import path_inside, refusals_named, write_whole
 from sgdmix_albu.lock import HOLDER, LOCK, locked
 from sgdmix_albu.offline.manifest import METADATA, Written, output_name, write_note
 from sgdmix_albu.offline.storage import Storage
@@ -125,7 +125,7 @@ class OutputFolder:
             raise DataError(f"{self.path} is not empty; choose another folder, or pass --overwrite")
 
     def _files_of_earlier_run(self) -> list[Path]:
-        found = [path for path in self.path.glob(f"{TEMPORARY}*.tmp") if path.is_file()]
+        found: list[Path] = []
         storage = Storage(self.path)
         for name in (METADATA, _PLAN):
             if storage.has(name):
