@@ -210,7 +210,7 @@ def _check_images(images: Any) -> None:
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
     check_tensor(other, f"a pool of {one.dtype} {tuple(one.shape)} images", tuple(one.shape), {one.dtype})
-    return torch.equal(as_integers(one), as_integers(other))
+    return torch.equal(_integers(one), _integers(other))
 
 
 def bit_sums(images: Tensor) -> Tensor:
@@ -219,12 +219,16 @@ def bit_sums(images: Tensor) -> Tensor:
     Unlike a sum of floats it does not depend on the order of adding.
     """
     _check_images(images)
-    return as_integers(images).flatten(1).sum(1, dtype=torch.int64)
+    return _integers(images).flatten(1).sum(1, dtype=torch.int64)
 
 
 def as_integers(images: Tensor) -> Tensor:
     """The same memory read as integers, for comparing bit by bit: NaN equals NaN there."""
     check_tensor(images, "images", (), PIXELS, more=True)
+    return _integers(images)
+
+
+def _integers(images: Tensor) -> Tensor:
     images = images.detach().as_subclass(Tensor)
     return images if images.dtype == torch.bool else images.view(_INTEGERS[images.element_size()])
 

@@ -51,7 +51,7 @@ def check_tensor(
     if value.is_nested or value.layout != torch.strided or value.device.type == "meta":
         came = "nested" if value.is_nested else value.layout if value.layout != torch.strided else "meta"
         raise InvalidInputError(f"expected {expected} as a tensor that lies in memory, got a {came} one")
-    if value.dtype not in dtypes or not _fits(tuple(value.shape), shape, more):
+    if value.dtype not in dtypes or not _fits(value.shape, shape, more):
         raise InvalidInputError(f"expected {expected}, got {value.dtype} {tuple(value.shape)}")
 
 
@@ -80,12 +80,15 @@ def check_generator(generator: Any) -> None:
         raise InvalidInputError(f"generator must be a torch.Generator or None, got {said(generator)}")
 
 
-def _fits(came: tuple[int, ...], shape: tuple[int | None, ...], more: bool) -> bool:
-    if len(came) < len(shape) or (len(came) > len(shape) and not more):
+def _fits(came: torch.Size, shape: tuple[int | None, ...], more: bool) -> bool:
+    further = len(came) - len(shape)
+    if further < 0 or (further and not more):
         return False
-    first, others = shape[:1], shape[1:]
-    pairs = zip(came[: len(first)] + came[len(came) - len(others) :], shape, strict=True)
-    return all(length > 0 if wanted is None else wanted in (-1, length) for length, wanted in pairs)
+    for axis, wanted in enumerate(shape):
+        length = came[axis + further if axis else 0]
+        if length == 0 if wanted is None else wanted not in (-1, length):
+            return False
+    return True
 
 
 def _kind(value: Any) -> str:

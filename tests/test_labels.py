@@ -96,6 +96,12 @@ def test_arrays_that_were_turned_round() -> None:
     assert class_ids(np.eye(3)[::-1, ::-1], 3).tolist() == [0, 1, 2]
 
 
+def test_arrays_that_must_not_be_written() -> None:
+    labels = np.arange(3)
+    labels.flags.writeable = False
+    assert class_ids(labels, 3).tolist() == [0, 1, 2]  # torch would warn of sharing it
+
+
 def test_the_error_uses_the_callers_name() -> None:
     with pytest.raises(InvalidInputError, match="expected classes as"):
         class_ids("x", 1, name="classes")

@@ -375,6 +375,12 @@ def test_hugging_face(sets: tuple[Path, Path, Path], tmp_path: Path, monkeypatch
             assert mode != "source" or row["source"] == item["source"]
     loaded.set_transform(synthetic_batches(files, p=0.0, class_names=names, transform=np.asarray))
     assert all(item["image"].tobytes() not in rows for item in loaded)
+    for batch in (None, {"image": [None]}, {"image": [None], "label": []}, {"image": 3, "label": [0]}):
+        with pytest.raises(InvalidInputError, match="expected "):
+            synthetic_batches(files, class_names=names)(batch)  # type: ignore[arg-type]
+    for sample in (None, {}, {"__key__": "a", "png": None}, {"png": None, "cls": 0}):
+        with pytest.raises(InvalidInputError, match="expected samples with the keys '__key__', 'png', 'cls', got "):
+            list(synthetic_samples([sample], files, mode="class"))  # type: ignore[list-item]
     with pytest.raises(
         InvalidInputError, match="with the columns 'image', 'label', 'source', got one with 'image', 'label'"
     ):

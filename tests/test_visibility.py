@@ -100,3 +100,10 @@ def test_wrong_arguments(kept, boxes, message) -> None:
 def test_points_are_pairs() -> None:
     with pytest.raises(InvalidInputError, match=r"points \(N, 2\)"):
         visible_points(torch.ones(2, 2).bool(), torch.zeros(1, 3))
+
+
+def test_no_boxes_at_all() -> None:
+    kept = torch.ones(4, 4, dtype=torch.bool)
+    for boxes in (torch.zeros(0, 4), torch.zeros(0, 4, 2)):
+        assert visible_fractions(kept, boxes).shape == (0,)
+    assert visible_points(kept, torch.zeros(0, 2)).shape == (0,)
