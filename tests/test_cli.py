@@ -117,7 +117,7 @@ def test_mix(run: Run, tmp_path: Path) -> None:
         (["data", "out", "--saliency", "spectral_residuals"], "did you mean 'spectral_residual'?"),
         (["data", "out", "--mask", "otsus"], "did you mean 'otsu'?"),
         (["--dataset", "avairy", "out"], "did you mean 'aviary'?"),
-        (["data", "out", "--model", "none.pt", "--arch", "resnet18"], "cannot read the weights none.pt"),
+        (["data", "out", "--model", "none.pt", "--arch", "resnet18"], "cannot read none.pt"),
     ],
 )
 def test_errors_are_one_line(

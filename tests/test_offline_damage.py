@@ -21,7 +21,7 @@ from sgdmix_albu.offline.tasks import Task, read_tasks, task_line
 
 QUIET = Progress(quiet=True)
 SETTINGS = Settings(saliency="spectral_residual", mask="otsu", multiplier=2)
-many = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 junk = st.binary(max_size=120) | st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

@@ -39,6 +39,7 @@ def done(out: Storage) -> Expansion:
         lost=0,
         left_out=Counter(),
         skipped=[],
+        came=[],
         ignored=Counter(),
         seconds={"saliency and masks": 20 + 4 * 1.5 / 3, "plan": 0.4, "mixing": 20 + 8 * 3 / 3, "manifest": 0.8},
         described=4,

@@ -76,6 +76,7 @@ def test_what_is_written(tuned, base):
     assert card.training["images"] == 10
     assert 0 < card.training["loss"] < 10
     assert {path.name for path in tuned.iterdir()} == {
+        ".sgdmix-lock",
         ".cache",
         "logs",
         "refiner.json",

@@ -361,7 +361,10 @@ def read_run(out: Storage) -> Begun:
     try:
         schema = parse(content, record({"schema": whole()}, others=True))["schema"]
         if schema != _SCHEMA:
-            raise DataError(f"{out.path(RUN)} has schema {schema}, this version reads {_SCHEMA}")
+            raise DataError(
+                f"{out.path(RUN)} has schema {schema}, this version reads {_SCHEMA}; go on with the version that "
+                "began it, or pass --overwrite to begin anew"
+            )
         about = parse(content, _ABOUT)
     except UnsoundError as error:
         raise _damaged(out, RUN, error) from error
