@@ -100,3 +100,13 @@ def test_a_folder_in_a_files_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "1.png").mkdir()
     with pytest.raises(DataError, match=rf"^cannot write {tmp_path}/1\.png: Is a directory$"):
         Storage(tmp_path).write("1.png", b"x")
+
+
+def test_a_line_longer_than_any_of_ours(tmp_path: Path) -> None:
+    """It is not cut in two, which might pass for two lines."""
+    line = b"x" * (2**20 - 2) + b"\n"
+    (tmp_path / "a").write_bytes(line + b"xx" + line)
+    lines = Storage(tmp_path).lines("a")
+    assert next(lines) == line
+    with pytest.raises(DataError, match="a line is longer than 1048576 bytes"):
+        next(lines)

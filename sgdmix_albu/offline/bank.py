@@ -284,7 +284,7 @@ def _array(content: bytes) -> NDArray[Any]:
     if version != (1, 0):
         raise ValueError(f"version {version} of numpy's format")
     shape, _, kind = np.lib.format.read_array_header_1_0(file)
-    if kind.hasobject or math.prod(shape) * kind.itemsize != len(content) - file.tell() or kind.itemsize == 0:
+    if math.prod(shape) * kind.itemsize != len(content) - file.tell() or kind.itemsize == 0:
         raise ValueError(f"a header of {shape} {kind}")
     return np.frombuffer(content, kind, offset=file.tell()).reshape(shape)
 
