@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -197,12 +198,16 @@ def test_more_gpus_than_there_are(cluster: Cluster, workers: int | None) -> None
 
 def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: None)  # as Ray does: its own prints a stack trace
         raise ConnectionError("nobody answers")
+
+    before = signal.getsignal(signal.SIGTERM)
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(SGDMixError, match="cannot join a Ray cluster at auto: ConnectionError: nobody answers"):
         list(RayEngine(1, address="auto").run(picky, [1]))
+    assert signal.getsignal(signal.SIGTERM) is before
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         for scheme in ("", "ray://"):

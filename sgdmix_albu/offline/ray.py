@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
 import socket
-from collections.abc import Callable, Generator, Sequence
-from contextlib import nullcontext
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from sgdmix_albu.errors import SGDMixError
@@ -112,7 +114,7 @@ class RayEngine:
         if self.address is None:
             self._reaper = Reaper()
         try:
-            with nullcontext() if self._reaper is None else self._reaper.marking():
+            with nullcontext() if self._reaper is None else self._reaper.marking(), _own_sigterm():
                 ray.init(**options)
         except Exception as error:  # of any kind: a plain one where the cluster's processes do not come up
             raise SGDMixError(
@@ -163,6 +165,17 @@ class _Actor:
             return _packed(error)
         except Exception as error:  # a fault, which need not be picklable
             return _packed(SGDMixError(f"a worker failed: {type(error).__name__}: {error}"))
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Whoever ends this process finds what was there: Ray's handler prints a stack trace, and ends with code 15."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _answers(address: str) -> None:
