@@ -314,13 +314,18 @@ def test_other_threads_have_no_handler() -> None:
 
 CLUSTER = """
 import subprocess, sys, time
+
+AGENT = "import os, time; time.sleep(1); print(1, flush=True); os.execve('/bin/sleep', ['ray::Agent', '600'], {})"
 from sgdmix_albu.offline.reaper import Reaper
 
 reaper = Reaper()
 with reaper.marking():
     one = subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL)
+    # As Ray's agents do, it bears its mark at first only: its environment becomes a title.
+    agent = subprocess.Popen([sys.executable, "-c", AGENT], stdout=subprocess.PIPE, start_new_session=True, text=True)
+agent.stdout.readline()
 other = subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL)
-print(one.pid, other.pid, flush=True)
+print(one.pid, agent.pid, other.pid, flush=True)
 if sys.argv[1] == "ends":
     reaper.end()
     print(one.wait(), other.poll(), flush=True)
@@ -334,12 +339,12 @@ def test_a_cluster_goes_with_the_run_that_started_it(how: str) -> None:
     """Ray's agents do so by themselves, but took eight seconds."""
     parent = subprocess.Popen([sys.executable, "-c", CLUSTER, how], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    one, other = map(int, parent.stdout.readline().split())
+    one, agent, other = map(int, parent.stdout.readline().split())
     try:
         if how == "ends":
             assert parent.stdout.readline() == f"{-signal.SIGKILL} None\n"
         parent.kill()
-        gone(iter([one]))
+        gone(iter([one, agent]))
         assert Path(f"/proc/{other}/cmdline").read_bytes()  # not the run's
     finally:
         parent.communicate()

@@ -8,6 +8,7 @@ which waits for the end of its standard input. It imports nothing of the package
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from pathlib import Path
 __all__ = ["Reaper"]
 
 _MARK = "SGDMIX_CLUSTER"
+_IN_ORDER = b"in order"  # what is told to it; of one that was killed it hears nothing
+# Seconds: a process that was being forked when its parent was killed bears no mark yet.
+_PATIENCE = 5.0
 
 
 class Reaper:
@@ -50,28 +54,57 @@ class Reaper:
 
     def end(self) -> None:
         """Kill what is left."""
-        self._process.communicate()
+        self._process.communicate(_IN_ORDER)
 
 
-def _reap(name: str) -> None:
-    mark = f"{_MARK}={name}".encode()
-    while True:
-        found = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if mark in _environment(folder)]
-        if not found:
-            return
-        for process in found:
+class _Marked:
+    """The processes that bear a mark, and those that did: Ray's agents overwrite their environment with a title."""
+
+    def __init__(self, name: str) -> None:
+        self._mark = f"{_MARK}={name}".encode()
+        self._seen: dict[int, bytes] = {}
+
+    def look(self) -> None:
+        """Remember who bears it now."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            if self._mark in _content(folder / "environ").split(b"\0"):
+                self._seen[int(folder.name)] = _began(int(folder.name))
+
+    def kill(self) -> bool:
+        """Kill them; whether there was one."""
+        self.look()
+        alive = [process for process, began in self._seen.items() if began and _began(process) == began]
+        for process in alive:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
+        return bool(alive)
+
+
+def _began(process: int) -> bytes:
+    """When a process began, which tells it from a later one of its number; nothing where it has ended."""
+    _, _, fields = _content(Path(f"/proc/{process}/stat")).rpartition(b")")
+    state, *others = fields.split() or [b"X"]
+    return b"" if state in b"XZ" else others[18]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # the process has ended, or is somebody else's
+        return b""
+
+
+def _watch(name: str) -> None:
+    """Look who there is, until the other end of the pipe is closed, by a kill too; then kill them."""
+    marked, began = _Marked(name), time.monotonic()
+    # Agents bear their mark for the second in which they are starting, which is mostly when the cluster does.
+    while not select.select([sys.stdin], [], [], 0.2 if time.monotonic() - began < 60 else 1)[0]:
+        marked.look()
+    patience = 0 if sys.stdin.buffer.read() == _IN_ORDER else _PATIENCE
+    seen = time.monotonic()
+    while marked.kill() or time.monotonic() - seen < patience:
         time.sleep(0.02)
 
 
-def _environment(folder: Path) -> list[bytes]:
-    try:
-        return (folder / "environ").read_bytes().split(b"\0")
-    except OSError:  # it has ended, or is somebody else's
-        return []
-
-
 if __name__ == "__main__":
-    sys.stdin.read()  # ends when the other end of the pipe is closed, by a kill too
-    _reap(sys.argv[1])
+    _watch(sys.argv[1])

@@ -74,6 +74,8 @@ class Running:
         self.command = command
         self.mark = f"{os.getpid()}-{next(_numbers)}"
         self._files = [notes / f"{self.mark}.{name}" for name in ("out", "err")]
+        for file in self._files:
+            file.touch()  # it may be stopped before it has opened them
         self._code: int | None = None
         self._swollen = False
         self._began = time.monotonic()
