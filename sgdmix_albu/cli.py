@@ -17,13 +17,12 @@ from typing import Any, NoReturn, TypeAlias
 
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, SGDMixError
-from sgdmix_albu.interrupts import Interrupts
+from sgdmix_albu.interrupts import INTERRUPTED, Interrupts
 from sgdmix_albu.printable import printable
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
 __all__ = ["main", "run"]
 
-_INTERRUPTED = 130
 _PIPE = 141  # what shells report of a command that nobody reads any more: 128 and SIGPIPE
 
 
@@ -48,12 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("sgdmix: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
 def run() -> NoReturn:
     """The command as a process: Ctrl-C while Python ends is no reason for a traceback."""
-    code = _INTERRUPTED
+    code = INTERRUPTED
     with suppress(KeyboardInterrupt):  # one in the moment when the command has just ended
         code = main()
     signal.signal(signal.SIGINT, lambda *_: os._exit(code))

@@ -13,9 +13,9 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["Interrupts"]
+__all__ = ["INTERRUPTED", "Interrupts"]
 
-_INTERRUPTED = 130  # what shells report: 128 and SIGINT
+INTERRUPTED = 130  # what shells report: 128 and SIGINT
 
 
 class Interrupts:
@@ -69,7 +69,7 @@ class Interrupts:
         if self._ending and self.count > 1:
             # Nothing is half-written: files appear whole. Locks and workers end with their process.
             os.write(2, b"\nsgdmix: stopped\n")  # not print(), which may be what was interrupted
-            os._exit(_INTERRUPTED)
+            os._exit(INTERRUPTED)
         if self.raising:
             raise KeyboardInterrupt
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import path_inside, refusals_named, write_whole
 from sgdmix_albu.lock import HOLDER, LOCK, locked
 from sgdmix_albu.offline.manifest import METADATA, Written, output_name, write_note
 from sgdmix_albu.offline.storage import Storage
+from sgdmix_albu.offline.sums import Summed
 from sgdmix_albu.places import check_apart, local_path
 from sgdmix_albu.records import UnsoundError, anything, parse, record
 
@@ -95,19 +95,10 @@ class OutputFolder:
 
     def write_lines(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Written:
         """A file of JSON lines; what was written."""
-        digest, count = hashlib.sha256(), 0
-
-        def write(file: BinaryIO) -> None:
-            nonlocal count
-            for row in rows:
-                # ASCII: a name may hold a line separator that some readers of text files break lines at.
-                line = json.dumps(row, allow_nan=False).encode() + b"\n"
-                digest.update(line)
-                count += 1
-                file.write(line)
-
-        write_whole(path_inside(self.path, name), write, unfinished_in=self.path)
-        return Written(count, digest.hexdigest())
+        # ASCII: a name may hold a line separator that some readers of text files break lines at.
+        lines = Summed(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows)
+        write_whole(path_inside(self.path, name), lambda file: file.writelines(lines), unfinished_in=self.path)
+        return Written(lines.rows, lines.sha256)
 
     def write(self, name: str, content: bytes) -> None:
         """A file that appears under its name when it is complete and on disk.

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.offline.source import Item, Source
+from sgdmix_albu.offline.sums import Summed
 from sgdmix_albu.records import UnsoundError, name_below, optional, parse, record, sha256, text, whole
 
 __all__ = ["LISTING", "Listed", "listing_lines", "listing_sum", "read_listing", "taken_up"]
@@ -55,10 +57,9 @@ def listing_lines(
 
 def listing_sum(class_names: Sequence[str], items: Sequence[Item]) -> str:
     """SHA-256 over the names of classes and images."""
-    digest = hashlib.sha256()
-    for line in listing_lines(class_names, items):
-        digest.update(line)
-    return digest.hexdigest()
+    lines = Summed(listing_lines(class_names, items))
+    deque(lines, maxlen=0)
+    return lines.sha256
 
 
 def read_listing(lines: Iterable[bytes]) -> Listed:

@@ -21,6 +21,7 @@ from sgdmix_albu.offline.plan import UNMIXED
 from sgdmix_albu.offline.shards import is_shard
 from sgdmix_albu.offline.source import Item, Skipped
 from sgdmix_albu.offline.storage import Storage
+from sgdmix_albu.offline.sums import Summed
 from sgdmix_albu.offline.tasks import Chunk, Task, chunks_of, read_tasks, task_line
 from sgdmix_albu.records import (
     UnsoundError,
@@ -141,20 +142,11 @@ class Run:
             unusable: Images that are left out, and why.
             digest_of: SHA-256 of the file of the image in a place of the listing; None of one that is left out.
         """
-        digest, rows = hashlib.sha256(), 0
-
-        def lines() -> Iterator[bytes]:
-            nonlocal rows
-            for task in tasks:
-                line = task_line(task)
-                digest.update(line)
-                rows += 1
-                yield line
-
-        self.out.write_lines(PLAN, lines())
+        lines = Summed(map(task_line, tasks))
+        self.out.write_lines(PLAN, lines)
         self.planned = {
-            "rows": rows,
-            "sha256": digest.hexdigest(),
+            "rows": lines.rows,
+            "sha256": lines.sha256,
             "images_sha256": self._list(digest_of),
             "left_out": dict(left_out),
             "unusable": [[one.key, one.reason] for one in unusable],
@@ -167,15 +159,9 @@ class Run:
         Raises:
             DataError: The plan is not what was written.
         """
-        digest = hashlib.sha256()
-
-        def lines() -> Iterator[bytes]:
-            for line in self.out.lines(PLAN):
-                digest.update(line)
-                yield line
-
-        found = list(chunks_of(lines(), rows))
-        if self.planned is None or digest.hexdigest() != self.planned["sha256"]:
+        lines = Summed(self.out.lines(PLAN))
+        found = list(chunks_of(lines, rows))
+        if self.planned is None or lines.sha256 != self.planned["sha256"]:
             raise DataError(f"{self.out.path(PLAN)} is not what was written; pass --overwrite to begin anew")
         return found
 
@@ -186,14 +172,12 @@ class Run:
         """
         if not self.out.has(METADATA):
             return False
-        sizes, digest, count, sound = self.out.sizes(), hashlib.sha256(), 0, True
-        for line in self.out.lines(METADATA):
-            digest.update(line)
-            count += 1
-            row = manifest_row(line)
+        sizes, lines = self.out.sizes(), Summed(self.out.lines(METADATA))
+        sound = True
+        for row in map(manifest_row, lines):
             sound = sound and row is not None and is_there(row, sizes)
-        as_written = self.made is not None and digest.hexdigest() == self.made["sha256"]
-        if sound and as_written and self.planned is not None and self._complete(count):
+        as_written = self.made is not None and lines.sha256 == self.made["sha256"]
+        if sound and as_written and self.planned is not None and self._complete(lines.rows):
             self.out.remove(_WORK)  # the run may have ended between its last two steps
             return True
         self._restore_notes(sizes)
@@ -282,15 +266,9 @@ class Run:
 
     def _list(self, digest_of: Callable[[int], str | None] = lambda place: None) -> str:
         """Write the listing; the SHA-256 of the file."""
-        digest = hashlib.sha256()
-
-        def lines() -> Iterator[bytes]:
-            for line in listing_lines(self.class_names, self.listing, digest_of):
-                digest.update(line)
-                yield line
-
-        self.out.write_lines(LISTING, lines())
-        return digest.hexdigest()
+        lines = Summed(listing_lines(self.class_names, self.listing, digest_of))
+        self.out.write_lines(LISTING, lines)
+        return lines.sha256
 
     def _note(self) -> None:
         about = {"schema": _SCHEMA, "settings": self.wanted, "plan": self.planned, "manifest": self.made}
@@ -382,18 +360,12 @@ def stored_listing(out: Storage) -> Listed | None:
     """
     if not out.has(RUN):
         return None
-    begun, digest = read_run(out), hashlib.sha256()
-
-    def lines() -> Iterator[bytes]:
-        for line in out.lines(LISTING):
-            digest.update(line)
-            yield line
-
+    begun, lines = read_run(out), Summed(out.lines(LISTING))
     try:
-        listed = read_listing(lines())
+        listed = read_listing(lines)
     except UnsoundError as error:
         raise _damaged(out, LISTING, error) from error
-    if begun.plan is not None and begun.plan["images_sha256"] != digest.hexdigest():
+    if begun.plan is not None and begun.plan["images_sha256"] != lines.sha256:
         raise _damaged(out, LISTING, "its sum is another")
     return listed
 

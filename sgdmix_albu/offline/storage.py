@@ -36,9 +36,8 @@ class Storage:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = (
-            os.fspath(local_path(root) or root).rstrip("/") or "/"
-        )  # a file:// URL has locks and whole files too
+        # A file:// URL has locks and whole files too.
+        self.root = os.fspath(local_path(root) or root).rstrip("/") or "/"
         self._remote: Any = None
         if is_url(self.root):
             self._open_remote()

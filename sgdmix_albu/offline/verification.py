@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,6 +20,7 @@ from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.offline.run import RUN, read_run
 from sgdmix_albu.offline.shards import image_places, inside, same_shard
 from sgdmix_albu.offline.storage import Storage
+from sgdmix_albu.offline.sums import Summed
 from sgdmix_albu.printable import printable
 from sgdmix_albu.records import UnsoundError
 
@@ -105,13 +107,11 @@ def _written(storage: Storage) -> Written | None:
 
 
 def _manifest_faults(storage: Storage, written: Written | None) -> list[str]:
-    digest, rows = hashlib.sha256(), 0
-    for line in storage.lines(METADATA):
-        digest.update(line)
-        rows += 1
-    if written is not None and written.sha256 == digest.hexdigest():
+    lines = Summed(storage.lines(METADATA))
+    deque(lines, maxlen=0)
+    if written is not None and written.sha256 == lines.sha256:
         return []
-    return [f"{METADATA}: it was changed: {rows} rows, {written.rows if written else 'none'} were written"]
+    return [f"{METADATA}: it was changed: {lines.rows} rows, {written.rows if written else 'none'} were written"]
 
 
 def _checked(storage: Storage) -> Iterator[tuple[dict[str, Any], str | None]]:
