@@ -354,6 +354,12 @@ def _add_audit(commands: _Commands, embedded: bool) -> None:
     )
     parser.add_argument("--masks", metavar="DIR", help="folder of true foreground masks, for coverage and leak")
     parser.add_argument(
+        "--agreement",
+        dest="agreement_with",
+        metavar="NAME",
+        help=f"a better backend to compare masks with, or none (default: {BEST_SALIENCY}, for those worse than it)",
+    )
+    parser.add_argument(
         "--samples", type=_count, default=10, metavar="N", help="samples that are shown (default: %(default)s)"
     )
     parser.add_argument(

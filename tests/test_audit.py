@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from sgdmix_albu.audit import run_audit
 from sgdmix_albu.audit.collection import draw_sample, open_collection, resized
@@ -21,7 +21,7 @@ from sgdmix_albu.audit.result import AuditResult
 from sgdmix_albu.cli import _parser
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.lock import locked
-from sgdmix_albu.types import Foreground
+from sgdmix_albu.types import BEST_SALIENCY, Foreground
 
 SIDE = 48
 HOSTILE = ["<script>alert('class')<!--", "\"onerror=alert(1) & 'x"]
@@ -55,6 +55,16 @@ def discs(tmp_path: Path) -> Path:
 def redness(images: Tensor) -> Tensor:
     """A saliency backend that is right about red discs."""
     return (images[:, 0] - images[:, 1]).clamp_min(0)
+
+
+def whiteness(images: Tensor) -> Tensor:
+    """As right, by another name."""
+    return images[:, 0]
+
+
+def greenness(images: Tensor) -> Tensor:
+    """A saliency backend that keeps the background."""
+    return images[:, 1]
 
 
 def upper_half(maps: Tensor, images: Tensor) -> Foreground:
@@ -161,7 +171,7 @@ def test_a_word_in_the_same_place_is_a_saliency_failure(discs: Path) -> None:
 
 
 def test_the_report_says_how_to_repeat_it(discs: Path) -> None:
-    settings = {"pairs": 4, "samples": 2, "candidates": 50, "seed": 3}
+    settings = {"pairs": 4, "samples": 2, "candidates": 50, "seed": 3, "agreement_with": "none"}
     named = run_audit(discs / "images", out=discs / "a b", saliency=["spectral_residual"], mask=["otsu"], **settings)
     page = named.report.read_text()
     command = page.partition("<pre>")[2].partition("</pre>")[0]
@@ -169,10 +179,84 @@ def test_the_report_says_how_to_repeat_it(discs: Path) -> None:
     arguments = vars(_parser(words).parse_args(words[1:]))
     assert arguments["data"] == str(discs / "images")
     assert {name: arguments[name] for name in ("pairs", "samples", "seed")} == {"pairs": 4, "samples": 2, "seed": 3}
+    assert arguments["agreement_with"] == "none"
     objects = audit(discs, mask=["otsu", upper_half])
     call = html.unescape(objects.report.read_text().partition("<pre>")[2].partition("</pre>")[0])
     assert call.startswith("run_audit(data=")
     assert "saliency=[redness], mask=['otsu', upper_half]" in call
+
+
+def test_a_better_backend_sees_what_a_mask_lacks(discs: Path) -> None:
+    """The figures are those that the true masks give, since the better backend is right about every disc."""
+    found = audit(discs, mask=[upper_half], saliency=[whiteness], agreement_with=redness).variants[0]
+    assert found.better == "redness"
+    for row in found.samples:
+        assert row["agreement"] == pytest.approx(row["coverage"], abs=0.02)
+        assert row["seen of target"] == pytest.approx(row["leak"], abs=0.05)  # less the thinnest tips of a half disc
+    signs = {sign.name: sign for sign in found.signs}
+    assert (signs["doubtful mask"].share, signs["target shows"].share) == (1, 1)
+    worst = sorted(found.samples, key=lambda row: row["agreement"])
+    assert signs["doubtful mask"].worst == tuple(row["key"] for row in worst)
+    page = (discs / "out" / "report.html").read_text()
+    assert "Compared with the masks of redness." in page
+    assert re.search(r"mask holds only \d+% of the object that redness sees", page)
+    assert (discs / "out" / "doubtful-whiteness-upper_half.png").is_file()
+
+
+def test_masks_that_agree_raise_no_doubt(discs: Path) -> None:
+    found = audit(discs, truth=False, saliency=[whiteness], agreement_with=redness).variants[0]
+    assert found.level == "unproven"
+    assert {sign.name: sign.count for sign in found.signs} == dict.fromkeys(
+        (
+            "saliency failure",
+            "mask too greedy",
+            "geometry mismatch",
+            "occlusion or void",
+            "doubtful mask",
+            "target shows",
+        ),
+        0,
+    )
+    assert not list((discs / "out").glob("doubtful-*"))
+
+
+def test_frequent_doubts_are_said_first(discs: Path) -> None:
+    result = audit(discs, truth=False, mask=[upper_half], saliency=[whiteness], agreement_with=redness)
+    assert result.level == "doubtful"
+    assert "doubtful mask (100% of the samples)" in result.verdict
+    assert "target shows (100% of the samples)" in result.verdict
+
+
+def test_nobody_judges_a_backend_that_may_be_better(discs: Path) -> None:
+    """The default judges what is known to measure worse; a named one all but itself; and "none" is nobody."""
+
+    def judges(**settings: object) -> list[str | None]:
+        result = audit(discs, saliency=[redness, "spectral_residual"], pairs=3, overwrite=True, **settings)
+        return [found.better for found in result.variants]
+
+    assert judges() == [None, BEST_SALIENCY]
+    assert judges(agreement_with="spectral_residual") == ["spectral_residual", None]
+    assert judges(agreement_with="none") == [None, None]
+    assert judges(agreement_with=redness) == [None, "redness"]
+    best = audit(discs, saliency=[BEST_SALIENCY], pairs=3, out="best").variants[0]
+    assert best.better is None
+    assert "Compared with no better backend" in (discs / "best" / "report.html").read_text()
+
+
+def test_a_classifier_that_looks_elsewhere_is_a_witness(discs: Path) -> None:
+    """It sees redness alone, and the masks keep everything but what is red."""
+    pytest.importorskip("captum")
+    looks = nn.Conv2d(3, 8, 1, bias=False)
+    model = nn.Sequential(looks, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2, bias=False))
+    with torch.no_grad():
+        looks.weight[:] = torch.tensor([1.0, -1.0, 0.0])[:, None, None]
+        model[4].weight.fill_(1)
+    found = audit(discs, saliency=[greenness], model=model, normalize="none", agreement_with="none").variants[0]
+    signs = {sign.name: sign.share for sign in found.signs}
+    assert signs["doubtful mask"] == 1
+    assert "target shows" not in signs
+    assert found.means["evidence outside"] > 0.9
+    assert "Compared with where the classifier looks." in (discs / "out" / "report.html").read_text()
 
 
 def test_nothing_mixed_is_not_trusted(discs: Path) -> None:

@@ -54,6 +54,15 @@ def test_shares_equal_their_set_definitions(first: np.ndarray, second: np.ndarra
             np.testing.assert_allclose(float(measured[name][row]), value, rtol=1e-6, err_msg=name)
 
 
+@given(hnp.arrays(np.float32, SHAPE, elements=st.floats(0, 1, width=32)), masks)
+def test_mass_outside_is_a_sum(maps: np.ndarray, array: np.ndarray) -> None:
+    found = measures.mass_outside(*tensors(maps, array))
+    for row in range(2):
+        total = math.fsum(maps[row].flat)
+        oracle = math.fsum(maps[row][~array[row]]) / total if total else math.nan
+        np.testing.assert_allclose(float(found[row]), oracle, rtol=1e-4, atol=1e-6)
+
+
 @given(masks)
 def test_largest_piece_equals_scikit_image(array: np.ndarray) -> None:
     found = measures.largest_piece_share(torch.from_numpy(array))

@@ -8,10 +8,26 @@ from PIL import Image
 from sgdmix_albu.audit import panels
 from sgdmix_albu.audit.collection import Sample
 from sgdmix_albu.audit.panels import Pixels
-from sgdmix_albu.audit.variant import Variant
+from sgdmix_albu.audit.signs import DOUBT, LEAK, Flag
+from sgdmix_albu.audit.variant import Variant, seen_of_target
 
-__all__ = ["STEPS", "caption", "class_rows", "comparison", "figures", "steps", "table"]
+__all__ = [
+    "DOUBTED",
+    "STEPS",
+    "WORST",
+    "caption",
+    "class_rows",
+    "comparison",
+    "doubtful_rows",
+    "doubtful_table",
+    "doubts",
+    "figures",
+    "steps",
+    "table",
+]
 
+WORST = 20  # doubtful images that are listed
+DOUBTED = ("source", "mask", "others see", "target", "result", "seen of target")
 STEPS = ("source", "saliency", "mask", "target", "union", "result")
 
 
@@ -40,7 +56,7 @@ def figures(variant: Variant, row: int) -> str:
     """What was measured of one source, in a few words."""
     if not variant.plan.applied[row]:
         return "left unmixed"
-    names = ("coverage", "spill", "leak", "kept", "distance")
+    names = ("coverage", "spill", "leak", "kept", "distance", "agreement", "evidence outside", "seen of target")
     values = ((name, float(variant.measures[name][row])) for name in names if name in variant.measures)
     return ", ".join(f"{name} {value:.2f}" for name, value in values if not np.isnan(value))
 
@@ -67,6 +83,32 @@ def table(sample: Sample, variant: Variant, rows: list[int]) -> Image.Image:
         STEPS,
         [caption(sample, variant, row) for row in rows],
     )
+
+
+def doubtful_rows(flags: dict[str, list[Flag]]) -> list[int]:
+    """Sources with the most doubtful masks, and those in whose mixes most of a target shows, the worst first."""
+    flagged = sorted((flag for name in (DOUBT, LEAK) for flag in flags.get(name, ())), key=lambda flag: -flag.severity)
+    return list(dict.fromkeys(flag.row for flag in flagged))[:WORST]
+
+
+def doubts(sample: Sample, variant: Variant, row: int) -> list[Pixels]:
+    """Source, mask, what others see, target, result, and what shows of the target, in the order of :data:`DOUBTED`."""
+    source, _, own, target, _, result = steps(sample, variant, row)
+    witnesses, blank = variant.witnesses, np.full_like(source, 128)
+    others, seen = blank, blank
+    if witnesses.masks is not None:
+        others = panels.masked(source, witnesses.masks[row])
+        if variant.plan.applied[row]:
+            seen = panels.masked(result, seen_of_target(variant, row))
+    elif witnesses.evidence is not None:
+        others = panels.heat(witnesses.evidence[row], source.shape[:2])
+    return [source, own, others, target, result, seen]
+
+
+def doubtful_table(sample: Sample, variant: Variant, rows: list[int]) -> Image.Image:
+    """A panel with the pictures of each of these sources."""
+    captions = [caption(sample, variant, row) for row in rows]
+    return panels.panel([doubts(sample, variant, row) for row in rows], DOUBTED, captions)
 
 
 def comparison(sample: Sample, variants: list[Variant], rows: list[int]) -> Image.Image:

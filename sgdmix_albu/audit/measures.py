@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgdmix_albu.agreement import check_masks, check_pair, held_share
 from sgdmix_albu.arguments import check_count, check_number
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.opencv import cv2
-from sgdmix_albu.tensors import BOOL, FLOATS, check_tensor
+from sgdmix_albu.tensors import FLOATS, check_tensor
 
 __all__ = [
     "area",
@@ -26,6 +27,7 @@ __all__ = [
     "coverage",
     "largest_piece_share",
     "leak",
+    "mass_outside",
     "overlap",
     "shared_spot_share",
     "spill",
@@ -41,8 +43,8 @@ def area(masks: Tensor) -> Tensor:
         >>> area(torch.tensor([[[True, False]]]))
         tensor([0.5000])
     """
-    _check_masks(masks)
-    return _share(masks, torch.ones_like(masks))
+    check_masks(masks)
+    return held_share(masks, torch.ones_like(masks))
 
 
 def coverage(masks: Tensor, truth: Tensor) -> Tensor:
@@ -60,8 +62,7 @@ def coverage(masks: Tensor, truth: Tensor) -> Tensor:
         >>> coverage(torch.tensor([[[True, False]]]), torch.tensor([[[True, True]]]))
         tensor([0.5000])
     """
-    _check_pair(masks, truth)
-    return _share(masks, truth)
+    return held_share(masks, truth)
 
 
 def spill(masks: Tensor, truth: Tensor) -> Tensor:
@@ -72,8 +73,8 @@ def spill(masks: Tensor, truth: Tensor) -> Tensor:
         >>> spill(torch.tensor([[[True, False]]]), torch.tensor([[[True, False]]]))
         tensor([0.])
     """
-    _check_pair(masks, truth)
-    return _share(masks, ~truth)
+    check_masks(truth)
+    return held_share(masks, ~truth)
 
 
 def leak(unions: Tensor, target_truth: Tensor) -> Tensor:
@@ -91,8 +92,8 @@ def leak(unions: Tensor, target_truth: Tensor) -> Tensor:
         >>> leak(torch.tensor([[[True, False]]]), torch.tensor([[[True, True]]]))
         tensor([0.5000])
     """
-    _check_pair(unions, target_truth)
-    return _share(~unions, target_truth)
+    check_masks(unions)
+    return held_share(~unions, target_truth)
 
 
 def overlap(first: Tensor, second: Tensor) -> Tensor:
@@ -103,8 +104,8 @@ def overlap(first: Tensor, second: Tensor) -> Tensor:
         >>> overlap(torch.tensor([[[True, True]]]), torch.tensor([[[True, False]]]))
         tensor([0.5000])
     """
-    _check_pair(first, second)
-    return _share(first & second, first | second)
+    check_pair(first, second)
+    return held_share(first & second, first | second)
 
 
 def void_share(source: Tensor, target: Tensor) -> Tensor:
@@ -125,8 +126,8 @@ def void_share(source: Tensor, target: Tensor) -> Tensor:
         >>> void_share(torch.tensor([[[True, False]]]), torch.tensor([[[True, True]]]))
         tensor([0.5000])
     """
-    _check_pair(source, target)
-    return _share(~source, source | target)
+    check_pair(source, target)
+    return held_share(~source, source | target)
 
 
 def largest_piece_share(masks: Tensor) -> Tensor:
@@ -140,7 +141,7 @@ def largest_piece_share(masks: Tensor) -> Tensor:
         >>> largest_piece_share(torch.tensor([[[True, False, True, True]]]))
         tensor([0.6667])
     """
-    _check_masks(masks)
+    check_masks(masks)
     return torch.tensor([_largest(mask) for mask in masks.cpu().numpy()], dtype=torch.float32)
 
 
@@ -164,13 +165,13 @@ def border_share(masks: Tensor, margin: float = 0.1) -> Tensor:
         tensor([0.3600])
     """
     check_number("margin", margin, "must lie in (0, 0.5]", low=0, high=0.5, open_low=True)
-    _check_masks(masks)
+    check_masks(masks)
     margin = float(margin)
     height, width = masks.shape[-2:]
     ring = torch.ones(height, width, dtype=torch.bool, device=masks.device)
     rows, columns = max(1, round(margin * height)), max(1, round(margin * width))
     ring[rows : height - rows, columns : width - columns] = False
-    return _share(ring.expand_as(masks), masks)
+    return held_share(ring.expand_as(masks), masks)
 
 
 def corner_share(maps: Tensor, side: float = 0.25) -> Tensor:
@@ -203,6 +204,26 @@ def corner_share(maps: Tensor, side: float = 0.25) -> Tensor:
         for horizontal in (slice(columns), slice(width - columns, None))
     ]
     return torch.stack(corners).amax(0).float() / maps.flatten(1).sum(1).float()
+
+
+def mass_outside(maps: Tensor, masks: Tensor) -> Tensor:
+    """Share of each map's total that lies outside the mask.
+
+    Args:
+        maps: (B, H, W) float, not negative.
+        masks: (B, H, W) bool.
+
+    Returns:
+        (B,) float32 in [0, 1]; NaN where the map is zero everywhere.
+
+    Example:
+        >>> import torch
+        >>> mass_outside(torch.tensor([[[0.2, 0.6]]]), torch.tensor([[[True, False]]]))
+        tensor([0.7500])
+    """
+    check_masks(masks)
+    check_tensor(maps, f"{tuple(masks.shape)} float maps", tuple(masks.shape), FLOATS)
+    return (maps * ~masks).flatten(1).sum(1).float() / maps.flatten(1).sum(1).float()
 
 
 def shared_spot_share(maps: Tensor, *, cells: int = 8, bright: float = 2.0, shared: float = 0.55) -> Tensor:
@@ -249,26 +270,8 @@ def shared_spot_share(maps: Tensor, *, cells: int = 8, bright: float = 2.0, shar
     return shares.flatten(1)[:, spot]
 
 
-def _check_masks(masks: Any) -> None:
-    check_tensor(masks, "(B, H, W) bool masks", (-1, -1, -1), BOOL)
-
-
-def _check_pair(one: Any, other: Any) -> None:
-    for masks in (one, other):
-        _check_masks(masks)
-    if one.shape != other.shape:
-        raise InvalidInputError(
-            f"expected two bool masks of one shape (B, H, W), got {tuple(one.shape)} and {tuple(other.shape)}"
-        )
-
-
 def _check_maps(maps: Any) -> None:
     check_tensor(maps, "(B, h, w) float maps", (-1, None, None), FLOATS)
-
-
-def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """|part and whole| / |whole| of (B, H, W) bool masks; 0 / 0 is NaN."""
-    return (part & whole).flatten(1).sum(1).float() / whole.flatten(1).sum(1).float()
 
 
 def _largest(mask: np.ndarray) -> float:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sgdmix_albu.audit import gallery, panels
 from sgdmix_albu.audit.charts import histogram
 from sgdmix_albu.audit.collection import Sample
 from sgdmix_albu.audit.page import definitions, escape, page, picture, pictures
+from sgdmix_albu.audit.panels import Pixels
 from sgdmix_albu.audit.result import AuditResult, VariantResult
-from sgdmix_albu.audit.signs import SIGNS, Flag
+from sgdmix_albu.audit.signs import AGREEING, SIGNS, Flag
 from sgdmix_albu.audit.variant import Variant
 from sgdmix_albu.audit.verdict import COMPLETE, TOLERATED
 
@@ -38,6 +39,7 @@ _CHARTS = (
     ("spill", "spill", "share of the true background in the mask; 0 is best", 1.0, None),
     ("leak", "leak", "share of the target's object that shows in the mix", 1.0, 1 - COMPLETE),
     ("mask area", "mask area", "share of the image inside the mask", 1.0, None),
+    ("agreement", "agreement", "share of what a better backend sees that the mask holds", 1.0, AGREEING),
     ("kept", "kept", "share of the source that the union mask keeps", 1.0, 0.8),
     ("distance", "distance", "root-mean-square difference of the two saliency maps", 0.6, None),
     ("threshold", "threshold", "saliency above which a pixel entered the mask", 1.0, None),
@@ -78,6 +80,16 @@ def render(
             best,
             lambda i: _signs(sample, variants[i], flags[i], result.measured),
         ),
+        _per_variant(
+            "Doubtful images",
+            f"The {gallery.WORST} worst: masks that lack what others see of the source, and mixes in which a part of "
+            "the target shows. --min-agreement of mix and generate leaves images out whose masks are doubtful.",
+            variants,
+            best,
+            lambda i: _doubtful(sample, variants[i], flags[i]),
+        )
+        if any(gallery.doubtful_rows(flagged) for flagged in flags)
+        else "",
         _per_variant(
             "Classes", "One image of each class.", variants, best, lambda i: _rows(sample, variants[i], class_rows)
         )
@@ -145,6 +157,8 @@ def _words(has_truth: bool) -> str:
 def _comparison(sample: Sample, variants: Sequence[Variant], result: AuditResult, shown: list[int]) -> str:
     with_truth = sample.truth is not None
     truth_heads = "<th>coverage<th>spill<th>leak<th>incomplete" if with_truth else ""
+    shares = [{sign.name: f"{sign.share:.0%}" for sign in found.signs} for found in result.variants]
+    measured = [sign.name for sign in SIGNS if any(sign.name in counted for counted in shares)]
     rows = "".join(
         f"<tr{' class=best' if found.name == result.best else ''}><th scope=row>{escape(found.name)}"
         f'<td><span class="badge {found.level}">{_BADGES[found.level]}</span>'
@@ -155,11 +169,11 @@ def _comparison(sample: Sample, variants: Sequence[Variant], result: AuditResult
             else ""
         )
         + _bar(None if found.means["kept"] is None else 1 - found.means["kept"], percent=True)
-        + "".join(f"<td>{sign.share:.0%}" for sign in found.signs)
+        + "".join(f"<td>{counted.get(name, '-')}" for name in measured)
         + f"<td>{found.milliseconds:.0f}"
-        for found in result.variants
+        for found, counted in zip(result.variants, shares, strict=True)
     )
-    heads = "".join(f"<th>{escape(sign.name)}" for sign in SIGNS)
+    heads = "".join(f"<th>{escape(name)}" for name in measured)
     columns = ["source", *(word for variant in variants for word in (variant.name, "result"))]
     side_by_side = "".join(
         f"<tr><td>{picture(panels.photograph(sample.images[row]), sample.keys[row])}"
@@ -213,15 +227,32 @@ def _samples_intro(sample: Sample) -> str:
 
 
 def _rows(sample: Sample, variant: Variant, rows: list[int]) -> str:
+    return _table(sample, variant, rows, gallery.STEPS, gallery.steps)
+
+
+def _doubtful(sample: Sample, variant: Variant, flags: dict[str, list[Flag]]) -> str:
+    rows = gallery.doubtful_rows(flags)
+    if not rows:
+        return "<p class=note>None, as far as anybody was asked.</p>"
+    return _table(sample, variant, rows, gallery.DOUBTED, gallery.doubts)
+
+
+def _table(
+    sample: Sample,
+    variant: Variant,
+    rows: list[int],
+    columns: Sequence[str],
+    drawn: Callable[[Sample, Variant, int], list[Pixels]],
+) -> str:
     body = "".join(
-        f"<tr><td colspan={len(gallery.STEPS)} class=caption>{_caption(sample, variant, row)}<tr>"
+        f"<tr><td colspan={len(columns)} class=caption>{_caption(sample, variant, row)}<tr>"
         + "".join(
             f"<td>{picture(pixels, f'{step} of {sample.keys[row]}')}"
-            for step, pixels in zip(gallery.STEPS, gallery.steps(sample, variant, row), strict=True)
+            for step, pixels in zip(columns, drawn(sample, variant, row), strict=True)
         )
         for row in rows
     )
-    return pictures(gallery.STEPS, body)
+    return pictures(columns, body)
 
 
 def _caption(sample: Sample, variant: Variant, row: int) -> str:
@@ -248,7 +279,7 @@ def _distributions(variant: Variant, measured: int) -> str:
 
 def _signs(sample: Sample, variant: Variant, flags: dict[str, list[Flag]], measured: int) -> str:
     return (
-        "<div class=signs>"
+        f"<p class=note>{escape(_compared(variant))}</p><div class=signs>"
         + "".join(
             f'<article class="{"frequent" if len(flags[sign.name]) > TOLERATED * measured else ""}">'
             f"<h3>{escape(sign.name)}<span>{len(flags[sign.name])} of {measured} "
@@ -258,9 +289,22 @@ def _signs(sample: Sample, variant: Variant, flags: dict[str, list[Flag]], measu
             + (f"<p class=note>Try: {escape(sign.advice)}.</p>" if flags[sign.name] else "")
             + "</article>"
             for sign in SIGNS
+            if sign.name in flags
         )
         + "</div>"
     )
+
+
+def _compared(variant: Variant) -> str:
+    """Who was asked of a variant's masks."""
+    with_whom = []
+    if variant.witnesses.name is not None:
+        with_whom.append(f"the masks of {variant.witnesses.name}")
+    if variant.witnesses.evidence is not None:
+        with_whom.append("where the classifier looks")
+    if with_whom:
+        return f"Compared with {' and with '.join(with_whom)}."
+    return "Compared with no better backend: --agreement names one."
 
 
 def _flagged(sample: Sample, variant: Variant, flag: Flag) -> str:
@@ -307,6 +351,7 @@ def repetition(settings: dict[str, Any]) -> str:
     for name in ("masks", "model", "arch", "class_names", "samples", "pairs", "seed"):
         if settings[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(settings[name])]
+    words += ["--agreement", settings["agreement_with"]] if settings["agreement_with"] else []
     if settings["model"] is not None:
         words += ["--normalize", settings["normalize"]]
     return shlex.join([*words, "--out", "OUT"])

@@ -19,7 +19,7 @@ class SignCount:
         name: The failure's name.
         count: Images that show it.
         share: The same as a share of the measured images.
-        worst: Keys of up to six of them, the worst first.
+        worst: Keys of up to twenty of them, the worst first.
     """
 
     name: str
@@ -44,7 +44,8 @@ class VariantResult:
         leaking: Share of the pairs that show more than a quarter of the target's object; None without true masks.
         unmixed: Share of the sources that were left unmixed.
         guards: How many sources each guard touched.
-        signs: The warning signs.
+        signs: The warning signs, those for which something was measured.
+        better: The backend that the masks were compared with; None where they were not.
         milliseconds: Saliency and mask per image, on this machine at that time.
         samples: For each measured source its key, its target's key (None where unmixed) and its measures.
     """
@@ -61,6 +62,7 @@ class VariantResult:
     unmixed: float
     guards: dict[str, int]
     signs: tuple[SignCount, ...]
+    better: str | None
     milliseconds: float
     samples: tuple[dict[str, Any], ...]
 

@@ -24,6 +24,7 @@ from sgdmix_albu.audit.result import AuditResult, SignCount, VariantResult
 from sgdmix_albu.audit.signs import SIGNS, Flag, find_flags
 from sgdmix_albu.audit.variant import Variant, run_variant
 from sgdmix_albu.audit.verdict import Verdict, incomplete_share, judge, leaking_share, mean
+from sgdmix_albu.audit.witnesses import Better, hear
 from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
@@ -35,7 +36,6 @@ from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 __all__ = ["run_audit"]
 
 _SHOWN_CLASSES = 24
-_WORST = 6
 _LEVELS = ("trusted", "unproven", "doubtful", "untrusted")
 _PACKAGES = ("sgdmix-albu", "torch", "torchvision", "captum", "numpy", "opencv-python-headless", "pillow")
 
@@ -54,6 +54,7 @@ def run_audit(
     samples: int = 10,
     pairs: int = 50,
     masks: str | os.PathLike[str] | None = None,
+    agreement_with: str | SaliencyBackend | None = None,
     seed: int = 0,
     size: int = 224,
     candidates: int = 50,
@@ -79,6 +80,9 @@ def run_audit(
         samples: Sources that are shown.
         pairs: Sources, drawn at random, that are measured.
         masks: Folder of true masks, PNG files of the images' relative names, object light on dark.
+        agreement_with: A backend that is better than those audited, to compare their masks with; "none" for none.
+            None: the default backend, where one that measures worse is audited. Where there is a ``model``, the
+            masks are also compared with where it looks.
         seed: The same seed draws the same sources and candidates.
         size: All images are resized to size x size.
         candidates: Candidates of each source.
@@ -111,6 +115,7 @@ def run_audit(
     if model is not None:
         judge = open_judge(model, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
     backends = {_name(spec): AuditBackend.make(spec, judge) for spec in saliency}
+    better = Better.chosen(agreement_with, _name(agreement_with), backends)
     sample = draw_sample(
         collection,
         measured=max(pairs, samples),
@@ -125,9 +130,13 @@ def run_audit(
         candidates=candidates,
         generator=torch.Generator().manual_seed(seed),
     )
+    looked = {
+        name: backend.maps(sample.images, sample.labels)
+        for name, backend in tqdm(backends.items(), desc="audit", unit="backend", disable=None, leave=False)
+    }
+    witnesses = hear(sample, better, judge, {name: maps for name, (maps, _) in looked.items()})
     variants = []
-    for name, backend in tqdm(backends.items(), desc="audit", unit="backend", disable=None, leave=False):
-        maps, milliseconds = backend.maps(sample.images, sample.labels)
+    for name, (maps, milliseconds) in looked.items():
         variants += [
             run_variant(
                 sample,
@@ -138,6 +147,7 @@ def run_audit(
                 mask=preset_name,
                 max_coverage=max_coverage,
                 map_milliseconds=milliseconds,
+                witnesses=witnesses.about(name),
             )
             for preset_name, preset in presets.items()
         ]
@@ -146,7 +156,7 @@ def run_audit(
     best = min(found, key=_rank)
     shown = list(range(min(samples, sample.measured)))
     class_rows = gallery.class_rows(sample, _SHOWN_CLASSES)
-    panels = _panels(sample, variants, shown, class_rows)
+    panels = _panels(sample, variants, flags, shown, class_rows)
     result = AuditResult(
         folder=folder,
         report=folder / "report.html",
@@ -162,6 +172,7 @@ def run_audit(
             "saliency": list(backends),
             "mask": list(presets),
             "masks": None if masks is None else str(masks),
+            "agreement_with": None if agreement_with is None else _name(agreement_with),
             "model": None if model is None else _name(model),
             "arch": arch,
             "class_names": None if class_names is None else str(class_names),
@@ -172,7 +183,7 @@ def run_audit(
             "size": size,
             "candidates": candidates,
             "max_coverage": max_coverage,
-            "objects": [_name(spec) for spec in (*saliency, *mask, model) if not _is_named(spec)],
+            "objects": [_name(spec) for spec in (*saliency, *mask, agreement_with, model) if not _is_named(spec)],
         },
         versions=_versions(),
         files=("report.html", "audit.json", *panels),
@@ -206,10 +217,12 @@ def _found(sample: Sample, variant: Variant, flags: dict[str, list[Flag]]) -> Va
                 sign.name,
                 len(flags[sign.name]),
                 len(flags[sign.name]) / measured,
-                tuple(sample.keys[flag.row] for flag in flags[sign.name][:_WORST]),
+                tuple(sample.keys[flag.row] for flag in flags[sign.name][: gallery.WORST]),
             )
             for sign in SIGNS
+            if sign.name in flags
         ),
+        better=variant.witnesses.name,
         milliseconds=variant.milliseconds,
         samples=tuple(_row(sample, variant, row) for row in range(measured)),
     )
@@ -231,14 +244,23 @@ def _rank(found: VariantResult) -> tuple[float, ...]:
     return (_LEVELS.index(found.level), -gain, sum(sign.share for sign in found.signs))
 
 
-def _panels(sample: Sample, variants: list[Variant], shown: list[int], class_rows: list[int]) -> dict[str, Any]:
+def _panels(
+    sample: Sample,
+    variants: list[Variant],
+    flags: list[dict[str, list[Flag]]],
+    shown: list[int],
+    class_rows: list[int],
+) -> dict[str, Any]:
     """File name to picture."""
     pictures = {}
-    for variant in variants:
+    for variant, flagged in zip(variants, flags, strict=True):
         stem = _slug(variant.name)
         pictures[f"samples-{stem}.png"] = gallery.table(sample, variant, shown)
         if class_rows:
             pictures[f"classes-{stem}.png"] = gallery.table(sample, variant, class_rows)
+        doubtful = gallery.doubtful_rows(flagged)
+        if doubtful:
+            pictures[f"doubtful-{stem}.png"] = gallery.doubtful_table(sample, variant, doubtful)
     if len(variants) > 1:
         pictures["comparison.png"] = gallery.comparison(sample, variants, shown)
     return pictures

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sgdmix_albu.agreement import held_share, solid, solid_share
 from sgdmix_albu.audit import measures
 from sgdmix_albu.audit.collection import Sample
+from sgdmix_albu.audit.witnesses import NOBODY, Witnesses
 from sgdmix_albu.blending import blend
 from sgdmix_albu.masks import MaskPreset
 from sgdmix_albu.mixing import describe, plan_mix
 from sgdmix_albu.selection import pairwise_distances
 from sgdmix_albu.types import Draws, MixPlan
 
-__all__ = ["Variant", "run_variant"]
+__all__ = ["Variant", "run_variant", "seen_of_target"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Variant:
         plan: Targets and union masks of the B sources.
         mixed: (B, 3, H, W) uint8.
         measures: Name to (B,) float32; NaN where the measure has no meaning.
+        witnesses: Who else says where the objects are; the backend itself is none of them.
         milliseconds: Saliency and mask, per image on this machine.
     """
 
@@ -41,6 +44,7 @@ class Variant:
     plan: MixPlan
     mixed: Tensor
     measures: dict[str, Tensor]
+    witnesses: Witnesses
     milliseconds: float
 
     @property
@@ -59,6 +63,7 @@ def run_variant(
     mask: str,
     max_coverage: float,
     map_milliseconds: float,
+    witnesses: Witnesses = NOBODY,
 ) -> Variant:
     """Masks, pairs and mixes of the sample, and everything that is measured of them.
 
@@ -71,6 +76,7 @@ def run_variant(
         mask: The preset's name.
         max_coverage: The largest share of an image that a union mask may cover.
         map_milliseconds: What a map took, per image.
+        witnesses: Who else says where the objects are.
     """
     start = time.perf_counter()
     described = describe(maps, sample.images, preset)
@@ -84,9 +90,18 @@ def run_variant(
         masks=described.masks,
         plan=plan,
         mixed=blend(sources, sample.images, plan.target, plan.masks),
-        measures=_measured(described.maps, described.masks, plan, draws, sample.truth),
+        measures=_measured(described.maps, described.masks, plan, draws, sample.truth)
+        | _doubted(described.masks, plan, witnesses),
+        witnesses=witnesses,
         milliseconds=map_milliseconds + mask_milliseconds,
     )
+
+
+def seen_of_target(variant: Variant, row: int) -> Tensor:
+    """(H, W) bool: the solid parts of the target's object that show in the mix, as the better backend sees them."""
+    assert variant.witnesses.masks is not None  # else nobody asks
+    target = variant.witnesses.masks[variant.plan.target[row]]
+    return solid((~variant.plan.masks[row] & target)[None])[0]
 
 
 def _measured(maps: Tensor, masks: Tensor, plan: MixPlan, draws: Draws, truth: Tensor | None) -> dict[str, Tensor]:
@@ -113,6 +128,18 @@ def _measured(maps: Tensor, masks: Tensor, plan: MixPlan, draws: Draws, truth: T
         found["coverage"] = measures.coverage(own, truth[:sources])
         found["spill"] = measures.spill(own, truth[:sources])
         found["leak"] = of_pairs(measures.leak(plan.masks, truth[plan.target]))
+    return found
+
+
+def _doubted(masks: Tensor, plan: MixPlan, witnesses: Witnesses) -> dict[str, Tensor]:
+    """What can be said of masks and pairs by others, of those who were asked."""
+    own, found = masks[: len(plan.target)], {}
+    if witnesses.masks is not None:
+        found["agreement"] = held_share(own, witnesses.masks[: len(own)])
+        seen = solid_share(~plan.masks, witnesses.masks[plan.target])
+        found["seen of target"] = torch.where(plan.applied, seen, torch.nan)
+    if witnesses.evidence is not None:
+        found["evidence outside"] = measures.mass_outside(witnesses.evidence[: len(own)], own)
     return found
 
 

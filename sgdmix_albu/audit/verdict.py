@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from sgdmix_albu.audit.signs import GREEDY, SIGNS, Flag
+from sgdmix_albu.audit.signs import GREEDY, SIGNS, Flag, Sign
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
 __all__ = [
@@ -102,7 +102,7 @@ def judge(
     """
     count = len(applied)
     unmixed = 1 - float(applied.float().mean())
-    frequent = [sign for sign in SIGNS if len(flags[sign.name]) > TOLERATED * count]
+    frequent = _frequent(flags, count)
     incomplete = incomplete_share(measures)
     if unmixed > TOLERATED:
         return Verdict(
@@ -146,7 +146,7 @@ def judge(
 
 
 def _by_signs(flags: dict[str, list[Flag]], count: int, tried: tuple[str, str]) -> Verdict:
-    frequent = [sign for sign in SIGNS if len(flags[sign.name]) > TOLERATED * count]
+    frequent = _frequent(flags, count)
     if not frequent:
         return Verdict(
             "unproven",
@@ -160,6 +160,10 @@ def _by_signs(flags: dict[str, list[Flag]], count: int, tried: tuple[str, str]) 
         f"Look before you trust it: {named}.",
         (_other_backend(tried), *(sign.advice for sign in frequent)),
     )
+
+
+def _frequent(flags: dict[str, list[Flag]], count: int) -> list[Sign]:
+    return [sign for sign in SIGNS if len(flags.get(sign.name, ())) > TOLERATED * count]
 
 
 def _against_incomplete(measures: dict[str, Tensor], tried: tuple[str, str]) -> tuple[str, ...]:

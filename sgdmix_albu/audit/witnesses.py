@@ -1,0 +1,114 @@
+"""Who else can say where the objects are, where no true masks do: a better backend, and a classifier's evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sgdmix_albu.audit.backends import AuditBackend
+from sgdmix_albu.audit.collection import Sample
+from sgdmix_albu.classifiers import Judge
+from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.masks import get_mask, upsampled
+from sgdmix_albu.mixing import describe
+from sgdmix_albu.saliency import SaliencyBackend
+from sgdmix_albu.saliency.modelled import ModelBackend
+from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
+
+__all__ = ["NOBODY", "NONE", "Better", "Witnesses", "hear"]
+
+NONE = "none"
+_EVIDENCE = "gradcam"
+_STRONG = 0.5  # of a map's greatest value; below, Grad-CAM's wide slopes tell of its resolution, not of the object
+_TRAINING_FREE = ("manifold_ranking", "spectral_residual")
+
+
+@dataclass(frozen=True)
+class Better:
+    """The backend that others are compared with.
+
+    Attributes:
+        spec: Its name, or itself.
+        name: What it is called.
+        judged: Names of the backends that are compared with it.
+    """
+
+    spec: str | SaliencyBackend
+    name: str
+    judged: frozenset[str]
+
+    @classmethod
+    def chosen(
+        cls, spec: str | SaliencyBackend | None, name: str, audited: Mapping[str, AuditBackend]
+    ) -> Better | None:
+        """The one that was asked for, for all others; the default one, for those that measure worse than it.
+
+        What another backend finds of a better one's masks says nothing, so nobody is compared with the default who
+        may be better: segmenters, and objects.
+        """
+        if spec == NONE:
+            return None
+        if spec is not None:
+            return cls(spec, name, frozenset(audited) - {name})
+        worse = {key for key, one in audited.items() if isinstance(one.backend, ModelBackend) or key in _TRAINING_FREE}
+        judged = frozenset(worse - {BEST_SALIENCY})
+        return cls(BEST_SALIENCY, BEST_SALIENCY, judged) if judged else None
+
+
+@dataclass(frozen=True)
+class Witnesses:
+    """What else is known of N images; None where nobody was asked.
+
+    Attributes:
+        name: The better backend's name.
+        masks: (N, H, W) bool, its masks.
+        evidence: (N, H, W) float32, Grad-CAM of the audit's classifier where it is strong, 0 elsewhere.
+        judged: The backends that the better one can say something of.
+    """
+
+    name: str | None = None
+    masks: Tensor | None = None
+    evidence: Tensor | None = None
+    judged: frozenset[str] = frozenset()
+
+    def about(self, saliency: str) -> Witnesses:
+        """Those who can say something of a backend."""
+        evidence = None if saliency == _EVIDENCE else self.evidence
+        return replace(self, evidence=evidence) if saliency in self.judged else Witnesses(evidence=evidence)
+
+
+NOBODY = Witnesses()
+
+
+def hear(sample: Sample, better: Better | None, judge: Judge | None, known: Mapping[str, Tensor]) -> Witnesses:
+    """Ask them.
+
+    Args:
+        sample: The images.
+        better: The backend that others are compared with, or None.
+        judge: The classifier whose evidence is looked at, or None.
+        known: Maps (N, h, w) by backend, where they have been made already.
+    """
+    evidence = None if judge is None else _evidence(sample, judge, known)
+    if better is None:
+        return Witnesses(evidence=evidence)
+    maps = known.get(better.name)
+    if maps is None:
+        maps, _ = AuditBackend.make(better.spec, judge).maps(sample.images, sample.labels)
+    masks = describe(maps, sample.images, get_mask(BEST_MASK)).masks
+    return Witnesses(better.name, masks, evidence, better.judged)
+
+
+def _evidence(sample: Sample, judge: Judge, known: Mapping[str, Tensor]) -> Tensor | None:
+    """None where Grad-CAM cannot look through this classifier, or Captum is not there: the audit goes on without."""
+    maps = known.get(_EVIDENCE)
+    if maps is None:
+        try:
+            maps, _ = AuditBackend.make(_EVIDENCE, judge).maps(sample.images, sample.labels)
+        except SGDMixError:
+            return None
+    whole = upsampled(maps, sample.images)
+    return torch.where(whole > _STRONG, whole, 0)
