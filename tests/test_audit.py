@@ -111,7 +111,7 @@ def test_masks_that_cut_their_objects_are_not_trusted(discs: Path) -> None:
 
 
 def test_the_twenty_per_cent_rule_counts_images(discs: Path) -> None:
-    """Ten of twelve masks are right: 17% incomplete passes; nine of twelve, 25%, does not."""
+    """Ten of twelve masks are right: 17% incomplete passes; nine of twelve, 25%, does not; eight of ten, 20%, does."""
     from sgdmix_albu.audit.signs import SIGNS
     from sgdmix_albu.audit.verdict import judge
 
@@ -122,6 +122,9 @@ def test_the_twenty_per_cent_rule_counts_images(discs: Path) -> None:
     assert judge(measures, quiet, torch.ones(12, dtype=torch.bool), ("a", "b")).level == "trusted"
     coverage[2] = 0.74
     assert judge(measures, quiet, torch.ones(12, dtype=torch.bool), ("a", "b")).level == "untrusted"
+    exactly = {name: torch.tensor([0.74] * 2 + [1.0] * 8) for name in ("coverage", "spill")} | {"leak": torch.zeros(10)}
+    assert judge(exactly, quiet, torch.ones(10, dtype=torch.bool), ("a", "b")).level == "trusted"
+    assert judge({}, quiet, torch.tensor([False] * 2 + [True] * 8), ("a", "b")).level == "unproven"
     leaking = {**measures, "coverage": torch.ones(12), "leak": torch.linspace(0, 1, 12)}
     verdict = judge(leaking, quiet, torch.ones(12, dtype=torch.bool), ("a", "b"))
     assert verdict.level == "untrusted"

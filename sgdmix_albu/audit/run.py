@@ -210,7 +210,7 @@ def _found(sample: Sample, variant: Variant, flags: dict[str, list[Flag]]) -> Va
         means={name: mean(values) for name, values in measures.items()},
         incomplete=incomplete_share(measures),
         leaking=leaking_share(measures),
-        unmixed=1 - float(applied.float().mean()),
+        unmixed=float((~applied).double().mean()),
         guards={name: int(hits[:measured].count_nonzero()) for name, hits in vars(variant.plan.guards).items()},
         signs=tuple(
             SignCount(

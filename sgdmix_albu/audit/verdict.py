@@ -76,7 +76,7 @@ def share(values: Tensor, chosen: Tensor) -> float | None:
         0.5
     """
     known = ~values.isnan()
-    return float(chosen[known].float().mean()) if bool(known.any()) else None
+    return float(chosen[known].double().mean()) if bool(known.any()) else None  # in single, 2 of 10 is over 0.2
 
 
 def incomplete_share(measures: dict[str, Tensor], complete: float = COMPLETE) -> float | None:
@@ -101,7 +101,7 @@ def judge(
         tried: Names of backend and preset, so that they are not advised again.
     """
     count = len(applied)
-    unmixed = 1 - float(applied.float().mean())
+    unmixed = float((~applied).double().mean())
     frequent = _frequent(flags, count)
     incomplete = incomplete_share(measures)
     if unmixed > TOLERATED:
