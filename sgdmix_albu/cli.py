@@ -318,6 +318,20 @@ def _add_mixing(group: argparse._ArgumentGroup) -> None:
         help="largest share a union mask may cover (default: %(default)s)",
     )
     group.add_argument(
+        "--min-agreement",
+        type=float,
+        default=0,
+        metavar="F",
+        help="leave out images whose mask holds a smaller share of what a better backend sees (default: ask nobody)",
+    )
+    group.add_argument(
+        "--agreement",
+        dest="agreement_with",
+        default=BEST_SALIENCY,
+        metavar="NAME",
+        help="that better backend (default: %(default)s)",
+    )
+    group.add_argument(
         "--feather", type=float, default=0.0, metavar="PX", help="soft edge outside the mask (default: %(default)s)"
     )
 

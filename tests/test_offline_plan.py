@@ -30,6 +30,7 @@ def descriptors(maps: Tensor, masks: Tensor, labels: list[int] | None = None) ->
         thresholds=np.full(len(maps), 0.5, np.float32),
         flat=(maps.flatten(1).amax(1) == maps.flatten(1).amin(1)).numpy(),
         empty=~masks.flatten(1).any(1).numpy(),
+        agreement=np.full(len(maps), np.nan, np.float32),
         packed=[],
         sizes=[(GRID, GRID)] * len(maps),
         digests=[],

@@ -27,6 +27,7 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import refusals_named
 from sgdmix_albu.images import MAX_PIXELS
 from sgdmix_albu.masks import get_mask
+from sgdmix_albu.offline.better import open_better
 from sgdmix_albu.offline.descriptors import GRID, Descriptors, describe_read, read_pixels, unpacked
 from sgdmix_albu.offline.look import LookSettings, open_look
 from sgdmix_albu.offline.parallel import one_thread_each, ordered_map
@@ -47,12 +48,13 @@ _ARRAYS: Mapping[str, tuple[tuple[int, ...], type]] = {
     "thresholds": ((), np.float32),
     "flat": ((), np.bool_),
     "empty": ((), np.bool_),
+    "agreement": ((), np.float32),
     "places": ((), np.int32),
     "ends": ((), np.int64),
 }
 _LARGEST = 16 * 2**20  # bytes of a part's arrays; 512 images have 2.5 million
 _SKIPPED = items(pair(text(), text()), most=PART)
-_JOINED = ("grid_masks", "thresholds", "flat", "empty")
+_JOINED = ("grid_masks", "thresholds", "flat", "empty", "agreement")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class BankSettings:
         look: The saliency backend.
         mask: The mask preset's name.
         class_names: Label index to name.
+        better: The backend that the masks are compared with, or None.
         jobs: Threads that read images.
         tries: Where to note what is begun, if the engine repeats what a lost worker had.
     """
@@ -78,6 +81,7 @@ class BankSettings:
     look: LookSettings
     mask: str
     class_names: tuple[str, ...]
+    better: str | None = None
     jobs: int = 1
     tries: Storage | None = None
 
@@ -116,6 +120,7 @@ class _Execution(NamedTuple):
     sizes: NDArray[Any]
     ends: NDArray[Any]
     digests: NDArray[Any]
+    agreement: NDArray[Any]
 
 
 class BankBuilder:
@@ -126,6 +131,7 @@ class BankBuilder:
         self._reader = open_reader(settings.data, settings.dataset, size=settings.size)
         self._look, _ = open_look(settings.look, settings.class_names)
         self._preset = get_mask(settings.mask)
+        self._better = None if settings.better is None else open_better(settings.better, settings.class_names)
 
     def __call__(self, part: Part) -> Looked:
         """Describe the part's images."""
@@ -135,7 +141,7 @@ class BankBuilder:
         items = [Item(key, class_name, label, self._reader, digest) for key, class_name, label, digest in part.images]
         with one_thread_each():
             reading = ordered_map(lambda item: read_pixels(item, self.settings.size), items, self.settings.jobs)
-            described, skipped = describe_read(reading, self._look, self._preset)
+            described, skipped = describe_read(reading, self._look, self._preset, better=self._better)
         _write(self.settings.storage, part, described, skipped)
         return Looked(len(items), time.perf_counter() - began)
 
@@ -217,6 +223,12 @@ class DescriptorBank:
         """Of the file that an image was read from."""
         part, row = self._known(place)
         return bytes(part.digests[row])
+
+    def agreement(self, place: int) -> float | None:
+        """Of an image's mask with a better backend; None where nobody was asked, or it found nothing."""
+        part, row = self._known(place)
+        agreement = float(part.agreement[row])
+        return None if math.isnan(agreement) else agreement
 
     def _known(self, place: int) -> tuple[_Execution, int]:
         found = self._row(place)
@@ -301,6 +313,7 @@ def _write(storage: Storage, part: Part, described: Descriptors, skipped: Iterab
         "thresholds": described.thresholds,
         "flat": described.flat,
         "empty": described.empty,
+        "agreement": described.agreement,
         "sizes": np.array(described.sizes, np.int32).reshape(-1, 2),
         "digests": np.frombuffer(b"".join(described.digests), np.uint8).reshape(-1, 32),
         "places": np.array([place_of[item.key] for item in described.items], np.int32),

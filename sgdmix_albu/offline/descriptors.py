@@ -17,9 +17,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sgdmix_albu.agreement import held_share
 from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.masks import MaskPreset
 from sgdmix_albu.mixing import describe
+from sgdmix_albu.offline.better import Better
 from sgdmix_albu.offline.look import Look
 from sgdmix_albu.offline.parallel import ordered_map
 from sgdmix_albu.offline.pixels import Loaded, load_pixels
@@ -46,6 +48,8 @@ class Descriptors:
         thresholds: (N,) float32.
         flat: (N,) bool, the saliency map is constant.
         empty: (N,) bool, the mask is empty.
+        agreement: (N,) float32, share of a better backend's object that the mask holds; NaN where it finds none, or
+            nobody was asked.
         packed: N full-resolution masks, compressed; see :meth:`mask`.
         sizes: N pairs of height and width.
         digests: N SHA-256 of the files that were read.
@@ -57,6 +61,7 @@ class Descriptors:
     thresholds: NDArray[np.float32]
     flat: NDArray[np.bool_]
     empty: NDArray[np.bool_]
+    agreement: NDArray[np.float32]
     packed: list[bytes]
     sizes: list[tuple[int, int]]
     digests: list[bytes]
@@ -67,6 +72,11 @@ class Descriptors:
     def mask(self, row: int) -> Tensor:
         """(H, W) bool foreground mask of one image at its own resolution."""
         return unpacked(self.packed[row], self.sizes[row])
+
+    def agreement_of(self, row: int) -> float | None:
+        """Agreement of one image, None where it has none."""
+        agreement = float(self.agreement[row])
+        return None if np.isnan(agreement) else agreement
 
     def coarse(self) -> NDArray[np.uint8]:
         """(N, 256) the maps as 16 x 16 averages, rounded."""
@@ -104,6 +114,7 @@ def describe_items(
     look: Look,
     preset: MaskPreset,
     *,
+    better: Better | None = None,
     size: int | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
@@ -114,6 +125,7 @@ def describe_items(
         items: The images.
         look: Stage 1: (B, 3, H, W) uint8 images and (B,) labels to coarse maps.
         preset: Stage 3.
+        better: What the masks are compared with; None for nothing.
         size: Bring every image to size x size first.
         jobs: Threads that read; the result does not depend on it.
         progress: Reports each image; None for silence.
@@ -125,7 +137,7 @@ def describe_items(
     reading = ordered_map(lambda item: read_pixels(item, size), items, jobs)
     if progress is not None:
         reading = progress.over(reading, "saliency and masks", len(items))
-    described, skipped = describe_read(reading, look, preset, hopeless=1)
+    described, skipped = describe_read(reading, look, preset, better=better, hopeless=1)
     check_some_usable(len(described), len(items), skipped)
     return described, skipped
 
@@ -142,7 +154,7 @@ def check_some_usable(usable: int, count: int, skipped: Sequence[Skipped]) -> No
 
 
 def describe_read(
-    reading: Iterable[_Read], look: Look, preset: MaskPreset, *, hopeless: int = 32
+    reading: Iterable[_Read], look: Look, preset: MaskPreset, *, better: Better | None = None, hopeless: int = 32
 ) -> tuple[Descriptors, list[Skipped]]:
     """Descriptors of images as they come, each with its pixels or with the reason why there are none.
 
@@ -150,6 +162,7 @@ def describe_read(
         reading: The images.
         look: Stage 1.
         preset: Stage 3.
+        better: What the masks are compared with; None for nothing.
         hopeless: When none has succeeded and at least so many failed, the fault lies with the settings, not the images.
 
     Raises:
@@ -159,7 +172,7 @@ def describe_read(
     skipped: list[Skipped] = []
     refused = 0
     for window in _windows(reading, skipped):
-        found, failed = _describe_window(window, look, preset)
+        found, failed = _describe_window(window, look, preset, better)
         kept += found
         skipped += [Skipped(key, str(error)) for key, error in failed]
         refused += len(failed)
@@ -176,6 +189,7 @@ class _Kept:
     threshold: float
     flat: bool
     empty: bool
+    agreement: float
     packed: bytes
     size: tuple[int, int]
     digest: bytes
@@ -212,7 +226,7 @@ def _windows(reading: Iterable[_Read], skipped: list[Skipped]) -> Iterator[_Wind
 
 
 def _describe_window(
-    window: _Window, look: Look, preset: MaskPreset
+    window: _Window, look: Look, preset: MaskPreset, better: Better | None
 ) -> tuple[list[_Kept], list[tuple[str, SGDMixError]]]:
     """Descriptors of a window in its order, and what failed: images of one size together, alone where that fails."""
     kept: dict[int, _Kept] = {}
@@ -224,7 +238,7 @@ def _describe_window(
     while queue:
         places = queue.pop(0)
         try:
-            described = _described([window[place] for place in places], look, preset)
+            described = _described([window[place] for place in places], look, preset, better)
         except SGDMixError as error:
             if len(places) > 1:
                 queue += [[place] for place in places]
@@ -235,10 +249,12 @@ def _describe_window(
     return [kept[place] for place in sorted(kept)], [(window[place][0].key, failed[place]) for place in sorted(failed)]
 
 
-def _described(group: _Window, look: Look, preset: MaskPreset) -> list[_Kept]:
+def _described(group: _Window, look: Look, preset: MaskPreset, better: Better | None) -> list[_Kept]:
     images = torch.stack([image.pixels for _, image in group])
     labels = torch.tensor([item.label for item, _ in group])
     result = describe(look(images, labels), images, preset)
+    nobody = torch.full((len(group),), torch.nan)
+    agreement = nobody if better is None else held_share(result.masks, better(images, labels))
     maps = (_on_grid(result.maps) * 255).round_().byte()
     grid_masks = np.packbits((_on_grid(result.masks.float()) > 0.5).flatten(1).numpy(), axis=1)
     return [
@@ -249,6 +265,7 @@ def _described(group: _Window, look: Look, preset: MaskPreset) -> list[_Kept]:
             threshold=float(result.thresholds[row]),
             flat=bool(result.flat[row]),
             empty=not result.areas[row],
+            agreement=float(agreement[row]),
             packed=zlib.compress(np.packbits(result.masks[row].numpy()).tobytes(), 1),
             size=(images.shape[2], images.shape[3]),
             digest=image.sha256,
@@ -273,6 +290,7 @@ def _stacked(kept: list[_Kept]) -> Descriptors:
         thresholds=np.array([one.threshold for one in kept], np.float32),
         flat=np.array([one.flat for one in kept], bool),
         empty=np.array([one.empty for one in kept], bool),
+        agreement=np.array([one.agreement for one in kept], np.float32),
         packed=[one.packed for one in kept],
         sizes=[one.size for one in kept],
         digests=[one.digest for one in kept],

@@ -93,6 +93,7 @@ class _Output:
     pixels: Tensor
     union: Tensor
     shares: tuple[float, float]
+    agreements: tuple[float | None, float | None]
     files: tuple[bytes, bytes]
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -184,7 +185,8 @@ class Expander:
                 source, target = pixels
                 mixed, union = mix_pair(source, target, own, other, feather=self.job.feather)
                 shares = float(own.float().mean()), float(other.float().mean())
-                yield _Output(task, mixed, union, shares, (files[0], files[1]))
+                agreements = self._bank.agreement(task.source_place), self._bank.agreement(task.target_place)
+                yield _Output(task, mixed, union, shares, agreements, (files[0], files[1]))
 
     def _refine(self, refiner: Refiner, settings: RefinerSettings, outputs: Sequence[_Output]) -> list[_Lost]:
         """Refine images of one size; those that cannot be, or that came out broken, and why."""
@@ -260,6 +262,8 @@ class Expander:
             "distance": task.distance,
             "source_coverage": output.shares[0],
             "target_coverage": output.shares[1],
+            "source_agreement": output.agreements[0],
+            "target_agreement": output.agreements[1],
             "kept": float(output.union.float().mean()),
             "seed": task.seed,
             "prompt": task.prompt,

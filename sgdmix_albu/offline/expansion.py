@@ -10,6 +10,7 @@ from typing import Literal
 
 from sgdmix_albu.arguments import check_switch, check_text
 from sgdmix_albu.mixing import check_settings
+from sgdmix_albu.offline.better import check_agreement
 from sgdmix_albu.offline.checks import check_choice, check_counts, check_seed
 from sgdmix_albu.offline.execute import FORMATS
 from sgdmix_albu.offline.manifest import METADATA
@@ -26,6 +27,7 @@ _SHOWN = 20  # skipped images that are printed; the quarantine list has all
 _WHY_LEFT_OUT = {
     "flat_saliency": "the source's saliency map is flat",
     "empty_mask": "the source's mask is empty",
+    "doubtful": "the source's mask holds less of what --agreement sees than --min-agreement",
     "no_target": "no further candidate",
     "over_coverage": "every candidate's union covers more than --max-coverage",
     "long_name": "the output's file name would be too long",
@@ -48,6 +50,9 @@ class Settings:
         image_format: "png" or "jpg".
         feather: Width in pixels of the fade outside the mask.
         shards: Write tar shards instead of files.
+        min_agreement: The least share of a better backend's object that a mask must hold; images with less are
+            neither sources nor targets. 0 for any: nobody else is asked.
+        agreement_with: The better backend's name.
     """
 
     saliency: str = BEST_SALIENCY
@@ -61,6 +66,8 @@ class Settings:
     image_format: Literal["png", "jpg"] = "png"
     feather: float = 0
     shards: bool = False
+    min_agreement: float = 0
+    agreement_with: str = BEST_SALIENCY
 
     def __post_init__(self) -> None:
         check_settings(
@@ -70,6 +77,7 @@ class Settings:
             feather=self.feather,
         )
         check_text(saliency=self.saliency, mask=self.mask)
+        check_agreement(self.min_agreement, self.agreement_with, self.saliency)
         check_switch(shards=self.shards)
         check_choice("image_format", self.image_format, FORMATS)
         check_counts(multiplier=self.multiplier, size=self.size)
@@ -79,6 +87,11 @@ class Settings:
             value = getattr(self, field.name)
             if not isinstance(value, bool) and isinstance(value, Real):
                 object.__setattr__(self, field.name, int(value) if isinstance(value, Integral) else float(value))
+
+    @property
+    def better(self) -> str | None:
+        """The better backend, if anybody is asked."""
+        return self.agreement_with if self.min_agreement > 0 else None
 
     @property
     def chunk(self) -> int:

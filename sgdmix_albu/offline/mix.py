@@ -15,6 +15,7 @@ import torch
 from sgdmix_albu import __version__
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.mixing import check_settings
+from sgdmix_albu.offline.better import check_agreement, open_better
 from sgdmix_albu.offline.checks import check_choice, check_counts, check_seed
 from sgdmix_albu.offline.descriptors import Descriptors, describe_items
 from sgdmix_albu.offline.execute import FORMATS, Done, execute
@@ -34,6 +35,7 @@ _WHY_UNMIXED = {
     "not_drawn": "left out by --p",
     "flat_saliency": "the saliency map is flat",
     "empty_mask": "the mask is empty",
+    "doubtful": "the mask holds less of what --agreement sees than --min-agreement",
     "no_target": "no candidate",
     "over_coverage": "every candidate's union covers more than --max-coverage",
 }
@@ -93,6 +95,8 @@ def mix_folder(
     p: float = 1.0,
     target_class: TargetClass = "any",
     max_coverage: float = 0.95,
+    min_agreement: float = 0,
+    agreement_with: str = BEST_SALIENCY,
     feather: float = 0,
     seed: int = 0,
     size: int | None = None,
@@ -121,6 +125,9 @@ def mix_folder(
         p: Probability that an image is mixed.
         target_class: "any", or only targets of the "same" or a "different" class.
         max_coverage: The largest share of an image that a union mask may cover.
+        min_agreement: The least share of a better backend's object that a mask must hold; images with less are
+            neither mixed nor targets. 0 for any: nobody else is asked.
+        agreement_with: The better backend's name.
         feather: Width in pixels of the fade outside the mask.
         seed: The same seed gives the same images.
         size: Bring all images to size x size; None keeps each as it is.
@@ -140,6 +147,7 @@ def mix_folder(
     """
     began = time.perf_counter()
     check_settings(p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather)
+    check_agreement(min_agreement, agreement_with, saliency)
     check_choice("image_format", image_format, FORMATS)
     check_choice("normalize", normalize, ("imagenet", "none"))
     check_counts(size=size, limit=limit, jobs=jobs)
@@ -151,6 +159,8 @@ def mix_folder(
         "p": p,
         "target_class": target_class,
         "max_coverage": max_coverage,
+        "min_agreement": min_agreement or None,
+        "agreement_with": agreement_with if min_agreement > 0 else None,
         "feather": feather,
         "seed": seed,
     }
@@ -158,12 +168,15 @@ def mix_folder(
     preset = get_mask(mask)
     look, noted = open_look(LookSettings(saliency, model, arch, class_names, normalize), source.class_names)
     settings |= noted
+    better = open_better(agreement_with, source.class_names) if min_agreement > 0 else None
     folder = OutputFolder(out, overwrite=overwrite, source=data)
     source = source.thinned(limit)
     jobs, progress = jobs or default_jobs(), progress or Progress()
 
     with folder.locked():
-        descriptors, unreadable = describe_items(source.items, look, preset, size=size, jobs=jobs, progress=progress)
+        descriptors, unreadable = describe_items(
+            source.items, look, preset, better=better, size=size, jobs=jobs, progress=progress
+        )
         described = time.perf_counter()
         with one_thread_each():
             rows = list(
@@ -174,6 +187,7 @@ def mix_folder(
                     candidates=candidates,
                     target_class=target_class,
                     max_coverage=max_coverage,
+                    min_agreement=min_agreement,
                     seed=seed,
                 )
             )
@@ -221,6 +235,8 @@ def _metadata(done: Done, descriptors: Descriptors, settings: dict[str, Any]) ->
         "kept": done.kept,
         "source_threshold": float(descriptors.thresholds[row.source]),
         "target_threshold": None if row.target is None else float(descriptors.thresholds[row.target]),
+        "source_agreement": descriptors.agreement_of(row.source),
+        "target_agreement": None if row.target is None else descriptors.agreement_of(row.target),
         "unmixed_because": row.unmixed,
         "refused_over_coverage": row.refused,
         **settings,

@@ -44,6 +44,7 @@ def plan_tasks(
         candidates=settings.candidates,
         target_class=settings.target_class,
         max_coverage=settings.max_coverage,
+        min_agreement=settings.min_agreement,
         repeats=settings.multiplier,
         seed=settings.seed,
     )

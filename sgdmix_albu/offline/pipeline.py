@@ -19,6 +19,7 @@ import torch
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.offline.bank import BankBuilder, BankSettings, DescriptorBank, Looked, parts_of
+from sgdmix_albu.offline.better import open_better
 from sgdmix_albu.offline.checks import check_choice, check_counts
 from sgdmix_albu.offline.clock import Clock
 from sgdmix_albu.offline.descriptors import Descriptors, check_some_usable
@@ -180,7 +181,15 @@ class _Work:
         self.source, self.settings, self.look, self.refiner, self.teacher = source, settings, look, refiner, teacher
         get_mask(settings.mask)
         _, noted = open_look(look, source.class_names)
-        self.noted: dict[str, Any] = {"saliency": settings.saliency, "mask": settings.mask, **noted}
+        if settings.better is not None:
+            open_better(settings.better, source.class_names)
+        self.noted: dict[str, Any] = {
+            "saliency": settings.saliency,
+            "mask": settings.mask,
+            "min_agreement": settings.min_agreement or None,  # None as in runs of versions that did not ask
+            "agreement_with": settings.better,
+            **noted,
+        }
         self.limit: int | None = None
         self.gone: list[str] = []  # images of the run that is taken up which are not there any more
         self.came: list[str] = []  # and those that are there since
@@ -271,6 +280,7 @@ class _Work:
             self.look,
             self.settings.mask,
             tuple(self.source.class_names),
+            self.settings.better,
             jobs=default_jobs() if local else 1,
             tries=_tries(out, course.engine),
         )

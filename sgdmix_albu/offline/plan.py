@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgdmix_albu.mixing import check_settings
+from sgdmix_albu.offline.better import doubted
 from sgdmix_albu.offline.descriptors import Descriptors
 from sgdmix_albu.types import TargetClass
 
@@ -20,7 +21,7 @@ __all__ = ["UNMIXED", "Row", "draw_candidate_rows", "output_names", "plan_rows",
 Array: TypeAlias = NDArray[Any]
 
 # Why an image may stay unmixed.
-UNMIXED = ("not_drawn", "flat_saliency", "empty_mask", "no_target", "over_coverage")
+UNMIXED = ("not_drawn", "flat_saliency", "empty_mask", "doubtful", "no_target", "over_coverage")
 
 # Sources that are compared at once, each with its own candidates: with 50 of them, 13 MB of coarse maps.
 _BLOCK = 256
@@ -57,6 +58,7 @@ def plan_rows(
     candidates: int = 50,
     target_class: TargetClass = "any",
     max_coverage: float = 0.95,
+    min_agreement: float = 0,
     repeats: int = 1,
     seed: int = 0,
 ) -> Iterator[Row]:
@@ -72,6 +74,7 @@ def plan_rows(
         candidates: Candidates drawn for each source, without replacement, anew for each repeat.
         target_class: "any", or only targets of the "same" or a "different" class.
         max_coverage: The largest share of an image that a union mask may cover.
+        min_agreement: The least agreement with a better backend of an image that is source or target; 0 for any.
         repeats: Outputs of each source.
         seed: The same seed and descriptors give the same plan; more repeats leave the first ones as they were.
 
@@ -84,7 +87,7 @@ def plan_rows(
     check_settings(p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class)
     bodies = output_names([item.key for item in descriptors.items], "")
     endings = [suffix] if repeats == 1 else [f"-{repeat:02d}{suffix}" for repeat in range(repeats)]
-    finder = _Finder(descriptors, target_class, max_coverage)
+    finder = _Finder(descriptors, target_class, max_coverage, min_agreement)
     count = len(descriptors)
     for start in range(0, count, _BLOCK):
         sources = np.arange(start, min(start + _BLOCK, count))
@@ -178,11 +181,13 @@ class _Found:
 class _Finder:
     """Nearest targets, exactly, without comparing all maps in full."""
 
-    def __init__(self, known: Descriptors, target_class: TargetClass, max_coverage: float) -> None:
+    def __init__(
+        self, known: Descriptors, target_class: TargetClass, max_coverage: float, min_agreement: float
+    ) -> None:
         self.known, self.target_class = known, target_class
         self.room = max_coverage * known.maps[0].size if len(known) else 0
         self.labels = np.array([item.label for item in known.items])
-        self.usable = ~known.flat & ~known.empty
+        self.usable = ~known.flat & ~known.empty & ~doubted(known.agreement, min_agreement)
         self.coarse = known.coarse()
 
     def nearest(self, sources: Array, drawn: Array, applied: Array, earlier: Array) -> _Found:
@@ -221,6 +226,8 @@ class _Finder:
             return "flat_saliency"
         if self.known.empty[source]:
             return "empty_mask"
+        if not self.usable[source]:
+            return "doubtful"
         return "over_coverage" if refused else "no_target"
 
     def distance(self, squared: float) -> float:
