@@ -1,26 +1,27 @@
 """Stages 2 to 4 as pure functions: every random draw is passed in or handed back.
 
-``mix_batch`` is the whole; both faces are built from its three steps:
-:func:`describe` (masks), :func:`plan_mix` (targets and union masks) and :func:`sgdmix_albu.blending.blend`.
+``mix_batch`` is the whole; both faces are built from its three steps: :func:`describe` (masks), :func:`plan_mix`
+(targets, and where the source is kept) and :func:`sgdmix_albu.composition.compose`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from sgdmix_albu.arguments import check_count, check_number, check_switch, said
-from sgdmix_albu.blending import blend, check_feather
+from sgdmix_albu.arguments import check_choice, check_count, check_number, check_switch, said
+from sgdmix_albu.blending import check_feather
 from sgdmix_albu.colour import check_finite
+from sgdmix_albu.composition import changed_only, compose
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.fill import grown
 from sgdmix_albu.labels import class_ids
 from sgdmix_albu.masks import MaskPreset, check_range, get_mask, working_maps
 from sgdmix_albu.selection import (
-    as_integers,
     check_target_class,
     class_allows,
     draw_candidates,
@@ -31,11 +32,17 @@ from sgdmix_albu.selection import (
     uniform,
 )
 from sgdmix_albu.tensors import BOOL, FLOATS, PIXELS, check_rows, check_tensor
-from sgdmix_albu.types import Draws, Guards, MixedBatch, MixPlan, Rows, TargetClass
+from sgdmix_albu.types import BEST_FILL, Draws, Fill, Guards, MixedBatch, MixPlan, Rows, TargetClass
 
-__all__ = ["Described", "changed_only", "describe", "draw", "mix_batch", "plan_mix", "repeats_of", "same_ids"]
-
-_GLANCE = 8  # every so many rows and columns are compared first: most mixes show a difference there
+__all__ = [
+    "Described",
+    "describe",
+    "draw",
+    "mix_batch",
+    "plan_mix",
+    "repeats_of",
+    "same_ids",
+]
 
 
 @dataclass(frozen=True)
@@ -150,7 +157,8 @@ def check_settings(
     candidates: int = 50,
     max_coverage: float = 0.95,
     target_class: TargetClass = "any",
-    feather: float = 0,
+    feather: float | None = None,
+    fill: Fill = BEST_FILL,
 ) -> None:
     """Refuse settings that mean nothing, before any work."""
     check_number("p", p, "must be a probability in [0, 1]", low=0, high=1)
@@ -158,6 +166,7 @@ def check_settings(
     check_number("max_coverage", max_coverage, "must lie in (0, 1]", low=0, high=1, open_low=True)
     check_target_class(target_class)
     check_feather(feather)
+    check_choice("fill", fill, get_args(Fill))
 
 
 def _check_batch(images: Any, maps: Any) -> None:
@@ -172,29 +181,33 @@ def plan_mix(
     max_coverage: float = 0.95,
     target_class: TargetClass = "any",
     repeats: Tensor | None = None,
+    fill: Fill = BEST_FILL,
 ) -> MixPlan:
-    """Choose each source's target and form the union masks.
+    """Choose each source's target, and decide where the source is kept and the target painted over.
 
     The sources are the first B rows of the pool. A candidate whose map is flat or whose mask is empty is not
-    chosen: where its object lies is unknown, so it could show in the mix. When the union mask of the nearest
-    candidate covers more than ``max_coverage``, the next-nearest is tried; when none is left, the image stays
-    unmixed.
+    chosen: where its object lies is unknown, so it could show in the mix. When the nearest candidate leaves too little
+    of a background, the next-nearest is tried; when none is left, the image stays unmixed. Too little is left where
+    the union mask covers more than ``max_coverage``; with ``fill="inpaint"``, where the source's own mask does, or the
+    candidate's grown one: then there is too little to paint from.
 
     Args:
         pool: What :func:`describe` says of sources and further candidates, N rows.
         draws: From :func:`draw`; B is the number of ``draws.applied``.
-        max_coverage: The largest fraction of an image that a union mask may cover.
+        max_coverage: The largest fraction of an image that these masks may cover.
         target_class: "any", or only candidates of the "same" or a "different" class.
         repeats: (B, N) bool, candidates that are the source itself and never chosen; from
             :func:`sgdmix_albu.selection.same_pixels` and :func:`sgdmix_albu.selection.same_ids`.
+        fill: "source" keeps the source under the union mask M_i OR M_j (the paper). "inpaint" keeps it under its own
+            mask M_i, and the target's grown mask becomes a hole that is painted.
 
     Returns:
         The plan; see :class:`sgdmix_albu.types.MixPlan`.
 
     Raises:
-        InvalidInputError: ``max_coverage`` out of range, or a class constraint without labels.
+        InvalidInputError: A setting is out of range, or a class constraint without labels.
     """
-    check_settings(max_coverage=max_coverage, target_class=target_class)
+    check_settings(max_coverage=max_coverage, target_class=target_class, fill=fill)
     _check_draws(draws)
     _check_pool(pool, *draws.candidates.shape)
     device, batch = pool.maps.device, len(draws.applied)
@@ -212,7 +225,7 @@ def plan_mix(
         eligible &= ~repeats.to(device)
     only_itself = others & ~eligible.any(1)
 
-    target, distance, union, refused = _nearest_uncrowded(pool, eligible, max_coverage)
+    target, distance, kept, holes, refused = _nearest_uncrowded(pool, eligible, max_coverage, fill)
     applied = target >= 0
     flat = draws.applied.to(device) & pool.flat[:batch]
     empty = draws.applied.to(device) & ~pool.flat[:batch] & (pool.areas[:batch] == 0)
@@ -220,9 +233,10 @@ def plan_mix(
         target=torch.where(applied, target, torch.arange(batch, device=device)),
         applied=applied,
         distance=torch.where(applied, distance.float(), torch.nan),
-        masks=union,
+        masks=kept,
         thresholds=pool.thresholds[:batch],
         guards=Guards(flat, empty, refused, wanted & ~applied, only_itself),
+        holes=holes,
     )
 
 
@@ -263,47 +277,6 @@ def repeats_of(
     return same if repeats is None else repeats | same
 
 
-def changed_only(plan: MixPlan, images: Tensor, pool: Rows) -> MixPlan:
-    """The plan without the mixes that would leave every pixel as it was: they are not called applied.
-
-    That happens where target and source are equal, bit by bit, wherever the target's pixels would be taken: plain
-    studio backgrounds, or a union mask without a gap.
-
-    Args:
-        plan: From :func:`plan_mix`.
-        images: (B, ..., H, W), the sources.
-        pool: Rows to gather targets from, as in :func:`sgdmix_albu.blending.blend`.
-    """
-    _check_mixed(plan, images, pool)
-    rows = plan.applied.nonzero()[:, 0]
-    for step in (_GLANCE, 1):
-        if len(rows):
-            rows = rows[~_differ(plan, images, pool, rows, step)]
-    if not len(rows):
-        return plan
-    same = torch.zeros_like(plan.applied).index_fill_(0, rows, True)
-    return replace(
-        plan,
-        target=torch.where(same, torch.arange(len(same), device=same.device), plan.target),
-        applied=plan.applied & ~same,
-        distance=plan.distance.masked_fill(same, torch.nan),
-        masks=plan.masks | same[:, None, None],
-        guards=replace(plan.guards, duplicate=plan.guards.duplicate | same),
-    )
-
-
-def _differ(plan: MixPlan, images: Tensor, pool: Rows, rows: Tensor, step: int) -> Tensor:
-    """(n,) bool: whether the mix of these rows would change a pixel, looked at on every ``step``-th row and column."""
-    targets = plan.target[rows]
-    source = as_integers(images)[..., ::step, ::step][rows.to(images.device)]
-    if isinstance(pool, Tensor):
-        target = as_integers(pool)[..., ::step, ::step][targets.to(pool.device)]
-    else:
-        target = torch.stack([as_integers(pool[row])[..., ::step, ::step] for row in targets.tolist()])
-    changed = (source != target).flatten(1, -3).any(1) if source.ndim > 3 else source != target
-    return (changed.to(plan.masks.device) & ~plan.masks[rows][:, ::step, ::step]).flatten(1).any(1)
-
-
 def mix_batch(
     images: Tensor,
     maps: Tensor,
@@ -316,7 +289,8 @@ def mix_batch(
     target_class: TargetClass = "any",
     exclude_duplicates: bool = True,
     ids: Sequence[Hashable] | Tensor | None = None,
-    feather: float = 0,
+    feather: float | None = None,
+    fill: Fill = BEST_FILL,
     generator: torch.Generator | None = None,
     draws: Draws | None = None,
 ) -> MixedBatch:
@@ -330,12 +304,17 @@ def mix_batch(
         mask: A preset's name or a callable; see :func:`sgdmix_albu.masks.get_mask`.
         candidates: N, candidates drawn for each source (the paper: 30 to 50).
         p: Probability that an image is mixed; the others come back bit-identical.
-        max_coverage: The largest fraction of an image that a union mask may cover.
+        max_coverage: The largest fraction of an image that a union mask may cover; with ``fill="inpaint"`` the source's
+            own mask, and the target's grown one.
         target_class: "any", or only targets of the "same" or a "different" class.
         exclude_duplicates: Never choose a target with exactly the source's pixels: the same image, drawn twice.
         ids: Which sample each image is, B hashable keys or an integer tensor: other views of a source are never
             its target, whatever their pixels.
-        feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge.
+        feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. None: 0 with
+            ``fill="source"``, a soft border of one pixel with "inpaint".
+        fill: What stands where the target's own object was. "source" is the paper's union mask: the source's pixels
+            stay there. "inpaint" paints the object out of the target and pastes the source by its own mask; see
+            :func:`sgdmix_albu.composition.compose`.
         generator: Of the draws, on any device; None for torch's own on the CPU.
         draws: Draws of an earlier call, to repeat it; ``p``, ``candidates`` and ``generator`` go unused.
 
@@ -353,7 +332,9 @@ def mix_batch(
         >>> mixed.images.shape, mixed.plan.target.shape, mixed.plan.guards.counts()["flat_saliency"]
         (torch.Size([8, 3, 64, 64]), torch.Size([8]), 0)
     """
-    check_settings(p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather)
+    check_settings(
+        p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather, fill=fill
+    )
     check_switch(exclude_duplicates=exclude_duplicates)
     _check_batch(images, maps)
     check_range(maps)
@@ -369,9 +350,9 @@ def mix_batch(
                 f"{tuple(draws.candidates.shape)}"
             )
     repeats = repeats_of(images, images, ids=ids, pool_ids=ids, by_pixels=exclude_duplicates)
-    plan = plan_mix(pool, draws, max_coverage=max_coverage, target_class=target_class, repeats=repeats)
+    plan = plan_mix(pool, draws, max_coverage=max_coverage, target_class=target_class, repeats=repeats, fill=fill)
     plan = changed_only(plan, images, images)
-    mixed = blend(images, images, plan.target, plan.masks, feather=feather)
+    mixed = compose(plan, images, images, feather=feather)
     return MixedBatch(images=mixed, plan=plan, foreground=pool.masks, draws=draws)
 
 
@@ -396,40 +377,38 @@ def _check_pool(pool: Any, batch: int, size: int) -> None:
         raise InvalidInputError(f"the pool must begin with the batch itself: got draws for {batch} of {size}")
 
 
-def _check_mixed(plan: Any, images: Any, pool: Any) -> None:
-    """Refuse what is no plan, and images that it was not made for."""
-    if not isinstance(plan, MixPlan):
-        raise InvalidInputError(f"expected a plan from plan_mix(), got {type(plan).__name__}")
-    count, height, width = plan.masks.shape
-    expected = f"images ({count}, ..., {height}, {width}), for which the plan was made"
-    check_tensor(images, expected, (count, height, width), PIXELS, more=True)
-    check_rows(pool, images, ())
-    if count and int(plan.target.max()) >= len(pool):
-        raise InvalidInputError(f"expected a pool with the plan's targets, got {len(pool)} images")
-    if not isinstance(pool, Tensor):
-        check_rows(pool, images, plan.target[plan.applied].tolist())
-
-
-def _nearest_uncrowded(pool: Described, eligible: Tensor, max_coverage: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Nearest candidates whose union masks leave enough room: (target or -1, distance, union, refused)."""
+def _nearest_uncrowded(
+    pool: Described, eligible: Tensor, max_coverage: float, fill: Fill
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    """Nearest candidates that leave enough of a background: (target or -1, distance, kept, holes, refused)."""
     batch = len(eligible)
-    sources = pool.maps[:batch]
-    distances = pairwise_distances(sources, pool.maps)
+    distances = pairwise_distances(pool.maps[:batch], pool.maps)
+    size = pool.masks.shape[1] * pool.masks.shape[2]
+    room = float(max_coverage) * size
+    # What is too large by itself is so with every candidate.
+    crowding = pool.areas[:batch] > room
+    refused = torch.where(crowding, eligible.sum(1), 0)
+    eligible = eligible & ~crowding[:, None]
     target, distance = nearest(distances, eligible)
-    union = pool.masks[:batch] | pool.masks[target.clamp_min(0)]
-    refused = torch.zeros_like(target)
-    room = float(max_coverage) * pool.masks[0].numel() if len(pool.masks) else 0.0
+    own, theirs = pool.masks[:batch], pool.masks[target.clamp_min(0)]
+    kept, holes = (own | theirs, None) if fill == "source" else (own.clone(), grown(theirs))
+    covered = kept if holes is None else holes
+    # A hole without a rim has nothing to be painted from, whatever is asked.
+    room = room if holes is None else min(room, size - 1)
     # Two masks that do not fill the room one after the other cannot fill it together.
-    doubtful = (target >= 0) & (pool.areas[:batch] + pool.areas[target.clamp_min(0)] > room)
+    doubtful = (target >= 0) & ((holes is not None) | (pool.areas[:batch] + pool.areas[target.clamp_min(0)] > room))
     crowded = doubtful.nonzero()[:, 0]
-    while len(crowded := crowded[(target[crowded] >= 0) & (_areas(union[crowded]) > room)]):
+    while len(crowded := crowded[(target[crowded] >= 0) & (_areas(covered[crowded]) > room)]):
         refused[crowded] += 1
         eligible[crowded, target[crowded]] = False
         target[crowded], distance[crowded] = nearest(distances[crowded], eligible[crowded])
-        union[crowded] = pool.masks[crowded] | pool.masks[target[crowded].clamp_min(0)]
-    if bool((target < 0).any()):
-        union[target < 0] = True
-    return target, distance, union, refused
+        theirs = pool.masks[target[crowded].clamp_min(0)]
+        covered[crowded] = own[crowded] | theirs if holes is None else grown(theirs)
+    unmixed = target < 0
+    kept |= unmixed[:, None, None]
+    if holes is not None:
+        holes &= ~unmixed[:, None, None]
+    return target, distance, kept, holes, refused
 
 
 def _areas(masks: Tensor) -> Tensor:

@@ -18,12 +18,13 @@ from torchvision.transforms import v2
 from sgdmix_albu.arguments import check_count, check_number, check_switch, said
 from sgdmix_albu.blending import blend
 from sgdmix_albu.colour import check_finite, check_normalization, unnormalized
+from sgdmix_albu.composition import changed_only
 from sgdmix_albu.erased import without_erased
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.labels import class_ids
 from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.memory import Memory, Recalled
-from sgdmix_albu.mixing import Described, changed_only, check_settings, describe, draw, plan_mix, repeats_of
+from sgdmix_albu.mixing import Described, check_settings, describe, draw, plan_mix, repeats_of
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.saliency.given import SaliencyMap, given_maps
 from sgdmix_albu.saliency.layers import check_layer

@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "BEST_FILL",
     "BEST_MASK",
     "BEST_SALIENCY",
     "Draws",
+    "Fill",
     "Foreground",
     "Guards",
     "MixPlan",
@@ -27,6 +29,11 @@ Rows: TypeAlias = "Tensor | Sequence[Tensor]"
 # The defaults of both faces: the training-free pair that measures best at a price small beside a training step.
 BEST_SALIENCY = "manifold_ranking"
 BEST_MASK = "guided"
+
+Fill: TypeAlias = Literal["source", "inpaint"]
+"""What stands where the target's own object was: the source's pixels (the paper), or paint."""
+
+BEST_FILL: Fill = "source"
 
 TargetClass: TypeAlias = Literal["any", "same", "different"]
 
@@ -63,7 +70,8 @@ class Guards:
         flat_saliency: (B,) bool, the image's own saliency map is constant: left unmixed.
         empty_mask: (B,) bool, the image's own mask is empty though its map is not: left unmixed.
         over_coverage: (B,) int64, nearer candidates refused because the union mask would have covered more
-            than ``max_coverage`` of the image.
+            than ``max_coverage`` of the image. With ``fill="inpaint"``, because the hole that their object leaves
+            would have; all of them where the source's own mask does.
         no_target: (B,) bool, no candidate was left (or there was none to begin with): left unmixed.
         duplicate: (B,) bool, left unmixed because all that was left to mix with was the image itself: repeats and
             other views of it, or a target that has the very same pixels wherever its own would show.
@@ -88,9 +96,12 @@ class MixPlan:
         target: (B,) int64, row of the chosen target in the pool; the image itself where it stays unmixed.
         applied: (B,) bool, True where the image is mixed.
         distance: (B,) float32, root-mean-square difference of source and target map; NaN where unmixed.
-        masks: (B, H, W) bool union masks, True where the source is kept; all True where unmixed.
+        masks: (B, H, W) bool, True where the source is kept: union masks, or with ``fill="inpaint"`` the sources'
+            own; all True where unmixed.
         thresholds: (B,) float32, each source's saliency threshold.
         guards: What was refused and why.
+        holes: (B, H, W) bool, where the targets are painted over with ``fill="inpaint"``: their grown masks, all False
+            where unmixed. None with ``fill="source"``.
     """
 
     target: Tensor
@@ -99,6 +110,7 @@ class MixPlan:
     masks: Tensor
     thresholds: Tensor
     guards: Guards
+    holes: Tensor | None = None
 
     @property
     def kept(self) -> Tensor:

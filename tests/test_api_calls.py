@@ -81,7 +81,7 @@ def endings() -> Endings:
     """Some hundreds of calls."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of making strange tensors; the calls themselves must be silent
-        return run(1, 14 * len(CALLS))
+        return run(1, 20 * len(CALLS))
 
 
 def test_random_calls(endings: Endings) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from sgdmix_albu.blending import blend, feathered
+from sgdmix_albu.blending import blend, feathered, softened
 from sgdmix_albu.errors import InvalidInputError
 
 DTYPES = [torch.uint8, torch.bool, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -123,17 +123,43 @@ def test_feather_is_a_box_blur_repeated_and_doubled(width, seed):
     np.testing.assert_allclose(feathered(masks, width).numpy()[middle], expected[middle], atol=1 / 65536)
 
 
-def test_feathered_bytes_are_rounded_exactly():
+@given(st.integers(0, 1000), st.integers(1, 12), st.integers(1, 12))
+def test_softened_is_the_share_of_the_neighbourhood(seed, height, width):
+    masks = random_masks(2, height, width, seed=seed).numpy()
+    inside, all_of_it = (
+        ndimage.convolve(part.astype(float), np.ones((1, 3, 3)), mode="constant") for part in (masks, masks | True)
+    )
+    np.testing.assert_allclose(softened(torch.from_numpy(masks)).numpy(), inside / all_of_it, atol=1 / 65536)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_soft_border_is_two_pixels_wide(dtype):
+    images = batch_of(dtype, 2, 3, 9, 12)
+    masks = torch.zeros(2, 9, 12, dtype=torch.bool)
+    masks[:, :, :6] = True
+    mixed = blend(images, images, torch.tensor([1, 0]), masks, feather=None)
+    assert torch.equal(mixed[..., :5], images[..., :5])
+    assert torch.equal(mixed[..., 7:], images.flip(0)[..., 7:])
+    own, other = images.double(), images.flip(0).double()
+    for column, share in ((5, 2 / 3), (6, 1 / 3)):
+        expected = share * own[..., column] + (1 - share) * other[..., column]
+        slack = 0.51 if dtype == torch.uint8 else 0.01
+        torch.testing.assert_close(mixed[..., column].double(), expected, rtol=0, atol=slack)
+
+
+@pytest.mark.parametrize("width", [6, None])
+def test_feathered_bytes_are_rounded_exactly(width):
     """Halves go to the even number, as in numpy; the weights are whole steps, so nothing else is rounded."""
     images = torch.randint(0, 256, (2, 3, 30, 30), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     masks = random_masks(2, 30, 30)
-    steps = (feathered(masks, 6).double() * 65536).numpy()
+    weights = softened(masks) if width is None else feathered(masks, width)
+    steps = (weights.double() * 65536).numpy()
     assert (steps == steps.round()).all()
     own, other = images.numpy().astype(np.int64), images.flip(0).numpy().astype(np.int64)
     doubled = 65536 * other + steps.astype(np.int64)[:, None] * (own - other)
     whole, rest = np.divmod(doubled, 65536)
     expected = whole + ((rest > 32768) | ((rest == 32768) & (whole % 2 == 1)))
-    assert np.array_equal(blend(images, images, torch.tensor([1, 0]), masks, feather=6).numpy(), expected)
+    assert np.array_equal(blend(images, images, torch.tensor([1, 0]), masks, feather=width).numpy(), expected)
 
 
 @pytest.mark.parametrize("pool", ["tensor", "list"])
@@ -166,7 +192,7 @@ def test_gradients_flow_to_both_images(dtype, feather, pool):
         ({"feather": -1}, "got -1"),
         ({"feather": float("nan")}, "got nan"),
         ({"feather": float("inf")}, "got inf"),
-        ({"feather": None}, "got None"),
+        ({"feather": "soft"}, "or None, got 'soft'"),
         ({"target": torch.tensor([1.0, 0.0])}, r"whole numbers, got torch.float32 \(2,\)"),
     ],
 )

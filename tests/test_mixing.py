@@ -7,11 +7,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from sgdmix_albu import mix_batch
+from sgdmix_albu.blending import blend, softened
+from sgdmix_albu.composition import changed_only, compose
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing import draw
+from sgdmix_albu.fill import inpaint
+from sgdmix_albu.masks import otsu
+from sgdmix_albu.mixing import describe, draw, plan_mix
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.types import Draws, Foreground
 
@@ -47,7 +52,7 @@ def sgd_mix(images: np.ndarray, maps: np.ndarray, max_coverage: float) -> tuple[
 def test_mix_is_the_paper(seed, n, max_coverage):
     images, maps = pictures(seed, n), blobs(seed, n)
     before = images.clone(), maps.clone()
-    mixed = mix_batch(images, maps, max_coverage=max_coverage)
+    mixed = mix_batch(images, maps, max_coverage=max_coverage, fill="source")
     expected, targets = sgd_mix(images.numpy(), maps.numpy(), max_coverage)
     applied = mixed.plan.applied
     assert mixed.plan.target[applied].tolist() == [t for t, a in zip(targets, applied.tolist(), strict=True) if a]
@@ -61,7 +66,7 @@ def test_mix_is_the_paper(seed, n, max_coverage):
 @given(st.integers(0, 10_000))
 def test_what_is_reported_is_what_was_done(seed):
     images, maps = pictures(seed, 8), blobs(seed, 8)
-    result = mix_batch(images, maps, max_coverage=0.6)
+    result = mix_batch(images, maps, max_coverage=0.6, fill="source")
     plan = result.plan
     for i in range(8):
         kept = (result.images[i] == images[i]).all(0)
@@ -155,6 +160,119 @@ def test_crowded_candidates_are_refused_in_order():
     assert result.plan.guards.over_coverage.tolist() == [1, 1, 0]
 
 
+def grown_by_a_pixel(masks: torch.Tensor) -> torch.Tensor:
+    """What masks of 24 and fewer pixels a side grow by."""
+    return torch.from_numpy(ndimage.binary_dilation(masks.numpy(), np.ones((1, 3, 3))))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16, torch.float32, torch.float64])
+@given(seed=st.integers(0, 10_000), n=st.integers(2, 9), max_coverage=st.sampled_from([1.0, 0.5, 0.2]))
+def test_inpaint_pastes_the_source_by_its_own_mask_on_a_painted_target(dtype, seed, n, max_coverage):
+    images, maps = (255 * pictures(seed, n)).to(dtype), blobs(seed, n)
+    result = mix_batch(images, maps, max_coverage=max_coverage, fill="inpaint", feather=0)
+    plan, own = result.plan, result.foreground
+    holes = grown_by_a_pixel(own)
+    for i in range(n):
+        i_fits = own[i].double().mean() <= max_coverage
+        order = sorted((float((maps[i] - maps[j]).square().sum()), j) for j in range(n) if j != i)
+        fitting = [j for _, j in order if i_fits and holes[j].double().mean() <= max_coverage and not holes[j].all()]
+        if not fitting:
+            assert not plan.applied[i]
+            assert plan.guards.over_coverage[i] == n - 1
+            assert torch.equal(result.images[i], images[i])
+            assert plan.masks[i].all()
+            assert not plan.holes[i].any()
+            continue
+        j = int(plan.target[i])
+        assert j == fitting[0]
+        assert torch.equal(plan.masks[i], own[i])
+        assert torch.equal(plan.holes[i], holes[j])
+        expected = np.where(own[i], images[i].numpy(), inpaint(images[j : j + 1], holes[j : j + 1])[0].numpy())
+        np.testing.assert_array_equal(result.images[i].numpy(), expected)
+
+
+@pytest.mark.parametrize("fill", ["source", "inpaint"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
+def test_one_plan_gives_the_same_pixels_again(fill, dtype):
+    images, maps = (255 * pictures(2, 9)).to(dtype), blobs(2, 9)
+    result = mix_batch(images, maps, p=0.6, fill=fill, generator=torch.Generator().manual_seed(0))
+    assert 0 < result.plan.applied.sum() < 9
+    assert (result.plan.holes is None) == (fill == "source")
+    for pool in (images, list(images)):
+        assert torch.equal(compose(result.plan, images, pool), result.images)
+    untouched = ~result.plan.applied
+    assert np.array_equal(result.images[untouched.numpy()].numpy(), images[untouched.numpy()].numpy())
+
+
+def test_the_default_border_is_hard_under_union_masks_and_soft_beside_paint():
+    images, maps = pictures(2, 6), blobs(2, 6)
+
+    def mixed(fill, feather):
+        return mix_batch(images, maps, fill=fill, feather=feather).images
+
+    assert torch.equal(mixed("source", None), mixed("source", 0))
+    result = mix_batch(images, maps, fill="inpaint")
+    assert result.plan.applied.all()
+    weights = softened(result.plan.masks)[:, None]
+    hard = inpaint(images[result.plan.target], result.plan.holes)
+    torch.testing.assert_close(result.images, weights * images + (1 - weights) * hard)
+    assert not torch.equal(mixed("inpaint", 0), result.images)
+    assert not torch.equal(mixed("inpaint", 2), result.images)
+
+
+def test_classes_under_paint_are_the_nearest_and_never_new():
+    images, maps = pictures(2, 6), blobs(2, 6)
+    plan = mix_batch(images, maps, fill="inpaint").plan
+    classes = torch.randint(0, 9, (6, 24, 20), generator=torch.Generator().manual_seed(0)) * 10
+    composed = compose(plan, classes, classes, hard=True)
+    for i, j in enumerate(plan.target.tolist()):
+        assert torch.equal(composed[i][plan.masks[i]], classes[i][plan.masks[i]])
+        around = ~plan.masks[i] & ~plan.holes[i]
+        assert torch.equal(composed[i][around], classes[j][around])
+    assert set(composed.unique().tolist()) <= set(range(0, 90, 10))
+
+
+def test_paint_of_a_memory_too():
+    """Targets that no source is, given as further rows of the pool."""
+    images, maps = pictures(3, 8), blobs(3, 8)
+    pool = describe(maps, images, otsu)
+    draws = draw(3, 8, candidates=7)
+    draws.candidates[:, :3] = False
+    plan = plan_mix(pool, draws, fill="inpaint")
+    assert (plan.target >= 3).all()
+    expected = blend(images[:3], inpaint(images[plan.target], plan.holes), torch.arange(3), plan.masks, feather=None)
+    for rows in (images, list(images)):
+        assert torch.equal(compose(plan, images[:3], rows), expected)
+        assert torch.equal(changed_only(plan, images[:3], rows).target, plan.target)
+
+
+def test_gradients_flow_to_the_source_and_round_the_hole():
+    images, maps = pictures(4, 2).requires_grad_(), blobs(4, 2)
+    result = mix_batch(images, maps, fill="inpaint", feather=0)
+    assert result.plan.applied.all()
+    result.images[0].sum().backward()
+    kept, hole = result.plan.masks[0], result.plan.holes[0]
+    assert torch.equal(images.grad[0], kept.float().expand(3, -1, -1))
+    assert torch.equal(images.grad[1], (~kept & ~hole).float().expand(3, -1, -1))
+
+
+@pytest.mark.parametrize("max_coverage", [1.0, 0.3])
+def test_what_has_no_background_is_refused_as_one(max_coverage):
+    """Image 1 is nearly all object, so that its grown mask leaves nothing; image 2 is further away."""
+
+    def fixed(maps, images):
+        masks = torch.zeros(3, 10, 10, dtype=torch.bool)
+        masks[0, :2, :2], masks[1, 1:, 1:], masks[2, :2, :3] = True, True, True
+        return Foreground(masks, torch.zeros(3))
+
+    maps = torch.tensor([0.0, 0.1, 0.3])[:, None, None] + torch.linspace(0, 0.5, 100).view(10, 10)
+    result = mix_batch(pictures(0, 3, 10, 10), maps, mask=fixed, max_coverage=max_coverage, fill="inpaint")
+    large = max_coverage < 0.81  # of which image 1's own mask covers too much as well
+    assert result.plan.target.tolist() == ([2, 1, 0] if large else [2, 0, 0])
+    assert result.plan.guards.over_coverage.tolist() == ([1, 2, 1] if large else [1, 0, 1])
+    assert result.plan.guards.no_target.tolist() == [False, large, False]
+
+
 def test_class_constraint_and_duplicates():
     images, maps = pictures(6, 6), blobs(6, 6)
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
@@ -208,9 +326,10 @@ def test_ids_that_name_no_samples(ids):
         mix_batch(pictures(0, 3), blobs(0, 3), ids=ids)
 
 
+@pytest.mark.parametrize("fill", ["source", "inpaint"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16, torch.uint16])
 @pytest.mark.parametrize("place", [None, (5, 7), (8, 16)])
-def test_what_was_not_changed_is_not_called_applied(dtype, place):
+def test_what_was_not_changed_is_not_called_applied(dtype, place, fill):
     """Two different objects on one plain background: the mix is the source, unless one background pixel differs."""
     images = torch.full((2, 3, 24, 20), 100).to(dtype)
     maps = torch.zeros(2, 24, 20)
@@ -218,7 +337,7 @@ def test_what_was_not_changed_is_not_called_applied(dtype, place):
     images[1, :, 15:18, 9:12], maps[1, 15:18, 9:12] = 9, 1
     if place is not None:
         images[1, 1, place[0], place[1]] = 99
-    result = mix_batch(images, maps)
+    result = mix_batch(images, maps, fill=fill)
     changed = [bool((result.images[i] != images[i]).any()) for i in range(2)]
     assert changed == [place is not None] * 2
     assert result.plan.applied.tolist() == changed
@@ -227,10 +346,21 @@ def test_what_was_not_changed_is_not_called_applied(dtype, place):
     assert result.plan.target.tolist() == ([0, 1] if place is None else [1, 0])
 
 
+def test_a_difference_under_paint_alone_is_a_difference():
+    """On one plain background the source has a mark where the target's object was: there the mix shows plain paint."""
+    images, maps = torch.full((2, 3, 24, 20), 100, dtype=torch.uint8), torch.zeros(2, 24, 20)
+    images[0, :, 2:5, 2:5], maps[0, 2:5, 2:5] = 7, 1
+    images[1, :, 15:18, 9:12], maps[1, 15:18, 9:12] = 9, 1
+    images[0, :, 16, 10] = 50
+    result = mix_batch(images, maps, fill="inpaint")
+    assert result.plan.applied.tolist() == [True, False]  # image 1 hides the mark
+    assert (result.images[0, :, 16, 10] == 100).all()
+
+
 def test_a_full_union_mask_is_no_mix():
     maps = torch.zeros(2, 4, 4)
     maps[0, :2], maps[1, 2:] = 1, 1
-    result = mix_batch(pictures(0, 2, 4, 4), maps, max_coverage=1.0)
+    result = mix_batch(pictures(0, 2, 4, 4), maps, max_coverage=1.0, fill="source")
     assert not result.plan.applied.any()
     assert result.plan.distance.isnan().all()
 
@@ -260,7 +390,9 @@ def test_batch_equals_what_each_pair_gives_alone():
         ({"maps": torch.zeros(3, 4, 4)}, r"expected \(2, h, w\) float saliency maps"),
         ({"maps": torch.zeros(2, 4, 4, dtype=torch.uint8)}, "got torch.uint8"),
         ({"maps": [1]}, "saliency maps, got list"),
-        ({"feather": None}, "got None"),
+        ({"feather": "soft"}, "feather must be a width in pixels, 0 or more, or None, got 'soft'"),
+        ({"fill": "paint"}, "fill must be one of source, inpaint, got 'paint'"),
+        ({"fill": None}, "got None"),
         ({"draws": 3}, "expected draws .* got int"),
         ({"draws": draw(3, 3)}, r"for 2 images among 2, got \(3,\) and \(3, 3\)"),
         ({"draws": draw(2, 3)}, r"for 2 images among 2, got \(2,\) and \(2, 3\)"),

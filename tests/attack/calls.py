@@ -40,6 +40,8 @@ from sgdmix_albu import albumentations as face_two
 from sgdmix_albu import (
     blending,
     colour,
+    composition,
+    fill,
     labels,
     mask_guided,
     mask_refinement,
@@ -375,10 +377,12 @@ _NAMES = {
     "boxes": boxes,
     "captum": captum,
     "colour": colour,
+    "composition": composition,
     "decided": decided,
     "face_one_on": face_one_on,
     "face_two": face_two,
     "face_two_on": face_two_on,
+    "fill": fill,
     "function": function,
     "functools": functools,
     "hyper": hyper,
@@ -422,6 +426,10 @@ def _alike(result: Any, first: Any, *rest: Any, **other: Any) -> None:
     assert batch.dtype == first.dtype, f"{batch.dtype} from {first.dtype}"
     if first.dtype.is_floating_point and bool(first.isfinite().all()):
         assert bool(batch.isfinite().all()), "a number broke"
+
+
+def _images_like(result: Any, plan: Any, images: Any, *rest: Any, **other: Any) -> None:
+    _alike(result, images)
 
 
 def _mask_like(result: Any, maps: Any, images: Any, *rest: Any, **other: Any) -> None:
@@ -497,15 +505,19 @@ CALLS = [
     _call(
         "mixing.mix_batch",
         needed="images maps",
-        other=f"p {_MIX} labels mask:preset exclude_duplicates:flag ids generator draws",
+        other=f"p {_MIX} fill labels mask:preset exclude_duplicates:flag ids generator draws",
         truth=_alike,
     ),
     _call("mixing.describe", needed="maps images looked_at", other="labels"),
     _call("mixing.draw", needed="batch pool", other="p candidates:count generator"),
-    _call("mixing.plan_mix", needed="described draws", other="max_coverage:share target_class repeats:eligible"),
+    _call("mixing.plan_mix", needed="described draws", other="max_coverage:share target_class repeats:eligible fill"),
     _call("mixing.repeats_of", needed="images images", other="ids pool_ids:ids by_pixels:flag sums pool_sums:sums"),
-    _call("mixing.changed_only", needed="plan images images"),
     _call("mixing.Described", needed="maps masks thresholds sums eligible", other="labels"),
+    _call("composition.changed_only", needed="plan images images"),
+    _call("composition.compose", needed="plan images images", other="feather:width hard:flag", truth=_images_like),
+    _call("fill.grown", needed="masks"),
+    _call("fill.inpaint", needed="images masks", truth=_alike),
+    _call("fill.inpaint_nearest", needed="images masks", truth=_alike),
     _call("selection.pairwise_distances", needed="maps maps"),
     _call("selection.nearest", needed="distances eligible"),
     _call("selection.draw_candidates", needed="batch pool count", other="generator"),
@@ -517,6 +529,7 @@ CALLS = [
     _call("selection.same_ids", needed="ids ids"),
     _call("blending.blend", needed="images images rows masks", other="feather:width", truth=_alike),
     _call("blending.feathered", needed="masks width", truth=_in_unit),
+    _call("blending.softened", needed="masks", truth=_in_unit),
     _call("masks.otsu", needed="maps images", truth=_mask_like),
     _call("masks.otsu_threshold", needed="maps"),
     _call("masks.working_maps", needed="maps"),

@@ -189,7 +189,8 @@ def _described(rng: random.Random, s: Sizes) -> str:
 
 
 def _plan(rng: random.Random, s: Sizes) -> str:
-    return f"mixing.plan_mix({_described(rng, s)}, mixing.draw({s.b}, {s.b}))"
+    fill = rng.choice(["source", "inpaint"])
+    return f"mixing.plan_mix({_described(rng, s)}, mixing.draw({s.b}, {s.b}), fill={fill!r})"
 
 
 def _mapping_of_samples(rng: random.Random, s: Sizes) -> str:
@@ -256,7 +257,8 @@ KINDS: dict[str, Maker] = {
     "count": _of("1", "2", "50", "10**30"),
     "number": _of("0", "1", "2"),
     "seed": _of("0", "7", "2**62"),
-    "width": _of("0", "1", "2.5", "7", "300", "1e9", "np.float32(3)"),
+    "width": _of("None", "0", "1", "2.5", "7", "300", "1e9", "np.float32(3)"),
+    "fill": _of("'source'", "'inpaint'"),
     "target_class": _of("'any'", "'same'", "'different'"),
     "preset": _of("'otsu'", "'guided'", "'grabcut'", "masks.otsu"),
     "flag": _of("True", "False"),
