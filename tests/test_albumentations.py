@@ -338,7 +338,6 @@ def test_undeclared_saliency_is_refused():
         {"p": "0.5"},
         {"p": [0.5]},
         {"p": float("nan")},
-        {"feather": None},
         {"feather": "2"},
         {"feather": 1j},
         {"target_class": None},

@@ -81,7 +81,7 @@ def endings() -> Endings:
     """Some hundreds of calls."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # those of making strange tensors; the calls themselves must be silent
-        return run(1, 20 * len(CALLS))
+        return run(1, 14 * len(CALLS))
 
 
 def test_random_calls(endings: Endings) -> None:
@@ -92,7 +92,11 @@ def test_random_calls(endings: Endings) -> None:
 
 def test_every_call_can_give_a_result(endings: Endings) -> None:
     """Else its arguments are never sane, and it tests nothing."""
-    assert sorted({call.name for call in CALLS} - set(endings.answered)) == []
+    unanswered = {call.name for call in CALLS} - set(endings.answered)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Some are sane one time in ten, and a few had no luck.
+        assert sorted(name for name in unanswered if name not in run(1, 100, only=name).answered) == []
 
 
 @pytest.mark.parametrize(
