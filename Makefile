@@ -45,6 +45,9 @@ serve: $(READY) ## show the documentation at http://127.0.0.1:8000, with search,
 base: $(READY) ## train the embedded base model anew (about 45 minutes on two cores)
 	@$(BIN)/python -m make.base
 
+saliency: $(READY) ## train the embedded saliency network anew: PHOTOGRAPHS="DIR..." ENCODER=FILE (over an hour)
+	@$(BIN)/python -m make.saliency $(PHOTOGRAPHS) --encoder $(ENCODER)
+
 clean: ## remove what the targets made, the environment too
 	rm -rf .venv .venv-* .base site demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
@@ -63,4 +66,4 @@ $(READY): pyproject.toml constraints.txt Makefile
 
 -include make/*.mk
 
-.PHONY: help demo test check format docs serve base clean
+.PHONY: help demo test check format docs serve base saliency clean

@@ -153,6 +153,14 @@ def _finetune(*, data: str | None, key: str, saliency: str | None, **arguments: 
     return 0
 
 
+def _distil(**arguments: Any) -> int:
+    from sgdmix_albu.distillation import distil
+
+    result = distil(**arguments)
+    print(result)
+    return 1 if result.skipped else 0
+
+
 def _drift(**arguments: Any) -> int:
     from sgdmix_albu.audit import run_drift
 
@@ -182,6 +190,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     verify.add_argument("out", metavar="OUT", help="folder that generate or mix wrote")
     _add_audit(commands, embedded)
     _add_command(commands, "refiners", _refiners, "list the refiners, and where their weights are or what makes them")
+    _add_distil(commands, embedded)
     _add_finetune(commands, drawn=named == "aviary")
     _add_drift(commands, embedded)
     return parser
@@ -383,6 +392,27 @@ def _add_audit(commands: _Commands, embedded: bool) -> None:
     parser.add_argument(
         "--seed", type=_seed, default=0, metavar="N", help="the same seed draws the same samples (default: %(default)s)"
     )
+    _add_model(parser)
+
+
+def _add_distil(commands: _Commands, embedded: bool) -> None:
+    parser = _add_command(
+        commands, "distil", _distil, "train a small saliency network on what a better one sees in your photographs"
+    )
+    _add_data(parser, embedded)
+    parser.add_argument("out", metavar="FILE", help="the .safetensors file to write; use it as --saliency FILE")
+    who = parser.add_argument_group("who teaches it")
+    who.add_argument("--teacher", metavar="NAME", help="a saliency backend")
+    who.add_argument("--masks", metavar="DIR", help="a folder of masks in its place, object light")
+    how = parser.add_argument_group("how to train")
+    how.add_argument("--steps", type=_count, default=600, metavar="N", help="gradient steps (default: %(default)s)")
+    how.add_argument("--batch", type=_count, default=32, metavar="N", help="views in each (default: %(default)s)")
+    how.add_argument(
+        "--limit", type=_count, default=5000, metavar="N", help="the most photographs (default: %(default)s)"
+    )
+    how.add_argument("--seed", type=_seed, default=0, metavar="N", help="(default: %(default)s)")
+    how.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one)")
+    how.add_argument("--overwrite", action="store_true", help="replace FILE")
     _add_model(parser)
 
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import safetensors
 import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import open_regular
-from sgdmix_albu.optional import import_optional
 from sgdmix_albu.records import Kind, UnsoundError, items, optional, parse, text
 
 __all__ = ["Checkpoint", "read_checkpoint"]
@@ -65,7 +65,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     Raises:
         DataError: The file cannot be read or holds no tensors, or holds more than data, or less than it says.
-        MissingExtraError: A safetensors file, and safetensors is not installed.
     """
     path = Path(path).expanduser()
     with open_regular(path) as file:
@@ -96,7 +95,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    safetensors = import_optional("safetensors", extra="diffusion")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             notes: dict[str, Any] = dict(file.metadata() or {})

@@ -18,6 +18,7 @@ ELSEWHERE = {
     "sgdmix_albu.saliency.SaliencyBank",
     "sgdmix_albu.saliency.build_bank",
     *("sgdmix_albu.audit", "sgdmix_albu.datasets", "sgdmix_albu.images", "sgdmix_albu.classifiers"),
+    "sgdmix_albu.distillation",
     *("sgdmix_albu.refine", "sgdmix_albu.offline.pipeline", "sgdmix_albu.offline.verification"),
     *("sgdmix_albu.offline.generate", "sgdmix_albu.offline.mix_folder", "sgdmix_albu.offline.verify"),
     *("sgdmix_albu.recipes.checks", "sgdmix_albu.recipes.parts", "sgdmix_albu.recipes.training"),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency import SaliencyBackend, get_backend, list_backends
 
-TRAINING_FREE: dict[str, dict[str, Any]] = {"manifold_ranking": {}, "spectral_residual": {}}
+TRAINING_FREE: dict[str, dict[str, Any]] = {"manifold_ranking": {}, "salient_object": {}, "spectral_residual": {}}
 
 # Backends with a model: their options, as few steps as will do.
 MODELLED: dict[str, dict[str, Any]] = {

@@ -14,6 +14,7 @@ GIVEN = "given"  # not a backend: the faces take the maps that travel with the s
 _HOME = "sgdmix_albu.saliency"
 
 BACKENDS = Registry("saliency backend", group="sgdmix_albu.saliency")
+BACKENDS.register("salient_object", f"{_HOME}.salient_object:SalientObject")
 BACKENDS.register("spectral_residual", f"{_HOME}.spectral_residual:SpectralResidual")
 BACKENDS.register("manifold_ranking", f"{_HOME}.manifold_ranking:ManifoldRanking")
 BACKENDS.register("gradcam", f"{_HOME}.captum:GradCam")

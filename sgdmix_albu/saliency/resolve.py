@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,13 +17,16 @@ from sgdmix_albu.saliency.options import check_options
 
 __all__ = ["get_backend"]
 
+_FILE = ".safetensors"
+
 
 def get_backend(spec: Any, **options: Any) -> SaliencyBackend:
     """The saliency backend that ``spec`` means.
 
     Args:
-        spec: A name from :func:`list_backends`; a :class:`SaliencyBackend` (returned as it is) or a subclass of
-            it; a function or object (B, C, H, W) -> (B, h, w); or a ready ``captum.attr`` attribution object.
+        spec: A name from :func:`list_backends`; the path of a ``.safetensors`` file that ``sgdmix distil`` wrote; a
+            :class:`SaliencyBackend` (returned as it is) or a subclass of it; a function or object
+            (B, C, H, W) -> (B, h, w); or a ready ``captum.attr`` attribution object.
         **options: Passed to the backend: ``model=``, ``layer=``, ``microbatch=`` and so on.
 
     Raises:
@@ -38,6 +42,9 @@ def get_backend(spec: Any, **options: Any) -> SaliencyBackend:
         ...
         sgdmix_albu.errors.InvalidInputError: 'spectral_residual' has no option 'steps'. Its options: microbatch
     """
+    if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(_FILE)):
+        learned = import_optional("sgdmix_albu.saliency.salient_object").SalientObject
+        return _make(f"the network {os.fspath(spec)}", functools.partial(learned, spec), options)
     if isinstance(spec, str):
         if spec == GIVEN:
             raise InvalidInputError(

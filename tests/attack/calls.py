@@ -60,7 +60,7 @@ from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.errors import SGDMixError
 from sgdmix_albu.masks import _PRESETS
 from sgdmix_albu.recipes import settings as hyper
-from sgdmix_albu.saliency import base, captum, manifold_ranking, spectral_residual
+from sgdmix_albu.saliency import base, captum, manifold_ranking, salient_object, spectral_residual
 from sgdmix_albu.saliency.catalogue import BACKENDS
 
 from .values import KINDS, Sizes, array, drawn_sizes, tensor, wild
@@ -408,6 +408,7 @@ _NAMES = {
     "saliency": saliency,
     "samples_of": samples_of,
     "selection": selection,
+    "salient_object": salient_object,
     "spectral_residual": spectral_residual,
     "synthetic": synthetic,
     "tensor": tensor,
@@ -560,6 +561,7 @@ CALLS = [
     _call("saliency.collate", "loaded", "items"),
     _call("saliency.manifold_ranking.manifold_ranking", "manifold_ranking.manifold_ranking", "rgb", truth=_in_unit),
     _call("saliency.manifold_ranking.ManifoldRanking", "manifold_ranking.ManifoldRanking", other="microbatch:count"),
+    _call("saliency.salient_object.SalientObject", "salient_object.SalientObject", other="microbatch:count"),
     _call("saliency.spectral_residual.SpectralResidual", "spectral_residual.SpectralResidual", "", "microbatch:count"),
     _call("saliency.spectral_residual.SpectralResidual", "spectral_residual.SpectralResidual().attribute", "images"),
     _call("saliency.base.FunctionBackend", "base.FunctionBackend", "target", "microbatch:count"),

@@ -1,0 +1,282 @@
+"""``sgdmix distil``: photographs and a teacher in, a file that is a saliency backend out."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save
+from torch import Tensor
+
+from sgdmix_albu import __version__
+from sgdmix_albu.arguments import check_count, check_switch, said
+from sgdmix_albu.audit.backends import AuditBackend
+from sgdmix_albu.audit.collection import Collection, open_collection, resized
+from sgdmix_albu.classifiers import open_judge
+from sgdmix_albu.distillation.training import Schedule, batches_of, train
+from sgdmix_albu.distillation.views import Examples
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.files import write_whole
+from sgdmix_albu.masks import otsu
+from sgdmix_albu.offline.progress import Progress
+from sgdmix_albu.places import check_apart
+from sgdmix_albu.printable import printable
+from sgdmix_albu.saliency.base import resize_maps
+from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
+from sgdmix_albu.saliency.salient_object import EMBEDDED, SalientObject, open_network
+
+__all__ = ["Distilled", "agreement_of", "distil", "to_file"]
+
+_KEPT = 224  # pixels a side at which photographs are kept for training
+_HELD_OUT = 10  # every so many photographs are not trained on, but judged
+_LEAST = 2 * _HELD_OUT
+_SHOWN = 20  # photographs left out that are printed
+_RATE = 3e-4  # less than for a new network: there is something to lose
+_CHUNK = 16  # photographs that the network looks at together
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What was learned; ``str()`` of it is what the command prints.
+
+    Attributes:
+        out: The file written.
+        trained: Photographs that were trained on.
+        held_out: Photographs that were kept apart; all figures are of these.
+        agreement: Mean intersection over union of the teacher's and the network's masks (Otsu).
+        before: The same for the network that training began with.
+        teacher_ms: Milliseconds that a map of the teacher's took; None where it is a folder of masks.
+        network_ms: Milliseconds that a map of the network's takes here.
+        seconds: Of the training.
+        skipped: Photographs that could not be used, and why.
+    """
+
+    out: Path
+    trained: int
+    held_out: int
+    agreement: float
+    before: float
+    teacher_ms: float | None
+    network_ms: float
+    seconds: float
+    skipped: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"trained  on {self.trained} photographs in {self.seconds:.0f} s"
+        yield (
+            f"agrees   IoU {self.agreement:.3f} with the teacher's masks of {self.held_out} other photographs; "
+            f"it was {self.before:.3f} before"
+        )
+        teacher = "" if self.teacher_ms is None else f", the teacher {self.teacher_ms:.1f} ms"
+        yield f"cost     {self.network_ms:.1f} ms a map{teacher}"
+        for key, reason in self.skipped[:_SHOWN]:
+            yield printable(f"skipped  {key}: {reason}")
+        if len(self.skipped) > _SHOWN:
+            yield f"skipped  {len(self.skipped) - _SHOWN} more"
+        yield printable(f"file     {self.out}; use it as --saliency {self.out}")
+
+
+def distil(
+    data: str | os.PathLike[str] | None,
+    out: str | os.PathLike[str],
+    *,
+    dataset: str | None = None,
+    teacher: Any = None,
+    masks: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | None = None,
+    arch: str | None = None,
+    class_names: str | os.PathLike[str] | None = None,
+    normalize: Literal["imagenet", "none"] = "imagenet",
+    options: Mapping[str, Any] | None = None,
+    steps: int = 600,
+    batch: int = 32,
+    limit: int = 5000,
+    seed: int = 0,
+    device: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Distilled:
+    """Train the small network on what a teacher sees in your photographs (the specification's open question 1).
+
+    Training begins with the network on board (``salient_object``), so a few hundred photographs and minutes on a CPU
+    are enough. The file is a backend: ``SGDMix("saliency.safetensors")``. Every tenth photograph is kept apart and
+    tells how far network and teacher agree.
+
+    Args:
+        data: A class-per-folder image tree, or a folder of images; None with ``dataset``.
+        out: The file to write, ``.safetensors``.
+        dataset: The embedded data set ("aviary") in the place of ``data``.
+        teacher: What :func:`sgdmix_albu.saliency.get_backend` takes; None with ``masks``, or with a data set that
+            brings true masks.
+        masks: Folder of masks in the place of a teacher: for ``owl/1.jpg`` the file ``owl/1.png``, object light.
+        model: Weights of the classifier that the teacher looks through, where it needs one.
+        arch: Its name in torchvision or timm, unless the file gives it.
+        class_names: Text file with the names of its outputs, one a line.
+        normalize: What it expects of pixels in [0, 1]: "imagenet" or "none".
+        options: The teacher's own, where it is a name.
+        steps: Gradient steps.
+        batch: Views in each step.
+        limit: The most photographs that are used, spread evenly over the set; each takes 200 kB of memory.
+        seed: The same seed gives the same draws.
+        device: Where to train: "cpu", "cuda"; None for a GPU if there is one.
+        overwrite: Replace the file.
+        progress: Where to report; None for stderr.
+
+    Raises:
+        InvalidInputError: Both or none of ``teacher`` and ``masks``, or a setting that means nothing.
+        DataError: Too few photographs, unreadable weights, or a file that is there already.
+    """
+    target = _checked_out(out, data, overwrite)
+    check_count("steps", steps, "must be a positive integer")
+    check_count("batch", batch, "must be a positive integer")
+    check_count("limit", limit, f"must be an integer of {_LEAST} or more", least=_LEAST)
+    check_count("seed", seed, "must be an integer, 0 or more", least=0)
+    if teacher is not None and masks is not None:
+        raise InvalidInputError(f"expected either a teacher or masks, got teacher={said(teacher)} and masks={masks!r}")
+    if teacher is None and masks is None and dataset is None:
+        raise InvalidInputError("expected a teacher, or a folder of masks; only the embedded data set brings its own")
+    place = _device(device)
+    progress = progress or Progress()
+    collection = open_collection(data, dataset=dataset, masks=masks, size=_KEPT)
+    judge = None
+    if model is not None:
+        judge = open_judge(model, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
+    backend = None if teacher is None else AuditBackend.make(teacher, judge)
+    images, labels, truth, skipped = _read(collection, limit, progress)
+    if backend is None:
+        maps, teacher_ms = truth, None
+    else:
+        maps, teacher_ms = _looked(backend, images, labels, progress)
+    held = torch.arange(len(images)) % _HELD_OUT == 0
+    network = open_network(EMBEDDED)
+    before, _ = agreement_of(network, images[held], maps[held])
+    examples = Examples(images[~held], maps[~held], torch.ones(int((~held).sum())))
+    schedule = Schedule(steps, batch, SIDE, rate=_RATE, seed=seed)
+    began = time.monotonic()
+    mean = train(
+        network.requires_grad_(True),
+        progress.over(batches_of(examples, schedule), "training", steps * batch, images=lambda views: len(views[0])),
+        schedule,
+        device=place,
+    )
+    seconds = time.monotonic() - began
+    agreement, network_ms = agreement_of(mean.cpu(), images[held], maps[held])
+    notes = {"teacher": _named(teacher, masks), "photographs": str(len(examples)), "steps": str(steps)}
+    write_whole(target, lambda file: file.write(to_file(mean, notes)))
+    return Distilled(
+        target, len(examples), int(held.sum()), agreement, before, teacher_ms, network_ms, seconds, skipped
+    )
+
+
+def to_file(network: SaliencyNetwork, notes: Mapping[str, str]) -> bytes:
+    """The network as a safetensors file in half precision.
+
+    Args:
+        network: Its weights are read.
+        notes: Go into the file's header, with this package's version.
+    """
+    halves = {name: value.half().contiguous() for name, value in network.state_dict().items()}
+    # One entry: safetensors writes several in any order.
+    about = json.dumps({"format": "sgdmix saliency network", "version": __version__, **notes})
+    content: bytes = save(halves, {"about": about})
+    return content
+
+
+def _checked_out(out: str | os.PathLike[str], data: str | os.PathLike[str] | None, overwrite: bool) -> Path:
+    check_switch(overwrite=overwrite)
+    target = Path(out).expanduser()
+    if target.suffix != ".safetensors":
+        raise InvalidInputError(f"expected the name of a .safetensors file to write, got {str(out)!r}")
+    if target.exists() and not overwrite:
+        raise DataError(f"{target} is there already; overwrite it with overwrite=True, --overwrite on the command line")
+    check_apart(target, data)
+    return target
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(name)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, TypeError) as error:  # an unknown name, or a machine without it
+        raise InvalidInputError(f"device must be one that this machine has, such as 'cpu', got {name!r}") from error
+    return place
+
+
+def _read(
+    collection: Collection, limit: int, progress: Progress
+) -> tuple[Tensor, Tensor | None, Tensor, tuple[tuple[str, str], ...]]:
+    """Photographs (N, 3, S, S) uint8, labels (N,) or None, true masks (N, S, S) uint8 or none, and what was skipped."""
+    total = len(collection.keys)
+    rows = range(total) if total <= limit else [k * total // limit for k in range(limit)]
+    images, masks, labels, skipped = [], [], [], []
+    for row in progress.over(rows, "reading", len(rows)):
+        try:
+            photograph, mask = collection.load(row)
+        except DataError as error:
+            skipped.append((collection.keys[row], str(error)))
+            continue
+        images.append(torch.from_numpy(np.array(_squashed(photograph))).movedim(-1, 0))
+        labels.append(0 if collection.labels is None else collection.labels[row])
+        if mask is not None:
+            masks.append(torch.from_numpy(resized(mask, _KEPT).astype(np.uint8) * np.uint8(255)))
+    if len(images) < _LEAST:
+        why = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
+        raise DataError(
+            f"expected {_LEAST} readable photographs or more, found {len(images)} in {collection.name}{why}"
+        )
+    known = None if collection.labels is None else torch.tensor(labels)
+    return torch.stack(images), known, torch.stack(masks) if masks else torch.empty(0), tuple(skipped)
+
+
+def _squashed(photograph: Image.Image) -> Image.Image:
+    return photograph.resize((_KEPT, _KEPT), Image.Resampling.BILINEAR)
+
+
+def _looked(teacher: AuditBackend, images: Tensor, labels: Tensor | None, progress: Progress) -> tuple[Tensor, float]:
+    """The teacher's maps (N, S, S) in 256 steps, and the milliseconds of one."""
+    maps, taken = [], []
+    parts = [slice(first, first + _CHUNK) for first in range(0, len(images), _CHUNK)]
+    for part in progress.over(parts, "teacher", len(images), images=lambda part: len(images[part])):
+        found, each = teacher.maps(images[part], None if labels is None else labels[part])
+        maps.append((resize_maps(found, images.shape[-2:]) * 255).round().to(torch.uint8))
+        taken.append(each)
+    return torch.cat(maps), statistics.median(taken)
+
+
+def agreement_of(network: SaliencyNetwork, images: Tensor, maps: Tensor) -> tuple[float, float]:
+    """How far a network agrees with a teacher, and what it costs.
+
+    Args:
+        network: In evaluation mode, on the CPU.
+        images: (N, 3, S, S) uint8.
+        maps: (N, S, S) uint8, the teacher's.
+
+    Returns:
+        The mean intersection over union of both masks (Otsu), and the milliseconds of one of the network's maps.
+    """
+    student = SalientObject.of(network)
+    found, milliseconds = AuditBackend(student, None).maps(images, None)
+    ours, theirs = otsu(found, images).masks, otsu(maps / 255, images).masks
+    union = (ours | theirs).flatten(1).sum(1)
+    iou = (ours & theirs).flatten(1).sum(1) / union.clamp_min(1)
+    return float(iou[union > 0].mean()), milliseconds
+
+
+def _named(teacher: Any, masks: str | os.PathLike[str] | None) -> str:
+    if teacher is None:
+        return "masks" if masks is not None else "true masks"
+    return teacher if isinstance(teacher, str) else type(teacher).__name__

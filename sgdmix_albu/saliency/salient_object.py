@@ -1,0 +1,113 @@
+"""Saliency by a small network with weights on board, which learned from a large one what stands out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgdmix_albu.errors import DataError
+from sgdmix_albu.saliency.base import SaliencyBackend
+from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
+from sgdmix_albu.weights import read_checkpoint
+
+__all__ = ["EMBEDDED", "SalientObject", "open_network", "squashed"]
+
+EMBEDDED = Path(__file__).parent / "embedded" / "salient_object.safetensors"
+
+_CONTRAST = 1 / 255  # images of less have no object
+
+
+class SalientObject(SaliencyBackend):
+    """Object saliency, learned: what a small network sees in the image squashed to 160 x 160.
+
+    The weights on board were distilled from U2-Net (Qin et al., Pattern Recognition 106, 2020) on photographs of all
+    kinds of things; ``sgdmix distil`` makes weights for a data set of your own. An image of one colour has no object:
+    its map is zero.
+
+    Args:
+        weights: A file that ``sgdmix distil`` wrote; None for the weights on board.
+        microbatch: The most images worked on at once, about 20 MB each; None for all. On a GPU take more.
+
+    Raises:
+        DataError: The file cannot be read, or holds another network's weights.
+
+    Example:
+        >>> import torch
+        >>> image = torch.full((1, 3, 96, 128), 0.2)
+        >>> image[..., 30:70, 40:90] = torch.tensor([0.9, 0.5, 0.1])[:, None, None]
+        >>> backend = SalientObject()
+        >>> backend(image).shape, backend.coarse(image).shape
+        (torch.Size([1, 96, 128]), torch.Size([1, 80, 80]))
+        >>> bool(backend(image)[0, 50, 65] > 0.9), bool(backend(image)[0, 5, 5] < 0.1)
+        (True, True)
+    """
+
+    def __init__(self, weights: str | os.PathLike[str] | None = None, *, microbatch: int | None = 16) -> None:
+        super().__init__(microbatch=microbatch)
+        self.weights = None if weights is None else str(weights)
+        self.network = open_network(EMBEDDED if weights is None else weights)
+
+    @classmethod
+    def of(cls, network: SaliencyNetwork) -> SalientObject:
+        """A backend of a network in memory; it is used as it is, in evaluation mode."""
+        backend = cls.__new__(cls)
+        SaliencyBackend.__init__(backend, microbatch=16)
+        backend.weights, backend.network = None, network.eval()
+        return backend
+
+    def settings(self) -> dict[str, Any]:
+        """The weights, wherever they lie."""
+        return {"network": self.network}
+
+    @property
+    def uses_labels(self) -> bool:
+        """Never."""
+        return False
+
+    def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        if self.network.head.weight.device != images.device:
+            self.network.to(images.device)
+        low, high = torch.aminmax(images.flatten(2), dim=2)
+        plain = (high - low).amax(1) < _CONTRAST
+        with torch.inference_mode(False), torch.no_grad():
+            maps: Tensor = self.network(squashed(images)).sigmoid()
+        return maps.masked_fill_(plain[:, None, None], 0)
+
+    def __repr__(self) -> str:
+        return f"SalientObject({'' if self.weights is None else repr(self.weights)})"
+
+
+def squashed(images: Tensor, side: int = SIDE) -> Tensor:
+    """(B, 3, H, W) float images as the network looks at them: (B, 3, side, side), channels last, which is faster."""
+    small = images
+    if images.shape[-2:] != (side, side):
+        small = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    return small.contiguous(memory_format=torch.channels_last)
+
+
+def open_network(path: str | os.PathLike[str]) -> SaliencyNetwork:
+    """The network in a file, in evaluation mode and frozen.
+
+    Raises:
+        DataError: The file cannot be read, or holds another network's weights.
+    """
+    tensors = read_checkpoint(path).tensors
+    network = SaliencyNetwork()
+    expected = network.state_dict()
+    for name, value in expected.items():
+        found = tensors.get(name)
+        if found is None or found.shape != value.shape or len(tensors) != len(expected):
+            came = "none" if found is None else str(tuple(found.shape))
+            raise DataError(
+                f"{path} holds no saliency network: expected {len(expected)} tensors as sgdmix distil writes them, got "
+                f"{len(tensors)}; for {name}, of shape {tuple(value.shape)}, {came}"
+            )
+        if not bool(found.isfinite().all()):
+            raise DataError(f"{path}: {name} holds NaN or infinite numbers")
+    network.load_state_dict({name: value.float() for name, value in tensors.items()})
+    return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
