@@ -14,9 +14,9 @@ from torch import Tensor
 from sgdmix_albu.arguments import check_number
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.tensors import BOOL, PIXELS, check_rows, check_tensor
-from sgdmix_albu.types import Rows
+from sgdmix_albu.types import Fill, Rows
 
-__all__ = ["blend", "feathered", "softened"]
+__all__ = ["blend", "edge_width", "feathered", "softened"]
 
 _STEPS = 65536  # of a weight between 0 and 1
 _SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
@@ -106,6 +106,19 @@ def softened(masks: Tensor) -> Tensor:
     """
     check_tensor(masks, "(B, H, W) bool masks", (-1, -1, -1), BOOL)
     return ((_box(masks.double(), 1) * _STEPS).round_() / _STEPS).float()
+
+
+def edge_width(fill: Fill, feather: float | None) -> float | None:
+    """The ``feather`` of :func:`blend`: the user's; where it is None a soft border beside paint, else a hard edge.
+
+    The source's own mask follows its outline, and a pixel of the old background there is what one sees first. A union
+    mask runs through backgrounds for the most part, and the paper's edge is hard.
+
+    Example:
+        >>> edge_width("source", None), edge_width("inpaint", None), edge_width("inpaint", 3)
+        (0, None, 3)
+    """
+    return 0 if feather is None and fill == "source" else feather
 
 
 def check_feather(feather: Any) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.arguments import check_switch
-from sgdmix_albu.blending import blend, gathered
+from sgdmix_albu.blending import blend, edge_width, gathered
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.fill import inpaint, inpaint_nearest
 from sgdmix_albu.selection import as_integers
@@ -31,9 +31,8 @@ def compose(plan: MixPlan, images: Tensor, pool: Rows, *, feather: float | None 
         plan: From :func:`sgdmix_albu.mixing.plan_mix`.
         images: (B, ..., H, W), the sources: any real dtype and memory format; not changed.
         pool: Rows to gather targets from, as in :func:`sgdmix_albu.blending.blend`.
-        feather: Width in pixels of the fade outside the mask. None: the hard edge of the paper under union masks, and
-            where targets are painted over a soft border (:func:`sgdmix_albu.blending.softened`), since there the old
-            background's last pixels are what shows.
+        feather: Width in pixels of the fade outside the mask; None for that of
+            :func:`sgdmix_albu.blending.edge_width`.
         hard: The images are semantic masks, depth or the like, whose values can neither fade nor be averaged: holes
             take the nearest value (:func:`sgdmix_albu.fill.inpaint_nearest`).
 
@@ -52,8 +51,7 @@ def compose(plan: MixPlan, images: Tensor, pool: Rows, *, feather: float | None 
     """
     check_switch(hard=hard)
     _check(plan, images, pool)
-    if hard or (feather is None and plan.holes is None):
-        feather = 0
+    feather = 0 if hard else edge_width("source" if plan.holes is None else "inpaint", feather)
     if plan.holes is None:
         return blend(images, pool, plan.target, plan.masks, feather=feather)
     rows = plan.applied.nonzero()[:, 0]

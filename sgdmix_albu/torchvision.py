@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
@@ -16,9 +17,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from sgdmix_albu.arguments import check_count, check_number, check_switch, said
-from sgdmix_albu.blending import blend
 from sgdmix_albu.colour import check_finite, check_normalization, unnormalized
-from sgdmix_albu.composition import changed_only
+from sgdmix_albu.composition import changed_only, compose
 from sgdmix_albu.erased import without_erased
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.labels import class_ids
@@ -31,7 +31,7 @@ from sgdmix_albu.saliency.layers import check_layer
 from sgdmix_albu.samples import Mixed, Name, Role, check_roles, default_labels, read_sample
 from sgdmix_albu.selection import bit_sums, keys_of
 from sgdmix_albu.tensors import PIXELS, check_generator, check_tensor
-from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, MixPlan, TargetClass
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, MixPlan, TargetClass
 
 if TYPE_CHECKING:
     from sgdmix_albu.refine.preserve import Preserve
@@ -47,7 +47,8 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
     """Put each image of a batch on the background of its best-matching neighbour; labels stay the source's.
 
     SGD-Mix (arXiv 2505.11813, section 5): the target is the candidate whose saliency map is nearest (L2);
-    source pixels are kept wherever either image is salient; the target's background is taken elsewhere.
+    source pixels are kept wherever either image is salient (or, see ``fill``, where the source itself is); the
+    target's background is taken elsewhere.
     Use it on batches: after the loader or inside its ``collate_fn``, also in workers.
 
     Args:
@@ -60,12 +61,17 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         p: Probability, for each image by itself, of being mixed; the others come back bit-identical.
         candidates: N, the candidates drawn for each image (the paper: 30 to 50).
         mask: A mask preset's name (see :func:`sgdmix_albu.masks.list_masks`) or a callable.
+        fill: What stands where the target's own object was. "source": the source's pixels, by the paper's union mask.
+            "inpaint": the object, with a small rim, is painted over with the colours around it
+            (:func:`sgdmix_albu.fill.inpaint`), and the source is pasted by its own mask.
         max_coverage: The largest fraction of an image that a union mask may cover; beyond it the next-nearest
-            candidate is tried, then the image stays unmixed.
+            candidate is tried, then the image stays unmixed. With ``fill="inpaint"`` the source's own mask, and what
+            is painted over, are each held to it.
         target_class: "any", or only targets of the "same" or a "different" class.
         exclude_duplicates: Never choose a target with exactly the source's pixels: the same image, drawn twice or
             remembered from an earlier epoch. Views of one image (random crops) have other pixels: see ``key_getter``.
-        feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge.
+        feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. None: 0 with
+            ``fill="source"``; with "inpaint" a soft border, one pixel to either side of the mask's edge.
         memory: Images of earlier batches that are kept as further candidates, for small batches. Each
             process (worker) remembers its own. With random crops, ``key_getter`` tells them from the source itself.
         refiner: Harmonise the mixed images by diffusion: a refiner's key, its folder, or what
@@ -97,9 +103,10 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
     Shapes:
         ``images`` (B, C, H, W), integers or floats, a tensor or ``tv_tensors.Image``, anywhere in a nested structure;
         any C that the saliency can read. ``tv_tensors.Mask`` (B, H, W) or (B, 1, H, W) is a semantic mask and
-        composited with the same union mask. A list with one entry for each image holds what detection models take:
-        in it, Masks (n, H, W) are instances, (H, W) semantic; boxes and key points belong to their image. At the top,
-        boxes (B, 4) and points (B, ..., 2) are one entry for each image. Labels and the rest come back as they came.
+        composited alike, where a target is painted over with the nearest value. A list with one entry for each image
+        holds what detection models take: in it, Masks (n, H, W) are instances, (H, W) semantic; boxes and key points
+        belong to their image. At the top, boxes (B, 4) and points (B, ..., 2) are one entry for each image. Labels and
+        the rest come back as they came.
         Another plain tensor of the images' size is refused until ``roles``, its key or its type says what it is.
 
     Attributes:
@@ -131,10 +138,11 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         p: float = 1.0,
         candidates: int = 50,
         mask: str | MaskPreset = BEST_MASK,
+        fill: Fill = BEST_FILL,
         max_coverage: float = 0.95,
         target_class: TargetClass = "any",
         exclude_duplicates: bool = True,
-        feather: float = 0,
+        feather: float | None = None,
         memory: int = 0,
         refiner: str | os.PathLike[str] | Refiner | None = None,
         strength: float | tuple[float, ...] | str = 0.7,
@@ -150,7 +158,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
     ) -> None:
         super().__init__()
         check_settings(
-            p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather
+            p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather, fill=fill
         )
         check_switch(exclude_duplicates=exclude_duplicates)
         check_count("memory", memory, "must be a number of images, 0 or more", least=0, most=2**31 - 1)
@@ -176,7 +184,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         self._refiner = _found_refiner(refiner)
         self._preset = get_mask(mask)
         self._memory = Memory(int(memory))
-        self.saliency, self.mask, self.memory = saliency, mask, memory
+        self.saliency, self.mask, self.fill, self.memory = saliency, mask, fill, memory
         self.p, self.candidates, self.max_coverage, self.feather = p, candidates, max_coverage, feather
         self.target_class, self.exclude_duplicates = target_class, exclude_duplicates
         self.refiner, self.strength, self.preserve = refiner, strength, preserve
@@ -263,7 +271,14 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             sums=sums,
             pool_sums=sums if recalled is None else torch.cat([sums, recalled.sums]),
         )
-        plan = plan_mix(pool, draws, max_coverage=self.max_coverage, target_class=self.target_class, repeats=repeats)
+        plan = plan_mix(
+            pool,
+            draws,
+            max_coverage=self.max_coverage,
+            target_class=self.target_class,
+            repeats=repeats,
+            fill=self.fill,
+        )
         plan = changed_only(plan, images, rows)
         far, remembered = _targets(plan, count, recalled)
         self._memory.store(flat_inputs, described, sums, keys)
@@ -282,16 +297,15 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         plan = params["plan"]
         batch = inpt.as_subclass(Tensor)
         pool: Any = batch
-        target = plan.target
         if params["remembered"]:
             place = next((i for i, leaf in enumerate(params["leaves"]) if leaf is inpt), None)
             if place is None:
                 raise InvalidInputError("a mix that used a memory can only be replayed on the same tensors")
             pool = [*batch, *params["remembered"][place]]
-            near = target < len(batch)
-            target = torch.where(near, target, len(batch) + torch.searchsorted(params["far"], target))
+            far = len(batch) + torch.searchsorted(params["far"], plan.target)
+            plan = replace(plan, target=torch.where(plan.target < len(batch), plan.target, far))
         hard = isinstance(inpt, tv_tensors.Mask)  # class indices cannot fade into each other
-        mixed = blend(batch, pool, target, plan.masks, feather=0 if hard else self.feather)
+        mixed = compose(plan, batch, pool, feather=self.feather, hard=hard)
         if self._refiner is not None and not hard:
             mixed = self._refine(self._refiner, mixed, plan, **params["refine"])
         return tv_tensors.wrap(mixed, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else mixed

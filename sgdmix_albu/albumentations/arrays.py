@@ -13,9 +13,10 @@ from torch import Tensor
 
 from sgdmix_albu.blending import blend
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.fill import inpaint, inpaint_nearest
 from sgdmix_albu.tensors import PIXELS, check_tensor
 
-__all__ = ["Array", "composite", "cut", "from_tensor", "resized", "stacked", "to_tensor"]
+__all__ = ["Array", "composite", "cut", "from_tensor", "painted", "resized", "stacked", "to_tensor"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -47,7 +48,9 @@ def stacked(pictures: Sequence[Array]) -> Tensor:
     return batch[:, None] if batch.ndim == 3 else batch.movedim(-1, 1)
 
 
-def composite(sources: Sequence[Array], others: Sequence[Array | None], union: Array, *, feather: float) -> list[Array]:
+def composite(
+    sources: Sequence[Array], others: Sequence[Array | None], union: Array, *, feather: float | None
+) -> list[Array]:
     """Keep each source where its union mask holds, and take the other picture elsewhere.
 
     Args:
@@ -92,6 +95,13 @@ def cut(pictures: Sequence[Array], kept: Array) -> list[Array]:
         _check_size(picture, region)
         left.append(np.where(region.reshape(*region.shape, *[1] * (picture.ndim - 2)), picture, picture.dtype.type(0)))
     return left
+
+
+def painted(picture: Array, hole: Array, *, nearest: bool) -> Array:
+    """A picture with its hole, (H, W) bool, painted: by the colours around it, or by the nearest value."""
+    paint = inpaint_nearest if nearest else inpaint
+    tensor = paint(to_tensor(picture)[None], torch.from_numpy(hole)[None])[0]
+    return tensor.movedim(0, -1).numpy().reshape(picture.shape)
 
 
 def _check_size(picture: Array, region: Array) -> None:

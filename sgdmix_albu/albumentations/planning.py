@@ -12,7 +12,7 @@ from sgdmix_albu.albumentations.pool import Pool, PoolImages
 from sgdmix_albu.albumentations.told import read_ids, read_labels
 from sgdmix_albu.composition import changed_only
 from sgdmix_albu.mixing import plan_mix, same_ids
-from sgdmix_albu.types import Draws, MixPlan, TargetClass
+from sgdmix_albu.types import Draws, Fill, MixPlan, TargetClass
 
 __all__ = ["plan_call"]
 
@@ -24,6 +24,7 @@ def plan_call(
     draws: Draws,
     describer: Describer,
     *,
+    fill: Fill,
     max_coverage: float,
     target_class: TargetClass,
     exclude_duplicates: bool,
@@ -39,7 +40,8 @@ def plan_call(
         places: Rows of the pool that are looked at, the sources first.
         draws: Whose candidates are among ``places``.
         describer: Stages 1 and 3.
-        max_coverage: This and the rest as in :class:`sgdmix_albu.albumentations.SGDMix`.
+        fill: This and the rest as in :class:`sgdmix_albu.albumentations.SGDMix`.
+        max_coverage: Of what is kept, or painted over.
         target_class: Labels are read where this or the describer's backend needs them.
         exclude_duplicates: By pixels.
         metadata_key: Where the donors are.
@@ -63,5 +65,5 @@ def plan_call(
     if ids is not None:
         same = same_ids(ids[: len(sources)], [ids[place] for place in places])
         itself = same if itself is None else itself | same
-    plan = plan_mix(described, draws, max_coverage=max_coverage, target_class=target_class, repeats=itself)
+    plan = plan_mix(described, draws, max_coverage=max_coverage, target_class=target_class, repeats=itself, fill=fill)
     return changed_only(plan, stacked(sources), PoolImages(pool, places))

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from sgdmix_albu.albumentations.arrays import Array, composite, cut
-from sgdmix_albu.albumentations.pool import Row, row_key
+from sgdmix_albu.albumentations.arrays import Array, composite, cut, painted
+from sgdmix_albu.albumentations.pool import Pool, Row, row_key
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["mixed_target", "nothing_to_mix"]
+__all__ = ["backgrounds_of", "mixed_target", "nothing_to_mix"]
 
 
 def mixed_target(
@@ -18,7 +18,7 @@ def mixed_target(
     kind: str,
     value: Any,
     *,
-    feather: float,
+    feather: float | None,
     union: Array,
     backgrounds: list[Row | None],
     instances: list[str],
@@ -32,7 +32,7 @@ def mixed_target(
         name: The target.
         kind: "image", "images", "mask" or "masks".
         value: Its picture or pictures.
-        feather: Width of the fade in images; class indices cannot fade into each other.
+        feather: As in :func:`sgdmix_albu.blending.blend`, for images; class indices cannot fade into each other.
         union: (B, H, W) bool, True where the source is kept.
         backgrounds: For each image the pictures of its donor, or None where it stays unmixed.
         instances: Targets that hold instances of the source.
@@ -58,6 +58,29 @@ def mixed_target(
         others, union = others[0], union.repeat(len(pictures), axis=0)
     mixed = composite(pictures, others, union, feather=0 if kind in ("mask", "masks") else feather)
     return np.stack(mixed) if many else mixed[0]
+
+
+def backgrounds_of(pool: Pool, chosen: list[int | None], holes: Array | None) -> list[Row | None]:
+    """For each source the pictures of its donor that a mix may show.
+
+    Args:
+        pool: The pictures of the call.
+        chosen: For each source the place of its donor, or None where it stays unmixed.
+        holes: (B, H, W) bool, where the donors are painted over; None where nothing is.
+    """
+    rows = [None if place is None else pool.row(place) for place in chosen]
+    if holes is None:
+        return [None if row is None else {key: row[key] for key in pool.kinds} for row in rows]
+    return [
+        None if row is None else {key: _painted(row[key], kind, hole) for key, kind in pool.kinds.items()}
+        for row, hole in zip(rows, holes, strict=True)
+    ]
+
+
+def _painted(picture: Any, kind: str, hole: Array) -> Any:
+    if kind == "masks":
+        return [painted(one, hole, nearest=True) for one in picture]
+    return painted(picture, hole, nearest=kind == "mask")
 
 
 def nothing_to_mix(images: Any) -> dict[str, Any]:

@@ -17,15 +17,16 @@ from sgdmix_albu.albumentations.fork import ForkHooks, albumentations
 from sgdmix_albu.albumentations.planning import plan_call
 from sgdmix_albu.albumentations.pool import read_pool
 from sgdmix_albu.albumentations.settings import check_keys, donors_to_remember, names_of_masks
-from sgdmix_albu.albumentations.targets import mixed_target, nothing_to_mix
+from sgdmix_albu.albumentations.targets import backgrounds_of, mixed_target, nothing_to_mix
 from sgdmix_albu.arguments import check_switch
+from sgdmix_albu.blending import edge_width
 from sgdmix_albu.colour import check_normalization
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing import check_settings, draw
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.saliency.layers import check_layer
-from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, Draws, TargetClass
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Draws, Fill, TargetClass
 
 if TYPE_CHECKING:
     from sgdmix_albu.saliency.base import SaliencyBackend
@@ -39,7 +40,8 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
     """Put an image on the background of its best-matching donor; labels and annotations stay the source's.
 
     SGD-Mix (arXiv 2505.11813, section 5): the target is the donor whose saliency map is nearest (L2); source
-    pixels are kept wherever either image is salient; the target's background is taken elsewhere.
+    pixels are kept wherever either image is salient (or, see ``fill``, where the source itself is); the target's
+    background is taken elsewhere.
 
     Donors of ``image`` come through ``metadata_key``, in the form that ``A.Mosaic`` uses. Donors of each image
     of an ``images`` batch are the other images, and those of the metadata if there are any.
@@ -53,11 +55,17 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         candidates: N, the most donors that are looked at in a call, drawn at random before anything is
             computed about them (the paper: 30 to 50).
         mask: A mask preset's name (see :func:`sgdmix_albu.masks.list_masks`) or a callable.
+        fill: What stands where the donor's own object was. "source": the source's pixels, by the paper's union mask.
+            "inpaint": the object, with a small rim, is painted over with the colours around it
+            (:func:`sgdmix_albu.fill.inpaint`; in masks with the nearest value), and the source is pasted by its own
+            mask.
         max_coverage: The largest fraction of an image that a union mask may cover; beyond it the next-nearest
-            donor is tried, then the image stays unmixed.
+            donor is tried, then the image stays unmixed. With ``fill="inpaint"`` the source's own mask, and what is
+            painted over, are each held to it.
         target_class: "any", or only donors of the "same" or a "different" class.
-        feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. Masks are always
-            composited hard.
+        feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. None: 0 with
+            ``fill="source"``; with "inpaint" a soft border, one pixel to either side of the mask's edge. Masks are
+            always composited hard.
         exclude_duplicates: Never choose a donor with exactly the source's pixels, nor one that had to be stretched
             and then looks like it: the same photograph, resized in two ways. Crops and flips hide a photograph
             from this; ``id_key`` finds it all the same.
@@ -137,9 +145,10 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         layer: torch.nn.Module | str | None = None,
         candidates: int = 50,
         mask: str | MaskPreset = BEST_MASK,
+        fill: Fill = BEST_FILL,
         max_coverage: float = 0.95,
         target_class: TargetClass = "any",
-        feather: float = 0,
+        feather: float | None = None,
         exclude_duplicates: bool = True,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -152,7 +161,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         p: float = 0.5,
     ) -> None:
         check_settings(
-            p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather
+            p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather, fill=fill
         )
         check_keys(metadata_key=metadata_key, saliency_key=saliency_key, label_key=label_key, id_key=id_key)
         check_switch(exclude_duplicates=exclude_duplicates)
@@ -185,7 +194,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             watched=watched,
         )
         self.mean, self.std = mean, std
-        self.saliency, self.model, self.layer, self.mask = saliency, model, layer, mask
+        self.saliency, self.model, self.layer, self.mask, self.fill = saliency, model, layer, mask, fill
         self.candidates, self.max_coverage, self.feather = candidates, max_coverage, feather
         self.target_class, self.exclude_duplicates = target_class, exclude_duplicates
         self.metadata_key, self.saliency_key, self.label_key = metadata_key, saliency_key, label_key
@@ -217,9 +226,9 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
 
         Returns:
             All that is needed to repeat the mix (``A.ReplayCompose`` stores it), in numpy and plain types:
-            ``union`` (B, H, W) bool, True where the source is kept; ``backgrounds``, for each image the
-            pictures of its donor or None; and what was done: ``seed``, ``target`` (row of the pool: images
-            first, donors after them; an unmixed image's own row), ``distance``, ``kept`` and ``guards``.
+            ``union`` (B, H, W) bool, True where the source is kept; ``backgrounds``, for each image the pictures of its
+            donor, painted over where ``fill`` says so, or None; and what was done: ``seed``, ``target`` (row of the
+            pool: images first, donors after them; an unmixed image's own row), ``distance``, ``kept`` and ``guards``.
         """
         instances = ("mask",) if self.instance_keys is None and self.bound_mask(data) else self.instance_keys
         framed = self.framed_masks()
@@ -237,6 +246,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             places,
             Draws(draws.applied, draws.candidates[:, places]),
             self._describer,
+            fill=self.fill,
             max_coverage=self.max_coverage,
             target_class=self.target_class,
             exclude_duplicates=self.exclude_duplicates,
@@ -245,17 +255,15 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             id_key=self.id_key,
         )
         self.guard_counts.update(plan.guards.counts())
-        chosen = plan.target.tolist()
-        rows = [
-            pool.row(places[row]) if mixed else None for row, mixed in zip(chosen, plan.applied.tolist(), strict=True)
-        ]
+        targets = [places[row] for row in plan.target.tolist()]
+        chosen = [place if mixed else None for place, mixed in zip(targets, plan.applied.tolist(), strict=True)]
         return {
             "union": plan.masks.numpy(),
-            "backgrounds": [None if row is None else {key: row[key] for key in pool.kinds} for row in rows],
+            "backgrounds": backgrounds_of(pool, chosen, None if plan.holes is None else plan.holes.numpy()),
             "instances": pool.instances,
             "batched": pool.batched,
             "seed": seed,
-            "target": [places[row] for row in chosen],
+            "target": targets,
             "distance": plan.distance.tolist(),
             "kept": plan.kept.tolist(),
             "guards": plan.guards.counts(),
@@ -309,7 +317,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         return {**super().to_dict_private(), "id": id(self)}
 
     def _mix(self, name: str, kind: str, value: Any, **params: Any) -> Any:
-        return mixed_target(name, kind, value, feather=self.feather, **params)
+        return mixed_target(name, kind, value, feather=edge_width(self.fill, self.feather), **params)
 
     @staticmethod
     def _keep(value: Any, *args: Any, **params: Any) -> Any:
