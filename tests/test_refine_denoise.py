@@ -215,6 +215,76 @@ def test_where_the_map_is_zero_only_the_autoencoder_has_been(folders):
     assert not torch.isclose(held[..., 8:], still[..., 8:]).any(dim=1).all()
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_hole_everywhere_is_drawn_from_noise_without_a_prompt(folders, name):
+    components = with_scheduler(load_base(folders["sd"]), name)
+    options = {"seeds": SEEDS, "steps": 6, "guidance": 3.0}
+    holes = {"holes": torch.ones(4, 16, 16), "hole_strength": 1.0}
+    filled = denoise(components, IMAGES, PROMPTS, strengths=[0.4] * 4, **holes, **options).images
+    expected = stock(
+        folders["sd"],
+        "sd",
+        components.scheduler,
+        image=IMAGES,
+        prompt=[""] * 4,
+        strength=1.0,
+        guidance_scale=1.0,
+        num_inference_steps=6,
+        generator=[torch.Generator().manual_seed(seed) for seed in SEEDS],
+    )
+    torch.testing.assert_close(filled, expected, atol=2e-5, rtol=0)
+
+
+def test_holes_at_the_images_own_strength_lose_the_prompt_alone(folders):
+    components = load_base(folders["sd"])
+    options = {"strengths": [0.9, 0.5, 0.4, 0.7], "seeds": SEEDS, "steps": 8}
+    holes = torch.ones(4, 16, 16)
+    filled = denoise(components, IMAGES, PROMPTS, guidance=3.0, holes=holes, **options).images
+    expected = denoise(components, IMAGES, [""] * 4, guidance=1.0, **options).images
+    torch.testing.assert_close(filled, expected, atol=2e-5, rtol=0)
+    # A strength that lies above is not lowered.
+    raised = denoise(components, IMAGES, PROMPTS, guidance=3.0, holes=holes, hole_strength=0.5, **options).images
+    torch.testing.assert_close(raised[[0, 1, 3]], expected[[0, 1, 3]], atol=2e-5, rtol=0)
+    assert (raised[2] - expected[2]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("folder", "guidance"), [("sd", 3.0), ("sd", 1.0), ("sdxl", 0.0), ("sdxl", 3.0), ("lcm", 3.0), ("lcm-sdxl", 3.0)]
+)
+def test_holes_of_other_images_change_nothing(folders, folder, guidance):
+    components = load_base(folders[folder])
+    options = {"steps": 10, "guidance": guidance, "hole_strength": 0.8}
+    holes = torch.zeros(4, 16, 16)
+    holes[1, :8], holes[3, 4:6] = 1, 0.3
+    strengths = [0.29, 0.5, 1.0, 0.05]
+    together = denoise(components, IMAGES, PROMPTS, strengths=strengths, seeds=SEEDS, holes=holes, **options)
+    for row in range(4):
+        one = slice(row, row + 1)
+        alone = {"strengths": strengths[one], "seeds": SEEDS[one], **options}
+        alone |= {"holes": holes[one]} if holes[row].any() else {}
+        found = denoise(components, IMAGES[one], PROMPTS[one], **alone)
+        torch.testing.assert_close(found.images[0], together.images[row], atol=2e-5, rtol=0)
+        assert found.timesteps[0] == together.timesteps[row]
+    plain = denoise(components, IMAGES, PROMPTS, strengths=strengths, seeds=SEEDS, **options)
+    assert together.timesteps == plain.timesteps
+    moved = (together.images - plain.images).abs().amax((1, 2, 3)) > 1e-3
+    assert moved.tolist() == [False, True, False, True]
+
+
+def test_where_no_hole_is_a_strength_without_a_step_leaves_the_latents_alone(folders):
+    components = load_base(folders["sd"])
+    decoded = []
+    components.vae.post_quant_conv.register_forward_pre_hook(lambda _, inputs: decoded.append(inputs[0]))
+    holes = torch.zeros(1, 16, 16)
+    holes[:, :, 8:] = 1
+    options = {"strengths": [0.01], "seeds": [1], "steps": 10, "guidance": 3.0, "hole_strength": 0.9}
+    denoise(components, IMAGES[:1], ["a"], holes=holes, **options)
+    denoise(components, IMAGES[:1], ["a"], **options)
+    filled, still = decoded
+    assert torch.equal(filled[..., :8], still[..., :8])
+    assert not torch.isclose(filled[..., 8:], still[..., 8:]).any(dim=1).all()
+
+
 def test_first_step_is_diffusers_own(folders):
     pipeline = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(folders["sd"], local_files_only=True)
     for steps in (1, 4, 25, 50):

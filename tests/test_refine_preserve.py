@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.refine.preserve import check_preserve, composite, mask_core, strength_map
+from sgdmix_albu.refine.preserve import check_preserve, composite, hole_shares, mask_core, strength_map
 
 
 def random_masks(seed, count=2, side=24):
@@ -73,6 +73,16 @@ def test_strength_maps_lie_between_a_third_and_the_whole(seed, strength):
     share = torch.from_numpy(ndimage.maximum_filter(share.numpy(), (1, 3, 3)))
     expected = torch.tensor([strength, strength / 2])[:, None, None] * (1 - share + share / 3)
     torch.testing.assert_close(found, expected)
+
+
+@given(seed=st.integers(0, 1000))
+def test_holes_count_by_area_and_stay_off_the_object(seed):
+    masks, holes = random_masks(seed), random_masks(seed + 1)
+    bare = hole_shares(holes, None, (6, 6))
+    torch.testing.assert_close(bare, holes.float().reshape(2, 6, 4, 6, 4).mean((2, 4)))
+    found = hole_shares(holes, masks, (6, 6))
+    covered = torch.from_numpy(ndimage.maximum_filter(masks.float().reshape(2, 6, 4, 6, 4).mean((2, 4)), (1, 3, 3)))
+    torch.testing.assert_close(found, bare * (1 - covered))
 
 
 @pytest.mark.parametrize(("preserve", "masks"), [("hard", None), ("soft", None), ("strict", None)])

@@ -135,6 +135,21 @@ def test_preserve(refiner, preserve):
     assert found.preserve == preserve
 
 
+@pytest.mark.parametrize("preserve", ["none", "soft", "strict"])
+def test_holes_are_drawn_anew_at_a_strength_of_their_own(folder, preserve):
+    holes = torch.zeros_like(MASKS)
+    holes[:3, :, 24:] = True
+    filling = {"masks": MASKS, "holes": holes, "preserve": preserve, "strength": 0.1}  # leaves none of the six steps
+    assert torch.equal(refine(get_refiner(folder), **filling).images, IMAGES)
+    found = refine(get_refiner(folder, hole_strength=1.0), **filling)
+    moved = (found.images.int() - IMAGES.int()).abs().float()
+    assert (moved[:3, :, :, 24:].mean((1, 2, 3)) > 20).all()
+    assert torch.equal(found.images[3:], IMAGES[3:])
+    assert found.strengths == (0.0,) * 6
+    core = mask_core(MASKS, 1)[:, None].expand_as(IMAGES)
+    assert torch.equal(found.images[core], IMAGES[core]) == (preserve == "strict")
+
+
 @pytest.mark.parametrize("size", [(40, 72), (70, 33)])
 def test_images_of_another_size_come_back_in_it(refiner, size):
     images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
@@ -312,6 +327,9 @@ def test_other_errors_pass_through():
         ({"strength": "adaptive"}, "needs a teacher"),
         ({"preserve": "soft"}, "needs masks"),
         ({"preserve": "soft", "masks": MASKS[:, :8]}, "expected bool masks"),
+        ({"preserve": "soft", "masks": MASKS[:3]}, "expected bool masks"),
+        ({"holes": MASKS[:, :8]}, r"expected bool holes \(6, 32, 32\)"),
+        ({"holes": MASKS.float()}, "expected bool holes"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_loading(folder, options, message):
@@ -376,6 +394,8 @@ def test_unknown_names(folder, tmp_path):
         get_refiner("cubb")
     with pytest.raises(InvalidInputError, match="key or a folder"):
         get_refiner(tmp_path)
+    with pytest.raises(InvalidInputError, match=r"hole_strength must lie in \(0, 1\], or be None, got 0"):
+        get_refiner(folder, hole_strength=0)
     with pytest.raises(UnknownNameError, match="labels 0 to 1; got label 7"):
         refine(get_refiner(folder), classes=[7] * 6)
     with pytest.raises(UnknownNameError, match="did you mean '000.red_bird'"):

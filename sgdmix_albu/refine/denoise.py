@@ -31,7 +31,7 @@ class Denoised:
 
     Attributes:
         images: (B, 3, H, W) float in [0, 1].
-        timesteps: Each image's first timestep; None where the strength left no step.
+        timesteps: The first timestep of each image's own strength; None where that left no step.
         finite: False where the model gave NaN or infinite numbers; such an image is of no use.
     """
 
@@ -71,6 +71,8 @@ def denoise(
     guidance: float,
     texts: Prompts | None = None,
     strength_map: Tensor | None = None,
+    holes: Tensor | None = None,
+    hole_strength: float | None = None,
 ) -> Denoised:
     """Add noise to each image as its strength says, and take it away again under its prompt.
 
@@ -86,6 +88,9 @@ def denoise(
         texts: Embeddings of earlier prompts, to be used again.
         strength_map: (B, h, w) strengths of the single latents, at most the image's own: each stays on the image's
             noised self until its turn comes (differential diffusion, Levin and Fried, 2023).
+        holes: (B, h, w) in [0, 1], how much of each latent is a hole. There the empty prompt is followed: the image's
+            own would put a second object there.
+        hole_strength: Strength that holes are raised to; None for the image's own.
 
     Returns:
         Images and first timesteps.
@@ -100,25 +105,31 @@ def denoise(
     except ValueError as error:
         raise InvalidInputError(f"{type(scheduler).__name__} cannot take {steps} steps: {error}") from error
     starts = [first_step(strength, steps) * scheduler.order for strength in strengths]
-    turns = None
+    joins, turns = starts, None
+    if holes is not None and hole_strength is not None:
+        own = torch.tensor(strengths, dtype=torch.float64, device=holes.device)[:, None, None]
+        usual = own if strength_map is None else strength_map
+        strength_map = usual + (hole_strength - usual).clamp(min=0) * holes
+        first, holed = first_step(hole_strength, steps) * scheduler.order, holes.flatten(1).any(1).tolist()
+        joins = [min(start, first) if hole else start for hole, start in zip(holed, starts, strict=True)]
     if strength_map is not None:
         turns = (steps - (steps * strength_map).floor().clamp(0, steps)).long() * scheduler.order
 
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
     clean = _encode(components, images, draws)
     noise = _normal(clean, draws)
-    condition = _Condition(components, texts, prompts, guidance, size=images.shape[-2:])
+    condition = _Condition(components, texts, prompts, guidance, size=images.shape[-2:], unprompted=holes)
 
     latents = clean.clone()
     groups: list[_Group] = []
     for step, time in enumerate(scheduler.timesteps):
-        joining = [row for row, start in enumerate(starts) if start == step]
+        joining = [row for row, join in enumerate(joins) if join == step]
         if joining:
-            own = copy.deepcopy(scheduler)
-            if hasattr(own, "set_begin_index"):
-                own.set_begin_index(step)
-            groups.append(_Group(joining, own, _step_options(own, [draws[row] for row in joining])))
-            latents[joining] = own.add_noise(clean[joining], noise[joining], time.repeat(len(joining)))
+            theirs = copy.deepcopy(scheduler)
+            if hasattr(theirs, "set_begin_index"):
+                theirs.set_begin_index(step)
+            groups.append(_Group(joining, theirs, _step_options(theirs, [draws[row] for row in joining])))
+            latents[joining] = theirs.add_noise(clean[joining], noise[joining], time.repeat(len(joining)))
         if not groups:
             continue
         if turns is not None:
@@ -146,15 +157,25 @@ class _Condition:
     """The prompts of a batch, ready for the UNet, and the guidance that they are followed with."""
 
     def __init__(
-        self, components: Components, texts: Prompts, prompts: Sequence[str], guidance: float, *, size: Sequence[int]
+        self,
+        components: Components,
+        texts: Prompts,
+        prompts: Sequence[str],
+        guidance: float,
+        *,
+        size: Sequence[int],
+        unprompted: Tensor | None,
     ) -> None:
-        self._unet, self._guidance = components.unet, guidance
+        self._unet = components.unet
         words, pooled = _cast(texts.embed(prompts), components.dtype)
         self._sides = [(words, pooled)]
         # A UNet distilled for few steps (LCM) takes the scale as a number instead of a second pass.
         width = components.unet.config.time_cond_proj_dim
         self._scale = None if width is None else _embedded_scale(guidance - 1, width).to(words)
-        if guidance > 1 and width is None:
+        self._guidance = guidance if guidance > 1 and width is None else 1.0
+        # Of no guidance at all is left the guess of the empty prompt.
+        self._followed = None if unprompted is None else 1 - unprompted[:, None].to(words)
+        if self._guidance > 1 or unprompted is not None:
             self._sides.insert(0, _cast(texts.unconditional(len(prompts)), components.dtype))
         # Stable Diffusion XL is told the size of the original, the crop's corner and the size wanted.
         height, width = size
@@ -177,7 +198,8 @@ class _Condition:
         if len(self._sides) == 1:
             return guess
         empty, wanted = guess.chunk(2)
-        return empty + self._guidance * (wanted - empty)
+        scale = self._guidance if self._followed is None else self._guidance * self._followed[rows]
+        return empty + scale * (wanted - empty)
 
 
 def _hold(latents: Tensor, clean: Tensor, noise: Tensor, held: Tensor, groups: list[_Group], time: Tensor) -> None:

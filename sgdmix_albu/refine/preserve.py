@@ -1,4 +1,4 @@
-"""Keeping the label: lower strength on the object ("soft"), and its pixels put back ("strict")."""
+"""Keeping the label: lower strength on the object ("soft"), its pixels put back ("strict"), no prompt in holes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["INNER", "Preserve", "check_mode", "check_preserve", "composite", "mask_core", "strength_map"]
+__all__ = [
+    "INNER",
+    "Preserve",
+    "check_mode",
+    "check_preserve",
+    "composite",
+    "hole_shares",
+    "mask_core",
+    "strength_map",
+]
 
 Preserve: TypeAlias = Literal["none", "soft", "strict"]
 
@@ -49,9 +58,29 @@ def strength_map(masks: Tensor, strengths: Tensor, size: tuple[int, int]) -> Ten
         >>> strength_map(mask, torch.tensor([0.9]), (1, 4)).mul(10).round().tolist()
         [[[3.0, 3.0, 9.0, 9.0]]]
     """
-    covered = F.interpolate(masks[:, None].float(), size=size, mode="area")
-    covered = F.max_pool2d(covered, 3, stride=1, padding=1)[:, 0]
+    covered = _covered(masks, size)
     return strengths.to(covered)[:, None, None] * (1 - (1 - INNER) * covered)
+
+
+def hole_shares(holes: Tensor, masks: Tensor | None, size: tuple[int, int]) -> Tensor:
+    """How much of every latent is a hole that the model is to fill; nothing on the object and next to it.
+
+    Args:
+        holes: (B, H, W) bool, True where the image shows nothing but paint.
+        masks: (B, H, W) bool, True where the source is kept; None where it is not protected.
+        size: Height and width of the latents, h and w.
+
+    Returns:
+        (B, h, w) float in [0, 1].
+
+    Example:
+        >>> hole = torch.tensor([[[False, False, True, True, True, False]]])
+        >>> mask = torch.tensor([[[True, False, False, False, False, False]]])
+        >>> hole_shares(hole, mask, (1, 3)).tolist()
+        [[[0.0, 0.5, 0.5]]]
+    """
+    shares = F.interpolate(holes[:, None].float(), size=size, mode="area")[:, 0]
+    return shares if masks is None else shares * (1 - _covered(masks, size))
 
 
 def mask_core(masks: Tensor, band: int) -> Tensor:
@@ -85,6 +114,12 @@ def composite(refined: Tensor, mixed: Tensor, masks: Tensor, *, band: int | None
     faded = share * mixed.float() + (1 - share) * refined.float()
     faded = faded if mixed.dtype.is_floating_point else faded.round()
     return torch.where(depth > width, mixed, faded.to(mixed.dtype))
+
+
+def _covered(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """How much of every latent (B, h, w) the mask covers, or of the most covered of its neighbours."""
+    covered = F.interpolate(masks[:, None].float(), size=size, mode="area")
+    return F.max_pool2d(covered, 3, stride=1, padding=1)[:, 0]
 
 
 def _depth(masks: Tensor, most: int) -> Tensor:

@@ -19,10 +19,11 @@ from sgdmix_albu.refine.folder import CARD, RefinerCard, find_weights, read_refi
 from sgdmix_albu.refine.loading import Loaded, load
 from sgdmix_albu.refine.preserve import Preserve, check_preserve
 from sgdmix_albu.refine.schedulers import SCHEDULERS
-from sgdmix_albu.refine.strength import check_strength, strengths_for
+from sgdmix_albu.refine.strength import check_hole_strength, check_strength, strengths_for
 from sgdmix_albu.refine.tokens import EmbeddingFile, embedding_file
 from sgdmix_albu.refine.work import Refined, Work, check_shape
 from sgdmix_albu.registry import nearest_names
+from sgdmix_albu.tensors import BOOL, check_tensor
 
 __all__ = ["Refined", "Refiner", "get_refiner"]
 
@@ -112,6 +113,8 @@ class Refiner:
         teacher: For ``strength="adaptive"``: a classifier, (B, 3, H, W) float in [0, 1] to logits.
         tau: The confidence that the teacher must have.
         band: Width in pixels of the fade of ``preserve="strict"``; None for a fiftieth of the shorter side.
+        hole_strength: Strength, in (0, 1], that holes are raised to, 1 to invent what stands there from noise alone;
+            None for each image's own.
 
     Raises:
         InvalidInputError: A setting means nothing.
@@ -139,6 +142,7 @@ class Refiner:
         teacher: Callable[[Tensor], Tensor] | None = None,
         tau: float = 0.5,
         band: int | None = None,
+        hole_strength: float | None = None,
     ) -> None:
         for name, value in (("steps", steps), ("batch_size", batch_size)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -150,6 +154,7 @@ class Refiner:
             )
         if not 0 <= tau <= 1:
             raise InvalidInputError(f"tau must be a confidence in [0, 1], got {tau!r}")
+        check_hole_strength(hole_strength)
         self.spec, self.finetuned = spec, finetuned
         self.base, self.revision = (spec.base, spec.revision) if base is None else (os.fspath(base), revision)
         self.weights = None if weights is None else Path(weights).expanduser()
@@ -166,7 +171,7 @@ class Refiner:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
         self.batch_size, self.compile, self.tiny_vae = batch_size, compile, tiny_vae
-        self.teacher, self.tau, self.band = teacher, tau, band
+        self.teacher, self.tau, self.band, self.hole_strength = teacher, tau, band, hole_strength
         self.memory: dict[int, int] = {}  # bytes that one image takes, by its pixels, once measured
         self._loaded: Loaded | None = None
         self._card: RefinerCard | None = None
@@ -246,9 +251,13 @@ class Refiner:
         strength: float | Sequence[float] | Tensor | str | None = None,
         seeds: Sequence[int] | Tensor,
         masks: Tensor | None = None,
+        holes: Tensor | None = None,
         preserve: Preserve = "none",
     ) -> Refined:
         """Harmonise mixed images (SGD-Mix, section 5.3).
+
+        With ``fill="inpaint"`` the target's object was painted out. Where that paint shows, the empty prompt is
+        followed, in every mode: the image's own names the object and would put a second one there.
 
         Args:
             images: (B, 3, H, W) uint8, or float in [0, 1]. Worked on at the refiner's resolution, returned at theirs.
@@ -258,7 +267,9 @@ class Refiner:
                 (B,); or "adaptive", the largest of the refiner's strengths at which its teacher still sees the
                 source's class. None for the refiner's own set.
             seeds: B seeds. An image's result depends on its own seed alone, up to rounding.
-            masks: (B, H, W) bool, the union masks, for "soft" and "strict".
+            masks: (B, H, W) bool, where the source is kept, for "soft" and "strict".
+            holes: (B, H, W) bool, where the image shows paint in the place of the target's object: pixels of its
+                (grown) mask that the source's does not cover. None where nothing was painted.
             preserve: "none", the paper's; "soft", a third of the strength on the mask; "strict", the same, and inside
                 the mask's core the source's pixels bit by bit.
 
@@ -274,18 +285,18 @@ class Refiner:
         count = _check_images(images)
         numbers = [int(seed) for seed in seeds]
         strength = self.spec.strengths if strength is None else strength
-        _check_counts(count, seeds=numbers, classes=classes, prompts=prompts, masks=masks)
-        if masks is not None and (masks.dtype != torch.bool or masks.shape != images.shape[:1] + images.shape[2:]):
-            raise InvalidInputError(
-                f"expected bool masks {(count, *images.shape[2:])}, got {masks.dtype} {tuple(masks.shape)}"
-            )
+        _check_counts(count, seeds=numbers, classes=classes, prompts=prompts)
+        size = (count, *images.shape[2:])
+        for name, given in (("masks", masks), ("holes", holes)):
+            if given is not None:
+                check_tensor(given, f"bool {name} {size}", size, BOOL)
         check_preserve(preserve, masks)
         check_strength(strength)
         self.check_size(*images.shape[-2:])
         if not count:
             return Refined(images.clone(), (), (), (), (), (), preserve)
         said = list(prompts) if prompts is not None else [self.prompt_for(class_) for class_ in _listed(classes)]
-        work = Work(self, images, said, numbers, masks, preserve)
+        work = Work(self, images, said, numbers, masks, holes, preserve)
         if isinstance(strength, str):
             return work.adaptive(self._labels(classes), sorted(self.spec.strengths, reverse=True))
         return work.fixed(strengths_for(strength, numbers))

@@ -15,7 +15,7 @@ from sgdmix_albu.colour import to_float
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.refine.batching import in_batches
 from sgdmix_albu.refine.denoise import denoise, first_step
-from sgdmix_albu.refine.preserve import Preserve, composite, strength_map
+from sgdmix_albu.refine.preserve import Preserve, composite, hole_shares, strength_map
 from sgdmix_albu.refine.strength import vouched
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class Refined:
 
     Attributes:
         images: (B, 3, H, W), in the dtype they came in.
-        strengths: Translation strength S of each; 0 where the image came back untouched.
-        timesteps: The diffusion timestep that each was noised to; None where untouched.
+        strengths: Translation strength S of each; 0 where nothing was done to it, save to its hole.
+        timesteps: The diffusion timestep that each was noised to, save its hole; None where S is 0.
         prompts: The prompt of each.
         seeds: The seed of each.
         accepted: False where the mixed image came back: a teacher refused every strength of the ladder, or the
@@ -63,10 +63,12 @@ class Work:
         prompts: list[str],
         seeds: list[int],
         masks: Tensor | None,
+        holes: Tensor | None,
         preserve: Preserve,
     ) -> None:
         self.refiner, self.images, self.prompts, self.seeds = refiner, images, prompts, seeds
-        self.masks, self.preserve = masks, preserve
+        self.masks, self.preserve = None if preserve == "none" else masks, preserve
+        self.holes = None if holes is None or not bool(holes.any()) else holes
 
     def fixed(self, strengths: list[float]) -> Refined:
         """Each image at its own strength."""
@@ -99,14 +101,16 @@ class Work:
         timesteps: list[Any] = [None] * len(rows)
         finite = [True] * len(rows)
         places = [
-            place for place, strength in enumerate(strengths) if first_step(strength, refiner.steps) < refiner.steps
+            place
+            for place, (row, strength) in enumerate(zip(rows, strengths, strict=True))
+            if first_step(self._most(row, strength), refiner.steps) < refiner.steps
         ]
         if not places:
             return done, timesteps, finite
         multiple = refiner.load().components.multiple  # loaded here, so that its memory is not taken for an image's
         height, width = _working_size(done.shape[-2:], refiner.spec.resolution, multiple)
         # Images of like strength together: they share most of the loop.
-        places.sort(key=lambda place: (strengths[place], place))
+        places.sort(key=lambda place: (self._most(rows[place], strengths[place]), place))
         parts = in_batches(
             lambda part: self._refine([rows[place] for place in part], [strengths[place] for place in part]),
             places,
@@ -140,11 +144,13 @@ class Work:
         refiner, mixed = self.refiner, self.images[rows]
         components = loaded.components
         size = _working_size(mixed.shape[-2:], refiner.spec.resolution, components.multiple)
-        masks = None if self.masks is None or self.preserve == "none" else self.masks[rows]
-        change = None
+        latents = (size[0] // components.factor, size[1] // components.factor)
+        masks = None if self.masks is None else self.masks[rows]
+        change = shares = None
         if masks is not None:
-            latents = (size[0] // components.factor, size[1] // components.factor)
             change = strength_map(masks, torch.tensor(strengths), latents).to(components.device)
+        if self.holes is not None:
+            shares = hole_shares(self.holes[rows], masks, latents).to(components.device)
         found = denoise(
             components,
             _resized(to_float(mixed), size).to(components.device),
@@ -155,11 +161,20 @@ class Work:
             guidance=refiner.guidance,
             texts=loaded.prompts,
             strength_map=change,
+            holes=shares,
+            hole_strength=refiner.hole_strength,
         )
         images = _like(_resized(found.images.to(mixed.device), mixed.shape[-2:]), mixed)
         if masks is not None and self.preserve == "strict":
             images = composite(images, mixed, masks.to(mixed.device), band=refiner.band)
         return images, list(found.timesteps), list(found.finite)
+
+    def _most(self, row: int, strength: float) -> float:
+        """The largest strength anywhere in an image."""
+        raised = self.refiner.hole_strength
+        if raised is None or self.holes is None or not bool(self.holes[row].any()):
+            return strength
+        return max(strength, raised)
 
     def _result(
         self, images: Tensor, strengths: list[float], timesteps: list[Any], accepted: list[bool], broken: list[bool]
