@@ -13,13 +13,14 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn, TypeAlias
+from functools import partial
+from typing import Any, NoReturn, TypeAlias, get_args
 
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.interrupts import INTERRUPTED, Interrupts
 from sgdmix_albu.printable import printable
-from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
 
 __all__ = ["main", "run"]
 
@@ -70,7 +71,14 @@ def _mix(**arguments: Any) -> int:
 
 
 def _generate(
-    *, refiner: str, base: str | None, preserve: str, strengths: list[str] | None, device: str | None, **arguments: Any
+    *,
+    refiner: str,
+    base: str | None,
+    preserve: str,
+    hole_strength: float | None,
+    strengths: list[str] | None,
+    device: str | None,
+    **arguments: Any,
 ) -> int:
     from sgdmix_albu.offline import Expansion, LookSettings, RefinerSettings, Settings, TeacherSettings, generate
 
@@ -87,10 +95,11 @@ def _generate(
     )
     look = LookSettings(arguments["saliency"], **taken(LookSettings, saliency=""))
     adaptive = strengths == ["adaptive"]
+    refining = partial(RefinerSettings, base=base, adaptive=adaptive, device=device, hole_strength=hole_strength)
     result = generate(
         settings=Settings(**taken(Settings)),
         look=look,
-        refiner=None if refiner == "none" else RefinerSettings(refiner, base, preserve, adaptive, device),  # type: ignore[arg-type]
+        refiner=None if refiner == "none" else refining(refiner, preserve=preserve),  # type: ignore[arg-type]
         strengths=None if adaptive or not strengths else [_strength(text) for text in strengths],
         teacher=None if teacher["model"] is None else TeacherSettings(**teacher),
         **arguments,
@@ -282,6 +291,9 @@ def _add_generate(commands: _Commands, embedded: bool) -> None:
     refine.add_argument(
         "--preserve", choices=("none", "soft", "strict"), default="strict", help="the object (default: %(default)s)"
     )
+    refine.add_argument(
+        "--hole-strength", type=float, metavar="S", help="with --fill inpaint, of the paint (default: the image's own)"
+    )
     refine.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one)")
     _add_model(parser)
     group = parser.add_argument_group("teacher, a classifier that judges each output, and decides adaptive strengths")
@@ -319,12 +331,13 @@ def _add_mixing(group: argparse._ArgumentGroup) -> None:
         default="any",
         help="which targets may be chosen (default: %(default)s)",
     )
+    _add_fill(group)
     group.add_argument(
         "--max-coverage",
         type=float,
         default=0.95,
         metavar="F",
-        help="largest share a union mask may cover (default: %(default)s)",
+        help="largest share that may be kept, or painted over (default: %(default)s)",
     )
     group.add_argument(
         "--min-agreement",
@@ -341,7 +354,19 @@ def _add_mixing(group: argparse._ArgumentGroup) -> None:
         help="that better backend (default: %(default)s)",
     )
     group.add_argument(
-        "--feather", type=float, default=0.0, metavar="PX", help="soft edge outside the mask (default: %(default)s)"
+        "--feather",
+        type=float,
+        metavar="PX",
+        help="fade outside the mask (default: 0 with --fill source, a soft border with inpaint)",
+    )
+
+
+def _add_fill(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--fill",
+        choices=get_args(Fill),
+        default=BEST_FILL,
+        help="what stands where the target's object was: the source's pixels, or paint (default: %(default)s)",
     )
 
 
@@ -375,6 +400,7 @@ def _add_audit(commands: _Commands, embedded: bool) -> None:
     parser.add_argument(
         "--mask", nargs="+", default=[BEST_MASK], metavar="NAME", help=f"mask presets to compare (default: {BEST_MASK})"
     )
+    _add_fill(parser)
     parser.add_argument("--masks", metavar="DIR", help="folder of true foreground masks, for coverage and leak")
     parser.add_argument(
         "--agreement",
@@ -470,6 +496,7 @@ def _add_drift(commands: _Commands, embedded: bool) -> None:
     parser.add_argument("--sources", type=_count, default=96, metavar="N", help="images (default: %(default)s)")
     parser.add_argument("--saliency", default=BEST_SALIENCY, metavar="NAME", help="backend (default: %(default)s)")
     parser.add_argument("--mask", default=BEST_MASK, metavar="NAME", help="mask preset (default: %(default)s)")
+    _add_fill(parser)
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier sweep left in DIR")
     group = parser.add_argument_group("teacher, the classifier that says what it sees (default: one is trained)")

@@ -57,8 +57,8 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-MINE = Settings(saliency="brightness", mask="bright", multiplier=3)  # the two that are registered by hand
-REAL = Settings(saliency="spectral_residual", mask="otsu", multiplier=3)
+MINE = Settings(saliency="brightness", mask="bright", fill="source", multiplier=3)  # two are registered by hand
+REAL = Settings(saliency="spectral_residual", mask="otsu", fill="source", multiplier=3)
 
 
 def expand(data: Path | str | None, out: Path | str, settings: Settings = MINE, **options: Any) -> Any:

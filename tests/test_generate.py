@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -15,11 +16,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 import torch
 from offline_helpers import (
+    MINE,
     REAL,
     Stop,
     contents,
@@ -30,7 +33,7 @@ from offline_helpers import (
     write_tree,
 )
 from PIL import Image
-from test_offline_mix import foreground, nearest_pixels
+from test_offline_mix import check_painted, foreground, nearest_pixels
 from torchvision.datasets import ImageFolder
 from torchvision.models import resnet18
 from torchvision.transforms._presets import ImageClassification
@@ -41,6 +44,7 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.offline import Expansion, RefinerSettings, Settings, TeacherSettings, verify
 from sgdmix_albu.offline.engines import LocalEngine
 from sgdmix_albu.offline.progress import Progress
+from sgdmix_albu.types import Fill
 
 pytestmark = pytest.mark.usefixtures("by_hand", "small_chunks")
 
@@ -64,6 +68,40 @@ def test_every_pixel_is_the_sources_or_the_targets(photographs: Path, tmp_path: 
         assert np.array_equal(mixed, np.where((own | other)[..., None], source, target))
         assert row["kept"] == pytest.approx((own | other).mean())
         assert row["label"] == Path(row["source"]).parts[0] == Path(row["file_name"]).parts[0]
+
+
+def test_targets_lose_their_objects_to_paint(photographs: Path, tmp_path: Path, small_parts: None) -> None:
+    done = expand(photographs, tmp_path, dataclasses.replace(MINE, fill="inpaint", feather=0))
+    assert (done.planned, done.written, done.lost) == (36, 36, 0)
+    for row in rows_of(tmp_path):
+        check_painted(row, photographs, tmp_path)
+    assert verify(tmp_path, progress=Progress(quiet=True)).good
+
+
+def test_a_run_with_another_fill_is_another_run(photographs: Path, tmp_path: Path) -> None:
+    painted = dataclasses.replace(MINE, fill="inpaint")
+    for workers in (1, 2):
+        with contextlib.suppress(KeyboardInterrupt):
+            expand(photographs, tmp_path / str(workers), painted, workers=1, progress=Stop(3 + workers))
+        with pytest.raises(DataError, match=r"begun with other settings: feather None \(now 0.0\), fill 'inpaint' \("):
+            expand(photographs, tmp_path / str(workers), MINE)
+        expand(photographs, tmp_path / str(workers), painted, workers=workers)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_a_run_of_a_version_that_knew_one_fill_goes_on(photographs: Path, tmp_path: Path) -> None:
+    expand(photographs, tmp_path / "whole")
+    with contextlib.suppress(KeyboardInterrupt):
+        expand(photographs, tmp_path / "old", workers=1, progress=Stop(4))
+    file = tmp_path / "old" / ".sgdmix-run.json"
+    about = json.loads(file.read_text())
+    assert (about["settings"].pop("fill"), about.pop("sha256")) == ("source", ANY)
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    file.write_text(json.dumps({**about, "sha256": digest}))
+    with pytest.raises(DataError, match=r"fill 'source' \(now 'inpaint'\)"):
+        expand(photographs, tmp_path / "old", dataclasses.replace(MINE, fill="inpaint"))
+    expand(photographs, tmp_path / "old")
+    assert contents(tmp_path / "old") == contents(tmp_path / "whole")
 
 
 def test_no_source_gets_a_target_twice_and_copies_are_left_out(tmp_path: Path) -> None:
@@ -308,9 +346,12 @@ def insects(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return root / "data", tiny_refiner(root / "refiner", base, ("ant", "bee"))
 
 
-def test_refined_images_are_the_same_for_any_number_of_processes(insects: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("fill", ["source", "inpaint"])
+def test_refined_images_are_the_same_for_any_number_of_processes(
+    insects: tuple[Path, Path], tmp_path: Path, fill: Fill
+) -> None:
     data, refiner = insects
-    settings = Settings(saliency="spectral_residual", mask="otsu", multiplier=2)
+    settings = Settings(saliency="spectral_residual", mask="otsu", fill=fill, multiplier=2)
     for workers in (1, 2):
         expand(
             data,
@@ -328,6 +369,22 @@ def test_refined_images_are_the_same_for_any_number_of_processes(insects: tuple[
     expand(data, tmp_path / "mixed", settings)
     mixed, refined = contents(tmp_path / "mixed"), contents(tmp_path / "1")
     assert all(mixed[row["file_name"]] != refined[row["file_name"]] for row in rows)
+
+
+@pytest.mark.parametrize("fill", ["source", "inpaint"])
+def test_holes_are_drawn_anew_where_the_strength_leaves_the_rest_alone(
+    insects: tuple[Path, Path], tmp_path: Path, fill: Fill
+) -> None:
+    data, refiner = insects
+    settings = Settings(saliency="spectral_residual", mask="otsu", fill=fill, multiplier=1)
+    expand(data, tmp_path / "mixed", settings)
+    refining = RefinerSettings(str(refiner), device="cpu", hole_strength=1.0)
+    expand(data, tmp_path / "refined", settings, refiner=refining, strengths=(0.05,), workers=1)
+    rows = rows_of(tmp_path / "refined")
+    assert {(row["strength"], row["timestep"], row["accepted"]) for row in rows} == {(0.0, None, True)}
+    for row in rows:
+        mixed, refined = (pixels(tmp_path / name / row["file_name"]) for name in ("mixed", "refined"))
+        assert np.array_equal(mixed, refined) == (fill == "source")
 
 
 def test_the_base_is_noted_found_from_anywhere_and_not_changed(

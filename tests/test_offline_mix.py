@@ -17,6 +17,7 @@ import pytest
 import torch
 from offline_helpers import brightness, photograph, pixels, write_tree
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor, nn
 from torchvision.datasets import ImageFolder
 from torchvision.models import resnet18
@@ -35,7 +36,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mix(data: Path | None, out: Path, **settings: Any) -> Any:
-    return mix_folder(data, out, **{"saliency": "brightness", "mask": "bright", "jobs": 2, **settings})
+    given = {"saliency": "brightness", "mask": "bright", "fill": "source", "jobs": 2, **settings}
+    return mix_folder(data, out, **given)
 
 
 def metadata(out: Path) -> list[dict[str, Any]]:
@@ -82,6 +84,70 @@ def test_every_pixel_is_the_sources_or_the_targets(photographs: Path, tmp_path: 
         assert row["kept"] == pytest.approx(kept.mean())
         assert row["mixed"] is True
         assert row["unmixed_because"] is None
+
+
+def check_painted(row: dict[str, Any], data: Path, out: Path) -> None:
+    """With a hard edge: the source's pixels under its own mask, and what may stand elsewhere.
+
+    The discs are brighter than 180 and what is around them is darker than 100, so paint is darker than 100.
+    """
+    source, target = pixels(data / row["source"]), pixels(data / row["target"])
+    mixed, own, other = pixels(out / row["file_name"]), foreground(source), foreground(target)
+    assert np.array_equal(mixed[own], source[own])
+    assert mixed[~own].max() < 110  # enlarged by splines, edges ring
+    if target.shape == source.shape:
+        rim = np.ones((2 * round(max(own.shape) / 48) + 1,) * 2)
+        beside = ~own & ~ndimage.binary_dilation(other, rim)
+        assert np.array_equal(mixed[beside], target[beside])
+    assert row["kept"] == pytest.approx(own.mean())
+    assert row["fill"] == "inpaint"
+
+
+def test_targets_lose_their_objects_to_paint(photographs: Path, tmp_path: Path) -> None:
+    summary = mix(photographs, tmp_path, fill="inpaint", feather=0)
+    assert summary.mixed == 12
+    for row in metadata(tmp_path):
+        check_painted(row, photographs, tmp_path)
+
+
+def test_painted_backgrounds_meet_the_source_at_a_soft_border(photographs: Path, tmp_path: Path) -> None:
+    for name, feather in (("hard", 0), ("soft", None), ("wide", 4)):
+        mix(photographs, tmp_path / name, fill="inpaint", feather=feather)
+    assert [metadata(tmp_path / name)[0]["feather"] for name in ("hard", "soft", "wide")] == [0, None, 4]
+    for row in metadata(tmp_path / "soft"):
+        hard, soft = (pixels(tmp_path / name / row["file_name"]) for name in ("hard", "soft"))
+        own = foreground(pixels(photographs / row["source"]))
+        square = np.ones((3, 3))
+        border = ndimage.binary_dilation(own, square) & ~ndimage.binary_erosion(own, square, border_value=1)
+        assert np.array_equal(hard[~border], soft[~border])
+        assert (hard[border] != soft[border]).any()
+
+
+def test_an_object_that_fills_the_image_is_no_background(tmp_path: Path) -> None:
+    for name, width in (("full", 40), ("half", 20)):
+        picture = np.full((40, 40, 3), 90, np.uint8)
+        picture[:, :width] = 200
+        (tmp_path / "data" / name).mkdir(parents=True)
+        picture[0, 0] = 100  # with a flat map it would not be a candidate
+        Image.fromarray(picture).save(tmp_path / "data" / name / "1.png")
+    summary = mix(tmp_path / "data", tmp_path / "out", fill="inpaint", max_coverage=1.0)
+    assert (summary.mixed, summary.unmixed) == (1, Counter(over_coverage=1))
+    assert "more than --max-coverage would be kept, or painted over; written as they are" in str(summary)
+    assert [row["target"] for row in metadata(tmp_path / "out")] == ["half/1.png", None]
+
+
+def test_a_hole_that_leaves_nothing_at_the_sources_size_costs_its_own_image(tmp_path: Path) -> None:
+    """A column of 64 is seen on the grid, and the rim of the hole of 4 pixels takes it where the source is small."""
+    picture = np.full((4, 4, 3), 90, np.uint8)
+    picture[1:3, 1:3] = 200
+    wide = np.full((64, 64, 3), 200, np.uint8)
+    wide[:, 62:] = 90
+    for name, one in (("small", picture), ("wide", wide)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.fromarray(one).save(tmp_path / "data" / name / "1.png")
+    summary = mix(tmp_path / "data", tmp_path / "out", fill="inpaint", max_coverage=1.0)
+    assert [(one.key, "nothing is left to paint" in one.reason) for one in summary.skipped] == [("small/1.png", True)]
+    assert summary.mixed == 1
 
 
 def test_metadata_says_everything(photographs: Path, tmp_path: Path) -> None:
@@ -285,7 +351,7 @@ def test_disk_full(photographs: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     [
         *[("p", 2), ("candidates", 0), ("size", 0), ("limit", 0), ("jobs", 0), ("seed", -1)],
         *[("feather", -1), ("feather", float("nan"))],
-        *[("target_class", "x"), ("image_format", "gif"), ("normalize", "x")],
+        *[("target_class", "x"), ("fill", "x"), ("image_format", "gif"), ("normalize", "x")],
     ],
 )
 def test_settings_are_checked_before_anything_is_made(

@@ -38,7 +38,7 @@ def descriptors(maps: Tensor, masks: Tensor, labels: list[int] | None = None) ->
 
 
 def plan_rows(known: Descriptors, **settings: Any) -> list[Row]:
-    return list(planning.plan_rows(known, **settings))
+    return list(planning.plan_rows(known, **{"fill": "source", **settings}))
 
 
 def random_maps(count: int, seed: int = 0) -> Tensor:
@@ -144,6 +144,30 @@ def test_crowded_unions_fall_back_to_the_next_nearest_then_to_none() -> None:
     assert [(row.target, row.refused, row.unmixed) for row in rows[:2]] == [(2, 1, None), (None, 2, "over_coverage")]
 
 
+def test_painted_targets_are_judged_by_masks_of_their_own() -> None:
+    maps = random_maps(4)
+    maps[1] = maps[2] = maps[0]
+    maps[1, 0, 0] ^= 1  # the nearest to 0
+    maps[2, 0, :2] ^= 1  # the next
+    masks = torch.zeros(4, GRID, GRID, dtype=torch.bool)
+    masks[0, :32], masks[1, :44], masks[2, 32:], masks[3, :45] = True, True, True, True
+    # Of 64 rows 0 and 2 have a half, which are no hindrance to each other as a union would be. 1 has 44, and 45 with
+    # the rim of its hole: it may be a source and not a target. 3 may be neither.
+    rows = plan_rows(descriptors(maps, masks), suffix=".png", fill="inpaint", max_coverage=44.5 / 64)
+    assert [(row.target, row.refused, row.unmixed) for row in rows[:2]] == [(2, 1, None), (0, 0, None)]
+    assert [(row.target, row.refused, row.unmixed) for row in rows[2:]] == [(0, 1, None), (None, 3, "over_coverage")]
+
+
+@pytest.mark.parametrize("rows_left", [1, 2])
+def test_a_hole_leaves_something_to_paint_from(rows_left: int) -> None:
+    maps = random_maps(2)
+    masks = torch.zeros(2, GRID, GRID, dtype=torch.bool)
+    masks[0, :8], masks[1, rows_left:] = True, True
+    first, second = plan_rows(descriptors(maps, masks), suffix=".png", fill="inpaint", max_coverage=1.0)
+    assert (first.target, first.unmixed) == ((None, "over_coverage") if rows_left == 1 else (1, None))
+    assert second.target == 0
+
+
 def test_reasons_for_staying_unmixed() -> None:
     maps = random_maps(4)
     masks = maps > 200
@@ -161,7 +185,9 @@ def test_a_single_image_has_no_candidate() -> None:
     assert (row.target, row.distance, row.unmixed) == (None, None, "no_target")
 
 
-@pytest.mark.parametrize("settings", [{"p": 1.5}, {"candidates": 0}, {"max_coverage": 0.0}, {"target_class": "x"}])
+@pytest.mark.parametrize(
+    "settings", [{"p": 1.5}, {"candidates": 0}, {"max_coverage": 0.0}, {"target_class": "x"}, {"fill": "x"}]
+)
 def test_settings_out_of_range(settings: dict[str, object]) -> None:
     maps = random_maps(3)
     with pytest.raises(InvalidInputError):

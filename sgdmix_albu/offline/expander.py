@@ -31,6 +31,7 @@ from sgdmix_albu.offline.source import Item, open_reader
 from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.offline.tasks import Chunk, Task, batched, read_tasks
 from sgdmix_albu.offline.tries import begin_try
+from sgdmix_albu.types import Fill
 
 if TYPE_CHECKING:
     from sgdmix_albu.refine.refiner import Refiner
@@ -54,7 +55,8 @@ class Job:
         class_names: Label index to name.
         image_format: "png" or "jpg".
         shards: Write tar shards, one a chunk, instead of files.
-        feather: Width in pixels of the fade outside the mask.
+        fill: What stands where the target's object was.
+        feather: Width in pixels of the fade outside the mask; None for a soft border.
         refiner: None to leave the mixed images as they are.
         teacher: Judges every output; None for nobody.
         noted: Settings to repeat in every row of the manifest.
@@ -68,7 +70,8 @@ class Job:
     class_names: tuple[str, ...]
     image_format: str
     shards: bool
-    feather: float
+    fill: Fill
+    feather: float | None
     refiner: RefinerSettings | None
     teacher: TeacherSettings | None
     noted: dict[str, Any]
@@ -91,7 +94,8 @@ class _Output:
 
     task: Task
     pixels: Tensor
-    union: Tensor
+    kept: Tensor
+    hole: Tensor
     shares: tuple[float, float]
     agreements: tuple[float | None, float | None]
     files: tuple[bytes, bytes]
@@ -182,11 +186,14 @@ class Expander:
                     lost.append(_Lost(task, key, str(error)))
                     break
             else:
-                source, target = pixels
-                mixed, union = mix_pair(source, target, own, other, feather=self.job.feather)
+                try:
+                    pair = mix_pair(*pixels, own, other, fill=self.job.fill, feather=self.job.feather)
+                except DataError as error:
+                    lost.append(_Lost(task, task.source, str(error)))
+                    continue
                 shares = float(own.float().mean()), float(other.float().mean())
                 agreements = self._bank.agreement(task.source_place), self._bank.agreement(task.target_place)
-                yield _Output(task, mixed, union, shares, agreements, (files[0], files[1]))
+                yield _Output(task, *pair, shares, agreements, (files[0], files[1]))
 
     def _refine(self, refiner: Refiner, settings: RefinerSettings, outputs: Sequence[_Output]) -> list[_Lost]:
         """Refine images of one size; those that cannot be, or that came out broken, and why."""
@@ -201,7 +208,8 @@ class Expander:
             classes=labels,
             strength="adaptive" if settings.adaptive else strengths,
             seeds=[output.task.seed for output in outputs],
-            masks=torch.stack([output.union for output in outputs]),
+            masks=torch.stack([output.kept for output in outputs]),
+            holes=torch.stack([output.hole for output in outputs]),
             preserve=settings.preserve,
         )
         for place, output in enumerate(outputs):
@@ -264,7 +272,7 @@ class Expander:
             "target_coverage": output.shares[1],
             "source_agreement": output.agreements[0],
             "target_agreement": output.agreements[1],
-            "kept": float(output.union.float().mean()),
+            "kept": float(output.kept.float().mean()),
             "seed": task.seed,
             "prompt": task.prompt,
             "strength": None,

@@ -18,7 +18,7 @@ from sgdmix_albu.offline.progress import time_line
 from sgdmix_albu.offline.run import QUARANTINE
 from sgdmix_albu.offline.source import Skipped, ignored_lines
 from sgdmix_albu.printable import printable
-from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, TargetClass
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, TargetClass
 
 __all__ = ["Expansion", "Forecast", "Settings"]
 
@@ -29,7 +29,7 @@ _WHY_LEFT_OUT = {
     "empty_mask": "the source's mask is empty",
     "doubtful": "the source's mask holds less of what --agreement sees than --min-agreement",
     "no_target": "no further candidate",
-    "over_coverage": "every candidate's union covers more than --max-coverage",
+    "over_coverage": "with each candidate more than --max-coverage would be kept, or painted over",
     "long_name": "the output's file name would be too long",
 }
 
@@ -43,12 +43,16 @@ class Settings:
         mask: A preset's name.
         candidates: Candidates drawn from the whole set for each output.
         target_class: "any", or only targets of the "same" or a "different" class.
-        max_coverage: The largest share of an image that a union mask may cover.
+        fill: What stands where the target's object was: "source" keeps the source's pixels there (the paper's union
+            mask), "inpaint" paints the object out of the target and keeps the source by its own mask.
+        max_coverage: The largest share of an image that a union mask may cover; with "inpaint", that the source's
+            mask may, and the hole that is painted.
         multiplier: Outputs of each image.
         seed: The same seed gives the same outputs.
         size: Bring all images to size x size; None keeps each as it is.
         image_format: "png" or "jpg".
-        feather: Width in pixels of the fade outside the mask.
+        feather: Width in pixels of the fade outside the mask; None for a hard edge with "source" and a soft border
+            with "inpaint".
         shards: Write tar shards instead of files.
         min_agreement: The least share of a better backend's object that a mask must hold; images with less are
             neither sources nor targets. 0 for any: nobody else is asked.
@@ -59,12 +63,13 @@ class Settings:
     mask: str = BEST_MASK
     candidates: int = 50
     target_class: TargetClass = "any"
+    fill: Fill = BEST_FILL
     max_coverage: float = 0.95
     multiplier: int = 5
     seed: int = 0
     size: int | None = None
     image_format: Literal["png", "jpg"] = "png"
-    feather: float = 0
+    feather: float | None = None
     shards: bool = False
     min_agreement: float = 0
     agreement_with: str = BEST_SALIENCY
@@ -74,6 +79,7 @@ class Settings:
             candidates=self.candidates,
             max_coverage=self.max_coverage,
             target_class=self.target_class,
+            fill=self.fill,
             feather=self.feather,
         )
         check_text(saliency=self.saliency, mask=self.mask)

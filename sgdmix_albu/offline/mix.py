@@ -16,7 +16,7 @@ from sgdmix_albu import __version__
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.mixing import check_settings
 from sgdmix_albu.offline.better import check_agreement, open_better
-from sgdmix_albu.offline.checks import check_choice, check_counts, check_seed
+from sgdmix_albu.offline.checks import check_choice, check_counts, check_seed, edge
 from sgdmix_albu.offline.descriptors import Descriptors, describe_items
 from sgdmix_albu.offline.execute import FORMATS, Done, execute
 from sgdmix_albu.offline.files import OutputFolder
@@ -27,7 +27,7 @@ from sgdmix_albu.offline.plan import plan_rows
 from sgdmix_albu.offline.progress import Progress, time_line
 from sgdmix_albu.offline.source import Skipped, ignored_lines, open_source
 from sgdmix_albu.printable import printable
-from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, TargetClass
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, TargetClass
 
 __all__ = ["Summary", "mix_folder"]
 
@@ -37,7 +37,7 @@ _WHY_UNMIXED = {
     "empty_mask": "the mask is empty",
     "doubtful": "the mask holds less of what --agreement sees than --min-agreement",
     "no_target": "no candidate",
-    "over_coverage": "every candidate's union covers more than --max-coverage",
+    "over_coverage": "with each candidate more than --max-coverage would be kept, or painted over",
 }
 
 
@@ -94,10 +94,11 @@ def mix_folder(
     candidates: int = 50,
     p: float = 1.0,
     target_class: TargetClass = "any",
+    fill: Fill = BEST_FILL,
     max_coverage: float = 0.95,
     min_agreement: float = 0,
     agreement_with: str = BEST_SALIENCY,
-    feather: float = 0,
+    feather: float | None = None,
     seed: int = 0,
     size: int | None = None,
     image_format: Literal["png", "jpg"] = "png",
@@ -124,11 +125,15 @@ def mix_folder(
         candidates: Candidates drawn from the whole set for each image.
         p: Probability that an image is mixed.
         target_class: "any", or only targets of the "same" or a "different" class.
-        max_coverage: The largest share of an image that a union mask may cover.
+        fill: What stands where the target's object was: "source" keeps the source's pixels there (the paper's union
+            mask), "inpaint" paints the object out of the target and keeps the source by its own mask.
+        max_coverage: The largest share of an image that a union mask may cover; with "inpaint", that the source's
+            mask may, and the hole that is painted.
         min_agreement: The least share of a better backend's object that a mask must hold; images with less are
             neither mixed nor targets. 0 for any: nobody else is asked.
         agreement_with: The better backend's name.
-        feather: Width in pixels of the fade outside the mask.
+        feather: Width in pixels of the fade outside the mask; None for a hard edge with "source" and a soft border
+            with "inpaint".
         seed: The same seed gives the same images.
         size: Bring all images to size x size; None keeps each as it is.
         image_format: "png" or "jpg".
@@ -146,8 +151,11 @@ def mix_folder(
         DataError: The input, the weights or the output folder cannot be used.
     """
     began = time.perf_counter()
-    check_settings(p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather)
+    check_settings(
+        p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, fill=fill, feather=feather
+    )
     check_agreement(min_agreement, agreement_with, saliency)
+    feather = edge(fill, feather)
     check_choice("image_format", image_format, FORMATS)
     check_choice("normalize", normalize, ("imagenet", "none"))
     check_counts(size=size, limit=limit, jobs=jobs)
@@ -158,6 +166,7 @@ def mix_folder(
         "candidates": candidates,
         "p": p,
         "target_class": target_class,
+        "fill": fill,
         "max_coverage": max_coverage,
         "min_agreement": min_agreement or None,
         "agreement_with": agreement_with if min_agreement > 0 else None,
@@ -186,6 +195,7 @@ def mix_folder(
                     p=p,
                     candidates=candidates,
                     target_class=target_class,
+                    fill=fill,
                     max_coverage=max_coverage,
                     min_agreement=min_agreement,
                     seed=seed,
@@ -193,7 +203,7 @@ def mix_folder(
             )
             planned = time.perf_counter()
             folder.begin(row.name for row in rows)
-            results = execute(rows, descriptors, folder, size=size, feather=feather, jobs=jobs)
+            results = execute(rows, descriptors, folder, size=size, fill=fill, feather=feather, jobs=jobs)
             done: list[Done] = []
             lost: list[Skipped] = []
             for result in progress.over(results, "mixing", len(rows)):

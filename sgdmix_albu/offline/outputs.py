@@ -43,6 +43,7 @@ def plan_tasks(
         suffix=f".{settings.image_format}",
         candidates=settings.candidates,
         target_class=settings.target_class,
+        fill=settings.fill,
         max_coverage=settings.max_coverage,
         min_agreement=settings.min_agreement,
         repeats=settings.multiplier,

@@ -20,7 +20,7 @@ from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.offline.bank import BankBuilder, BankSettings, DescriptorBank, Looked, parts_of
 from sgdmix_albu.offline.better import open_better
-from sgdmix_albu.offline.checks import check_choice, check_counts
+from sgdmix_albu.offline.checks import check_choice, check_counts, edge
 from sgdmix_albu.offline.clock import Clock
 from sgdmix_albu.offline.descriptors import Descriptors, check_some_usable
 from sgdmix_albu.offline.engines import Engine, LocalEngine
@@ -186,6 +186,7 @@ class _Work:
         self.noted: dict[str, Any] = {
             "saliency": settings.saliency,
             "mask": settings.mask,
+            "fill": settings.fill,
             "min_agreement": settings.min_agreement or None,  # None as in runs of versions that did not ask
             "agreement_with": settings.better,
             **noted,
@@ -220,6 +221,7 @@ class _Work:
                 check_strength(self.strengths)
             self.prompts = {name: opened.prompt_for(name) for name in {item.class_name for item in source.items}}
             self.noted |= {"refiner": opened.spec.key, "refiner_sha256": opened.sha256, "preserve": refiner.preserve}
+            self.noted |= {"hole_strength": refiner.hole_strength}
 
     def only(self, source: Source) -> _Work:
         """The same work on fewer images."""
@@ -235,6 +237,7 @@ class _Work:
             "dataset": self.dataset,
             "limit": self.limit,
             **asked,
+            "feather": edge(self.settings.fill, self.settings.feather),
             **self.noted,
             "strengths": "adaptive" if self.refiner and self.refiner.adaptive else list(self.strengths),
             **{f"teacher_{name}": value for name, value in self.judged.items()},
@@ -329,7 +332,8 @@ class _Work:
             class_names=tuple(self.source.class_names),
             image_format=self.settings.image_format,
             shards=self.settings.shards,
-            feather=self.settings.feather,
+            fill=self.settings.fill,
+            feather=edge(self.settings.fill, self.settings.feather),
             refiner=self.refiner,
             teacher=self.teacher,
             noted=self.noted,

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from sgdmix_albu.fill import grown
 from sgdmix_albu.mixing import check_settings
 from sgdmix_albu.offline.better import doubted
-from sgdmix_albu.offline.descriptors import Descriptors
-from sgdmix_albu.types import TargetClass
+from sgdmix_albu.offline.descriptors import GRID, Descriptors
+from sgdmix_albu.types import BEST_FILL, Fill, TargetClass
 
 __all__ = ["UNMIXED", "Row", "draw_candidate_rows", "output_names", "plan_rows", "uniform"]
 
@@ -37,7 +39,7 @@ class Row:
         target: Row of the target, or None where the image stays unmixed.
         distance: Root-mean-square difference of the two maps; None where unmixed.
         unmixed: Why the image stays unmixed, one of ``UNMIXED``, or None where it is mixed.
-        refused: Nearer candidates refused because the union would have covered too much.
+        refused: Nearer candidates refused because the union, or the hole that is painted, would have covered too much.
         repeat: Which of the source's outputs this is, from 0.
     """
 
@@ -57,6 +59,7 @@ def plan_rows(
     p: float = 1.0,
     candidates: int = 50,
     target_class: TargetClass = "any",
+    fill: Fill = BEST_FILL,
     max_coverage: float = 0.95,
     min_agreement: float = 0,
     repeats: int = 1,
@@ -65,7 +68,7 @@ def plan_rows(
     """Choose each image's target among candidates drawn from the whole set.
 
     Time grows with N times ``candidates``, memory with N. The nearest target is exact, on the 64 x 64 grid, where
-    the union's coverage is judged too. A source never gets the same target twice.
+    coverage is judged too. A source never gets the same target twice.
 
     Args:
         descriptors: The N images, each a source and a possible candidate.
@@ -73,7 +76,9 @@ def plan_rows(
         p: Probability that an image is mixed.
         candidates: Candidates drawn for each source, without replacement, anew for each repeat.
         target_class: "any", or only targets of the "same" or a "different" class.
-        max_coverage: The largest share of an image that a union mask may cover.
+        fill: What stands where the target's object was: "source" or "inpaint".
+        max_coverage: The largest share of an image that a union mask may cover; with "inpaint", that the source's
+            mask may, and the hole that is painted.
         min_agreement: The least agreement with a better backend of an image that is source or target; 0 for any.
         repeats: Outputs of each source.
         seed: The same seed and descriptors give the same plan; more repeats leave the first ones as they were.
@@ -84,10 +89,10 @@ def plan_rows(
     Raises:
         InvalidInputError: A setting is out of range.
     """
-    check_settings(p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class)
+    check_settings(p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, fill=fill)
     bodies = output_names([item.key for item in descriptors.items], "")
     endings = [suffix] if repeats == 1 else [f"-{repeat:02d}{suffix}" for repeat in range(repeats)]
-    finder = _Finder(descriptors, target_class, max_coverage, min_agreement)
+    finder = _Finder(descriptors, target_class, fill, max_coverage, min_agreement)
     count = len(descriptors)
     for start in range(0, count, _BLOCK):
         sources = np.arange(start, min(start + _BLOCK, count))
@@ -182,16 +187,17 @@ class _Finder:
     """Nearest targets, exactly, without comparing all maps in full."""
 
     def __init__(
-        self, known: Descriptors, target_class: TargetClass, max_coverage: float, min_agreement: float
+        self, known: Descriptors, target_class: TargetClass, fill: Fill, max_coverage: float, min_agreement: float
     ) -> None:
         self.known, self.target_class = known, target_class
         self.room = max_coverage * known.maps[0].size if len(known) else 0
         self.labels = np.array([item.label for item in known.items])
         self.usable = ~known.flat & ~known.empty & ~doubted(known.agreement, min_agreement)
         self.coarse = known.coarse()
+        self.crowding = None if fill == "source" else _crowding(known.grid_masks)
 
     def nearest(self, sources: Array, drawn: Array, applied: Array, earlier: Array) -> _Found:
-        """The nearest candidate of each source whose union mask leaves room; of equally near ones the first.
+        """The nearest candidate of each source that leaves room; of equally near ones the first.
 
         Candidates are visited in the order of a lower bound on their distance, until it passes the best distance
         that was found.
@@ -212,7 +218,7 @@ class _Finder:
                 break
             row, own = drawn[active, column], sources[active]
             squared = _squared(self.known.maps[own], self.known.maps[row])
-            crowded = _union_area(self.known.grid_masks[own], self.known.grid_masks[row]) > self.room
+            crowded = self._crowded(own, row)
             refused_at[active[crowded], visit] = squared[crowded]
             held, held_row = best.squared[active], best.target[active]
             better = ~crowded & ((squared < held) | ((squared == held) & (row < held_row)))
@@ -233,6 +239,15 @@ class _Finder:
     def distance(self, squared: float) -> float:
         """Root mean square, in [0, 1]."""
         return float(np.sqrt(squared / self.known.maps[0].size) / 255)
+
+    def _crowded(self, own: Array, row: Array) -> Array:
+        """(B,) bool: whether a union mask fills the image; or a mask of its own, or the hole that is painted."""
+        if self.crowding is None:
+            return _union_area(self.known.grid_masks[own], self.known.grid_masks[row]) > self.room
+        areas, holes = self.crowding
+        # A hole must leave something to paint from, whatever may be covered.
+        crowded: Array = (areas[own] > self.room) | (holes[row] > min(self.room, self.known.maps[0].size - 1))
+        return crowded
 
     def _eligible(self, sources: Array, drawn: Array, applied: Array, earlier: Array) -> Array:
         eligible: Array = self.usable[drawn] & (applied & self.usable[sources])[:, None]
@@ -269,6 +284,15 @@ def _union_area(masks: Array, others: Array) -> Array:
     """(B,) pixels in the unions of two (B, 512) arrays of eight pixels a byte."""
     area: Array = np.bitwise_count(masks | others).sum(1, dtype=np.int64)
     return area
+
+
+def _crowding(grid_masks: Array) -> tuple[Array, Array]:
+    """(N,) pixels in each mask of eight pixels a byte, and in the hole that is painted in its place."""
+    holes = np.empty(len(grid_masks), np.int64)
+    for start in range(0, len(grid_masks), 4096):
+        bits = np.unpackbits(grid_masks[start : start + 4096], axis=1).reshape(-1, GRID, GRID)
+        holes[start : start + 4096] = grown(torch.from_numpy(bits).bool()).flatten(1).sum(1).numpy()
+    return np.bitwise_count(grid_masks).sum(1, dtype=np.int64), holes
 
 
 def _row(name: str, source: int, repeat: int, place: int, found: _Found, finder: _Finder, applied: bool) -> Row:

@@ -50,6 +50,7 @@ class RefinerSettings:
     adaptive: bool = False
     device: str | None = None
     compile: bool = False
+    hole_strength: float | None = None
 
     def open(self, teacher: TeacherSettings | None = None) -> Refiner:
         """The refiner; nothing heavy is loaded before the first image.
@@ -59,7 +60,9 @@ class RefinerSettings:
         """
         from sgdmix_albu.refine import get_refiner
 
-        refiner = get_refiner(self.name, base=self.base, device=self.device, compile=self.compile)
+        refiner = get_refiner(
+            self.name, base=self.base, device=self.device, compile=self.compile, hole_strength=self.hole_strength
+        )
         if self.adaptive and teacher is not None:
             refiner.teacher = teacher.open(refiner.classes)
         return refiner

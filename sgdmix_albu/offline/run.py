@@ -349,7 +349,8 @@ def read_run(out: Storage) -> Begun:
     told = about.pop("sha256")
     if told != _sum_of(about):
         raise _damaged(out, RUN, "its sum is another")
-    return Begun(about["settings"], about["plan"], about["manifest"])
+    # Runs of versions that knew no other way to fill.
+    return Begun({"fill": "source", **about["settings"]}, about["plan"], about["manifest"])
 
 
 def stored_listing(out: Storage) -> Listed | None:
