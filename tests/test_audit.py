@@ -81,6 +81,13 @@ def nearly_all(maps: Tensor, images: Tensor) -> Foreground:
     return Foreground(masks, maps.new_zeros(len(maps)))
 
 
+def thin_or_thick(maps: Tensor, images: Tensor) -> Foreground:
+    """A mask preset of three columns, or of thirty, by turns."""
+    masks = torch.zeros(len(images), *images.shape[2:], dtype=torch.bool)
+    masks[::2, :, :3], masks[1::2, :, 10:40] = True, True
+    return Foreground(masks, maps.new_zeros(len(maps)))
+
+
 def nothing(maps: Tensor, images: Tensor) -> Foreground:
     """A mask preset that finds nothing."""
     return Foreground(torch.zeros(len(images), *images.shape[2:], dtype=torch.bool), maps.new_zeros(len(maps)))
@@ -108,6 +115,47 @@ def test_masks_that_cut_their_objects_are_not_trusted(discs: Path) -> None:
     assert re.search(r"100% of the masks are incomplete \(they hold less than 75%", result.verdict)
     assert result.variants[0].incomplete == 1
     assert result.variants[0].advice
+
+
+def test_painted_targets_leak_what_their_holes_leave(discs: Path) -> None:
+    """A mask of the upper 22 of 48 rows; its hole has a rim of one more."""
+    shown = {"source": 22, "inpaint": 23}
+    for fill, first in shown.items():
+        (found,) = audit(discs, mask=[upper_half], fill=fill, out=fill).variants
+        for row in found.samples:
+            truth = np.asarray(Image.open(discs / "masks" / row["target"]).convert("L")) > 0
+            assert row["leak"] == pytest.approx(truth[first:].sum() / truth.sum(), abs=1e-4)
+            assert row["kept"] == pytest.approx(22 / 48, abs=1e-4)
+
+
+def test_what_is_said_of_painted_targets(discs: Path) -> None:
+    result = audit(discs, fill="inpaint", mask=["otsu", upper_half])
+    right, halved = result.variants
+    assert right.level == "trusted"
+    assert right.means["kept"] == pytest.approx(right.means["mask area"])
+    assert right.means["leak"] == pytest.approx(0, abs=0.01)
+    assert {"void", "overlap", "relative distance"}.isdisjoint(right.means)
+    # Of all but the upper 22 rows the hole takes one.
+    assert halved.means["painted"] == pytest.approx(1 / 26)
+    assert [sign.name for sign in right.signs] == [
+        "saliency failure",
+        "mask too greedy",
+        "geometry mismatch",
+        "mostly paint",
+    ]
+    page = (discs / "out" / "report.html").read_text()
+    assert 'alt="plate of ' in page
+    assert 'alt="union of ' not in page
+    command = html.unescape(re.search(r"<pre>(.*?)</pre>", page, re.DOTALL)[1])  # type: ignore[index]
+    assert "fill='inpaint'" in command
+
+
+def test_paint_that_fills_the_background_is_a_sign(discs: Path) -> None:
+    found = audit(discs, truth=False, fill="inpaint", mask=[thin_or_thick]).variants[0]
+    (sign,) = (sign for sign in found.signs if sign.name == "mostly paint")
+    onto_thick = [row for row in found.samples if row["painted"] is not None and row["painted"] > 0.4]
+    assert sign.count == len(onto_thick) > 0
+    assert {row["key"] for row in onto_thick} >= set(sign.worst)
 
 
 def test_the_twenty_per_cent_rule_counts_images(discs: Path) -> None:

@@ -64,6 +64,17 @@ class Swapper:
         )
 
 
+class Filler(Swapper):
+    """Notes where paint shows, as well."""
+
+    def refine(self, images, *, holes, **options):
+        assert holes.dtype == torch.bool
+        assert holes.shape == (len(images), SIDE, SIDE)
+        assert not (holes & options["masks"]).any()
+        assert holes.any()
+        return super().refine(images, **options)
+
+
 def sweep(photos, out, **options):
     given = {"refiner": Swapper(), "teacher": Colour(), "normalize": "none", "size": SIDE, "sources": 20}
     return run_drift(photos, out=out, **(given | options))
@@ -157,6 +168,11 @@ def test_a_teacher_is_trained_where_none_is_given(photos, tmp_path):
     assert result.before.count > 10
 
 
+def test_a_refiner_is_told_where_paint_shows(photos, tmp_path):
+    result = sweep(photos, tmp_path / "out", refiner=Filler(), strengths=(0.5,), preserve=("soft",), fill="inpaint")
+    assert result.settings["fill"] == "inpaint"
+
+
 def test_no_strength_above_the_question(photos, tmp_path):
     result = sweep(photos, tmp_path / "out", strengths=(0.5,), preserve=("strict",))
     assert "is not known" in result.sentence
@@ -178,6 +194,7 @@ def test_overwriting(photos, tmp_path):
         ({"strengths": 0.5}, "strengths"),
         ({"strengths": ("0.5",)}, "strengths"),
         ({"preserve": 5}, "preserve"),
+        ({"fill": "paint"}, "fill must be one of source, inpaint, got 'paint'"),
         ({"preserve": "none"}, "preserve"),
         ({"preserve": ("hard",)}, "preserve"),
         ({"sources": 0}, "sources"),

@@ -192,6 +192,7 @@ def _strips(
             strength=0.7,
             seeds=[seed + row for row in rows],
             masks=mixed.plan.masks[rows],
+            holes=None if mixed.plan.painted is None else mixed.plan.painted[rows],
             preserve="strict",
         ).images.unbind()
     strips = [

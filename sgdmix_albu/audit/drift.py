@@ -24,10 +24,10 @@ from sgdmix_albu.audit.variant import Variant, run_variant
 from sgdmix_albu.classifiers import Judge, open_judge
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing import draw
+from sgdmix_albu.mixing import check_settings, draw
 from sgdmix_albu.places import check_apart
 from sgdmix_albu.refine import Refiner, get_refiner
-from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
 
 __all__ = ["Outputs", "run_drift"]
 
@@ -59,6 +59,7 @@ def run_drift(
     normalize: Literal["imagenet", "none"] = "imagenet",
     saliency: str = BEST_SALIENCY,
     mask: str = BEST_MASK,
+    fill: Fill = BEST_FILL,
     candidates: int = 50,
     size: int | None = None,
     seed: int = 0,
@@ -84,6 +85,7 @@ def run_drift(
         normalize: What it expects of pixels in [0, 1]: "imagenet" or "none". A teacher trained here takes "none".
         saliency: Backend to mix with.
         mask: Mask preset to mix with.
+        fill: What stands where the target's object was: "source", the source's pixels, or "inpaint", paint.
         candidates: Candidates of each source.
         size: Side in pixels of all images; None for the refiner's resolution.
         seed: The same seed, the same sources, mixes and noise.
@@ -100,6 +102,7 @@ def run_drift(
     check_apart(out, data)
     folder = Path(out).expanduser()
     check_folder(folder, overwrite)
+    check_settings(fill=fill)
     strengths, modes = _checked(strengths, preserve, sources, candidates)
     model = get_refiner(refiner) if isinstance(refiner, str | os.PathLike) else refiner
     side = size or int(getattr(getattr(model, "spec", None), "resolution", 224))
@@ -116,7 +119,7 @@ def run_drift(
         judge, held_out = _trained_teacher(collection, dataset, seed, judged=sample.keys[: sample.sources])
     else:
         judge = open_judge(teacher, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
-    variant = _mixed(sample, backend, preset, (saliency, mask), candidates, seed)
+    variant = _mixed(sample, backend, preset, (saliency, mask), fill, candidates, seed)
     right = _named(judge, sample.images[: sample.sources], sample.labels)
     rows = (right & variant.plan.applied).nonzero()[:, 0]
     if not len(rows):
@@ -130,6 +133,10 @@ def run_drift(
     cells = [Cell(*BEFORE, None, int(before.drifted.sum()), len(rows))]
     outputs: dict[tuple[str, float], Outputs] = {BEFORE: before}
     seeds = torch.randint(2**62, (len(rows),), generator=torch.Generator().manual_seed(seed))
+    painted = variant.plan.painted
+    holes: dict[str, Any] = (
+        {} if painted is None else {"holes": painted[rows]}
+    )  # a refiner of a user's own need not know of them
     grid_of_cells = [(mode, strength) for mode in modes for strength in strengths]
     for mode, strength in tqdm(grid_of_cells, desc="drift", unit="cell", disable=None, leave=False):
         refined = model.refine(
@@ -139,6 +146,7 @@ def run_drift(
             seeds=seeds,
             masks=variant.plan.masks[rows],
             preserve=mode,
+            **holes,
         )
         if any(refined.broken):
             raise DataError(
@@ -170,6 +178,7 @@ def run_drift(
             "normalize": normalize,
             "saliency": saliency,
             "mask": mask,
+            "fill": fill,
             "candidates": candidates,
             "size": side,
             "seed": seed,
@@ -209,7 +218,13 @@ def _checked(
 
 
 def _mixed(
-    sample: Sample, backend: AuditBackend, preset: MaskPreset, names: tuple[str, str], candidates: int, seed: int
+    sample: Sample,
+    backend: AuditBackend,
+    preset: MaskPreset,
+    names: tuple[str, str],
+    fill: Fill,
+    candidates: int,
+    seed: int,
 ) -> Variant:
     """Mix every source once."""
     maps, milliseconds = backend.maps(sample.images, sample.labels)
@@ -223,6 +238,7 @@ def _mixed(
         preset,
         saliency=names[0],
         mask=names[1],
+        fill=fill,
         max_coverage=0.95,
         map_milliseconds=milliseconds,
     )

@@ -10,10 +10,10 @@ from sgdmix_albu.audit.collection import Sample
 from sgdmix_albu.audit.panels import Pixels
 from sgdmix_albu.audit.signs import DOUBT, LEAK, Flag
 from sgdmix_albu.audit.variant import Variant, seen_of_target
+from sgdmix_albu.fill import inpaint
 
 __all__ = [
     "DOUBTED",
-    "STEPS",
     "WORST",
     "caption",
     "class_rows",
@@ -22,17 +22,22 @@ __all__ = [
     "doubtful_table",
     "doubts",
     "figures",
+    "headings",
     "steps",
     "table",
 ]
 
 WORST = 20  # doubtful images that are listed
 DOUBTED = ("source", "mask", "others see", "target", "result", "seen of target")
-STEPS = ("source", "saliency", "mask", "target", "union", "result")
+
+
+def headings(variant: Variant) -> tuple[str, ...]:
+    """What :func:`steps` shows."""
+    return ("source", "saliency", "mask", "target", "union" if variant.plan.holes is None else "plate", "result")
 
 
 def steps(sample: Sample, variant: Variant, row: int) -> list[Pixels]:
-    """Source, saliency, mask, target, union and result of one source, in the order of :data:`STEPS`."""
+    """Source, saliency, mask, target, union or plate, and result of one source, in the order of :func:`headings`."""
     source = panels.photograph(sample.images[row])
     size = source.shape[:2]
     target = int(variant.plan.target[row])
@@ -42,9 +47,19 @@ def steps(sample: Sample, variant: Variant, row: int) -> list[Pixels]:
         panels.heat(variant.maps[row], size),
         mask(sample, variant, row),
         panels.photograph(sample.images[target]) if mixed else np.full_like(source, 128),
-        panels.union(source, variant.masks[row], variant.masks[target]),
+        _background(sample, variant, row),
         panels.photograph(variant.mixed[row]),
     ]
+
+
+def _background(sample: Sample, variant: Variant, row: int) -> Pixels:
+    """The union mask on the source; or the plate, the target with its object painted over, the hole outlined."""
+    target, holes = int(variant.plan.target[row]), variant.plan.holes
+    if holes is None:
+        return panels.union(sample.images[row], variant.masks[row], variant.masks[target])
+    if not variant.plan.applied[row]:
+        return np.full_like(panels.photograph(sample.images[row]), 128)
+    return panels.plate(inpaint(sample.images[target][None], holes[row][None])[0], holes[row])
 
 
 def mask(sample: Sample, variant: Variant, row: int) -> Pixels:
@@ -80,7 +95,7 @@ def table(sample: Sample, variant: Variant, rows: list[int]) -> Image.Image:
     """A panel with the six pictures of each of these sources."""
     return panels.panel(
         [steps(sample, variant, row) for row in rows],
-        STEPS,
+        headings(variant),
         [caption(sample, variant, row) for row in rows],
     )
 

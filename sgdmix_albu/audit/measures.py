@@ -77,11 +77,12 @@ def spill(masks: Tensor, truth: Tensor) -> Tensor:
     return held_share(masks, ~truth)
 
 
-def leak(unions: Tensor, target_truth: Tensor) -> Tensor:
+def leak(covered: Tensor, target_truth: Tensor) -> Tensor:
     """Share of the target's true object that shows in the mix, |not M and FG_target| / |FG_target|.
 
     Args:
-        unions: (B, H, W) bool union masks.
+        covered: (B, H, W) bool M, where nothing of the target's picture shows: the union masks; where targets are
+            painted over, the sources' own masks and the holes.
         target_truth: (B, H, W) bool, the true foreground of each pair's target.
 
     Returns:
@@ -92,8 +93,8 @@ def leak(unions: Tensor, target_truth: Tensor) -> Tensor:
         >>> leak(torch.tensor([[[True, False]]]), torch.tensor([[[True, True]]]))
         tensor([0.5000])
     """
-    check_masks(unions)
-    return held_share(~unions, target_truth)
+    check_masks(covered)
+    return held_share(~covered, target_truth)
 
 
 def overlap(first: Tensor, second: Tensor) -> Tensor:

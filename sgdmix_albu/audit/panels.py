@@ -13,7 +13,7 @@ from torch import Tensor
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.opencv import cv2
 
-__all__ = ["heat", "masked", "panel", "photograph", "strip", "union"]
+__all__ = ["heat", "masked", "panel", "photograph", "plate", "strip", "union"]
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Picture: TypeAlias = "Tensor | npt.NDArray[np.generic] | Image.Image"
@@ -106,6 +106,17 @@ def union(image: Picture, own: Tensor | npt.NDArray[np.generic], theirs: Tensor 
     kept = inside | added
     shown = np.where(kept[:, :, None], pixels, _faded(pixels))
     return _outlined(_tinted(shown, added & ~inside, _VOID, 0.5), kept)
+
+
+def plate(image: Picture, hole: Tensor | npt.NDArray[np.generic]) -> Pixels:
+    """A background of which a part was painted, that part outlined.
+
+    Args:
+        image: See :func:`photograph`.
+        hole: (H, W) bool, where it was painted.
+    """
+    pixels = _enlarged(photograph(image))
+    return _outlined(pixels, _on(pixels, hole))
 
 
 def panel(

@@ -40,7 +40,7 @@ _CHARTS = (
     ("leak", "leak", "share of the target's object that shows in the mix", 1.0, 1 - COMPLETE),
     ("mask area", "mask area", "share of the image inside the mask", 1.0, None),
     ("agreement", "agreement", "share of what a better backend sees that the mask holds", 1.0, AGREEING),
-    ("kept", "kept", "share of the source that the union mask keeps", 1.0, 0.8),
+    ("kept", "kept", "share of the image that stays the source's", 1.0, 0.8),
     ("distance", "distance", "root-mean-square difference of the two saliency maps", 0.6, None),
     ("threshold", "threshold", "saliency above which a pixel entered the mask", 1.0, None),
 )
@@ -70,7 +70,13 @@ def render(
     parts = [
         _summary(result, result.variants[best], str(name), has_truth=sample.truth is not None),
         _comparison(sample, variants, result, shown) if len(variants) > 1 else "",
-        _per_variant("Samples", _samples_intro(sample), variants, best, lambda i: _rows(sample, variants[i], shown)),
+        _per_variant(
+            "Samples",
+            _samples_intro(sample, variants[best]),
+            variants,
+            best,
+            lambda i: _rows(sample, variants[i], shown),
+        ),
         _per_variant("Distributions", "", variants, best, lambda i: _distributions(variants[i], result.measured)),
         _per_variant(
             "Warning signs",
@@ -213,21 +219,24 @@ def _per_variant(title: str, intro: str, variants: Sequence[Variant], best: int,
     return f"<section><h2>{escape(title)}</h2>" + (f"<p class=note>{intro}</p>" if intro else "") + inner + "</section>"
 
 
-def _samples_intro(sample: Sample) -> str:
+def _samples_intro(sample: Sample, variant: Variant) -> str:
     truth = (
         ' In the mask, <span class="key missed"></span> marks missed object and <span class="key spilled"></span> '
         "kept background."
         if sample.truth is not None
         else ""
     )
-    return (
-        f'Kept pixels in colour, the rest faded.{truth} In the union, <span class="key void"></span> marks what is '
-        "kept for the target's object only: there the result shows the source's own background."
+    background = (
+        'In the union, <span class="key void"></span> marks what is kept for the target\'s object only: there the '
+        "result shows the source's own background."
+        if variant.plan.holes is None
+        else "The plate is the target with its own object painted over, inside the outline."
     )
+    return f"Kept pixels in colour, the rest faded.{truth} {background}"
 
 
 def _rows(sample: Sample, variant: Variant, rows: list[int]) -> str:
-    return _table(sample, variant, rows, gallery.STEPS, gallery.steps)
+    return _table(sample, variant, rows, gallery.headings(variant), gallery.steps)
 
 
 def _doubtful(sample: Sample, variant: Variant, flags: dict[str, list[Flag]]) -> str:
@@ -348,7 +357,7 @@ def repetition(settings: dict[str, Any]) -> str:
     words += ["--dataset", settings["dataset"]] if settings["dataset"] else [str(settings["data"])]
     for name in ("saliency", "mask"):
         words += [f"--{name}", *settings[name]]
-    for name in ("masks", "model", "arch", "class_names", "samples", "pairs", "seed"):
+    for name in ("fill", "masks", "model", "arch", "class_names", "samples", "pairs", "seed"):
         if settings[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(settings[name])]
     words += ["--agreement", settings["agreement_with"]] if settings["agreement_with"] else []

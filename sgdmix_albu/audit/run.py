@@ -28,10 +28,10 @@ from sgdmix_albu.audit.witnesses import Better, hear
 from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing import draw
+from sgdmix_albu.mixing import check_settings, draw
 from sgdmix_albu.places import check_apart
 from sgdmix_albu.saliency import SaliencyBackend
-from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
 
 __all__ = ["run_audit"]
 
@@ -58,6 +58,7 @@ def run_audit(
     seed: int = 0,
     size: int = 224,
     candidates: int = 50,
+    fill: Fill = BEST_FILL,
     max_coverage: float = 0.95,
     overwrite: bool = False,
 ) -> AuditResult:
@@ -86,7 +87,8 @@ def run_audit(
         seed: The same seed draws the same sources and candidates.
         size: All images are resized to size x size.
         candidates: Candidates of each source.
-        max_coverage: The largest share of an image that a union mask may cover.
+        fill: What stands where the target's object was: "source", the source's pixels, or "inpaint", paint.
+        max_coverage: The largest share of an image that may be kept, or painted over.
         overwrite: Replace the files of an earlier audit in ``out``.
 
     Returns:
@@ -107,6 +109,7 @@ def run_audit(
     """
     check_apart(out, data, masks)
     folder = Path(out).expanduser()
+    check_settings(fill=fill, max_coverage=max_coverage)
     _check(saliency=saliency, mask=mask, samples=samples, pairs=pairs, candidates=candidates, size=size)
     check_folder(folder, overwrite)
     presets = {_name(spec): get_mask(spec) for spec in mask}
@@ -145,6 +148,7 @@ def run_audit(
                 preset,
                 saliency=name,
                 mask=preset_name,
+                fill=fill,
                 max_coverage=max_coverage,
                 map_milliseconds=milliseconds,
                 witnesses=witnesses.about(name),
@@ -182,6 +186,7 @@ def run_audit(
             "seed": seed,
             "size": size,
             "candidates": candidates,
+            "fill": fill,
             "max_coverage": max_coverage,
             "objects": [_name(spec) for spec in (*saliency, *mask, agreement_with, model) if not _is_named(spec)],
         },

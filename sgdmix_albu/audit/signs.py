@@ -65,11 +65,12 @@ class _Test:
         return Flag(row, min(1.0, past / room), self.words.format(f"{value:.0%}", better=better))
 
 
-SALIENCY, GREEDY, GEOMETRY, VOID, DOUBT, LEAK = (
+SALIENCY, GREEDY, GEOMETRY, VOID, PAINT, DOUBT, LEAK = (
     "saliency failure",
     "mask too greedy",
     "geometry mismatch",
     "occlusion or void",
+    "mostly paint",
     "doubtful mask",
     "target shows",
 )
@@ -83,7 +84,7 @@ SIGNS = (
     ),
     Sign(
         GREEDY,
-        "The union of both masks fills the canvas, so that the mix brings almost no new background.",
+        "What is kept fills the canvas, so that the mix brings almost no new background.",
         "a tighter mask preset; more candidates, so that nearer targets are found; a lower max_coverage",
     ),
     Sign(
@@ -97,6 +98,12 @@ SIGNS = (
         "A large part of what is kept is kept for the target's object only: a hole in the new background that "
         "shows the source's old one, seen as a halo.",
         "more candidates; a tighter mask preset; refinement by diffusion, which closes such holes",
+    ),
+    Sign(
+        PAINT,
+        "A large part of what shows of the new background is paint, smooth and without detail, where a large object of "
+        "the target was.",
+        "a tighter mask preset; more candidates, of which the nearest hide their holes; refinement by diffusion",
     ),
     Sign(
         DOUBT,
@@ -118,10 +125,11 @@ _TESTS = (
     _Test(SALIENCY, "border share", 0.45, True, "{} of the mask lies along the border"),
     _Test(SALIENCY, "corner share", 0.25, True, "{} of the saliency sits in one corner"),
     _Test(SALIENCY, "shared spot", 2 / 64, True, "{} of the saliency sits on a small spot that many images share"),
-    _Test(GREEDY, "kept", 0.8, True, "union mask keeps {} of the source"),
+    _Test(GREEDY, "kept", 0.8, True, "{} of the source is kept"),
     _Test(GEOMETRY, "relative distance", 0.85, True, "nearest is at {} of a typical candidate's distance"),
     _Test(GEOMETRY, "overlap", 0.2, False, "the two masks overlap by {}"),
     _Test(VOID, "void", 0.4, True, "{} of the union is the target's object only"),
+    _Test(PAINT, "painted", 0.4, True, "{} of the new background is paint"),
     _Test(DOUBT, "agreement", AGREEING, False, "mask holds only {} of the object that {better} sees"),
     _Test(DOUBT, "evidence outside", 0.5, True, "{} of what the classifier looks at lies outside the mask"),
     _Test(
@@ -133,14 +141,14 @@ _TESTS = (
 def find_flags(variant: Variant, measured: int) -> dict[str, list[Flag]]:
     """Images under suspicion, for each sign, the worst first; an image appears once under each sign.
 
-    Signs for which nothing was measured are left out.
+    Signs for which nothing was measured are left out, but for those that mixing itself raises.
 
     Args:
         variant: What a backend and a preset made of the sample.
         measured: Only the first so many sources are looked at.
     """
     tests = [test for test in _TESTS if test.measure in variant.measures]
-    asked = {test.sign for test in tests}
+    asked = {SALIENCY, GREEDY, GEOMETRY} | {test.sign for test in tests}
     found: dict[str, dict[int, Flag]] = {sign.name: {} for sign in SIGNS if sign.name in asked}
     for sign, flag in _guarded(variant.plan.guards, measured):
         found[sign][flag.row] = flag
@@ -165,7 +173,7 @@ def _guarded(guards: Guards, measured: int) -> list[tuple[str, Flag]]:
             found.append((SALIENCY, Flag(row, 1.0, "empty mask, left unmixed")))
         elif guards.no_target[row] and guards.over_coverage[row]:
             refused = int(guards.over_coverage[row])
-            found.append((GREEDY, Flag(row, 1.0, f"left unmixed: {refused} unions over max_coverage")))
+            found.append((GREEDY, Flag(row, 1.0, f"left unmixed: {refused} candidates over max_coverage")))
         elif guards.no_target[row]:
             found.append((GEOMETRY, Flag(row, 1.0, "left unmixed: no candidate with a mask")))
     return found

@@ -12,11 +12,11 @@ from sgdmix_albu.agreement import held_share, solid, solid_share
 from sgdmix_albu.audit import measures
 from sgdmix_albu.audit.collection import Sample
 from sgdmix_albu.audit.witnesses import NOBODY, Witnesses
-from sgdmix_albu.blending import blend
+from sgdmix_albu.composition import compose
 from sgdmix_albu.masks import MaskPreset
 from sgdmix_albu.mixing import describe, plan_mix
 from sgdmix_albu.selection import pairwise_distances
-from sgdmix_albu.types import Draws, MixPlan
+from sgdmix_albu.types import Draws, Fill, MixPlan
 
 __all__ = ["Variant", "run_variant", "seen_of_target"]
 
@@ -30,7 +30,7 @@ class Variant:
         mask: The preset's name.
         maps: (N, h, w) float32 saliency at working resolution.
         masks: (N, H, W) bool foreground masks.
-        plan: Targets and union masks of the B sources.
+        plan: Targets of the B sources, where they are kept, and where the targets are painted over.
         mixed: (B, 3, H, W) uint8.
         measures: Name to (B,) float32; NaN where the measure has no meaning.
         witnesses: Who else says where the objects are; the backend itself is none of them.
@@ -61,6 +61,7 @@ def run_variant(
     *,
     saliency: str,
     mask: str,
+    fill: Fill,
     max_coverage: float,
     map_milliseconds: float,
     witnesses: Witnesses = NOBODY,
@@ -74,22 +75,22 @@ def run_variant(
         preset: The mask preset.
         saliency: The backend's name.
         mask: The preset's name.
-        max_coverage: The largest share of an image that a union mask may cover.
+        fill: What stands where the target's object was.
+        max_coverage: The largest share of an image that may be kept, or painted over.
         map_milliseconds: What a map took, per image.
         witnesses: Who else says where the objects are.
     """
     start = time.perf_counter()
     described = describe(maps, sample.images, preset)
     mask_milliseconds = 1000 * (time.perf_counter() - start) / len(sample.images)
-    plan = plan_mix(described, draws, max_coverage=max_coverage)
-    sources = sample.images[: sample.sources]
+    plan = plan_mix(described, draws, max_coverage=max_coverage, fill=fill)
     return Variant(
         saliency=saliency,
         mask=mask,
         maps=described.maps,
         masks=described.masks,
         plan=plan,
-        mixed=blend(sources, sample.images, plan.target, plan.masks),
+        mixed=compose(plan, sample.images[: sample.sources], sample.images),
         measures=_measured(described.maps, described.masks, plan, draws, sample.truth)
         | _doubted(described.masks, plan, witnesses),
         witnesses=witnesses,
@@ -101,7 +102,12 @@ def seen_of_target(variant: Variant, row: int) -> Tensor:
     """(H, W) bool: the solid parts of the target's object that show in the mix, as the better backend sees them."""
     assert variant.witnesses.masks is not None  # else nobody asks
     target = variant.witnesses.masks[variant.plan.target[row]]
-    return solid((~variant.plan.masks[row] & target)[None])[0]
+    return solid((~_covered(variant.plan)[row] & target)[None])[0]
+
+
+def _covered(plan: MixPlan) -> Tensor:
+    """(B, H, W) bool: where the mix shows nothing of the target's picture, but the source or paint."""
+    return plan.masks if plan.holes is None else plan.masks | plan.holes
 
 
 def _measured(maps: Tensor, masks: Tensor, plan: MixPlan, draws: Draws, truth: Tensor | None) -> dict[str, Tensor]:
@@ -119,15 +125,18 @@ def _measured(maps: Tensor, masks: Tensor, plan: MixPlan, draws: Draws, truth: T
         "shared spot": measures.shared_spot_share(maps[:sources]),
         "kept": plan.kept,
         "distance": plan.distance,
-        "relative distance": plan.distance / _typical_distance(maps, draws),
-        "overlap": of_pairs(measures.overlap(own, theirs)),
-        "void": of_pairs(measures.void_share(own, theirs)),
         "threshold": plan.thresholds,
     }
+    if plan.painted is None:
+        found["relative distance"] = plan.distance / _typical_distance(maps, draws)
+        found["overlap"] = of_pairs(measures.overlap(own, theirs))
+        found["void"] = of_pairs(measures.void_share(own, theirs))
+    else:  # a target's object that lies elsewhere leaves nothing but paint
+        found["painted"] = of_pairs(held_share(plan.painted, ~plan.masks))
     if truth is not None:
         found["coverage"] = measures.coverage(own, truth[:sources])
         found["spill"] = measures.spill(own, truth[:sources])
-        found["leak"] = of_pairs(measures.leak(plan.masks, truth[plan.target]))
+        found["leak"] = of_pairs(measures.leak(_covered(plan), truth[plan.target]))
     return found
 
 
@@ -136,7 +145,7 @@ def _doubted(masks: Tensor, plan: MixPlan, witnesses: Witnesses) -> dict[str, Te
     own, found = masks[: len(plan.target)], {}
     if witnesses.masks is not None:
         found["agreement"] = held_share(own, witnesses.masks[: len(own)])
-        seen = solid_share(~plan.masks, witnesses.masks[plan.target])
+        seen = solid_share(~_covered(plan), witnesses.masks[plan.target])
         found["seen of target"] = torch.where(plan.applied, seen, torch.nan)
     if witnesses.evidence is not None:
         found["evidence outside"] = measures.mass_outside(witnesses.evidence[: len(own)], own)

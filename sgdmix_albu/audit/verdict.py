@@ -132,7 +132,7 @@ def judge(
     if greedy > TOLERATED:
         return Verdict(
             "doubtful",
-            f"Objects are kept ({whole}), but in {greedy:.0%} of the mixes the union fills the canvas and hardly any "
+            f"Objects are kept ({whole}), but in {greedy:.0%} of the mixes what is kept fills the canvas: hardly any "
             "new background is left.",
             tuple(sign.advice for sign in frequent if sign.name == GREEDY),
         )

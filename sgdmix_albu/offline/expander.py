@@ -186,8 +186,9 @@ class Expander:
                     lost.append(_Lost(task, key, str(error)))
                     break
             else:
+                source, target = pixels
                 try:
-                    pair = mix_pair(*pixels, own, other, fill=self.job.fill, feather=self.job.feather)
+                    pair = mix_pair(source, target, own, other, fill=self.job.fill, feather=self.job.feather)
                 except DataError as error:
                     lost.append(_Lost(task, task.source, str(error)))
                     continue
