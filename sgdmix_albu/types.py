@@ -113,6 +113,11 @@ class MixPlan:
     holes: Tensor | None = None
 
     @property
+    def painted(self) -> Tensor | None:
+        """(B, H, W) bool, where paint shows: in holes, as far as the source does not cover them. None without holes."""
+        return None if self.holes is None else self.holes & ~self.masks
+
+    @property
     def kept(self) -> Tensor:
         """(B,) float32, fraction of each image's pixels that stay the source's."""
         return self.masks.flatten(1).float().mean(1)
