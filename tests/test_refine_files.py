@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from tiny_diffusion import tiny_base, tiny_refiner
 
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError, UnknownNameError
+from sgdmix_albu.pretrained.hub import fetch
 from sgdmix_albu.refine import RefinerSpec, get_refiner, get_spec, list_refiners, read_refiner, register_refiner
 from sgdmix_albu.refine.catalogue import REFINERS, refiners_table
 from sgdmix_albu.refine.components import base_folder, load_base
 from sgdmix_albu.refine.folder import find_weights
-from sgdmix_albu.refine.hub import fetch
 from sgdmix_albu.refine.lora import apply_lora
 from sgdmix_albu.refine.tokens import add_tokens, read_embedding
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import random
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from saliency_models import CLASSES, cnn, images, vit
+from tiny_segmenters import tiny_clipseg
 from torch import Tensor, nn
 
-from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.errors import DataError, InvalidInputError, MissingExtraError
 from sgdmix_albu.saliency import SaliencyBackend, get_backend, list_backends
 
 TRAINING_FREE: dict[str, dict[str, Any]] = {"manifold_ranking": {}, "salient_object": {}, "spectral_residual": {}}
@@ -41,15 +45,29 @@ MODELLED: dict[str, dict[str, Any]] = {
     "saliency": {},
     "shapley_value_sampling": {"n_samples": 1},
 }
-ROWS = {**TRAINING_FREE, **MODELLED}
+# Backends with a network of their own, whose weights are not on board.
+SEGMENTERS: dict[str, dict[str, Any]] = {"rembg": {}, "text": {"prompt": "bird"}}
+ROWS = {**TRAINING_FREE, **MODELLED, **SEGMENTERS}
 ANY_SIZE = [name for name in ROWS if name != "deep_lift_shap"]  # its baselines here have one size
 NO_CLASS = {*TRAINING_FREE, "layer_activation"}
 LABELS = torch.tensor([1, 4, 0])
 
 
 def make(name: str, **options: Any) -> SaliencyBackend:
-    model = {} if name in TRAINING_FREE else {"model": options.pop("model", None) or cnn()}
-    return get_backend(name, **ROWS[name], **model, **options)
+    model = {"model": options.pop("model", None) or cnn()} if name in MODELLED else {}
+    if name == "text":
+        model = {"model": clipseg()}
+    try:
+        return get_backend(name, **ROWS[name], **model, **options)
+    except (DataError, MissingExtraError) as error:
+        if name != "rembg":
+            raise
+        pytest.skip(str(error))
+
+
+@functools.cache
+def clipseg() -> Path:
+    return tiny_clipseg(Path(tempfile.mkdtemp()) / "clipseg")
 
 
 def test_every_registered_backend_has_a_row() -> None:
@@ -161,7 +179,7 @@ def test_inside_autocast(name: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         maps = backend.coarse(images(), LABELS)
     assert maps.dtype == torch.float32
-    if name in TRAINING_FREE:
+    if name not in MODELLED:
         assert torch.equal(maps, expected)
 
 
@@ -286,7 +304,7 @@ def test_wrong_option_lists_the_right_ones(name: str) -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_gpu_equals_cpu(name: str) -> None:
     expected = make(name).coarse(images(), LABELS)
-    on_gpu = make(name, **({} if name in TRAINING_FREE else {"model": cnn().cuda()}))
+    on_gpu = make(name, **({"model": cnn().cuda()} if name in MODELLED else {}))
     maps = on_gpu.coarse(images().cuda(), LABELS.cuda())
     assert maps.device.type == "cuda"
     assert on_gpu.coarse(images(), LABELS).device.type == "cpu"

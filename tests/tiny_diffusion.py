@@ -46,11 +46,11 @@ def tiny_base(
                 steps_offset=1,
                 prediction_type=prediction_type,
             ),
-            "tokenizer": _tokenizer(folder / ".vocabulary"),
+            "tokenizer": letter_tokenizer(folder / ".vocabulary"),
         }
         vocabulary = len(parts["tokenizer"])
         if sdxl:
-            parts["tokenizer_2"] = _tokenizer(folder / ".vocabulary")
+            parts["tokenizer_2"] = letter_tokenizer(folder / ".vocabulary")
             parts["text_encoder"] = CLIPTextModel(_text_config(vocabulary, width))
             parts["text_encoder_2"] = CLIPTextModelWithProjection(_text_config(vocabulary, width))
             pipeline = StableDiffusionXLImg2ImgPipeline(**parts, add_watermarker=False)
@@ -136,10 +136,10 @@ def _text_config(vocabulary: int, width: int) -> CLIPTextConfig:
     )
 
 
-def _tokenizer(folder: Path) -> CLIPTokenizer:
+def letter_tokenizer(folder: Path, *, longest: int = 24) -> CLIPTokenizer:
     """Byte pairs without any merge: one token a letter."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
     folder.mkdir(parents=True, exist_ok=True)
     Tokenizer(models.BPE({word: number for number, word in enumerate(words)}, [])).model.save(str(folder))
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=24)
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=longest)

@@ -18,10 +18,10 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.files import sha256_of
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.places import settled
+from sgdmix_albu.pretrained.configs import check_encoder, check_model, check_scheduler, read_json
+from sgdmix_albu.pretrained.hub import folder_of
+from sgdmix_albu.pretrained.parts import PICKLES, load_model, load_tokenizer, loaded
 from sgdmix_albu.records import anything, items, mapping, optional, record, text
-from sgdmix_albu.refine.configs import check_encoder, check_model, check_scheduler, read_json
-from sgdmix_albu.refine.hub import fetch
-from sgdmix_albu.refine.parts import PICKLES, load_model, load_tokenizer, loaded
 from sgdmix_albu.refine.schedulers import SCHEDULERS
 
 __all__ = [
@@ -153,11 +153,7 @@ def base_folder(base: str | os.PathLike[str], revision: str | None = None) -> Pa
     path = Path(name).expanduser()
     if path.suffix in PICKLES or path.suffix == ".safetensors":
         raise DataError(_single_file(path))
-    if path.is_dir():
-        return path
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or path.exists():
-        raise DataError(f"expected a folder in diffusers' layout or a hub id (organisation/name), {name!r} is neither")
-    return fetch(name, revision, patterns=_WANTED)
+    return folder_of(name, revision, patterns=_WANTED, kind="a folder in diffusers' layout")
 
 
 def settled_base(base: str | os.PathLike[str]) -> str:

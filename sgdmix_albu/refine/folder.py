@@ -209,7 +209,7 @@ def find_weights(spec: RefinerSpec, folder: str | os.PathLike[str] | None = None
     if (cached / CARD).is_file():
         return cached
     if spec.weights is not None:
-        from sgdmix_albu.refine.hub import fetch
+        from sgdmix_albu.pretrained.hub import fetch
 
         return fetch(spec.weights, spec.weights_revision, patterns=(CARD, LORA, TOKENS))
     raise DataError(f"no weights of refiner {spec.key!r} in {cached}; to make them: {finetune_command(spec)}")

@@ -59,6 +59,13 @@ class SaliencyBackend(ABC):
         """What its maps depend on, apart from the images: a saliency bank is computed anew when this changes."""
         return {name: value for name, value in vars(self).items() if name != "microbatch"}
 
+    def noted(self) -> dict[str, Any]:
+        """What a run writes down of it besides its name and its options: plain values, and no folder of this machine.
+
+        Under an option's name it stands in that option's place. A run that is taken up compares it.
+        """
+        return {}
+
     @abstractmethod
     def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Raw saliency of (b, C, H, W) float32 images: (b, h, w), any range, at the method's own resolution."""

@@ -17,6 +17,8 @@ BACKENDS = Registry("saliency backend", group="sgdmix_albu.saliency")
 BACKENDS.register("salient_object", f"{_HOME}.salient_object:SalientObject")
 BACKENDS.register("spectral_residual", f"{_HOME}.spectral_residual:SpectralResidual")
 BACKENDS.register("manifold_ranking", f"{_HOME}.manifold_ranking:ManifoldRanking")
+BACKENDS.register("rembg", f"{_HOME}.rembg:Rembg", extra="rembg")
+BACKENDS.register("text", f"{_HOME}.text:Text", extra="text")
 BACKENDS.register("gradcam", f"{_HOME}.captum:GradCam")
 for _name in (  # the rows of captum.METHODS, repeated here so that listing them does not import captum
     "deconvolution",

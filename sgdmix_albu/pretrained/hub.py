@@ -11,16 +11,43 @@ from pathlib import Path
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.optional import import_optional
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "folder_of"]
+
+_BASE = "base=FOLDER (--base FOLDER)"
 
 
-def fetch(repository: str, revision: str | None, *, patterns: Sequence[str]) -> Path:
+def folder_of(
+    name: str | os.PathLike[str], revision: str | None, *, patterns: Sequence[str], kind: str, local: str = _BASE
+) -> Path:
+    """The folder that a local path or a hub id means.
+
+    Args:
+        name: A local folder, which never touches the network, or a hub id.
+        revision: Commit of a hub id.
+        patterns: Files wanted of a hub's repository.
+        kind: What the folder is to be, for the message: "a folder in diffusers' layout".
+        local: As in :func:`fetch`.
+
+    Raises:
+        InvalidInputError: The revision is no commit.
+        DataError: No such folder, and no hub id; or the hub cannot be reached.
+    """
+    text, path = os.fspath(name), Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1 or path.exists():
+        raise DataError(f"expected {kind} or a hub id (organisation/name), {text!r} is neither")
+    return fetch(text, revision, patterns=patterns, local=local)
+
+
+def fetch(repository: str, revision: str | None, *, patterns: Sequence[str], local: str = _BASE) -> Path:
     """The local folder of a repository at a commit; from the hub's cache where it is there already.
 
     Args:
         repository: Hub id, ``"organisation/name"``.
         revision: The commit, 40 hexadecimal digits: a branch or tag may mean other weights tomorrow.
         patterns: Files wanted.
+        local: The setting that takes a local folder in the repository's place, for the message.
 
     Raises:
         InvalidInputError: The revision is no commit.
@@ -42,7 +69,7 @@ def fetch(repository: str, revision: str | None, *, patterns: Sequence[str]) -> 
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
             f"cannot fetch {repository!r} at {revision[:12]}: {reason} Where there is a network, run: "
-            f"hf download {repository} --revision {revision} --local-dir FOLDER; here pass base=FOLDER (--base FOLDER)"
+            f"hf download {repository} --revision {revision} --local-dir FOLDER; here pass {local}"
         ) from error
     finally:
         told.set_verbosity(level)

@@ -11,7 +11,7 @@ import torch
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.optional import import_optional
-from sgdmix_albu.refine.configs import check_tokenizer
+from sgdmix_albu.pretrained.configs import check_tokenizer
 
 __all__ = ["PICKLES", "load_model", "load_tokenizer", "loaded"]
 
@@ -31,9 +31,11 @@ def load_model(kind: Any, folder: Path, config: Mapping[str, Any], dtype: torch.
     Raises:
         DataError: No weights, pickles only, or weights that do not fit the settings.
     """
-    variant = _variant(folder)
+    variant = _variant(kind, folder)
     _check_size(kind, folder, config)
     options = {"torch_dtype": dtype, "use_safetensors": True, "output_loading_info": True, **settings}
+    if hasattr(kind, "config_class"):  # transformers is given what was checked, and reads no settings of its own
+        options["config"] = kind.config_class.from_dict(dict(config))
     model, told = loaded(kind, folder, **options, **({"variant": variant} if variant else {}))
     missing = told["missing_keys"]
     if missing:  # they would be random, and the libraries only warn
@@ -68,7 +70,7 @@ def load_tokenizer(folder: Path, encoder: Mapping[str, Any]) -> Any:
     return tokenizer
 
 
-def _variant(folder: Path) -> str | None:
+def _variant(kind: Any, folder: Path) -> str | None:
     """Which weights to load: the plain ones (None), or "fp16" where there are no others.
 
     Raises:
@@ -80,10 +82,13 @@ def _variant(folder: Path) -> str | None:
     pickles = [path.name for path in folder.glob("*") if path.suffix in PICKLES]
     if not pickles:
         raise DataError(f"expected safetensors in {folder}, found none")
-    whole = folder.parent
+    # A network alone, or one of a pipeline's.
+    whole, package, reads = folder, "transformers", kind.__name__
+    if (folder.parent / "model_index.json").exists():
+        whole, package, reads = folder.parent, "diffusers", "DiffusionPipeline"
     raise DataError(
         f"{folder / pickles[0]} is a pickle, which can run any code when it is read, and is not read here. "
-        'If you trust it, convert it once: python -c "from diffusers import DiffusionPipeline as P; '
+        f'If you trust it, convert it once: python -c "from {package} import {reads} as P; '
         f"P.from_pretrained('{whole}').save_pretrained('{whole}-safe', safe_serialization=True)\""
     )
 

@@ -31,7 +31,7 @@ from sgdmix_albu.records import (
     whole,
 )
 
-__all__ = ["check_encoder", "check_model", "check_scheduler", "check_tokenizer", "read_json"]
+__all__ = ["check_encoder", "check_model", "check_scheduler", "check_segmenter", "check_tokenizer", "read_json"]
 
 _LARGEST = 10_000_000  # of a number; of a list, a thousandth
 _MOST_BYTES = 2**26  # of a JSON file; the longest, a tokenizer's, have four million bytes
@@ -171,6 +171,85 @@ def check_encoder(folder: Path) -> dict[str, Any]:
     return read_json(folder / "config.json", _settings(known))  # type: ignore[no-any-return]
 
 
+# What may stand in the settings of a segmenter as a word, and the parts that it is made of, to any depth.
+_SEGMENTER_WORDS: dict[str, Kind] = {
+    "_name_or_path": _WORD,
+    "decoder_hidden_act": one_of("quick_gelu", "gelu", "relu"),
+    "dtype": one_of("float32", "float16", "bfloat16", None),
+    "hidden_act": one_of("quick_gelu", "gelu", "relu"),
+    "problem_type": optional(_WORD),
+    "torch_dtype": one_of("float32", "float16", "bfloat16", None),
+    "transformers_version": optional(_WORD),
+}
+_SEGMENTER_PARTS = (
+    "backbone_config",
+    "detr_decoder_config",
+    "detr_encoder_config",
+    "geometry_encoder_config",
+    "mask_decoder_config",
+    "text_config",
+    "text_config_dict",
+    "vision_config",
+    "vision_config_dict",
+)
+_SEGMENTER_MODELS = (
+    "clip_text_model",
+    "clipseg",
+    "clipseg_text_model",
+    "clipseg_vision_model",
+    "sam3",
+    "sam3_detr_decoder",
+    "sam3_detr_encoder",
+    "sam3_geometry_encoder",
+    "sam3_mask_decoder",
+    "sam3_vision_model",
+    "sam3_vit_model",
+)
+
+
+def _segmenter(value: Any) -> Any:
+    """The settings of a segmenter, or of a part of one."""
+    known: dict[str, Kind] = {
+        **_SEGMENTER_WORDS,
+        "architectures": optional(items(_WORD, most=8)),
+        "hidden_size": whole(1, _WIDEST),
+        "id2label": optional(mapping(_WORD)),
+        "intermediate_size": whole(1, _WIDEST),
+        "label2id": optional(mapping(whole(0, _WIDEST))),
+        "model_type": one_of(*_SEGMENTER_MODELS),
+        "num_hidden_layers": whole(1, 200),
+        "num_layers": whole(1, 200),
+        "pruned_heads": optional(mapping(anything, most=0)),
+        "rope_parameters": optional(_settings({"rope_type": _WORD})),
+        "vocab_size": whole(1, _LARGEST),
+        **{part: optional(_segmenter) for part in _SEGMENTER_PARTS},
+    }
+    return _settings(known)(value)
+
+
+def check_segmenter(folder: Path) -> dict[str, Any]:
+    """Check the folder of a segmenter that is told in words what to look for.
+
+    SAM 3 is published as one part, ``detector_config``, of what follows objects through films; the rest is not read.
+
+    Returns:
+        The settings; their ``model_type`` is "clipseg" or "sam3".
+
+    Raises:
+        DataError: As of :func:`check_model`, or another kind of network.
+    """
+    _check_files(folder)
+    found: dict[str, Any] = read_json(folder / "config.json", record({"model_type": _WORD}, others=True))
+    if found["model_type"] == "sam3_video":
+        found = found.get("detector_config", {})
+    try:
+        settings: dict[str, Any] = _segmenter(found)
+        record({"model_type": one_of("clipseg", "sam3")}, others=True)(settings)
+    except UnsoundError as error:
+        raise DataError(f"cannot use {folder / 'config.json'}: {error}") from error
+    return settings
+
+
 def check_scheduler(folder: Path) -> None:
     """Check the folder of a scheduler, whose settings go by names of its library alone.
 
@@ -216,6 +295,7 @@ def check_tokenizer(folder: Path) -> None:
         "errors": one_of("replace", "strict", "ignore"),
         "model_max_length": whole(1, 10**31),  # transformers writes 10**30 for "any"
         "name_or_path": optional(_WORD),
+        "processor_class": optional(_WORD),  # nothing goes by it where the tokenizer's class is named
         "special_tokens_map_file": optional(_WORD),  # of the machine that it was made on, and not read
         "tokenizer_class": one_of("CLIPTokenizer", "CLIPTokenizerFast", None),
     }
