@@ -18,22 +18,21 @@ __all__ = ["PICKLES", "load_model", "load_tokenizer", "loaded"]
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 
-def load_model(kind: Any, folder: Path, config: Mapping[str, Any], dtype: torch.dtype, **settings: Any) -> Any:
+def load_model(kind: Any, folder: Path, config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     """A network from safetensors alone.
 
     Args:
         kind: Its class, of diffusers or transformers.
         folder: With ``config.json`` and weights.
-        config: What ``config.json`` says, checked.
+        config: What ``config.json`` says, checked; of transformers' networks also what is to be taken instead.
         dtype: Of the weights.
-        settings: Taken instead of those in ``config``.
 
     Raises:
         DataError: No weights, pickles only, or weights that do not fit the settings.
     """
     variant = _variant(kind, folder)
     _check_size(kind, folder, config)
-    options = {"torch_dtype": dtype, "use_safetensors": True, "output_loading_info": True, **settings}
+    options: dict[str, Any] = {"torch_dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     if hasattr(kind, "config_class"):  # transformers is given what was checked, and reads no settings of its own
         options["config"] = kind.config_class.from_dict(dict(config))
     model, told = loaded(kind, folder, **options, **({"variant": variant} if variant else {}))

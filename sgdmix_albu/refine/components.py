@@ -221,7 +221,7 @@ def load_base(
         config = check_encoder(folder / part)
         tokenizer = load_tokenizer(folder / part.replace("text_encoder", "tokenizer"), config)
         # Older files say 2, by which transformers means "the largest number": a prompt would end at a token of ours.
-        model = load_model(kind, folder / part, config, dtype, eos_token_id=tokenizer.eos_token_id)
+        model = load_model(kind, folder / part, {**config, "eos_token_id": tokenizer.eos_token_id}, dtype)
         return Encoder(part, tokenizer, model.to(device))
 
     encoders = (transformers.CLIPTextModel, transformers.CLIPTextModelWithProjection)
