@@ -56,7 +56,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             ``(B, C, H, W) -> (B, H, W)``, a ``captum.attr.Attribution``, or "given" for maps or masks that
             travel with the sample.
         model: The classifier that model-based saliency ("gradcam", ...) looks through. It is left as it was
-            found, is no part of ``state_dict()``, and may be the model in training.
+            found, is no part of ``state_dict()``, and may be the model in training. For "text" a folder or a hub id.
         layer: Its layer, a module or dotted name, where the backend takes one; None finds it.
         p: Probability, for each image by itself, of being mixed; the others come back bit-identical.
         candidates: N, the candidates drawn for each image (the paper: 30 to 50).
@@ -99,6 +99,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             neither is refused. Only read where colours are: by training-free saliency and by masks that follow edges.
         std: See ``mean``.
         generator: Generator of the draws; None for torch's own, which a loader seeds for each worker and epoch.
+        **options: The backend's own: ``session=`` of "rembg", ``prompt=`` of "text", ``microbatch=`` of any.
 
     Shapes:
         ``images`` (B, C, H, W), integers or floats, a tensor or ``tv_tensors.Image``, anywhere in a nested structure;
@@ -133,7 +134,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         self,
         saliency: Any = BEST_SALIENCY,
         *,
-        model: torch.nn.Module | None = None,
+        model: torch.nn.Module | str | os.PathLike[str] | None = None,
         layer: torch.nn.Module | str | None = None,
         p: float = 1.0,
         candidates: int = 50,
@@ -155,6 +156,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         generator: torch.Generator | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
         check_settings(
@@ -177,7 +179,8 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         given = isinstance(saliency, str) and saliency == "given"
         if saliency_getter is not None and not given:
             raise InvalidInputError(f"saliency_getter goes with saliency='given', got saliency={said(saliency)}")
-        options = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
+        named = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
+        options = {**named, **options}
         if given and options:
             raise InvalidInputError(f"saliency='given' takes no {' and no '.join(options)}")
         self._backend: SaliencyBackend | None = None if given else get_backend(saliency, **options)

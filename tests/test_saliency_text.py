@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import albumentations as A
 import pytest
 import torch
 from tiny_segmenters import tiny_clipseg, tiny_sam3
@@ -17,6 +18,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from sgdmix_albu import SGDMix, albumentations
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.saliency import get_backend, normalize_maps
 
@@ -184,3 +186,21 @@ def test_what_a_bank_goes_by_is_what_decides(clipseg, folder, tmp_path):
     edited(folder, "processor_config.json", more=1)
     assert settings(folder) != before
     assert get_backend("text", prompt="bird", model=folder).noted()["model"] == "copy"
+
+
+def test_both_faces_take_its_options(clipseg):
+    images = photographs()
+    mixed = SGDMix("text", prompt="bird", model=clipseg, microbatch=2)(images)
+    assert mixed.shape == images.shape
+    settings = {"prompt": "bird", "model": str(clipseg)}
+    face = albumentations.SGDMix("text", **settings, p=1)
+    arrays = [image.permute(1, 2, 0).numpy() for image in images]
+    call = {"image": arrays[0], "sgdmix_metadata": [{"image": other} for other in arrays[1:]]}
+    found = A.Compose([face], seed=0)(**call)["image"]
+    stored = json.loads(json.dumps(A.to_dict(A.Compose([face], seed=0))))
+    assert {name: stored["transform"]["transforms"][0][name] for name in settings} == settings
+    assert (A.from_dict(stored)(**call)["image"] == found).all()
+    with pytest.raises(InvalidInputError, match="'text' has no option 'prompts'; did you mean 'prompt'"):
+        SGDMix("text", prompts="bird", model=clipseg)
+    with pytest.raises(InvalidInputError, match="saliency='given' takes no prompt"):
+        SGDMix("given", prompt="bird")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -50,7 +51,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         saliency: A backend's name (see :func:`sgdmix_albu.saliency.list_backends`), a backend, a function
             ``(B, C, H, W) -> (B, H, W)``, a ``captum.attr.Attribution``, or "given" for maps that travel with
             the sample, under ``saliency_key``.
-        model: The classifier that model-based saliency ("gradcam", ...) looks through.
+        model: The classifier that model-based saliency ("gradcam", ...) looks through. For "text" a folder or a hub id.
         layer: Its layer, a module or dotted name, where the backend takes one; None finds it.
         candidates: N, the most donors that are looked at in a call, drawn at random before anything is
             computed about them (the paper: 30 to 50).
@@ -97,6 +98,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             its own.
         p: Probability that a call is mixed: all images of an ``images`` batch or none, as everywhere in
             Albumentations.
+        **options: The backend's own: ``session=`` of "rembg", ``prompt=`` of "text", ``microbatch=`` of any.
 
     Targets:
         image, images, mask, masks, bboxes, keypoints. ``mask`` is semantic and composited with the image's own
@@ -141,7 +143,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         self,
         saliency: Any = BEST_SALIENCY,
         *,
-        model: torch.nn.Module | None = None,
+        model: torch.nn.Module | str | os.PathLike[str] | None = None,
         layer: torch.nn.Module | str | None = None,
         candidates: int = 50,
         mask: str | MaskPreset = BEST_MASK,
@@ -159,6 +161,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         instance_keys: Sequence[str] | None = None,
         remember: int | None = None,
         p: float = 0.5,
+        **options: Any,
     ) -> None:
         check_settings(
             p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather, fill=fill
@@ -168,7 +171,9 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         check_layer(layer)
         super().__init__(p=p)
         given = isinstance(saliency, str) and saliency == "given"
-        options = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
+        named = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
+        self.options = options
+        options = {**named, **options}
         if given and options:
             raise InvalidInputError(f"saliency='given' takes no {' and no '.join(options)}")
         backend: SaliencyBackend | None = None if given else get_backend(saliency, **options)
@@ -178,7 +183,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         watched = [
             stage
             for stage, named in (
-                (backend, isinstance(saliency, str) and model is None),
+                (backend, isinstance(saliency, str) and not isinstance(model, torch.nn.Module)),
                 (preset, isinstance(mask, str)),
             )
             if not named
@@ -301,8 +306,9 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
 
     def to_dict_private(self) -> dict[str, Any]:
         """The settings, for ``A.to_dict``; refused where they hold objects."""
-        for name in ("saliency", "model", "layer", "mask"):
-            value = getattr(self, name)
+        named = {name: getattr(self, name) for name in ("saliency", "model", "layer", "mask")}
+        others = {name: value for name, value in self.options.items() if not isinstance(value, int | float)}
+        for name, value in {**named, **others}.items():
             if value is not None and not isinstance(value, str):
                 raise InvalidInputError(
                     f"SGDMix can be serialized if saliency, layer and mask are names and there is no model, "
@@ -311,6 +317,10 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
                 )
         state: dict[str, Any] = super().to_dict_private()
         return state
+
+    def get_transform_init_args(self) -> dict[str, Any]:
+        """The settings, the backend's own too, which Albumentations does not know."""
+        return {**super().get_transform_init_args(), **self.options}
 
     def get_dict_with_id(self) -> dict[str, Any]:
         """The settings as they are, objects too: ``A.ReplayCompose`` keeps them in memory."""
