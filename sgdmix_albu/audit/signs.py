@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from sgdmix_albu.audit.variant import Variant
 from sgdmix_albu.types import Guards
 
-__all__ = ["AGREEING", "DOUBT", "LEAK", "SIGNS", "Flag", "Sign", "find_flags"]
+__all__ = ["AGREEING", "DOUBT", "LEAK", "OUTSIDE", "SEEN", "SIGNS", "Flag", "Sign", "find_flags"]
 
-# A mask is doubtful that holds less than this share of what a better backend sees.
-AGREEING = 0.75
+# A mask is doubtful that holds less than this share of what a better backend sees, or outside of which more than this
+# share of a classifier's evidence lies. A target shows of which more than this share is seen: a bird's face is as much.
+AGREEING, OUTSIDE, SEEN = 0.75, 0.5, 0.05
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,9 @@ _TESTS = (
     _Test(VOID, "void", 0.4, True, "{} of the union is the target's object only"),
     _Test(PAINT, "painted", 0.4, True, "{} of the new background is paint"),
     _Test(DOUBT, "agreement", AGREEING, False, "mask holds only {} of the object that {better} sees"),
-    _Test(DOUBT, "evidence outside", 0.5, True, "{} of what the classifier looks at lies outside the mask"),
+    _Test(DOUBT, "evidence outside", OUTSIDE, True, "{} of what the classifier looks at lies outside the mask"),
     _Test(
-        LEAK, "seen of target", 0.05, True, "{} of the target's object, as {better} sees it, shows in one piece or more"
+        LEAK, "seen of target", SEEN, True, "{} of the target's object, as {better} sees it, shows in one piece or more"
     ),
 )
 
