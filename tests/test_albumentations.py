@@ -57,7 +57,7 @@ def by_the_book(source: dict[str, np.ndarray], donors: list[dict[str, np.ndarray
 def mixed(
     source: dict[str, np.ndarray], donors: list[dict[str, np.ndarray]], **settings: object
 ) -> dict[str, np.ndarray]:
-    transform = SGDMix("given", p=1, mask="otsu", **settings)
+    transform = SGDMix("given", p=1, **{"mask": "otsu", "fill": "source", **settings})
     return A.Compose([transform], additional_targets=SALIENCY, strict=True)(**source, sgdmix_metadata=donors)
 
 
@@ -92,7 +92,7 @@ def test_masks_boxes_key_points_and_additional_targets():
         row["depth"] = row["image"][..., :1].astype(np.float32)
         row["night"] = 255 - row["image"]
     pipeline = A.Compose(
-        [SGDMix("given", p=1, mask="otsu", feather=4)],
+        [SGDMix("given", p=1, mask="otsu", fill="source", feather=4)],
         bbox_params=A.BboxParams("pascal_voc", label_fields=["kinds"]),
         keypoint_params=A.KeypointParams("xy"),
         additional_targets={"saliency": "mask", "depth": "mask", "night": "image"},
@@ -134,7 +134,8 @@ def test_images_take_their_backgrounds_from_each_other():
         "masks": np.stack([row["mask"] for row in rows]),
         "saliency": np.stack([row["saliency"] for row in rows]),
     }
-    pipeline = A.Compose([SGDMix("given", p=1, mask="otsu")], additional_targets={"saliency": "masks"}, strict=True)
+    transform = SGDMix("given", p=1, mask="otsu", fill="source")
+    pipeline = A.Compose([transform], additional_targets={"saliency": "masks"}, strict=True)
     out = pipeline(**batch, label=np.arange(6))
     for i, row in enumerate(rows):
         others = rows[:i] + rows[i + 1 :]
@@ -147,7 +148,7 @@ def test_images_take_their_backgrounds_from_each_other():
 def test_metadata_widens_the_pool_of_a_batch():
     source, donor = scenes(6, 2)
     nearest, union = by_the_book(source, [donor])
-    transform = SGDMix("given", p=1, mask="otsu")
+    transform = SGDMix("given", p=1, mask="otsu", fill="source")
     pipeline = A.Compose([transform], additional_targets={"saliency": "masks"})
     batch = {f"{key}s" if key != "saliency" else key: value[None] for key, value in source.items()}
     out = pipeline(**batch, sgdmix_metadata=[donor])
@@ -202,7 +203,8 @@ def test_a_mask_can_be_the_saliency():
     source, *donors = scenes(17, 4)
     nearest, union = by_the_book(source, donors)
     rows = [{"image": row["image"], "mask": row["saliency"]} for row in (source, *donors)]
-    out = A.Compose([SGDMix("given", saliency_key="mask", mask="otsu", p=1)])(**rows[0], sgdmix_metadata=rows[1:])
+    transform = SGDMix("given", saliency_key="mask", mask="otsu", fill="source", p=1)
+    out = A.Compose([transform])(**rows[0], sgdmix_metadata=rows[1:])
     assert np.array_equal(out["image"], np.where(union[..., None], source["image"], donors[nearest]["image"]))
     assert np.array_equal(out["mask"], np.where(union, source["saliency"], donors[nearest]["saliency"]))
 
@@ -340,6 +342,8 @@ def test_undeclared_saliency_is_refused():
         {"p": float("nan")},
         {"feather": "2"},
         {"feather": 1j},
+        {"fill": None},
+        {"fill": "paint"},
         {"target_class": None},
         {"target_class": ["same"]},
         {"exclude_duplicates": "no"},

@@ -37,7 +37,7 @@ def donor(**more: Any) -> dict[str, Any]:
 
 
 def pipeline(**settings: Any) -> A.Compose:
-    mix = SGDMix("given", mask="otsu", p=1, **settings.pop("mix", {}))
+    mix = SGDMix("given", mask="otsu", feather=0, p=1, **settings.pop("mix", {}))
     return A.Compose([mix], additional_targets={"saliency": "mask"}, **settings)
 
 
@@ -85,7 +85,7 @@ def test_any_number_of_instances(count):
 
 def test_instances_with_channels_and_under_another_name():
     masks, parts = instances()[..., None], instances()[:2] * 10
-    mix = SGDMix("given", mask="otsu", p=1)
+    mix = SGDMix("given", mask="otsu", feather=0, p=1)
     together = A.Compose([mix], additional_targets={"saliency": "mask", "parts": "masks"})
     out = together(**source(LEFT), masks=masks, parts=parts, sgdmix_metadata=[donor()])
     kept = kept_region(out)
@@ -117,7 +117,7 @@ def test_masks_of_a_batch_are_semantic_unless_said_otherwise():
         "saliency": np.stack([row["saliency"] for row in rows]),
     }
     for keys, background in ((None, 7), (("masks",), 0)):
-        mix = SGDMix("given", mask="otsu", p=1, instance_keys=keys)
+        mix = SGDMix("given", mask="otsu", feather=0, p=1, instance_keys=keys)
         out = A.Compose([mix], additional_targets={"saliency": "masks"})(**batch)
         kept = kept_region({"image": out["images"][0]})
         assert np.array_equal(out["masks"][0], np.where(kept, source(LEFT)["mask"], background))

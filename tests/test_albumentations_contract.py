@@ -22,6 +22,7 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency import SaliencyBackend
 
 SIDE = 24
+MAPS = {"saliency": "mask"}
 
 
 def picture(seed: int, channels: int | None = 3, dtype: str = "uint8") -> np.ndarray:
@@ -42,7 +43,7 @@ def brightness(images: torch.Tensor) -> torch.Tensor:
 
 
 def mixed(image: np.ndarray, donors: list[np.ndarray], **settings: Any) -> np.ndarray:
-    settings = {"saliency": "spectral_residual", "mask": "otsu", **settings}
+    settings = {"saliency": "spectral_residual", "mask": "otsu", "fill": "source", **settings}
     out: np.ndarray = SGDMix(p=1, **settings)(image=image, sgdmix_metadata=[{"image": donor} for donor in donors])[
         "image"
     ]
@@ -64,6 +65,26 @@ def test_what_a_function_can_read_is_mixed(channels, dtype, mask):
     assert (from_source | from_donor).all()
     assert not from_source.all()
     assert not from_donor.all()
+    assert np.array_equal(source, before[0])
+    assert np.array_equal(donor, before[1])
+
+
+@pytest.mark.parametrize("channels", [None, 1, 2, 3, 4, 12])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float16", "float32", "float64", "bool"])
+def test_whatever_can_be_mixed_can_be_painted(channels, dtype):
+    """A donor of one colour but for its object, which is painted with that colour."""
+    source, donor = picture(0, channels, dtype), picture(1, channels, dtype)
+    donor[:] = colour = np.array(20 if dtype != "bool" else True, dtype)
+    donor[5:13, 5:13] = picture(1, channels, dtype)[5:13, 5:13]
+    saliency = np.zeros((2, SIDE, SIDE), np.float32)
+    saliency[0, 2:10, 2:10] = saliency[1, 5:13, 5:13] = 1
+    before = source.copy(), donor.copy()
+    mix = A.Compose([SGDMix("given", mask="otsu", fill="inpaint", feather=0, p=1)], additional_targets=MAPS)
+    out = mix(image=source, saliency=saliency[0], sgdmix_metadata=[{"image": donor, "saliency": saliency[1]}])
+    expected = np.full_like(source, colour)
+    expected[2:10, 2:10] = source[2:10, 2:10]
+    assert out["image"].dtype == source.dtype
+    assert np.array_equal(out["image"], expected)
     assert np.array_equal(source, before[0])
     assert np.array_equal(donor, before[1])
 
@@ -146,7 +167,7 @@ def test_the_result_shares_no_memory_with_what_came_in():
 
 def test_a_batch_of_one_takes_a_donor_and_alone_stays_as_it_is():
     source, donor = picture(0), picture(1)
-    mix = SGDMix("spectral_residual", mask="otsu", p=1)
+    mix = SGDMix("spectral_residual", mask="otsu", fill="source", p=1)
     out = mix(images=source[None], sgdmix_metadata=[{"image": donor}])
     assert np.array_equal(out["images"][0], mixed(source, [donor]))
     assert np.array_equal(mix(images=source[None])["images"], source[None])

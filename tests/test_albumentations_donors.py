@@ -245,7 +245,7 @@ def test_another_size_of_the_image_is_another_description(counting):
 def test_maps_that_travel_with_donors_are_part_of_what_is_remembered():
     source = {"image": SCENES[0], "mask": np.zeros((SIDE, SIDE), np.float32)}
     source["mask"][:20, :20] = 1
-    mix = SGDMix("given", saliency_key="mask", mask="otsu", p=1)
+    mix = SGDMix("given", saliency_key="mask", mask="otsu", fill="source", p=1)
     maps = np.zeros((2, SIDE, SIDE), np.float32)
     maps[0, :10, :10], maps[1, -10:, -10:] = 1, 1
     for own in (maps[0], maps[1], maps[0]):

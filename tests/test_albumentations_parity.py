@@ -22,6 +22,9 @@ SETTINGS: list[dict[str, Any]] = [
     {"max_coverage": 0.3},
     {"target_class": "different"},
     {"exclude_duplicates": True},
+    {"fill": "inpaint"},
+    {"fill": "inpaint", "feather": 3},
+    {"fill": "inpaint", "max_coverage": 0.2},
 ]
 
 

@@ -63,7 +63,12 @@ def test_saliency_follows_the_image_through_geometry():
     nowhere[0, 0] = 1
     donor = {"image": np.full((24, 24, 3), 9, np.uint8), "saliency": nowhere}
     pipeline = A.Compose(
-        [A.RandomCrop(24, 24), A.HorizontalFlip(p=0.5), A.RandomRotate90(p=0.5), SGDMix("given", mask="otsu", p=1)],
+        [
+            A.RandomCrop(24, 24),
+            A.HorizontalFlip(p=0.5),
+            A.RandomRotate90(p=0.5),
+            SGDMix("given", mask="otsu", feather=0, p=1),
+        ],
         additional_targets={"saliency": "mask"},
         seed=1,
     )
@@ -75,9 +80,10 @@ def test_saliency_follows_the_image_through_geometry():
         assert (out["image"][~kept] == 9).all()
 
 
+@pytest.mark.parametrize("fill", ["source", "inpaint"])
 @pytest.mark.parametrize("saliency", ["spectral_residual", bright])
-def test_replay_gives_the_same_pixels_without_the_donors(saliency):
-    pipeline = A.ReplayCompose([A.HorizontalFlip(p=0.5), SGDMix(saliency, candidates=4, p=0.7)])
+def test_replay_gives_the_same_pixels_without_the_donors(saliency, fill):
+    pipeline = A.ReplayCompose([A.HorizontalFlip(p=0.5), SGDMix(saliency, candidates=4, fill=fill, p=0.7)])
     seen = set()
     for _ in range(20):
         out = pipeline(image=source(), mask=source()[..., 0], sgdmix_metadata=donors(mask=np.full((H, W), 7, np.uint8)))
@@ -126,6 +132,7 @@ def test_settings_survive_storage():
         "exclude_duplicates": True,
         "metadata_key": "others",
         "saliency_key": "map",
+        "fill": "inpaint",
         "label_key": None,
         "p": 0.25,
     }

@@ -155,7 +155,7 @@ def test_crowded_candidates_are_refused_in_order():
         return Foreground(masks, torch.zeros(3))
 
     maps = torch.tensor([0.0, 0.1, 0.3])[:, None, None] + torch.linspace(0, 0.5, 10)
-    result = mix_batch(pictures(0, 3, 1, 10), maps, mask=fixed, max_coverage=0.85)
+    result = mix_batch(pictures(0, 3, 1, 10), maps, mask=fixed, max_coverage=0.85, fill="source")
     assert result.plan.target.tolist() == [2, 2, 1]
     assert result.plan.guards.over_coverage.tolist() == [1, 1, 0]
 
@@ -287,11 +287,11 @@ def test_class_constraint_and_duplicates():
 def test_an_image_is_never_mixed_with_itself():
     images, maps = pictures(6, 6), blobs(6, 6)
     images[1], maps[1] = images[0], maps[0]
-    plan = mix_batch(images, maps, max_coverage=1.0).plan
+    plan = mix_batch(images, maps, max_coverage=1.0, fill="source").plan
     assert plan.applied.all()
     assert plan.target[0] != 1
     assert plan.target[1] != 0
-    nearest = mix_batch(images, maps, max_coverage=1.0, exclude_duplicates=False).plan
+    nearest = mix_batch(images, maps, max_coverage=1.0, exclude_duplicates=False, fill="source").plan
     assert nearest.target.tolist()[2:] == plan.target.tolist()[2:]
     assert not nearest.applied[:2].any()  # the nearest was the image itself: nothing would have changed
     assert nearest.guards.duplicate.tolist() == [True, True, False, False, False, False]

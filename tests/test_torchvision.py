@@ -16,6 +16,7 @@ from torchvision.transforms.v2._utils import _find_labels_default_heuristic
 
 from sgdmix_albu import SGDMix, mix_batch
 from sgdmix_albu.errors import InvalidInputError, InvalidTypeError, SGDMixError
+from sgdmix_albu.fill import inpaint, inpaint_nearest
 from sgdmix_albu.saliency import SaliencyMap, get_backend
 from sgdmix_albu.samples import default_labels
 
@@ -51,7 +52,8 @@ def test_images_and_labels():
 def test_equals_the_pure_function():
     images = batch()
     maps = get_backend("spectral_residual").coarse(images)
-    assert torch.equal(seeded()(images), mix_batch(images, maps).images)
+    for fill in ("source", "inpaint"):
+        assert torch.equal(seeded(fill=fill)(images), mix_batch(images, maps, fill=fill).images)
 
 
 def test_structures_come_back_as_they_were():
@@ -105,15 +107,35 @@ def test_tv_tensors():
 
 def test_second_view_follows_the_first():
     first, second = tv_tensors.Image(batch()), tv_tensors.Image(batch(seed=1))
-    out = seeded()(first, second)
-    plan = seeded().make_params([first])["plan"]
+    out = seeded(fill="source")(first, second)
+    plan = seeded(fill="source").make_params([first])["plan"]
     expected = torch.where(plan.masks[:, None], second, second[plan.target])
     assert torch.equal(out[1], expected)
 
 
-def test_replays_from_its_parameters():
+def test_every_view_is_painted_by_its_kind():
+    """A picture by colours, classes by the nearest; both by the same holes."""
+    first, second = batch(), batch(seed=1)
+    classes, depth = torch.arange(8)[:, None, None] * 10 + (first[:, 0] > 0.4), second[:, 1].clone()
+    depth[:, 3, 3] = torch.nan
+    sample = tv_tensors.Image(first), tv_tensors.Image(second), tv_tensors.Mask(classes), tv_tensors.Mask(depth)
+    transform = seeded(fill="inpaint", feather=0)
+    out = transform(sample)
+    plan = seeded(fill="inpaint").make_params([first])["plan"]
+    assert plan.applied.all()
+    assert plan.holes.flatten(1).any(1).all()
+    for new, old, paint in zip(out, sample, (inpaint, inpaint, inpaint_nearest, inpaint_nearest), strict=True):
+        assert type(new) is type(old)
+        old = old.as_subclass(torch.Tensor)
+        kept = plan.masks if old.ndim == 3 else plan.masks[:, None]
+        expected = torch.where(kept, old, paint(old[plan.target], plan.holes))
+        assert torch.equal(new.as_subclass(torch.Tensor).nan_to_num(-1), expected.nan_to_num(-1))
+
+
+@pytest.mark.parametrize("fill", ["source", "inpaint"])
+def test_replays_from_its_parameters(fill):
     images = batch()
-    transform = SGDMix("spectral_residual", p=0.5, candidates=3)
+    transform = SGDMix("spectral_residual", p=0.5, candidates=3, fill=fill)
     params = transform.make_params([images])
     assert torch.equal(transform.transform(images, params), transform.transform(images, params))
     again = pickle.loads(pickle.dumps(params))
@@ -179,6 +201,7 @@ def test_conventions(sample, kind, message):
         ({"max_coverage": 2}, "got 2"),
         ({"target_class": "other"}, "got 'other'"),
         ({"feather": float("inf")}, "got inf"),
+        ({"fill": "paint"}, "fill must be one of source, inpaint, got 'paint'"),
         ({"labels_getter": 3}, "got 3"),
         ({"memory": -1}, "got -1"),
         ({"saliency": "spectral_residul"}, "spectral_residual"),
@@ -207,7 +230,7 @@ def test_labels_are_found_as_torchvision_finds_them():
 
 def test_class_constraint_through_a_getter():
     images, classes = batch(8), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
-    transform = seeded(target_class="same", labels_getter=lambda sample: sample["y"], max_coverage=1.0)
+    transform = seeded(target_class="same", labels_getter=lambda sample: sample["y"], max_coverage=1.0, fill="source")
     mixed = transform({"x": images, "y": classes})["x"]
     partner = torch.arange(8).view(4, 2).flip(1).flatten()
     same_pixel = (mixed == images) | (mixed == images[partner])
@@ -319,7 +342,7 @@ def test_workers_and_epochs_differ_and_repeat(generator, context):
 
 
 def test_memory_supplies_candidates_to_small_batches():
-    transform = seeded(memory=10, max_coverage=1.0)
+    transform = seeded(memory=10, max_coverage=1.0, fill="source")
     images = batch(6)
     assert torch.equal(transform(images[:1]), images[:1])
     mixed = transform(images[1:2])
@@ -329,8 +352,9 @@ def test_memory_supplies_candidates_to_small_batches():
         assert not torch.equal(transform(image[None]), image[None])
 
 
-def test_memory_mixes_masks_with_their_own_images():
-    transform = seeded(memory=4, max_coverage=1.0)
+@pytest.mark.parametrize("fill", ["source", "inpaint"])
+def test_memory_mixes_masks_with_their_own_images(fill):
+    transform = seeded(memory=4, max_coverage=1.0, fill=fill, feather=0)
     images = batch(2)
     masks = torch.stack([torch.full((40, 32), 7), torch.full((40, 32), 9)])
     transform(tv_tensors.Image(images[:1]), tv_tensors.Mask(masks[:1]))
@@ -339,6 +363,17 @@ def test_memory_mixes_masks_with_their_own_images():
     assert from_first.any()
     assert (mask[from_first] == 7).all()
     assert set(mask.unique().tolist()) == {7, 9}
+
+
+def test_remembered_targets_are_painted_over():
+    transform, (first, second) = seeded(memory=4, fill="inpaint", feather=0), batch(2).split(1)
+    transform(first)
+    params = transform.make_params([second])
+    plan, remembered = params["plan"], params["remembered"][0]
+    assert plan.target.tolist() == [1]
+    expected = torch.where(plan.masks[:, None], second, inpaint(remembered, plan.holes))
+    assert torch.equal(transform.transform(second, params), expected)
+    assert torch.equal(remembered, first)
 
 
 def test_memory_forgets_what_no_longer_fits():

@@ -71,9 +71,9 @@ def test_a_second_map_of_which_nothing_is_known_is_refused(sample) -> None:
     ],
 )
 def test_what_is_known_to_be_a_mask_goes_with_the_image(sample, roles, where) -> None:
-    plan = plan_of(X)
+    plan = plan_of(X, fill="source")
     assert plan.applied.any()
-    out = SGDMix(roles=roles, feather=3)(sample)
+    out = SGDMix(roles=roles, fill="source", feather=3)(sample)
     expected = expected_mask(M, plan)
     found = out[where].as_subclass(torch.Tensor)
     assert torch.equal(found.reshape(M.shape).to(M.dtype), expected)
@@ -209,8 +209,8 @@ def test_what_nothing_says_is_refused(sample, message) -> None:
 
 
 def test_semantic_masks_in_a_list_are_composited() -> None:
-    plan = plan_of(X)
-    _, out = SGDMix()(X, [{"seg": tv_tensors.Mask(mask)} for mask in M])
+    plan = plan_of(X, fill="source")
+    _, out = SGDMix(fill="source")(X, [{"seg": tv_tensors.Mask(mask)} for mask in M])
     assert torch.equal(torch.stack([part["seg"].as_subclass(torch.Tensor) for part in out]), expected_mask(M, plan))
 
 
@@ -244,7 +244,7 @@ def test_views_are_told_by_their_key(key_getter, as_ids) -> None:
     views = torch.cat([X[:2], X[:2] + 1e-3])
     ids = [4, 9, 4, 9]
     sample = {"image": views, "id": as_ids(ids)}
-    options = {"saliency": "spectral_residual", "mask": "otsu", "max_coverage": 1.0}
+    options = {"saliency": "spectral_residual", "mask": "otsu", "fill": "source", "max_coverage": 1.0}
     mixed = SGDMix(key_getter=key_getter, **options)(sample)["image"]
     others = torch.stack([views[[j for j in range(4) if ids[j] != ids[i]]] for i in range(4)])
     assert ((mixed == views) | (mixed[:, None] == others).any(1)).all()

@@ -30,7 +30,7 @@ def scenes(count: int = 6, side: int = 40) -> Tensor:
 
 
 def mix(**options: Any) -> SGDMix:
-    return SGDMix("manifold_ranking", generator=torch.Generator().manual_seed(3), **options)
+    return SGDMix("manifold_ranking", generator=torch.Generator().manual_seed(3), **{"fill": "source", **options})
 
 
 EXPECTED = mix()(scenes(), LABELS)[0]
@@ -125,15 +125,18 @@ def test_what_cutmix_refuses_is_refused_here_by_our_errors(sample: Any) -> None:
     assert isinstance(caught.value, ValueError | TypeError)
 
 
-def test_default_dtype_and_device_change_nothing() -> None:
+@pytest.mark.parametrize("fill", ["source", "inpaint"])
+def test_default_dtype_and_device_change_nothing(fill: str) -> None:
+    expected = mix(fill=fill)(scenes(), LABELS)[0]
     torch.set_default_dtype(torch.float64)
     try:
         with torch.device("meta"):
             generator = torch.Generator("cpu").manual_seed(3)
-            found = SGDMix("manifold_ranking", generator=generator, memory=4)(scenes_of(), LABELS)[0]
+            transform = SGDMix("manifold_ranking", generator=generator, memory=4, fill=fill)
+            found = transform(scenes_of(), LABELS)[0]
     finally:
         torch.set_default_dtype(torch.float32)
-    assert torch.equal(found, EXPECTED)
+    assert torch.equal(found, expected)
 
 
 def scenes_of() -> Tensor:

@@ -495,7 +495,7 @@ def _call(
     return _Call(f"sgdmix_albu.{name}", made or name, tuple(needed.split()), _kinds(other), truth)
 
 
-_MIX = "max_coverage:share target_class feather:width candidates:count"
+_MIX = "max_coverage:share target_class feather:width fill candidates:count"
 _FACES = f"p {_MIX} mask:preset exclude_duplicates:flag mean std layer"
 _ONE = "functools.partial(face_one_on, {})"
 _TWO = "functools.partial(face_two_on, {}, {})"
@@ -506,7 +506,7 @@ CALLS = [
     _call(
         "mixing.mix_batch",
         needed="images maps",
-        other=f"p {_MIX} fill labels mask:preset exclude_duplicates:flag ids generator draws",
+        other=f"p {_MIX} labels mask:preset exclude_duplicates:flag ids generator draws",
         truth=_alike,
     ),
     _call("mixing.describe", needed="maps images looked_at", other="labels"),
