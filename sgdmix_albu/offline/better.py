@@ -52,7 +52,7 @@ def doubted(agreement: NDArray[np.float32], min_agreement: float) -> NDArray[np.
     """Which images are doubtful: also those in which the better backend finds nothing (NaN).
 
     Example:
-        >>> doubted(np.array([0.9, 0.5, np.nan], np.float32), 0.75)
+        >>> doubted(np.array([0.75, 0.5, np.nan], np.float32), 0.75)
         array([False,  True,  True])
         >>> doubted(np.array([np.nan], np.float32), 0)
         array([False])
