@@ -6,12 +6,12 @@ I' = M * I_i + (1 - M) * I_j
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from sgdmix_albu.arguments import check_number
+from sgdmix_albu.arguments import check_choice, check_number
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.tensors import BOOL, PIXELS, check_rows, check_tensor
 from sgdmix_albu.types import Fill, Rows
@@ -118,7 +118,14 @@ def edge_width(fill: Fill, feather: float | None) -> float | None:
         >>> edge_width("source", None), edge_width("inpaint", None), edge_width("inpaint", 3)
         (0, None, 3)
     """
+    check_fill(fill)
+    check_feather(feather)
     return 0 if feather is None and fill == "source" else feather
+
+
+def check_fill(fill: Any) -> None:
+    """Refuse what is no fill."""
+    check_choice("fill", fill, get_args(Fill))
 
 
 def check_feather(feather: Any) -> None:

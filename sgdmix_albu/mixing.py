@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sgdmix_albu.arguments import check_choice, check_count, check_number, check_switch, said
-from sgdmix_albu.blending import check_feather
+from sgdmix_albu.arguments import check_count, check_number, check_switch, said
+from sgdmix_albu.blending import check_feather, check_fill
 from sgdmix_albu.colour import check_finite
 from sgdmix_albu.composition import changed_only, compose
 from sgdmix_albu.errors import InvalidInputError
@@ -166,7 +166,7 @@ def check_settings(
     check_number("max_coverage", max_coverage, "must lie in (0, 1]", low=0, high=1, open_low=True)
     check_target_class(target_class)
     check_feather(feather)
-    check_choice("fill", fill, get_args(Fill))
+    check_fill(fill)
 
 
 def _check_batch(images: Any, maps: Any) -> None:

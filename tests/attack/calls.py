@@ -529,6 +529,7 @@ CALLS = [
     _call("selection.as_integers", needed="images"),
     _call("selection.same_ids", needed="ids ids"),
     _call("blending.blend", needed="images images rows masks", other="feather:width", truth=_alike),
+    _call("blending.edge_width", needed="fill width"),
     _call("blending.feathered", needed="masks width", truth=_in_unit),
     _call("blending.softened", needed="masks", truth=_in_unit),
     _call("masks.otsu", needed="maps images", truth=_mask_like),
