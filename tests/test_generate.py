@@ -225,7 +225,7 @@ def test_a_damaged_note_is_made_again(photographs: Path, tmp_path: Path) -> None
 
 def test_tar_shards(photographs: Path, tmp_path: Path) -> None:
     expand(photographs, tmp_path / "files")
-    shards = Settings(saliency="brightness", mask="bright", multiplier=3, shards=True)
+    shards = dataclasses.replace(MINE, shards=True)
     for name in ("one", "other"):
         expand(photographs, tmp_path / name, shards)
     assert contents(tmp_path / "one") == contents(tmp_path / "other")
