@@ -83,7 +83,7 @@ def test_a_run_with_another_fill_is_another_run(photographs: Path, tmp_path: Pat
     for workers in (1, 2):
         with contextlib.suppress(KeyboardInterrupt):
             expand(photographs, tmp_path / str(workers), painted, workers=1, progress=Stop(3 + workers))
-        with pytest.raises(DataError, match=r"begun with other settings: feather None \(now 0.0\), fill 'inpaint' \("):
+        with pytest.raises(DataError, match=r"begun with other settings: feather None \(now 0\), fill 'inpaint' \("):
             expand(photographs, tmp_path / str(workers), MINE)
         expand(photographs, tmp_path / str(workers), painted, workers=workers)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
