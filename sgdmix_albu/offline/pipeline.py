@@ -222,7 +222,7 @@ class _Work:
                 check_strength(self.strengths)
             self.prompts = {name: opened.prompt_for(name) for name in {item.class_name for item in source.items}}
             self.noted |= {"refiner": opened.spec.key, "refiner_sha256": opened.sha256, "preserve": refiner.preserve}
-            self.noted |= {"hole_strength": refiner.hole_strength}
+            self.noted |= {"hole_strength": opened.hole_strength}
 
     def only(self, source: Source) -> _Work:
         """The same work on fewer images."""

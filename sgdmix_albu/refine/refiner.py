@@ -171,7 +171,8 @@ class Refiner:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
         self.batch_size, self.compile, self.tiny_vae = batch_size, compile, tiny_vae
-        self.teacher, self.tau, self.band, self.hole_strength = teacher, tau, band, hole_strength
+        self.teacher, self.tau, self.band = teacher, tau, band
+        self.hole_strength = None if hole_strength is None else float(hole_strength)
         self.memory: dict[int, int] = {}  # bytes that one image takes, by its pixels, once measured
         self._loaded: Loaded | None = None
         self._card: RefinerCard | None = None
