@@ -155,7 +155,7 @@ def _filled(images: Tensor, holes: Tensor, painted: Tensor) -> Tensor:
 
 
 def _pulled_and_pushed(values: Tensor, hole: Tensor) -> Tensor:
-    """(B, C, H, W) floats, written over, to others that are smooth in the holes, (B, 1, H, W), and nothing elsewhere."""
+    """(B, C, H, W) floats, written over, to what is smooth in the holes, (B, 1, H, W), and means nothing elsewhere."""
     size = values.shape[-2:]
     values, known = values.masked_fill_(hole, 0), (~hole).to(values.dtype)
     finer = []

@@ -11,6 +11,7 @@ from pretended import OnGPU, PretendedGPU, module_on, on
 from torch import nn
 
 from sgdmix_albu import SGDMix, mix_batch
+from sgdmix_albu.composition import compose
 from sgdmix_albu.masks import get_mask, list_masks
 from sgdmix_albu.refine.strength import vouched
 from sgdmix_albu.saliency import get_backend, list_backends
@@ -62,28 +63,29 @@ def test_the_pretended_gpu_refuses_what_a_gpu_refuses() -> None:
             wrong()
 
 
+@pytest.mark.parametrize(("fill", "feather"), [("source", 2), ("inpaint", None)])
 @pytest.mark.parametrize("mask", list_masks())
 @pytest.mark.parametrize("backend", ["spectral_residual", "manifold_ranking"])
-def test_training_free_saliency_masks_and_mixing(backend: str, mask: str) -> None:
+def test_training_free_saliency_masks_and_mixing(backend: str, mask: str, fill: str, feather: int | None) -> None:
     draws = torch.Generator().manual_seed(1)
-    expected = mix_batch(
-        IMAGES, get_backend(backend).coarse(IMAGES), mask=mask, candidates=3, feather=2, generator=draws
-    )
+    options: dict[str, Any] = {"mask": mask, "candidates": 3, "fill": fill, "feather": feather, "generator": draws}
+    expected = mix_batch(IMAGES, get_backend(backend).coarse(IMAGES), **options)
     assert expected.plan.applied.any()
     images = on(DEVICE, IMAGES)
     maps = get_backend(backend).coarse(images)
     assert isinstance(maps, OnGPU)
     masks = get_mask(mask)(maps, images).masks
     assert masks.device == images.device
-    draws = torch.Generator().manual_seed(1)
+    draws.manual_seed(1)
     labels = LABELS if mask == "otsu" else on(DEVICE, LABELS)
-    found = mix_batch(
-        images, maps, labels=labels, mask=mask, candidates=3, feather=2, target_class="any", generator=draws
-    )
+    found = mix_batch(images, maps, labels=labels, target_class="any", **options)
     assert found.images.device == images.device
     torch.testing.assert_close(found.images.cpu(), expected.images)
+    classes = (10 * IMAGES[:, 0]).long()
+    composed = compose(found.plan, on(DEVICE, classes), on(DEVICE, classes), hard=True)
+    assert torch.equal(composed.cpu(), compose(expected.plan, classes, classes, hard=True))
     for constraint in ("same", "different"):
-        mix_batch(images, maps, labels=labels, mask=mask, target_class=constraint, generator=draws)
+        mix_batch(images, maps, labels=labels, target_class=constraint, **options)
 
 
 # Gradients need a real GPU's threads: only what looks at the model from outside is tried with the model there.
@@ -111,7 +113,15 @@ def test_saliency_through_a_model(name: str, of_model: str, of_images: str) -> N
 
 
 @pytest.mark.parametrize("labels", ["cpu", DEVICE])
-@pytest.mark.parametrize(("saliency", "options"), [("manifold_ranking", {"memory": 4}), ("gradcam", {}), ("given", {})])
+@pytest.mark.parametrize(
+    ("saliency", "options"),
+    [
+        ("manifold_ranking", {"memory": 4}),
+        ("manifold_ranking", {"memory": 4, "fill": "inpaint"}),
+        ("gradcam", {}),
+        ("given", {}),
+    ],
+)
 def test_the_torchvision_face(saliency: str, options: dict[str, Any], labels: str) -> None:
     if saliency == "gradcam":
         options = {"model": module_on("cpu", network())}
