@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeAlias, get_args
 
 from sgdmix_albu import __version__
-from sgdmix_albu.errors import DataError, SGDMixError
+from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
 from sgdmix_albu.interrupts import INTERRUPTED, Interrupts
 from sgdmix_albu.printable import printable
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
@@ -60,10 +60,10 @@ def run() -> NoReturn:
     sys.exit(code)
 
 
-def _mix(**arguments: Any) -> int:
+def _mix(*, saliency_options: list[str], **arguments: Any) -> int:
     from sgdmix_albu.offline import mix_folder
 
-    summary = mix_folder(**arguments)
+    summary = mix_folder(saliency_options=_options(saliency_options), **arguments)
     print(summary)
     if not summary.written:
         raise _nothing_written(summary.out)
@@ -78,6 +78,7 @@ def _generate(
     hole_strength: float | None,
     strengths: list[str] | None,
     device: str | None,
+    saliency_options: list[str],
     **arguments: Any,
 ) -> int:
     from sgdmix_albu.offline import Expansion, LookSettings, RefinerSettings, Settings, TeacherSettings, generate
@@ -93,7 +94,9 @@ def _generate(
         class_names="teacher_class_names",
         normalize="teacher_normalize",
     )
-    look = LookSettings(arguments["saliency"], **taken(LookSettings, saliency=""))
+    look = LookSettings(
+        arguments["saliency"], **taken(LookSettings, saliency=""), options=_options(saliency_options) or {}
+    )
     adaptive = strengths == ["adaptive"]
     refining = partial(RefinerSettings, base=base, adaptive=adaptive, device=device, hole_strength=hole_strength)
     result = generate(
@@ -118,10 +121,10 @@ def _verify(*, out: str) -> int:
     return 0 if found.good else 1
 
 
-def _audit(**arguments: Any) -> int:
+def _audit(*, saliency_options: list[str], **arguments: Any) -> int:
     from sgdmix_albu.audit import run_audit
 
-    result = run_audit(**arguments)
+    result = run_audit(saliency_options=_options(saliency_options), **arguments)
     for key, reason in result.skipped:
         _say(f"skipped  {key}: {reason}")
     _say(f"verdict  {result.best}: {result.verdict}")
@@ -143,13 +146,34 @@ def _refiners() -> int:
     return 0
 
 
-def _finetune(*, data: str | None, key: str, saliency: str | None, **arguments: Any) -> int:
+def _bank(*, saliency_options: list[str], **arguments: Any) -> int:
+    from sgdmix_albu.offline import make_bank
+
+    bank = make_bank(saliency_options=_options(saliency_options), **arguments)
+    for key, reason in list(bank.skipped.items())[:_SHOWN]:
+        _say(f"skipped  {key}: {reason}")
+    if len(bank.skipped) > _SHOWN:
+        _say(f"skipped  {len(bank.skipped) - _SHOWN} more, see bank.json")
+    _say(f"maps     {len(bank)}, each {bank.shape[0]} x {bank.shape[1]}")
+    _say(f"bank     {bank.folder}; use it as --saliency bank:{bank.folder}")
+    return 1 if bank.skipped else 0
+
+
+def _finetune(
+    *, data: str | None, key: str, saliency: str | None, saliency_options: list[str], **arguments: Any
+) -> int:
     from sgdmix_albu.datasets import get_dataset
     from sgdmix_albu.refine import finetune
+    from sgdmix_albu.refine.catalogue import metaclass_of
     from sgdmix_albu.saliency import get_backend
+    from sgdmix_albu.saliency.bank import open_bank
+    from sgdmix_albu.saliency.judged import prompted
 
+    options = prompted(saliency, _options(saliency_options), metaclass_of(key))
     if saliency is not None:
-        arguments["saliency"] = get_backend(saliency)
+        arguments["saliency"] = open_bank(saliency, **options) or get_backend(saliency, **options)
+    elif options:
+        raise InvalidInputError("--saliency-option goes with --saliency")
     # The embedded species are drawn, not read.
     card = finetune(get_dataset(key) if data is None else data, key=key, **arguments)
     skipped = card.training["skipped"]
@@ -162,18 +186,18 @@ def _finetune(*, data: str | None, key: str, saliency: str | None, **arguments: 
     return 0
 
 
-def _distil(**arguments: Any) -> int:
+def _distil(*, saliency_options: list[str], **arguments: Any) -> int:
     from sgdmix_albu.distillation import distil
 
-    result = distil(**arguments)
+    result = distil(options=_options(saliency_options), **arguments)
     print(result)
     return 1 if result.skipped else 0
 
 
-def _drift(**arguments: Any) -> int:
+def _drift(*, saliency_options: list[str], **arguments: Any) -> int:
     from sgdmix_albu.audit import run_drift
 
-    result = run_drift(**arguments)
+    result = run_drift(saliency_options=_options(saliency_options), **arguments)
     print(result.table())
     _say(f"answer   {result.sentence}")
     _say(f"report   {result.report}")
@@ -199,6 +223,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     verify.add_argument("out", metavar="OUT", help="folder that generate or mix wrote")
     _add_audit(commands, embedded)
     _add_command(commands, "refiners", _refiners, "list the refiners, and where their weights are or what makes them")
+    _add_bank(commands)
     _add_distil(commands, embedded)
     _add_finetune(commands, drawn=named == "aviary")
     _add_drift(commands, embedded)
@@ -211,6 +236,12 @@ _SHOWN = 20  # images left out that are printed
 def _say(line: str) -> None:
     """A line that names files or classes."""
     print(printable(line))
+
+
+def _options(texts: list[str]) -> dict[str, Any] | None:
+    from sgdmix_albu.saliency.options import parse_options
+
+    return parse_options(texts) or None
 
 
 def _nothing_written(out: object) -> DataError:
@@ -317,6 +348,7 @@ def _add_mixing(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--saliency", default=BEST_SALIENCY, metavar="NAME", help="saliency backend (default: %(default)s)"
     )
+    _add_saliency_option(group)
     group.add_argument("--mask", default=BEST_MASK, metavar="NAME", help="mask preset (default: %(default)s)")
     group.add_argument(
         "--candidates",
@@ -397,6 +429,7 @@ def _add_audit(commands: _Commands, embedded: bool) -> None:
         metavar="NAME",
         help=f"backends to compare (default: {BEST_SALIENCY})",
     )
+    _add_saliency_option(parser)
     parser.add_argument(
         "--mask", nargs="+", default=[BEST_MASK], metavar="NAME", help=f"mask presets to compare (default: {BEST_MASK})"
     )
@@ -421,6 +454,26 @@ def _add_audit(commands: _Commands, embedded: bool) -> None:
     _add_model(parser)
 
 
+def _add_bank(commands: _Commands) -> None:
+    parser = _add_command(
+        commands, "bank", _bank, "compute the saliency maps of a folder once, for all other commands and for training"
+    )
+    parser.add_argument("data", metavar="DATA", help="folder with one folder of images per class")
+    parser.add_argument("out", metavar="OUT", help="the bank's folder; use it as --saliency bank:OUT")
+    parser.add_argument(
+        "--saliency", default=BEST_SALIENCY, metavar="NAME", help="saliency backend (default: %(default)s)"
+    )
+    _add_saliency_option(parser)
+    parser.add_argument(
+        "--size", type=_count, default=224, metavar="N", help="the backend sees N x N pixels (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch", type=_count, default=16, metavar="N", help="images to a call of the backend (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=_count, default=0, metavar="N", help="processes that read (default: none)")
+    _add_model(parser)
+
+
 def _add_distil(commands: _Commands, embedded: bool) -> None:
     parser = _add_command(
         commands, "distil", _distil, "train a small saliency network on what a better one sees in your photographs"
@@ -429,6 +482,7 @@ def _add_distil(commands: _Commands, embedded: bool) -> None:
     parser.add_argument("out", metavar="FILE", help="the .safetensors file to write; use it as --saliency FILE")
     who = parser.add_argument_group("who teaches it")
     who.add_argument("--teacher", metavar="NAME", help="a saliency backend")
+    _add_saliency_option(who)
     who.add_argument("--masks", metavar="DIR", help="a folder of masks in its place, object light")
     how = parser.add_argument_group("how to train")
     how.add_argument("--steps", type=_count, default=600, metavar="N", help="gradient steps (default: %(default)s)")
@@ -468,7 +522,8 @@ def _add_finetune(commands: _Commands, drawn: bool) -> None:
     how.add_argument("--rank", type=_count, metavar="N", help="of the LoRA matrices")
     how.add_argument("--resolution", type=_count, metavar="N", help="side in pixels")
     how.add_argument("--unbalanced", dest="balanced", action="store_false", help="draw images, not classes, evenly")
-    how.add_argument("--saliency", metavar="NAME", help="weigh the loss by a training-free backend's maps")
+    how.add_argument("--saliency", metavar="NAME", help="weigh the loss by the maps of a backend, or of a bank")
+    _add_saliency_option(how)
     how.add_argument("--saliency-weight", type=float, default=1.0, metavar="F", help="how much (default: %(default)s)")
     how.add_argument("--gradient-accumulation", type=_count, default=1, metavar="N", help="parts of a step")
     how.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
@@ -495,6 +550,7 @@ def _add_drift(commands: _Commands, embedded: bool) -> None:
     )
     parser.add_argument("--sources", type=_count, default=96, metavar="N", help="images (default: %(default)s)")
     parser.add_argument("--saliency", default=BEST_SALIENCY, metavar="NAME", help="backend (default: %(default)s)")
+    _add_saliency_option(parser)
     parser.add_argument("--mask", default=BEST_MASK, metavar="NAME", help="mask preset (default: %(default)s)")
     _add_fill(parser)
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="(default: %(default)s)")
@@ -504,6 +560,17 @@ def _add_drift(commands: _Commands, embedded: bool) -> None:
     group.add_argument("--arch", metavar="NAME", help="its name in torchvision or timm, unless the file says it")
     group.add_argument("--class-names", metavar="FILE", help="names of its outputs, one a line")
     group.add_argument("--normalize", choices=("imagenet", "none"), default="imagenet", help="(default: %(default)s)")
+
+
+def _add_saliency_option(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--saliency-option",
+        dest="saliency_options",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the saliency backend, such as session=u2net; may be given again",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser, embedded: bool) -> None:

@@ -33,6 +33,7 @@ class Collection:
         keys: Each image's name.
         labels: Each image's class, an index into ``class_names``; None where images have no class.
         class_names: Sorted.
+        files: Each image's file; None where images are drawn.
         load: Index to upright RGB image and true mask (mode "1" or "L") or None; raises DataError.
     """
 
@@ -40,6 +41,7 @@ class Collection:
     keys: list[str]
     labels: list[int] | None
     class_names: list[str]
+    files: list[Path] | None
     load: Callable[[int], Loaded]
 
 
@@ -56,6 +58,7 @@ class Sample:
         measured: Number of sources that were drawn at random over the whole collection: the first rows.
         sources: Number of sources; rows ``measured`` to ``sources`` show classes that chance left out.
         skipped: Key and reason of each file that could not be used.
+        files: N files, or None where images are drawn.
     """
 
     keys: tuple[str, ...]
@@ -66,6 +69,7 @@ class Sample:
     measured: int
     sources: int
     skipped: tuple[tuple[str, str], ...]
+    files: tuple[Path, ...] | None
 
 
 def open_collection(
@@ -165,7 +169,7 @@ class _Reader:
             wanted -= 1
 
     def sample(self, measured: int, sources: int) -> Sample:
-        labels = self.collection.labels
+        labels, files = self.collection.labels, self.collection.files
         named = None if labels is None else [labels[row] for row in self.rows]
         return Sample(
             keys=tuple(self.collection.keys[row] for row in self.rows),
@@ -178,6 +182,7 @@ class _Reader:
             measured=measured,
             sources=sources,
             skipped=tuple(self.skipped.items()),
+            files=None if files is None else tuple(files[row] for row in self.rows),
         )
 
 
@@ -213,7 +218,7 @@ def _folder(root: Path, masks: Path | None) -> Collection:
         image = read_image(paths[row])
         return image, None if masks is None else _read_mask(_mask_path(masks, keys[row]), image.size)
 
-    return Collection(str(root), keys, labels, class_names, load)
+    return Collection(str(root), keys, labels, class_names, paths, load)
 
 
 def _tree_or_flat(root: Path) -> tuple[list[Path], list[int] | None, list[str]]:
@@ -259,4 +264,4 @@ def _embedded(name: str, size: int) -> Collection:
         return Image.fromarray(drawn.image), Image.fromarray(drawn.mask)
 
     keys = [f"{birds.classes[label]}/{row:04d}" for row, label in enumerate(birds.targets)]
-    return Collection(name, keys, birds.targets, birds.classes, load)
+    return Collection(name, keys, birds.targets, birds.classes, None, load)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sgdmix_albu.audit.backends import AuditBackend
+from sgdmix_albu.audit.backends import AuditBackend, options_of_each
 from sgdmix_albu.audit.collection import Collection, Sample, draw_sample, open_collection
 from sgdmix_albu.audit.drift_report import BEFORE, grid, plot, render
 from sgdmix_albu.audit.drift_result import Cell, DriftResult
@@ -27,6 +27,7 @@ from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing import check_settings, draw
 from sgdmix_albu.places import check_apart
 from sgdmix_albu.refine import Refiner, get_refiner
+from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
 
 __all__ = ["Outputs", "run_drift"]
@@ -58,6 +59,7 @@ def run_drift(
     class_names: str | os.PathLike[str] | None = None,
     normalize: Literal["imagenet", "none"] = "imagenet",
     saliency: str = BEST_SALIENCY,
+    saliency_options: Mapping[str, Any] | None = None,
     mask: str = BEST_MASK,
     fill: Fill = BEST_FILL,
     candidates: int = 50,
@@ -83,7 +85,8 @@ def run_drift(
         arch: Architecture of the weights file, unless it names it itself.
         class_names: File with the names of its outputs, one a line.
         normalize: What it expects of pixels in [0, 1]: "imagenet" or "none". A teacher trained here takes "none".
-        saliency: Backend to mix with.
+        saliency: Backend to mix with; ``"bank:FOLDER"`` for maps that were computed before.
+        saliency_options: The backend's own. A prompt that is not given is the refiner's metaclass.
         mask: Mask preset to mix with.
         fill: What stands where the target's object was: "source", the source's pixels, or "inpaint", paint.
         candidates: Candidates of each source.
@@ -109,7 +112,9 @@ def run_drift(
     collection = open_collection(data, dataset=dataset, size=side)
     if collection.labels is None:
         raise DataError(f"a drift sweep needs classes: expected one folder per class in {collection.name}")
-    backend, preset = AuditBackend.make(saliency, None), get_mask(mask)
+    metaclass = model.spec.metaclass if isinstance(model, Refiner) else metaclass_of(dataset)
+    (options,) = options_of_each([saliency], saliency_options, metaclass)
+    backend, preset = AuditBackend.make(saliency, None, options), get_mask(mask)
     if isinstance(model, Refiner):
         for name in sorted({collection.class_names[label] for label in collection.labels}):
             model.prompt_for(name)  # better to learn now than after a teacher was trained that it does not know one
@@ -177,6 +182,7 @@ def run_drift(
             "class_names": None if class_names is None else str(class_names),
             "normalize": normalize,
             "saliency": saliency,
+            "saliency_options": dict(saliency_options or {}) or None,
             "mask": mask,
             "fill": fill,
             "candidates": candidates,
@@ -227,7 +233,7 @@ def _mixed(
     seed: int,
 ) -> Variant:
     """Mix every source once."""
-    maps, milliseconds = backend.maps(sample.images, sample.labels)
+    maps, milliseconds = backend.maps(sample.images, sample.labels, sample.files)
     draws = draw(
         sample.sources, len(sample.images), candidates=candidates, generator=torch.Generator().manual_seed(seed)
     )

@@ -360,6 +360,8 @@ def repetition(settings: dict[str, Any]) -> str:
     for name in ("fill", "masks", "model", "arch", "class_names", "samples", "pairs", "seed"):
         if settings[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(settings[name])]
+    for name, value in (settings["saliency_options"] or {}).items():
+        words += ["--saliency-option", f"{name}={value}"]
     words += ["--agreement", settings["agreement_with"]] if settings["agreement_with"] else []
     if settings["model"] is not None:
         words += ["--normalize", settings["normalize"]]

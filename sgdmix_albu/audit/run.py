@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from sgdmix_albu.audit import gallery
-from sgdmix_albu.audit.backends import AuditBackend
+from sgdmix_albu.audit.backends import AuditBackend, options_of_each
 from sgdmix_albu.audit.collection import Sample, draw_sample, open_collection
 from sgdmix_albu.audit.output import check_folder, write_together
 from sgdmix_albu.audit.report import render
@@ -30,6 +30,7 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing import check_settings, draw
 from sgdmix_albu.places import check_apart
+from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency import SaliencyBackend
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
 
@@ -46,6 +47,7 @@ def run_audit(
     out: str | os.PathLike[str],
     dataset: str | None = None,
     saliency: Sequence[str | SaliencyBackend] = (BEST_SALIENCY,),
+    saliency_options: Mapping[str, Any] | None = None,
     mask: Sequence[str | MaskPreset] = (BEST_MASK,),
     model: str | os.PathLike[str] | nn.Module | None = None,
     arch: str | None = None,
@@ -71,7 +73,9 @@ def run_audit(
         data: Class-per-folder tree, or a flat folder of images.
         out: Folder to write.
         dataset: "aviary", the embedded data set, in the place of ``data``; brings its own true masks.
-        saliency: Backends, by name or as objects.
+        saliency: Backends, by name or as objects; ``"bank:FOLDER"`` for maps that were computed before.
+        saliency_options: Options of the backends by name: each gets those that it has. A prompt that is not given is
+            what all classes of ``dataset`` are.
         mask: Mask presets, by name or as callables.
         model: Classifier for backends that look through one: a weights file or a module.
         arch: Architecture of the weights file, unless it names it itself.
@@ -117,7 +121,8 @@ def run_audit(
     judge = None
     if model is not None:
         judge = open_judge(model, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
-    backends = {_name(spec): AuditBackend.make(spec, judge) for spec in saliency}
+    options = options_of_each(saliency, saliency_options, metaclass_of(dataset))
+    backends = {_name(spec): AuditBackend.make(spec, judge, own) for spec, own in zip(saliency, options, strict=True)}
     better = Better.chosen(agreement_with, _name(agreement_with), backends)
     sample = draw_sample(
         collection,
@@ -134,7 +139,7 @@ def run_audit(
         generator=torch.Generator().manual_seed(seed),
     )
     looked = {
-        name: backend.maps(sample.images, sample.labels)
+        name: backend.maps(sample.images, sample.labels, sample.files)
         for name, backend in tqdm(backends.items(), desc="audit", unit="backend", disable=None, leave=False)
     }
     witnesses = hear(sample, better, judge, {name: maps for name, (maps, _) in looked.items()})
@@ -174,6 +179,7 @@ def run_audit(
             "data": None if data is None else str(data),
             "dataset": dataset,
             "saliency": list(backends),
+            "saliency_options": dict(saliency_options or {}) or None,
             "mask": list(presets),
             "masks": None if masks is None else str(masks),
             "agreement_with": None if agreement_with is None else _name(agreement_with),

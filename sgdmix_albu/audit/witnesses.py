@@ -15,6 +15,7 @@ from sgdmix_albu.errors import SGDMixError
 from sgdmix_albu.masks import get_mask, upsampled
 from sgdmix_albu.mixing import describe
 from sgdmix_albu.saliency import SaliencyBackend
+from sgdmix_albu.saliency.judged import JudgedBackend
 from sgdmix_albu.saliency.modelled import ModelBackend
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
@@ -53,7 +54,11 @@ class Better:
             return None
         if spec is not None:
             return cls(spec, name, frozenset(audited) - {name})
-        worse = {key for key, one in audited.items() if isinstance(one.backend, ModelBackend) or key in _TRAINING_FREE}
+        worse = {
+            key
+            for key, one in audited.items()
+            if isinstance(one.backend, ModelBackend | JudgedBackend) or key in _TRAINING_FREE
+        }
         judged = frozenset(worse - {BEST_SALIENCY})
         return cls(BEST_SALIENCY, BEST_SALIENCY, judged) if judged else None
 
@@ -97,7 +102,7 @@ def hear(sample: Sample, better: Better | None, judge: Judge | None, known: Mapp
         return Witnesses(evidence=evidence)
     maps = known.get(better.name)
     if maps is None:
-        maps, _ = AuditBackend.make(better.spec, judge).maps(sample.images, sample.labels)
+        maps, _ = AuditBackend.make(better.spec, judge).maps(sample.images, sample.labels, sample.files)
     masks = describe(maps, sample.images, get_mask(BEST_MASK)).masks
     return Witnesses(better.name, masks, evidence, better.judged)
 
@@ -107,7 +112,7 @@ def _evidence(sample: Sample, judge: Judge, known: Mapping[str, Tensor]) -> Tens
     maps = known.get(_EVIDENCE)
     if maps is None:
         try:
-            maps, _ = AuditBackend.make(_EVIDENCE, judge).maps(sample.images, sample.labels)
+            maps, _ = AuditBackend.make(_EVIDENCE, judge).maps(sample.images, sample.labels, sample.files)
         except SGDMixError:
             return None
     whole = upsampled(maps, sample.images)

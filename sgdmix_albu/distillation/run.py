@@ -6,7 +6,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sgdmix_albu import __version__
 from sgdmix_albu.arguments import check_count, check_switch, said
-from sgdmix_albu.audit.backends import AuditBackend
+from sgdmix_albu.audit.backends import AuditBackend, options_of_each
 from sgdmix_albu.audit.collection import Collection, open_collection, resized
 from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.distillation.training import Schedule, batches_of, train
@@ -30,6 +30,7 @@ from sgdmix_albu.masks import otsu
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.places import check_apart
 from sgdmix_albu.printable import printable
+from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency.base import resize_maps
 from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
 from sgdmix_albu.saliency.salient_object import EMBEDDED, SalientObject, open_network
@@ -125,7 +126,8 @@ def distil(
         arch: Its name in torchvision or timm, unless the file gives it.
         class_names: Text file with the names of its outputs, one a line.
         normalize: What it expects of pixels in [0, 1]: "imagenet" or "none".
-        options: The teacher's own, where it is a name.
+        options: The teacher's own, where it is a name. A prompt that is not given is what all classes of ``dataset``
+            are.
         steps: Gradient steps.
         batch: Views in each step.
         limit: The most photographs that are used, spread evenly over the set; each takes 200 kB of memory.
@@ -153,12 +155,13 @@ def distil(
     judge = None
     if model is not None:
         judge = open_judge(model, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
-    backend = None if teacher is None else AuditBackend.make(teacher, judge)
-    images, labels, truth, skipped = _read(collection, limit, progress)
+    (own,) = options_of_each([teacher], options, metaclass_of(dataset))
+    backend = None if teacher is None else AuditBackend.make(teacher, judge, own)
+    images, labels, files, truth, skipped = _read(collection, limit, progress)
     if backend is None:
         maps, teacher_ms = truth, None
     else:
-        maps, teacher_ms = _looked(backend, images, labels, progress)
+        maps, teacher_ms = _looked(backend, images, labels, files, progress)
     held = torch.arange(len(images)) % _HELD_OUT == 0
     network = open_network(EMBEDDED)
     before, _ = agreement_of(network, images[held], maps[held])
@@ -218,11 +221,14 @@ def _device(name: str | None) -> torch.device:
 
 def _read(
     collection: Collection, limit: int, progress: Progress
-) -> tuple[Tensor, Tensor | None, Tensor, tuple[tuple[str, str], ...]]:
-    """Photographs (N, 3, S, S) uint8, labels (N,) or None, true masks (N, S, S) uint8 or none, and what was skipped."""
+) -> tuple[Tensor, Tensor | None, list[Path] | None, Tensor, tuple[tuple[str, str], ...]]:
+    """Photographs (N, 3, S, S) uint8, labels (N,) or None, their files or None, true masks (N, S, S) uint8 or none.
+
+    Last, what was skipped.
+    """
     total = len(collection.keys)
     rows = range(total) if total <= limit else [k * total // limit for k in range(limit)]
-    images, masks, labels, skipped = [], [], [], []
+    images, masks, labels, files, skipped = [], [], [], [], []
     for row in progress.over(rows, "reading", len(rows)):
         try:
             photograph, mask = collection.load(row)
@@ -231,6 +237,8 @@ def _read(
             continue
         images.append(torch.from_numpy(np.array(_squashed(photograph))).movedim(-1, 0))
         labels.append(0 if collection.labels is None else collection.labels[row])
+        if collection.files is not None:
+            files.append(collection.files[row])
         if mask is not None:
             masks.append(torch.from_numpy(resized(mask, _KEPT).astype(np.uint8) * np.uint8(255)))
     if len(images) < _LEAST:
@@ -239,19 +247,24 @@ def _read(
             f"expected {_LEAST} readable photographs or more, found {len(images)} in {collection.name}{why}"
         )
     known = None if collection.labels is None else torch.tensor(labels)
-    return torch.stack(images), known, torch.stack(masks) if masks else torch.empty(0), tuple(skipped)
+    truth = torch.stack(masks) if masks else torch.empty(0)
+    return torch.stack(images), known, files or None, truth, tuple(skipped)
 
 
 def _squashed(photograph: Image.Image) -> Image.Image:
     return photograph.resize((_KEPT, _KEPT), Image.Resampling.BILINEAR)
 
 
-def _looked(teacher: AuditBackend, images: Tensor, labels: Tensor | None, progress: Progress) -> tuple[Tensor, float]:
+def _looked(
+    teacher: AuditBackend, images: Tensor, labels: Tensor | None, files: Sequence[Path] | None, progress: Progress
+) -> tuple[Tensor, float]:
     """The teacher's maps (N, S, S) in 256 steps, and the milliseconds of one."""
     maps, taken = [], []
     parts = [slice(first, first + _CHUNK) for first in range(0, len(images), _CHUNK)]
     for part in progress.over(parts, "teacher", len(images), images=lambda part: len(images[part])):
-        found, each = teacher.maps(images[part], None if labels is None else labels[part])
+        found, each = teacher.maps(
+            images[part], None if labels is None else labels[part], None if files is None else files[part]
+        )
         maps.append((resize_maps(found, images.shape[-2:]) * 255).round().to(torch.uint8))
         taken.append(each)
     return torch.cat(maps), statistics.median(taken)
@@ -269,7 +282,7 @@ def agreement_of(network: SaliencyNetwork, images: Tensor, maps: Tensor) -> tupl
         The mean intersection over union of both masks (Otsu), and the milliseconds of one of the network's maps.
     """
     student = SalientObject.of(network)
-    found, milliseconds = AuditBackend(student, None).maps(images, None)
+    found, milliseconds = AuditBackend(student).maps(images, None, None)
     ours, theirs = otsu(found, images).masks, otsu(maps / 255, images).masks
     union = (ours | theirs).flatten(1).sum(1)
     iou = (ours & theirs).flatten(1).sum(1) / union.clamp_min(1)

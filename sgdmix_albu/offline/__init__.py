@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sgdmix_albu.offline.expansion import Expansion, Forecast, Settings
     from sgdmix_albu.offline.look import LookSettings
+    from sgdmix_albu.offline.maps import make_bank
     from sgdmix_albu.offline.mix import Summary, mix_folder
     from sgdmix_albu.offline.pipeline import generate
     from sgdmix_albu.offline.refining import RefinerSettings, TeacherSettings
@@ -31,6 +32,7 @@ _HOMES = {
     "TeacherSettings": "refining",
     "Verified": "verification",
     "generate": "pipeline",
+    "make_bank": "maps",
     "mix_folder": "mix",
     "verify": "verification",
 }
@@ -45,6 +47,7 @@ __all__ = [
     "TeacherSettings",
     "Verified",
     "generate",
+    "make_bank",
     "mix_folder",
     "verify",
 ]

@@ -13,12 +13,12 @@ from sgdmix_albu.arguments import check_number, check_text
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.mixing import describe
-from sgdmix_albu.offline.look import LookSettings, open_look
+from sgdmix_albu.offline.look import LookSettings, looked, open_look
 from sgdmix_albu.types import BEST_MASK
 
 __all__ = ["Better", "check_agreement", "doubted", "open_better"]
 
-Better: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Better: TypeAlias = Callable[[Tensor, Tensor, Sequence[bytes]], Tensor]
 
 
 def check_agreement(min_agreement: float, agreement_with: str, saliency: str) -> None:
@@ -37,7 +37,9 @@ def check_agreement(min_agreement: float, agreement_with: str, saliency: str) ->
 
 
 def open_better(name: str, classes: Sequence[str]) -> Better:
-    """The better backend as a function of (B, 3, H, W) uint8 images and (B,) labels to (B, H, W) bool masks.
+    """The better backend as a function to (B, H, W) bool masks.
+
+    It takes (B, 3, H, W) uint8 images, (B,) labels, and the SHA-256 of the images' files.
 
     Raises:
         UnknownNameError: No such backend.
@@ -45,7 +47,7 @@ def open_better(name: str, classes: Sequence[str]) -> Better:
     """
     look, _ = open_look(LookSettings(name), classes)
     preset = get_mask(BEST_MASK)
-    return lambda images, labels: describe(look(images, labels), images, preset).masks
+    return lambda images, labels, digests: describe(looked(look, images, labels, digests), images, preset).masks
 
 
 def doubted(agreement: NDArray[np.float32], min_agreement: float) -> NDArray[np.bool_]:

@@ -22,7 +22,7 @@ from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.masks import MaskPreset
 from sgdmix_albu.mixing import describe
 from sgdmix_albu.offline.better import Better
-from sgdmix_albu.offline.look import Look
+from sgdmix_albu.offline.look import Look, looked
 from sgdmix_albu.offline.parallel import ordered_map
 from sgdmix_albu.offline.pixels import Loaded, load_pixels
 from sgdmix_albu.offline.progress import Progress
@@ -123,7 +123,7 @@ def describe_items(
 
     Args:
         items: The images.
-        look: Stage 1: (B, 3, H, W) uint8 images and (B,) labels to coarse maps.
+        look: Stage 1: (B, 3, H, W) uint8 images and (B,) labels to coarse maps, or a bank of maps.
         preset: Stage 3.
         better: What the masks are compared with; None for nothing.
         size: Bring every image to size x size first.
@@ -252,9 +252,10 @@ def _describe_window(
 def _described(group: _Window, look: Look, preset: MaskPreset, better: Better | None) -> list[_Kept]:
     images = torch.stack([image.pixels for _, image in group])
     labels = torch.tensor([item.label for item, _ in group])
-    result = describe(look(images, labels), images, preset)
+    digests = [image.sha256 for _, image in group]
+    result = describe(looked(look, images, labels, digests), images, preset)
     nobody = torch.full((len(group),), torch.nan)
-    agreement = nobody if better is None else held_share(result.masks, better(images, labels))
+    agreement = nobody if better is None else held_share(result.masks, better(images, labels, digests))
     maps = (_on_grid(result.maps) * 255).round_().byte()
     grid_masks = np.packbits((_on_grid(result.masks.float()) > 0.5).flatten(1).numpy(), axis=1)
     return [

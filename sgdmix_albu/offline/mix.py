@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,21 +13,22 @@ from typing import Any, Literal
 import torch
 
 from sgdmix_albu import __version__
-from sgdmix_albu.blending import edge_width
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.mixing import check_settings
 from sgdmix_albu.offline.better import check_agreement, open_better
-from sgdmix_albu.offline.checks import check_choice, check_counts, check_seed
+from sgdmix_albu.offline.checks import check_choice, check_counts, check_seed, edge
 from sgdmix_albu.offline.descriptors import Descriptors, describe_items
 from sgdmix_albu.offline.execute import FORMATS, Done, execute
 from sgdmix_albu.offline.files import OutputFolder
-from sgdmix_albu.offline.look import LookSettings, open_look
+from sgdmix_albu.offline.look import LookSettings, open_look, shown
 from sgdmix_albu.offline.manifest import METADATA
 from sgdmix_albu.offline.parallel import default_jobs, one_thread_each
 from sgdmix_albu.offline.plan import plan_rows
 from sgdmix_albu.offline.progress import Progress, time_line
 from sgdmix_albu.offline.source import Skipped, ignored_lines, open_source
 from sgdmix_albu.printable import printable
+from sgdmix_albu.refine.catalogue import metaclass_of
+from sgdmix_albu.saliency.judged import prompted
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, TargetClass
 
 __all__ = ["Summary", "mix_folder"]
@@ -87,6 +88,7 @@ def mix_folder(
     *,
     dataset: str | None = None,
     saliency: str = BEST_SALIENCY,
+    saliency_options: Mapping[str, Any] | None = None,
     mask: str = BEST_MASK,
     model: str | os.PathLike[str] | None = None,
     arch: str | None = None,
@@ -117,7 +119,10 @@ def mix_folder(
         data: A class-per-folder image tree or its URL; None with ``dataset``.
         out: The folder to write.
         dataset: Name of an embedded data set in the place of ``data``.
-        saliency: A backend's name; see :func:`sgdmix_albu.saliency.list_backends`.
+        saliency: A backend's name, see :func:`sgdmix_albu.saliency.list_backends`; or ``"bank:FOLDER"``, maps that
+            :func:`sgdmix_albu.offline.make_bank` computed.
+        saliency_options: The backend's own: text, numbers, True or False. A prompt that is not given is what all
+            classes of ``dataset`` are.
         mask: A preset's name; see :func:`sgdmix_albu.masks.list_masks`.
         model: Weights of the classifier that the backend looks through; see :mod:`sgdmix_albu.models`.
         arch: Its name in torchvision or timm, unless the file gives it.
@@ -156,7 +161,7 @@ def mix_folder(
         p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, fill=fill, feather=feather
     )
     check_agreement(min_agreement, agreement_with, saliency)
-    feather = edge_width(fill, feather)
+    feather = edge(fill, feather)
     check_choice("image_format", image_format, FORMATS)
     check_choice("normalize", normalize, ("imagenet", "none"))
     check_counts(size=size, limit=limit, jobs=jobs)
@@ -170,13 +175,15 @@ def mix_folder(
         "fill": fill,
         "max_coverage": max_coverage,
         "min_agreement": min_agreement or None,
-        "agreement_with": agreement_with if min_agreement > 0 else None,
+        "agreement_with": shown(agreement_with) if min_agreement > 0 else None,
         "feather": feather,
         "seed": seed,
     }
     source = open_source(data, dataset, size=size)
     preset = get_mask(mask)
-    look, noted = open_look(LookSettings(saliency, model, arch, class_names, normalize), source.class_names)
+    options = prompted(saliency, saliency_options, metaclass_of(dataset))
+    looking = LookSettings(saliency, model, arch, class_names, normalize, options)
+    look, noted = open_look(looking, source.class_names)
     settings |= noted
     better = open_better(agreement_with, source.class_names) if min_agreement > 0 else None
     folder = OutputFolder(out, overwrite=overwrite, source=data)

@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 
-from sgdmix_albu.blending import edge_width
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.offline.bank import BankBuilder, BankSettings, DescriptorBank, Looked, parts_of
 from sgdmix_albu.offline.better import open_better
-from sgdmix_albu.offline.checks import check_choice, check_counts
+from sgdmix_albu.offline.checks import check_choice, check_counts, edge
 from sgdmix_albu.offline.clock import Clock
 from sgdmix_albu.offline.descriptors import Descriptors, check_some_usable
 from sgdmix_albu.offline.engines import Engine, LocalEngine
@@ -29,7 +28,7 @@ from sgdmix_albu.offline.expander import BANK, TRIES, Expander, Job, Report
 from sgdmix_albu.offline.expansion import Expansion, Forecast, Settings
 from sgdmix_albu.offline.forecast import TRIAL, forecast
 from sgdmix_albu.offline.listing import taken_up
-from sgdmix_albu.offline.look import LookSettings, open_look
+from sgdmix_albu.offline.look import LookSettings, open_look, shown, there
 from sgdmix_albu.offline.manifest import METADATA
 from sgdmix_albu.offline.outputs import plan_tasks
 from sgdmix_albu.offline.parallel import default_jobs
@@ -40,6 +39,8 @@ from sgdmix_albu.offline.source import Source, open_source
 from sgdmix_albu.offline.storage import Storage
 from sgdmix_albu.offline.tasks import Chunk, Task
 from sgdmix_albu.places import check_apart, settled
+from sgdmix_albu.refine.catalogue import metaclass_of
+from sgdmix_albu.saliency.judged import prompted
 
 __all__ = ["generate"]
 
@@ -138,15 +139,24 @@ class _Course:
     reports: list[Report] = field(default_factory=list)
 
 
-_Settings = TypeVar("_Settings", LookSettings, TeacherSettings)
-_FILES = ("model", "class_names")  # of both
+_FILES = ("model", "class_names")  # of a teacher
 
 
-def _of_anywhere(settings: _Settings) -> _Settings:
+def _of_anywhere(teacher: TeacherSettings) -> TeacherSettings:
     """The same classifier from any folder: workers may start elsewhere."""
-    files: dict[str, Any] = {name: getattr(settings, name) for name in _FILES}
-    there: dict[str, Any] = {name: settled(file) for name, file in files.items() if file is not None}
-    return dataclasses.replace(settings, **there)
+    files: dict[str, Any] = {name: getattr(teacher, name) for name in _FILES}
+    settled_files: dict[str, Any] = {name: settled(file) for name, file in files.items() if file is not None}
+    return dataclasses.replace(teacher, **settled_files)
+
+
+def _prompted(
+    look: LookSettings, dataset: str | None, refiner: RefinerSettings | None, teacher: TeacherSettings | None
+) -> LookSettings:
+    """With what all classes are as the prompt of a backend that takes one: as the refiner says, or the data set."""
+    if look.options == prompted(look.saliency, look.options, "any"):
+        return look
+    metaclass = metaclass_of(dataset) if refiner is None else refiner.open(teacher).spec.metaclass
+    return dataclasses.replace(look, options=prompted(look.saliency, look.options, metaclass))
 
 
 def _without_folder(base: str) -> str:
@@ -177,7 +187,7 @@ class _Work:
         # Absolute: the same folder however it was called, and for workers that start elsewhere.
         self.data = None if data is None else settled(data)
         self.dataset = dataset
-        look = _of_anywhere(look)
+        look = _prompted(look, dataset, refiner, teacher).of_anywhere()
         teacher = None if teacher is None else _of_anywhere(teacher)
         self.source, self.settings, self.look, self.refiner, self.teacher = source, settings, look, refiner, teacher
         get_mask(settings.mask)
@@ -189,7 +199,7 @@ class _Work:
             "mask": settings.mask,
             "fill": settings.fill,
             "min_agreement": settings.min_agreement or None,  # None as in runs of versions that did not ask
-            "agreement_with": settings.better,
+            "agreement_with": settings.better and shown(settings.better),
             **noted,
         }
         self.limit: int | None = None
@@ -238,7 +248,7 @@ class _Work:
             "dataset": self.dataset,
             "limit": self.limit,
             **asked,
-            "feather": edge_width(self.settings.fill, self.settings.feather),
+            "feather": edge(self.settings.fill, self.settings.feather),
             **self.noted,
             "strengths": "adaptive" if self.refiner and self.refiner.adaptive else list(self.strengths),
             **{f"teacher_{name}": value for name, value in self.judged.items()},
@@ -284,7 +294,7 @@ class _Work:
             self.look,
             self.settings.mask,
             tuple(self.source.class_names),
-            self.settings.better,
+            self.settings.better and there(self.settings.better),
             jobs=default_jobs() if local else 1,
             tries=_tries(out, course.engine),
         )
@@ -334,7 +344,7 @@ class _Work:
             image_format=self.settings.image_format,
             shards=self.settings.shards,
             fill=self.settings.fill,
-            feather=edge_width(self.settings.fill, self.settings.feather),
+            feather=edge(self.settings.fill, self.settings.feather),
             refiner=self.refiner,
             teacher=self.teacher,
             noted=self.noted,

@@ -115,8 +115,7 @@ class Segmenter:
             raise MissingExtraError(f"transformers has no {name}; run: pip install 'sgdmix-albu[text]'")
         self._pixels = _read_pixels(folder)
         self._words = _read_prompt(folder, prompt, config)
-        with torch.random.fork_rng(devices=[]):  # transformers draws numbers for weights before it reads them
-            self._model = load_model(kind, folder, config, torch.float32)
+        self._model = load_model(kind, folder, config, torch.float32)
         self._of_parts = config["model_type"] == "sam3"
 
     @torch.no_grad()

@@ -24,6 +24,7 @@ __all__ = [
     "finetune_command",
     "get_spec",
     "list_refiners",
+    "metaclass_of",
     "plain_name",
     "refiners_table",
     "register_refiner",
@@ -195,6 +196,16 @@ def list_refiners() -> list[str]:
         True
     """
     return REFINERS.names()
+
+
+def metaclass_of(dataset: str | None) -> str | None:
+    """What all classes of a data set are, where it has a row here.
+
+    Example:
+        >>> metaclass_of("aviary"), metaclass_of("my-moths"), metaclass_of(None)
+        ('bird', None, None)
+    """
+    return get_spec(dataset).metaclass if dataset in list_refiners() else None
 
 
 def get_spec(key: str) -> RefinerSpec:

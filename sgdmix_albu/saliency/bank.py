@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.files import open_regular, read_regular
 from sgdmix_albu.images import MAX_BYTES
@@ -42,10 +43,12 @@ __all__ = [
     "INDEX",
     "LARGEST_SIDE",
     "MAPS",
+    "SERVED",
     "IndexLine",
     "SaliencyBank",
     "damaged",
     "header_sum",
+    "open_bank",
     "parsed_line",
     "read_header",
     "read_index",
@@ -54,6 +57,7 @@ __all__ = [
 FORMAT = 1
 HEADER, INDEX, MAPS = "bank.json", "index.jsonl", "maps.u8"
 LARGEST_SIDE = 8192  # of a map, in pixels
+SERVED = "bank:"  # before a bank's folder, where a saliency backend's name is asked for
 
 # Without its header a bank cannot be told from somebody's own files, which build_bank leaves alone.
 _ANEW = "remove the folder and run build_bank again"
@@ -112,6 +116,8 @@ class SaliencyBank:
         keys: The images' paths below their folder, sorted: ``"warbler/0001.jpg"``.
         skipped: Image files that could not be read, and why.
         shape: (h, w) of every map.
+        settings_sha256: SHA-256 of what the maps were made with: the backend, its options and weights, the images' size
+            and this package's version.
 
     Raises:
         DataError: There is no bank, it was not finished, or it is damaged.
@@ -133,12 +139,15 @@ class SaliencyBank:
             raise damaged(self.folder, f"{HEADER} cannot be read: it is complete, and lacks a field", _ANEW)
         self.shape: tuple[int, int] = tuple(header["shape"])
         self.skipped: dict[str, str] = header["skipped"]
+        self.settings_sha256 = _sum(header["settings"])
         self._lines = _checked_index(self.folder, header["index_sha256"])
         self.keys = [line.key for line in self._lines]
         self._by_key = {line.key: place for place, line in enumerate(self._lines)}
         if len(self._by_key) < len(self._lines):
             raise damaged(self.folder, f"{INDEX} names an image twice")
-        self._by_content = {line.sha256: place for place, line in enumerate(self._lines)}
+        self._by_content: dict[str, dict[int, int]] = {}
+        for place, line in enumerate(self._lines):
+            self._by_content.setdefault(line.sha256, {})[line.label] = place
         self._rows: np.memmap[Any, np.dtype[np.uint8]] | None = None
         self._check_length()
 
@@ -151,16 +160,35 @@ class SaliencyBank:
             raise DataError(f"the saliency bank in {self.folder} has no image {key!r}")
         return self.maps([self._by_key[key]])[0]
 
-    def of_file(self, path: str | os.PathLike[str]) -> Tensor:
+    def of_file(self, path: str | os.PathLike[str], label: int | None = None) -> Tensor:
         """The map of an image file, (h, w) uint8, by its content, wherever the file now lies.
 
+        Args:
+            path: The file.
+            label: Its class, which matters where the maps explain classes and the bank has the file in several.
+
         Raises:
-            DataError: No image with this content is in the bank, or the file cannot be read.
+            DataError: No image with this content and class is in the bank, or the file cannot be read.
         """
         digest = hashlib.sha256(read_regular(path, MAX_BYTES)).hexdigest()
-        if digest not in self._by_content:
-            raise DataError(f"the saliency bank in {self.folder} has no image with the content of {path}")
-        return self.maps([self._by_content[digest]])[0]
+        return self.maps([self._place_of(digest, label, f"the content of {path}")])[0]
+
+    def of_contents(self, digests: Sequence[str], labels: Sequence[int]) -> Tensor:
+        """The maps of image files that have been read: what a backend's ``coarse`` gives for them.
+
+        Args:
+            digests: SHA-256 of each file, in hexadecimal.
+            labels: The class of each.
+
+        Returns:
+            (n, h, w) float32 in [0, 1]. Each covers its whole image, whatever size that was brought to.
+
+        Raises:
+            DataError: An image is not in the bank, or under another class.
+        """
+        pairs = zip(digests, labels, strict=True)
+        places = [self._place_of(digest, label, f"this content ({digest[:12]}...)") for digest, label in pairs]
+        return self.maps(places).float() / 255
 
     def maps(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Maps by number, in the order of ``keys``.
@@ -184,6 +212,23 @@ class SaliencyBank:
 
     def __repr__(self) -> str:
         return f"SaliencyBank({str(self.folder)!r}, {len(self)} maps of {self.shape[0]} x {self.shape[1]})"
+
+    def _place_of(self, digest: str, label: int | None, what: str) -> int:
+        """The number of an image; -1 is the class of maps that explain none."""
+        known = self._by_content.get(digest)
+        if known is None:
+            raise DataError(
+                f"the saliency bank in {self.folder} has no image with {what}: it is new or was changed; "
+                "run sgdmix bank again"
+            )
+        if label is None:
+            return max(known.values())
+        if not known.keys() & {label, -1}:
+            raise DataError(
+                f"the saliency bank in {self.folder} explains class {' and '.join(map(str, known))} of the image with "
+                f"{what}, and class {label} is asked for: it was made of other class folders"
+            )
+        return known[label] if label in known else known[-1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_rows": None}  # a memory map would be sent as the whole file
@@ -210,6 +255,26 @@ class SaliencyBank:
         return count
 
 
+def open_bank(spec: Any, **options: Any) -> SaliencyBank | None:
+    """The bank that a saliency setting names, ``"bank:FOLDER"``; None where it names a backend.
+
+    Raises:
+        InvalidInputError: Options, which a bank does not have.
+        DataError: As of :class:`SaliencyBank`.
+
+    Example:
+        >>> open_bank("spectral_residual", microbatch=8) is None
+        True
+    """
+    if not isinstance(spec, str) or not spec.startswith(SERVED):
+        return None
+    if options:
+        raise InvalidInputError(
+            f"{spec!r} has no options: it serves maps that were computed with theirs, got {said(options)}"
+        )
+    return SaliencyBank(spec.removeprefix(SERVED))
+
+
 def read_header(folder: Path) -> dict[str, Any]:
     """The settings of the bank in ``folder``.
 
@@ -233,7 +298,10 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 def header_sum(header: Mapping[str, Any]) -> str:
     """The checksum of a header: of all its fields but ``complete``, and itself."""
-    fields = {name: value for name, value in header.items() if name not in ("complete", "sha256")}
+    return _sum({name: value for name, value in header.items() if name not in ("complete", "sha256")})
+
+
+def _sum(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 

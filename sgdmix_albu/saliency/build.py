@@ -116,7 +116,7 @@ def build_bank(
         files = _Files(entries, (height, width), set(journal.known), maker.uses_labels)
         lines: list[IndexLine] = []
         skipped: dict[str, str] = {}
-        with tqdm(total=len(entries), desc=repr(maker), unit="image", disable=not progress) as bar:
+        with tqdm(total=len(entries), desc=repr(maker), unit="image", disable=None if progress else True) as bar:
             for batch in DataLoader(files, batch_size, num_workers=workers, collate_fn=list):
                 journal.add(_computed(maker, [item for item in batch if item.image is not None]))
                 lines += [journal.line(item) for item in batch if not item.reason]

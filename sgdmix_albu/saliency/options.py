@@ -1,13 +1,19 @@
-"""One clear error for options that a backend does not have, or lacks."""
+"""A backend's options: as a command line gives them, and one clear error for those that it does not have, or lacks."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
+from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.registry import nearest_names
 
-__all__ = ["check_options"]
+__all__ = ["check_options", "check_plain", "parse_options"]
+
+# Of few digits: a commit's forty may all be digits.
+_NUMBER = re.compile(r"[+-]?(\d{1,18}|\d{0,18}\.\d{1,18}|\d{1,18}\.)([eE][+-]?\d{1,2})?", re.ASCII)
 
 
 def check_options(name: str, known: list[str], needed: Collection[str], given: Collection[str]) -> None:
@@ -36,3 +42,49 @@ model, layer
     for option in known:
         if option in needed and option not in given:
             raise InvalidInputError(f"{name} needs {option}=. {listed}")
+
+
+def parse_options(texts: Iterable[str]) -> dict[str, Any]:
+    """Options as ``NAME=VALUE``: true and false, whole and other numbers where the value reads as one, else text.
+
+    Raises:
+        InvalidInputError: Something else, or a name twice.
+
+    Example:
+        >>> parse_options(["session=u2net", "microbatch=4", "scale=0.5", "soft=true"])
+        {'session': 'u2net', 'microbatch': 4, 'scale': 0.5, 'soft': True}
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier() or not value:
+            raise InvalidInputError(f"expected an option of the saliency backend as NAME=VALUE, got {text!r}")
+        if name in found:
+            raise InvalidInputError(f"the option {name!r} of the saliency backend is given twice")
+        found[name] = _value(value)
+    return found
+
+
+def check_plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that can be written down and sent to other processes: text, numbers, True and False.
+
+    Raises:
+        InvalidInputError: No mapping of names to such.
+    """
+    if not isinstance(options, Mapping):
+        raise InvalidInputError(f"expected the options of a saliency backend as a mapping, got {said(options)}")
+    for name, value in options.items():
+        if not isinstance(name, str) or not isinstance(value, str | int | float):
+            raise InvalidInputError(
+                f"expected text, a number, True or False as option {name!r} of a saliency backend that is given by "
+                f"name, got {said(value)}"
+            )
+    return dict(options)
+
+
+def _value(text: str) -> str | int | float | bool:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if not _NUMBER.fullmatch(text):
+        return text
+    return int(text) if text.lstrip("+-").isdigit() else float(text)

@@ -11,13 +11,14 @@ from typing import Any
 from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.optional import import_optional
+from sgdmix_albu.saliency.bank import SERVED
 from sgdmix_albu.saliency.base import FunctionBackend, SaliencyBackend
 from sgdmix_albu.saliency.catalogue import BACKENDS, GIVEN, list_backends
 from sgdmix_albu.saliency.options import check_options
 
-__all__ = ["get_backend"]
+__all__ = ["DISTILLED", "get_backend"]
 
-_FILE = ".safetensors"
+DISTILLED = ".safetensors"  # how the name of a file that ``sgdmix distil`` wrote ends
 
 
 def get_backend(spec: Any, **options: Any) -> SaliencyBackend:
@@ -42,7 +43,7 @@ def get_backend(spec: Any, **options: Any) -> SaliencyBackend:
         ...
         sgdmix_albu.errors.InvalidInputError: 'spectral_residual' has no option 'steps'. Its options: microbatch
     """
-    if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(_FILE)):
+    if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.endswith(DISTILLED)):
         learned = import_optional("sgdmix_albu.saliency.salient_object").SalientObject
         return _make(f"the network {os.fspath(spec)}", functools.partial(learned, spec), options)
     if isinstance(spec, str):
@@ -50,6 +51,11 @@ def get_backend(spec: Any, **options: Any) -> SaliencyBackend:
             raise InvalidInputError(
                 f"{GIVEN!r} is not a backend: it stands for maps that travel with the samples, for "
                 "SGDMix(saliency='given')"
+            )
+        if spec.startswith(SERVED):
+            raise InvalidInputError(
+                f"{spec!r} serves the files that a saliency bank was made of, to commands, which read files; in a "
+                "training pipeline let the maps travel with the samples (SaliencyMap) and take saliency='given'"
             )
         return _make(repr(spec), BACKENDS.load(spec), options)
     return _make(_name_of(spec), spec, options)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.saliency.base import SaliencyBackend
+from sgdmix_albu.saliency.fingerprint import fingerprint
 from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
 from sgdmix_albu.weights import read_checkpoint
 
@@ -63,6 +64,10 @@ class SalientObject(SaliencyBackend):
     def settings(self) -> dict[str, Any]:
         """The weights, wherever they lie."""
         return {"network": self.network}
+
+    def noted(self) -> dict[str, Any]:
+        """What weights of a user's own are, wherever they lie."""
+        return {} if self.weights is None else {"fingerprint": fingerprint(self.network)}
 
     @property
     def uses_labels(self) -> bool:

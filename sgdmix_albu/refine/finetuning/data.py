@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,10 +18,18 @@ from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.images import class_folders, list_images, read_image
 from sgdmix_albu.refine.finetuning.labelled import Labelled, labelled
 
-__all__ = ["TrainingImages"]
+__all__ = ["MapsOfFiles", "TrainingImages"]
 
 # The folders of an absolute path: the refiner's card, which others may get, must not tell where its data were.
 _FOLDERS = re.compile(r"(?<![\w.])/(?:[^/'\":\n]+/)+")
+
+
+class MapsOfFiles(Protocol):
+    """Saliency maps that were computed before: a :class:`sgdmix_albu.saliency.SaliencyBank`."""
+
+    def of_file(self, path: str | os.PathLike[str], label: int | None = None) -> Tensor:
+        """The map of an image file, (h, w) uint8, which covers the whole image."""
+        ...
 
 
 class TrainingImages:
@@ -45,7 +54,12 @@ class TrainingImages:
 
     def __init__(self, data: str | os.PathLike[str] | Any, resolution: int, *, progress: bool = False) -> None:
         self.resolution = resolution
-        source, names = _of_folder(data) if isinstance(data, str | os.PathLike) else (labelled(data), None)
+        self._files: list[Path] | None = None
+        names: list[str] | None = None
+        if isinstance(data, str | os.PathLike):
+            source, names, self._files = _of_folder(data)
+        else:
+            source = labelled(data)
         if not source.labels:
             raise DataError("the data set to fine-tune on is empty")
         self._source, self.classes = source, source.classes
@@ -78,6 +92,21 @@ class TrainingImages:
         """(3, R, R) uint8."""
         return self._read(self._rows[row])
 
+    def map(self, row: int, bank: MapsOfFiles) -> Tensor:
+        """A bank's map of an image, (R, R) uint8, cut out as the image is.
+
+        Raises:
+            InvalidInputError: The images are not files of a folder.
+            DataError: The bank does not know the image.
+        """
+        if self._files is None:
+            raise InvalidInputError("a saliency bank knows images by their files: expected a folder to fine-tune on")
+        path = self._files[self._rows[row]]
+        found = Image.fromarray(bank.of_file(path, int(self.labels[row])).numpy())
+        whole = found.resize(read_image(path).size, Image.Resampling.BILINEAR)
+        square = ImageOps.fit(whole, (self.resolution, self.resolution), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(square))
+
     def _read(self, row: int) -> Tensor:
         image = self._source.image(row)
         if isinstance(image, Tensor):
@@ -92,10 +121,10 @@ class TrainingImages:
         return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
 
-def _of_folder(data: str | os.PathLike[str]) -> tuple[Labelled, list[str]]:
-    """A tree's classes, labels and images, and the images' names."""
+def _of_folder(data: str | os.PathLike[str]) -> tuple[Labelled, list[str], list[Path]]:
+    """A tree's classes, labels and images; and the images' names, and files."""
     entries = list_images(data)
     found = Labelled(
         tuple(class_folders(data)), [entry.label for entry in entries], lambda row: read_image(entries[row].path)
     )
-    return found, [entry.key for entry in entries]
+    return found, [entry.key for entry in entries], [entry.path for entry in entries]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.files import sha256_of, write_whole
 from sgdmix_albu.optional import import_optional
 from sgdmix_albu.refine.components import Components
-from sgdmix_albu.refine.finetuning.data import TrainingImages
+from sgdmix_albu.refine.finetuning.data import MapsOfFiles, TrainingImages
 
 __all__ = ["Latents", "cached_latents"]
 
@@ -53,7 +53,7 @@ def cached_latents(
     components: Components,
     folder: Path,
     *,
-    saliency: Callable[[Tensor], Tensor] | None,
+    saliency: Callable[[Tensor], Tensor] | MapsOfFiles | None,
     progress: bool,
 ) -> Path:
     """Encode all images and their mirror images, unless the file for just these is there.
@@ -62,7 +62,7 @@ def cached_latents(
         images: The training images.
         components: The base model; its autoencoder encodes.
         folder: Where the file goes.
-        saliency: (B, 3, R, R) uint8 to maps (B, h, w) in [0, 1], kept at the latents' size.
+        saliency: (B, 3, R, R) uint8 to maps (B, h, w) in [0, 1], or a bank of maps; kept at the latents' size.
         progress: Show a bar.
 
     Returns:
@@ -83,7 +83,10 @@ def cached_latents(
 
 @torch.inference_mode()
 def _encoded(
-    images: TrainingImages, components: Components, saliency: Callable[[Tensor], Tensor] | None, progress: bool
+    images: TrainingImages,
+    components: Components,
+    saliency: Callable[[Tensor], Tensor] | MapsOfFiles | None,
+    progress: bool,
 ) -> dict[str, Tensor]:
     vae, found = components.vae, []
     maps = []
@@ -91,12 +94,14 @@ def _encoded(
         range(0, len(images), _BATCH), desc="encoding images", disable=None if progress else True, leave=False
     )
     for start in starts:
-        plain = torch.stack([images[row] for row in range(start, min(start + _BATCH, len(images)))])
-        for batch in (plain, plain.flip(-1)):
+        rows = range(start, min(start + _BATCH, len(images)))
+        plain = torch.stack([images[row] for row in rows])
+        for batch, mirrored in ((plain, False), (plain.flip(-1), True)):
             posterior = vae.encode((batch / 127.5 - 1).to(vae.device, vae.dtype)).latent_dist
             found.append(torch.stack([posterior.mean, posterior.std]).half().cpu())
             if saliency is not None:
-                maps.append(_map(saliency, batch, found[-1].shape[-2:]))
+                known = _looked(saliency, batch) if callable(saliency) else _served(saliency, images, rows, mirrored)
+                maps.append(F.interpolate(known[:, None], size=found[-1].shape[-2:], mode="area")[:, 0].half().cpu())
     # (2 statistics, N, 2 sides, C, h, w)
     sides = [torch.stack([found[i], found[i + 1]], dim=2) for i in range(0, len(found), 2)]
     mean, deviation = torch.cat(sides, dim=1).contiguous()
@@ -110,9 +115,14 @@ def _encoded(
     return parts
 
 
-def _map(saliency: Callable[[Tensor], Tensor], batch: Tensor, size: torch.Size) -> Tensor:
+def _looked(saliency: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
     found = saliency(batch)
     if not isinstance(found, Tensor) or found.ndim != 3 or len(found) != len(batch):
         came = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise InvalidInputError(f"saliency must return maps ({len(batch)}, h, w), got {came}")
-    return F.interpolate(found[:, None].float(), size=size, mode="area")[:, 0].half().cpu()
+    return found.float()
+
+
+def _served(bank: MapsOfFiles, images: TrainingImages, rows: Iterable[int], mirrored: bool) -> Tensor:
+    maps = torch.stack([images.map(row, bank) for row in rows]).float() / 255
+    return maps.flip(-1) if mirrored else maps

@@ -24,7 +24,7 @@ from sgdmix_albu.places import check_apart
 from sgdmix_albu.refine.catalogue import RefinerSpec, get_spec
 from sgdmix_albu.refine.components import Components, fingerprint_of, load_base, settled_base
 from sgdmix_albu.refine.finetuning.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
-from sgdmix_albu.refine.finetuning.data import TrainingImages
+from sgdmix_albu.refine.finetuning.data import MapsOfFiles, TrainingImages
 from sgdmix_albu.refine.finetuning.draws import Draws, draw
 from sgdmix_albu.refine.finetuning.latents import Latents, cached_latents
 from sgdmix_albu.refine.finetuning.logs import LossLog
@@ -53,7 +53,7 @@ def finetune(
     resolution: int | None = None,
     balanced: bool = True,
     flip: bool = True,
-    saliency: Callable[[Tensor], Tensor] | None = None,
+    saliency: Callable[[Tensor], Tensor] | MapsOfFiles | None = None,
     saliency_weight: float = 1.0,
     gradient_accumulation: int = 1,
     gradient_checkpointing: bool = False,
@@ -89,7 +89,8 @@ def finetune(
         resolution: Side in pixels.
         balanced: Draw classes evenly, then an image of the class; False to draw images evenly.
         flip: Train on mirror images as well.
-        saliency: (B, 3, R, R) uint8 to maps (B, h, w) in [0, 1]: where they are high the loss weighs more.
+        saliency: (B, 3, R, R) uint8 to maps (B, h, w) in [0, 1], or a saliency bank that knows the files of the folder
+            ``data``: where they are high the loss weighs more.
         saliency_weight: By how much: a salient pixel weighs 1 + this.
         gradient_accumulation: Parts that a step is cut into, for little memory.
         gradient_checkpointing: Forget activations and compute them again: less memory, more time.
@@ -178,7 +179,7 @@ class _Run:
         settings: Settings,
         folder: Path,
         accelerator: Any,
-        saliency: Callable[[Tensor], Tensor] | None,
+        saliency: Callable[[Tensor], Tensor] | MapsOfFiles | None,
         *,
         progress: bool,
     ) -> None:
