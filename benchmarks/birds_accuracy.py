@@ -37,8 +37,8 @@ ROWS: dict[str, Callable[[int], Mixing]] = {
     "CutMix": lambda classes: v2.RandomApply([v2.CutMix(num_classes=classes)], p=_MIXED),
     "spectral_residual, otsu, source": lambda classes: _mixing("spectral_residual", "otsu", "source"),
     "manifold_ranking, guided, source": lambda classes: _mixing("manifold_ranking", "guided", "source"),
-    "salient_object, otsu, source": lambda classes: _mixing("salient_object", "otsu", "source"),
-    "salient_object, otsu, inpaint": lambda classes: _mixing("salient_object", "otsu", "inpaint"),
+    "salient_object, guided, source": lambda classes: _mixing("salient_object", "guided", "source"),
+    "salient_object, guided, inpaint": lambda classes: _mixing("salient_object", "guided", "inpaint"),
 }
 
 
