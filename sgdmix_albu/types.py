@@ -26,14 +26,15 @@ __all__ = [
 Rows: TypeAlias = "Tensor | Sequence[Tensor]"
 """A batch to gather from: one (N, ...) tensor, or N tensors of one shape."""
 
-# The defaults of both faces: the training-free pair that measures best at a price small beside a training step.
-BEST_SALIENCY = "manifold_ranking"
+# The defaults of both faces: what measures best on photographs, masks and accuracy both (docs/choosing.md), without a
+# download and at a price that a loader can afford.
+BEST_SALIENCY = "salient_object"
 BEST_MASK = "guided"
 
 Fill: TypeAlias = Literal["source", "inpaint"]
 """What stands where the target's own object was: the source's pixels (the paper), or paint."""
 
-BEST_FILL: Fill = "source"
+BEST_FILL: Fill = "inpaint"
 
 TargetClass: TypeAlias = Literal["any", "same", "different"]
 
