@@ -374,6 +374,9 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
 
     def _refine(self, refiner: Refiner, mixed: Tensor, plan: MixPlan, *, labels: Tensor, seeds: Tensor) -> Tensor:
         rows = plan.applied.cpu().nonzero()[:, 0]
+        painted = plan.painted
+        # A refiner of a user's own need not know of holes.
+        holes: dict[str, Any] = {} if painted is None else {"holes": painted[rows.to(painted.device)]}
         self.refined = refiner.refine(
             mixed[rows.to(mixed.device)],
             classes=labels[rows],
@@ -381,6 +384,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             seeds=seeds[rows],
             masks=plan.masks[rows.to(plan.masks.device)],
             preserve=self.preserve,
+            **holes,
         )
         done = mixed.clone()
         done[rows.to(mixed.device)] = self.refined.images

@@ -95,6 +95,7 @@ def nothing(maps: Tensor, images: Tensor) -> Foreground:
 
 def audit(discs: Path, *, truth: bool = True, out: str = "out", **settings: object) -> AuditResult:
     defaults: dict[str, object] = {"saliency": [redness], "mask": ["otsu"], "pairs": 12, "samples": 3, "size": SIDE}
+    defaults["fill"] = "source"
     masks = discs / "masks" if truth else None
     return run_audit(discs / "images", masks=masks, out=discs / out, **{**defaults, **settings})  # type: ignore[arg-type]
 

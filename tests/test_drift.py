@@ -77,6 +77,7 @@ class Filler(Swapper):
 
 def sweep(photos, out, **options):
     given = {"refiner": Swapper(), "teacher": Colour(), "normalize": "none", "size": SIDE, "sources": 20}
+    given["fill"] = "source"
     return run_drift(photos, out=out, **(given | options))
 
 

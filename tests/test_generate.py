@@ -83,7 +83,7 @@ def test_a_run_with_another_fill_is_another_run(photographs: Path, tmp_path: Pat
     for workers in (1, 2):
         with contextlib.suppress(KeyboardInterrupt):
             expand(photographs, tmp_path / str(workers), painted, workers=1, progress=Stop(3 + workers))
-        with pytest.raises(DataError, match=r"begun with other settings: feather None \(now 0.0\), fill 'inpaint' \("):
+        with pytest.raises(DataError, match=r"begun with other settings: feather None \(now 0\), fill 'inpaint' \("):
             expand(photographs, tmp_path / str(workers), MINE)
         expand(photographs, tmp_path / str(workers), painted, workers=workers)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
@@ -225,7 +225,7 @@ def test_a_damaged_note_is_made_again(photographs: Path, tmp_path: Path) -> None
 
 def test_tar_shards(photographs: Path, tmp_path: Path) -> None:
     expand(photographs, tmp_path / "files")
-    shards = Settings(saliency="brightness", mask="bright", multiplier=3, shards=True)
+    shards = dataclasses.replace(MINE, shards=True)
     for name in ("one", "other"):
         expand(photographs, tmp_path / name, shards)
     assert contents(tmp_path / "one") == contents(tmp_path / "other")

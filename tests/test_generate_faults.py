@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -73,14 +74,12 @@ def test_other_settings_or_images_are_not_mixed_up(photographs: Path, tmp_path: 
     data = write_tree(tmp_path / "data", classes=2, images=3)
     expand(data, tmp_path / "out")
     with pytest.raises(DataError, match=r"begun with other settings: seed 0 \(now 7\)"):
-        expand(data, tmp_path / "out", Settings(saliency="brightness", mask="bright", multiplier=3, seed=7))
+        expand(data, tmp_path / "out", dataclasses.replace(MINE, seed=7))
     (data / "class 0" / "new.png").write_bytes((data / "class 0" / "000.png").read_bytes())
     with pytest.raises(DataError, match=r"begun with other settings: limit None \(now 7\)"):
         expand(data, tmp_path / "out", limit=7)
     (tmp_path / "out" / "class 0" / "mine.txt").write_text("kept")
-    done = expand(
-        data, tmp_path / "out", Settings(saliency="brightness", mask="bright", multiplier=1, seed=7), overwrite=True
-    )
+    done = expand(data, tmp_path / "out", dataclasses.replace(MINE, multiplier=1, seed=7), overwrite=True)
     assert done.written == 7
     assert verify(tmp_path / "out", progress=Progress(quiet=True)).good  # nothing of the earlier run is left
     assert (tmp_path / "out" / "class 0" / "mine.txt").exists()

@@ -38,16 +38,23 @@ def transform(refiner, *, seed=0, **options):
     return SGDMix("spectral_residual", mask="otsu", refiner=refiner, generator=generator, **options)
 
 
-def test_the_mixed_images_are_refined_by_their_labels(refiner, images):
-    plain = SGDMix("spectral_residual", mask="otsu", generator=torch.Generator().manual_seed(0))(images, LABELS)[0]
-    one = transform(refiner, strength=0.9)
+@pytest.mark.parametrize("fill", ["source", "inpaint"])
+def test_the_mixed_images_are_refined_by_their_labels_and_told_of_paint(refiner, images, fill):
+    def mixer():
+        return SGDMix("spectral_residual", mask="otsu", fill=fill, generator=torch.Generator().manual_seed(0))
+
+    plain = mixer()(images, LABELS)[0]
+    holes = mixer().make_params([images], labels=LABELS)["plan"].painted
+    one = transform(refiner, strength=0.9, fill=fill)
     done, labels = one(images, LABELS)
     assert labels is LABELS
     assert (done.shape, done.dtype) == (images.shape, images.dtype)
     rows = (plain != images).flatten(1).any(1)
     assert rows.any()
+    options = {} if fill == "source" else {"holes": holes[rows]}
+    assert all(hole.any() for hole in options.values())
     expected = get_refiner(refiner).refine(
-        plain[rows], classes=LABELS[rows], strength=0.9, seeds=torch.tensor(one.refined.seeds)
+        plain[rows], classes=LABELS[rows], strength=0.9, seeds=torch.tensor(one.refined.seeds), **options
     )
     assert torch.equal(done[rows], expected.images)
     assert torch.equal(done[~rows], images[~rows])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from sgdmix_albu.arguments import check_choice, check_count
-from sgdmix_albu.types import Fill
 
-__all__ = ["check_choice", "check_counts", "check_seed", "edge"]
+__all__ = ["check_choice", "check_counts", "check_seed"]
 
 
 def check_counts(**counts: int | None) -> None:
@@ -18,13 +17,3 @@ def check_counts(**counts: int | None) -> None:
 def check_seed(seed: int) -> None:
     """Refuse what the plan's generator cannot count with."""
     check_count("seed", seed, "must be a number from 0 to 2**63 - 1", least=0)
-
-
-def edge(fill: Fill, feather: float | None) -> float | None:
-    """The fade outside the mask, where nobody said: none round what the source keeps; None, a soft border, on paint.
-
-    Example:
-        >>> edge("source", None), edge("inpaint", None), edge("inpaint", 2)
-        (0.0, None, 2)
-    """
-    return 0.0 if feather is None and fill == "source" else feather

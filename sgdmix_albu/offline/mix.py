@@ -13,10 +13,11 @@ from typing import Any, Literal
 import torch
 
 from sgdmix_albu import __version__
+from sgdmix_albu.blending import edge_width
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.mixing import check_settings
 from sgdmix_albu.offline.better import check_agreement, open_better
-from sgdmix_albu.offline.checks import check_choice, check_counts, check_seed, edge
+from sgdmix_albu.offline.checks import check_choice, check_counts, check_seed
 from sgdmix_albu.offline.descriptors import Descriptors, describe_items
 from sgdmix_albu.offline.execute import FORMATS, Done, execute
 from sgdmix_albu.offline.files import OutputFolder
@@ -161,7 +162,7 @@ def mix_folder(
         p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, fill=fill, feather=feather
     )
     check_agreement(min_agreement, agreement_with, saliency)
-    feather = edge(fill, feather)
+    feather = edge_width(fill, feather)
     check_choice("image_format", image_format, FORMATS)
     check_choice("normalize", normalize, ("imagenet", "none"))
     check_counts(size=size, limit=limit, jobs=jobs)

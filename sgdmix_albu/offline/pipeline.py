@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 import torch
 
+from sgdmix_albu.blending import edge_width
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.offline.bank import BankBuilder, BankSettings, DescriptorBank, Looked, parts_of
 from sgdmix_albu.offline.better import open_better
-from sgdmix_albu.offline.checks import check_choice, check_counts, edge
+from sgdmix_albu.offline.checks import check_choice, check_counts
 from sgdmix_albu.offline.clock import Clock
 from sgdmix_albu.offline.descriptors import Descriptors, check_some_usable
 from sgdmix_albu.offline.engines import Engine, LocalEngine
@@ -248,7 +249,7 @@ class _Work:
             "dataset": self.dataset,
             "limit": self.limit,
             **asked,
-            "feather": edge(self.settings.fill, self.settings.feather),
+            "feather": edge_width(self.settings.fill, self.settings.feather),
             **self.noted,
             "strengths": "adaptive" if self.refiner and self.refiner.adaptive else list(self.strengths),
             **{f"teacher_{name}": value for name, value in self.judged.items()},
@@ -344,7 +345,7 @@ class _Work:
             image_format=self.settings.image_format,
             shards=self.settings.shards,
             fill=self.settings.fill,
-            feather=edge(self.settings.fill, self.settings.feather),
+            feather=edge_width(self.settings.fill, self.settings.feather),
             refiner=self.refiner,
             teacher=self.teacher,
             noted=self.noted,
