@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from sgdmix_albu import mix_batch
+from sgdmix_albu.fill import grown, inpaint
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.saliency import get_backend
 
@@ -51,11 +52,14 @@ def fingerprints(batch: int) -> dict[str, str]:
             parts = zip(maps.split(batch), images.split(batch), strict=True)
             masks = torch.cat([get_mask(mask)(*part).masks for part in parts])
             found[f"{backend} {mask} masks"] = _hash(masks)
-        for feather in (0, 6):
+        for fill, feather in (("source", 0), ("source", 6), ("inpaint", None)):
             draws = torch.Generator().manual_seed(1)
-            mixed = mix_batch(images, maps, mask="guided", candidates=8, feather=feather, generator=draws)
+            options = {"mask": "guided", "candidates": 8, "fill": fill, "feather": feather}
+            mixed = mix_batch(images, maps, generator=draws, **options)
             found[f"{backend} targets"] = _hash(mixed.plan.target)
-            found[f"{backend} feather {feather}"] = _hash(mixed.images)
+            found[f"{backend} {fill} feather {feather}"] = _hash(mixed.images)
+        parts = zip((images / 255).split(batch), grown(mixed.foreground).split(batch), strict=True)
+        found[f"{backend} paint"] = _hash(torch.cat([inpaint(*part) for part in parts]))
     return found
 
 
