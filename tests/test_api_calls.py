@@ -17,6 +17,7 @@ from sgdmix_albu.masks import otsu
 ELSEWHERE = {
     "sgdmix_albu.saliency.SaliencyBank",
     "sgdmix_albu.saliency.build_bank",
+    *("sgdmix_albu.saliency.rembg.Rembg", "sgdmix_albu.saliency.text.Text", "sgdmix_albu.offline.make_bank"),
     *("sgdmix_albu.audit", "sgdmix_albu.datasets", "sgdmix_albu.images", "sgdmix_albu.classifiers"),
     "sgdmix_albu.distillation",
     *("sgdmix_albu.refine", "sgdmix_albu.offline.pipeline", "sgdmix_albu.offline.verification"),

@@ -15,6 +15,7 @@ from sgdmix_albu.composition import compose
 from sgdmix_albu.masks import get_mask, list_masks
 from sgdmix_albu.refine.strength import vouched
 from sgdmix_albu.saliency import get_backend, list_backends
+from sgdmix_albu.saliency.judged import looks_through_a_model
 
 DEVICE = "cuda:0"
 
@@ -90,8 +91,8 @@ def test_training_free_saliency_masks_and_mixing(backend: str, mask: str, fill: 
 
 # Gradients need a real GPU's threads: only what looks at the model from outside is tried with the model there.
 FORWARD = ("feature_ablation", "layer_activation", "occlusion")
-# The learned network follows the images to their device, which needs a real one: see the contract tests.
-MODELLED = sorted({*list_backends()} - {"spectral_residual", "manifold_ranking", "salient_object", "deep_lift_shap"})
+# The learned networks follow the images to their device, which needs a real one: see the contract tests.
+MODELLED = [name for name in list_backends() if looks_through_a_model(name) and name != "deep_lift_shap"]
 
 
 @pytest.mark.parametrize(
