@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+from skimage import data
 
 from sgdmix_albu import mix_batch
 from sgdmix_albu.audit import run_drift, strip
@@ -30,8 +31,37 @@ TRANSPARENT = 255
 
 def main() -> None:
     """Draw all pictures."""
+    photographs()
     home()
     drift()
+
+
+def photographs() -> None:
+    """Draw three photographs on each other's backgrounds: NASA's, and two in the public domain (CC0), of scikit-image."""
+    images = torch.stack([squared(picture()) for picture in (data.coffee, data.rocket, data.astronaut)])
+    maps = get_backend(BEST_SALIENCY)(images)
+    rows = []
+    for source, target in ((0, 1), (1, 0), (2, 0)):
+        pair = [source, target]
+        mixed = mix_batch(images[pair], maps[pair], mask=BEST_MASK)
+        rows.append(
+            strip(
+                images[source],
+                maps[source],
+                images[target],
+                mixed.plan.masks[0],
+                mixed.images[0],
+                side=SHOWN,
+                titles=source == 2,
+            )
+        )
+    save(stacked(rows), ASSETS / "photographs.png")
+
+
+def squared(picture: np.ndarray) -> torch.Tensor:
+    """The middle of a photograph as (3, SIZE, SIZE) uint8."""
+    photograph = ImageOps.fit(Image.fromarray(picture), (SIZE, SIZE), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(photograph)).movedim(-1, 0)
 
 
 def drift() -> None:
