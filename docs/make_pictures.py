@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def photographs() -> None:
-    """Draw three photographs on each other's backgrounds: NASA's, and two in the public domain (CC0), of scikit-image."""
+    """Draw three photographs of scikit-image on each other's backgrounds: two are CC0, one is NASA's."""
     images = torch.stack([squared(picture()) for picture in (data.coffee, data.rocket, data.astronaut)])
     maps = get_backend(BEST_SALIENCY)(images)
     rows = []
