@@ -158,6 +158,7 @@ def test_distil_from_a_folder_of_masks(tmp_path: Path) -> None:
         ({"out": "a.bin"}, InvalidInputError, "expected the name of a .safetensors file"),
         ({"teacher": None}, InvalidInputError, "expected a teacher, or a folder of masks"),
         ({"masks": "masks"}, InvalidInputError, "either a teacher or masks"),
+        ({"teacher": None, "masks": "masks", "options": {"session": "u2net"}}, InvalidInputError, "are the teacher's"),
         ({"teacher": "manifold"}, UnknownNameError, "unknown saliency backend 'manifold'"),
         ({"steps": 0}, InvalidInputError, "steps must be a positive integer"),
         ({"limit": 19}, InvalidInputError, "limit must be an integer of 20 or more"),
@@ -194,3 +195,25 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "agrees   IoU" in said
     assert main(words) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_a_teacher_that_sees_nothing(tmp_path: Path) -> None:
+    data = photographs(tmp_path, 20)
+    for mask in (data / "masks").rglob("*.png"):
+        Image.new("L", (40, 30)).save(mask)
+    with pytest.raises(DataError, match="the teacher sees no object in any of 20 photographs"):
+        distil(data / "images", tmp_path / "a.safetensors", masks=data / "masks", **SHORT)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder.safetensors").mkdir()
+    for out, message in (("file/a.safetensors", "file"), ("folder.safetensors", "is a folder")):
+        with pytest.raises(DataError, match=message):
+            distil(None, tmp_path / out, dataset="aviary", overwrite=True, **{**SHORT, "steps": 10**9})
+
+
+def test_agreement_where_neither_sees_a_thing() -> None:
+    images, maps = torch.full((2, 3, 64, 64), 90, dtype=torch.uint8), torch.zeros(2, 64, 64, dtype=torch.uint8)
+    agreement, _ = agreement_of(get_backend("salient_object").network, images, maps)
+    assert agreement == 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from offline_helpers import bright, brightness, contents, expand, pixels, rows_of, write_tree
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sgdmix_albu.cli import main
@@ -19,6 +20,7 @@ from sgdmix_albu.masks import get_mask, register_mask
 from sgdmix_albu.offline import Settings, mix_folder
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.saliency import get_backend, register_backend
+from sgdmix_albu.saliency.salient_object import EMBEDDED
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, Foreground
 
 LEAST = 0.6
@@ -171,3 +173,23 @@ def test_the_command_asks_the_default_backend(discs: Path, tmp_path: Path, capsy
     assert {row["agreement_with"] for row in rows_of(tmp_path / "out")} == {BEST_SALIENCY}
     assert main(["mix", str(discs), str(tmp_path / "no"), "--min-agreement", "0.6"]) == 2
     assert f"{BEST_SALIENCY!r} is both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("saliency", ["rembg", "text", "bank:maps", "mine.safetensors"])
+def test_the_default_judges_none_that_may_be_better(saliency: str) -> None:
+    with pytest.raises(InvalidInputError, match="nothing says that .*, the default judge, is better than"):
+        Settings(saliency=saliency, min_agreement=0.5)
+    assert Settings(saliency=saliency, min_agreement=0.5, agreement_with="better").better == "better"
+
+
+def test_another_judge_of_the_same_name_is_another_run(discs: Path, tmp_path: Path) -> None:
+    judge = tmp_path / "judge.safetensors"
+    weights = load_file(EMBEDDED)
+    settings = dataclasses.replace(SETTINGS, agreement_with=str(judge))
+    for change in (1, 2):
+        save_file({**weights, "head.bias": weights["head.bias"] * change}, judge)
+        if change == 1:
+            expand(discs, tmp_path / "out", settings=settings)
+        else:
+            with pytest.raises(DataError, match="agreement_options"):
+                expand(discs, tmp_path / "out", settings=settings)

@@ -95,6 +95,11 @@ def test_values_of_options(text: str, value: Any) -> None:
     assert (type(found), found) == (type(value), value)
 
 
+def test_what_is_text_stays_text() -> None:
+    found = parse_options(["prompt=747", "model=007", "session=true"])
+    assert found == {"prompt": "747", "model": "007", "session": "true"}
+
+
 @pytest.mark.parametrize("texts", [["session"], ["=u2net"], ["session="], ["a b=1"], ["a=1", "a=2"]])
 def test_what_is_no_option(texts: list[str]) -> None:
     with pytest.raises(InvalidInputError, match="as NAME=VALUE, got|is given twice"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.distillation.training import Schedule, batches_of, train
 from sgdmix_albu.distillation.views import Examples
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.files import write_whole
+from sgdmix_albu.files import make_folder, refusals_named, write_whole
 from sgdmix_albu.masks import otsu
 from sgdmix_albu.offline.progress import Progress
 from sgdmix_albu.places import check_apart
@@ -147,6 +148,8 @@ def distil(
     check_count("seed", seed, "must be an integer, 0 or more", least=0)
     if teacher is not None and masks is not None:
         raise InvalidInputError(f"expected either a teacher or masks, got teacher={said(teacher)} and masks={masks!r}")
+    if teacher is None and (options or model is not None):
+        raise InvalidInputError("options and a classifier are the teacher's, and no teacher is given")
     if teacher is None and masks is None and dataset is None:
         raise InvalidInputError("expected a teacher, or a folder of masks; only the embedded data set brings its own")
     place = _device(device)
@@ -162,6 +165,8 @@ def distil(
         maps, teacher_ms = truth, None
     else:
         maps, teacher_ms = _looked(backend, images, labels, files, progress)
+    if not bool((maps.flatten(1) > 0).any()):
+        raise DataError(f"the teacher sees no object in any of {len(images)} photographs: there is nothing to learn")
     held = torch.arange(len(images)) % _HELD_OUT == 0
     network = open_network(EMBEDDED)
     before, _ = agreement_of(network, images[held], maps[held])
@@ -200,11 +205,17 @@ def to_file(network: SaliencyNetwork, notes: Mapping[str, str]) -> bytes:
 def _checked_out(out: str | os.PathLike[str], data: str | os.PathLike[str] | None, overwrite: bool) -> Path:
     check_switch(overwrite=overwrite)
     target = Path(out).expanduser()
+    if target.is_dir():
+        raise DataError(f"expected the name of a file to write, {target} is a folder")
     if target.suffix != ".safetensors":
         raise InvalidInputError(f"expected the name of a .safetensors file to write, got {str(out)!r}")
     if target.exists() and not overwrite:
         raise DataError(f"{target} is there already; overwrite it with overwrite=True, --overwrite on the command line")
     check_apart(target, data)
+    with refusals_named(target):  # now, and not when all the work is done
+        make_folder(target.parent)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
     return target
 
 
@@ -286,7 +297,8 @@ def agreement_of(network: SaliencyNetwork, images: Tensor, maps: Tensor) -> tupl
     ours, theirs = otsu(found, images).masks, otsu(maps / 255, images).masks
     union = (ours | theirs).flatten(1).sum(1)
     iou = (ours & theirs).flatten(1).sum(1) / union.clamp_min(1)
-    return float(iou[union > 0].mean()), milliseconds
+    # Where neither sees a thing they agree.
+    return float(torch.where(union > 0, iou, 1.0).mean()), milliseconds
 
 
 def _named(teacher: Any, masks: str | os.PathLike[str] | None) -> str:

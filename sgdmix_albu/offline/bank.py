@@ -131,7 +131,7 @@ class BankBuilder:
         self._reader = open_reader(settings.data, settings.dataset, size=settings.size)
         self._look, _ = open_look(settings.look, settings.class_names)
         self._preset = get_mask(settings.mask)
-        self._better = None if settings.better is None else open_better(settings.better, settings.class_names)
+        self._better = None if settings.better is None else open_better(settings.better, settings.class_names)[0]
 
     def __call__(self, part: Part) -> Looked:
         """Describe the part's images."""

@@ -186,7 +186,8 @@ def mix_folder(
     looking = LookSettings(saliency, model, arch, class_names, normalize, options)
     look, noted = open_look(looking, source.class_names)
     settings |= noted
-    better = open_better(agreement_with, source.class_names) if min_agreement > 0 else None
+    better, judging = open_better(agreement_with, source.class_names) if min_agreement > 0 else (None, {})
+    settings |= judging
     folder = OutputFolder(out, overwrite=overwrite, source=data)
     source = source.thinned(limit)
     jobs, progress = jobs or default_jobs(), progress or Progress()

@@ -193,8 +193,7 @@ class _Work:
         self.source, self.settings, self.look, self.refiner, self.teacher = source, settings, look, refiner, teacher
         get_mask(settings.mask)
         _, noted = open_look(look, source.class_names)
-        if settings.better is not None:
-            open_better(settings.better, source.class_names)
+        _, judging = (None, {}) if settings.better is None else open_better(settings.better, source.class_names)
         self.noted: dict[str, Any] = {
             "saliency": settings.saliency,
             "mask": settings.mask,
@@ -202,6 +201,7 @@ class _Work:
             "min_agreement": settings.min_agreement or None,  # None as in runs of versions that did not ask
             "agreement_with": settings.better and shown(settings.better),
             **noted,
+            **judging,
         }
         self.limit: int | None = None
         self.gone: list[str] = []  # images of the run that is taken up which are not there any more

@@ -13,6 +13,7 @@ from sgdmix_albu.registry import nearest_names
 __all__ = ["check_options", "check_plain", "parse_options"]
 
 # Of few digits: a commit's forty may all be digits.
+_TEXTS = ("model", "model_path", "prompt", "revision", "session", "weights")
 _NUMBER = re.compile(r"[+-]?(\d{1,18}|\d{0,18}\.\d{1,18}|\d{1,18}\.)([eE][+-]?\d{1,2})?", re.ASCII)
 
 
@@ -47,6 +48,8 @@ model, layer
 def parse_options(texts: Iterable[str]) -> dict[str, Any]:
     """Options as ``NAME=VALUE``: true and false, whole and other numbers where the value reads as one, else text.
 
+    Prompts, models and the like are text whatever they read as: ``prompt=747``.
+
     Raises:
         InvalidInputError: Something else, or a name twice.
 
@@ -61,7 +64,7 @@ def parse_options(texts: Iterable[str]) -> dict[str, Any]:
             raise InvalidInputError(f"expected an option of the saliency backend as NAME=VALUE, got {text!r}")
         if name in found:
             raise InvalidInputError(f"the option {name!r} of the saliency backend is given twice")
-        found[name] = _value(value)
+        found[name] = value if name in _TEXTS else _value(value)
     return found
 
 
