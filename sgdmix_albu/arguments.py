@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 from sgdmix_albu.errors import InvalidInputError
 
 __all__ = [
+    "accepts",
     "check_choice",
     "check_count",
     "check_names",
@@ -23,6 +25,17 @@ __all__ = [
 
 _LONGEST = 200  # signs of a value in a message
 _MOST = 2**63 - 1  # what torch and numpy count with
+
+
+def accepts(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function can be given an argument by this name.
+
+    Example:
+        >>> accepts(lambda x: x, "x"), accepts(lambda x: x, "y"), accepts(lambda **more: more, "y")
+        (True, False, True)
+    """
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
 def said(value: Any) -> str:

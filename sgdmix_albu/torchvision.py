@@ -16,7 +16,7 @@ from torch.utils.data import get_worker_info
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from sgdmix_albu.arguments import check_count, check_number, check_switch, said
+from sgdmix_albu.arguments import accepts, check_count, check_number, check_switch, said
 from sgdmix_albu.colour import check_finite, check_normalization, unnormalized
 from sgdmix_albu.composition import changed_only, compose
 from sgdmix_albu.erased import without_erased
@@ -375,8 +375,9 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
     def _refine(self, refiner: Refiner, mixed: Tensor, plan: MixPlan, *, labels: Tensor, seeds: Tensor) -> Tensor:
         rows = plan.applied.cpu().nonzero()[:, 0]
         painted = plan.painted
-        # A refiner of a user's own need not know of holes.
-        holes: dict[str, Any] = {} if painted is None else {"holes": painted[rows.to(painted.device)]}
+        holes: dict[str, Any] = {}
+        if painted is not None and accepts(refiner.refine, "holes"):  # a user's own need not know of them
+            holes = {"holes": painted[rows.to(painted.device)]}
         self.refined = refiner.refine(
             mixed[rows.to(mixed.device)],
             classes=labels[rows],

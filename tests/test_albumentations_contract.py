@@ -89,6 +89,21 @@ def test_whatever_can_be_mixed_can_be_painted(channels, dtype):
     assert np.array_equal(donor, before[1])
 
 
+def test_depth_under_the_kind_of_images_may_have_gaps():
+    source, donor = picture(0, 3), picture(1, 3)
+    depths = [np.full((SIDE, SIDE), value, np.float32) for value in (1, 2)]
+    depths[1][:2] = np.nan
+    saliency = np.zeros((2, SIDE, SIDE), np.float32)
+    saliency[0, 2:10, 2:10] = saliency[1, 5:13, 5:13] = 1
+    targets = {**MAPS, "depth": "image"}
+    mix = A.Compose([SGDMix("given", mask="otsu", fill="inpaint", feather=0, p=1)], additional_targets=targets)
+    other = {"image": donor, "saliency": saliency[1], "depth": depths[1]}
+    out = mix(image=source, saliency=saliency[0], depth=depths[0], sgdmix_metadata=[other])
+    expected = depths[1].copy()
+    expected[2:10, 2:10] = 1
+    np.testing.assert_array_equal(out["depth"], expected)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32", "float64"])
 @pytest.mark.parametrize("channels", [None, 1, 3])
 def test_colour_backends_take_colours_of_any_depth(channels, dtype):

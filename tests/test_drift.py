@@ -75,6 +75,11 @@ class Filler(Swapper):
         return super().refine(images, **options)
 
 
+def test_a_refiner_of_a_users_own_need_not_know_of_holes(photos, tmp_path):
+    result = sweep(photos, tmp_path / "out", refiner=Swapper(), strengths=(0.5,), preserve=("soft",), fill="inpaint")
+    assert result.cells
+
+
 def sweep(photos, out, **options):
     given = {"refiner": Swapper(), "teacher": Colour(), "normalize": "none", "size": SIDE, "sources": 20}
     given["fill"] = "source"

@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 
 from sgdmix_albu import SGDMix
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.refine import get_refiner
+from sgdmix_albu.refine import Refined, get_refiner
 from sgdmix_albu.refine.preserve import mask_core
 
 LABELS = torch.tensor([0, 1, 0, 1, 1, 0])
@@ -104,3 +104,15 @@ def test_settings_that_mean_nothing(refiner, options):
 def test_no_labels_no_prompt(refiner, images):
     with pytest.raises(InvalidInputError, match="refiner needs labels"):
         transform(refiner)(images)
+
+
+def test_a_refiner_of_a_users_own_need_not_know_of_holes(images):
+    class Own:
+        def refine(self, images, *, classes, strength, seeds, masks, preserve):
+            return Refined(255 - images, (), (), (), (), (), preserve)
+
+    done, _ = transform(Own(), fill="inpaint")(images, LABELS)
+    plain, _ = transform(None, fill="inpaint")(images, LABELS)
+    rows = (plain != images).flatten(1).any(1)
+    assert rows.any()
+    assert torch.equal(done[rows], 255 - plain[rows])

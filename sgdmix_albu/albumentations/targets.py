@@ -80,7 +80,9 @@ def backgrounds_of(pool: Pool, chosen: list[int | None], holes: Array | None) ->
 def _painted(picture: Any, kind: str, hole: Array) -> Any:
     if kind == "masks":
         return [painted(one, hole, nearest=True) for one in picture]
-    return painted(picture, hole, nearest=kind == "mask")
+    # Depth under the kind "image" has NaN where nothing was measured, which cannot be averaged.
+    unknown = picture.dtype.kind == "f" and not np.isfinite(picture).all()
+    return painted(picture, hole, nearest=kind == "mask" or unknown)
 
 
 def nothing_to_mix(images: Any) -> dict[str, Any]:

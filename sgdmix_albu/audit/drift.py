@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sgdmix_albu.arguments import accepts
 from sgdmix_albu.audit.backends import AuditBackend, options_of_each
 from sgdmix_albu.audit.collection import Collection, Sample, draw_sample, open_collection
 from sgdmix_albu.audit.drift_report import BEFORE, grid, plot, render
@@ -139,9 +140,8 @@ def run_drift(
     outputs: dict[tuple[str, float], Outputs] = {BEFORE: before}
     seeds = torch.randint(2**62, (len(rows),), generator=torch.Generator().manual_seed(seed))
     painted = variant.plan.painted
-    holes: dict[str, Any] = (
-        {} if painted is None else {"holes": painted[rows]}
-    )  # a refiner of a user's own need not know of them
+    # A refiner of a user's own need not know of holes.
+    holes: dict[str, Any] = {"holes": painted[rows]} if painted is not None and accepts(model.refine, "holes") else {}
     grid_of_cells = [(mode, strength) for mode in modes for strength in strengths]
     for mode, strength in tqdm(grid_of_cells, desc="drift", unit="cell", disable=None, leave=False):
         refined = model.refine(

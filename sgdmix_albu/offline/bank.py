@@ -274,10 +274,13 @@ def _unpacked_arrays(content: bytes) -> dict[str, NDArray[Any]]:
     if len(content) > _LARGEST:
         raise ValueError(f"{len(content)} bytes")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if sum(archive.getinfo(f"{name}.npy").file_size for name in _ARRAYS) > _LARGEST:
+        # Versions that asked no judge wrote no agreement.
+        told = [name for name in _ARRAYS if name != "agreement" or "agreement.npy" in archive.namelist()]
+        if sum(archive.getinfo(f"{name}.npy").file_size for name in told) > _LARGEST:
             raise ValueError("arrays that unpack to more than a part has")
-        arrays = {name: _array(archive.read(f"{name}.npy")) for name in _ARRAYS}
+        arrays = {name: _array(archive.read(f"{name}.npy")) for name in told}
     count = len(arrays["places"])
+    arrays.setdefault("agreement", np.full(count, np.nan, np.float32))
     for name, (shape, kind) in _ARRAYS.items():
         if arrays[name].shape != (count, *shape) or arrays[name].dtype != kind:
             raise ValueError(f"{name} of shape {arrays[name].shape}")

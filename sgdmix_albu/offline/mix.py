@@ -193,9 +193,10 @@ def mix_folder(
     jobs, progress = jobs or default_jobs(), progress or Progress()
 
     with folder.locked():
-        descriptors, unreadable = describe_items(
-            source.items, look, preset, better=better, size=size, jobs=jobs, progress=progress
-        )
+        with one_thread_each():
+            descriptors, unreadable = describe_items(
+                source.items, look, preset, better=better, size=size, jobs=jobs, progress=progress
+            )
         described = time.perf_counter()
         with one_thread_each():
             rows = list(
