@@ -323,7 +323,7 @@ def test_bound_instances(target):
         for mask, box, kind in zip(masks, boxes, KINDS, strict=False)
     ]
     pipe = A.Compose(
-        [SGDMix(lambda images: (images[:, 0] * 255 < 15).float(), mask="otsu", p=1)],
+        [SGDMix(lambda images: (images[:, 0] * 255 < 15).float(), mask="otsu", fill="source", p=1)],
         bbox_params=A.BboxParams(coord_format="pascal_voc", label_fields=["kinds"]),
         instance_binding=[target, "bboxes"],
     )
@@ -369,7 +369,7 @@ def test_bound_instances_with_key_points(target):
     image[:, 20:] = 50
     other[-1, -1] = 0
     pipe = A.Compose(
-        [SGDMix(lambda images: (images[:, 0] * 255 < 15).float(), mask="otsu", p=1)],
+        [SGDMix(lambda images: (images[:, 0] * 255 < 15).float(), mask="otsu", fill="source", p=1)],
         bbox_params=A.BboxParams(coord_format="pascal_voc"),
         keypoint_params=A.KeypointParams("xy"),
         instance_binding=[target, "bboxes", "keypoints"],
@@ -394,7 +394,7 @@ def test_annotations_of_single_frames():
         {"bboxes": BOXES[[0, 3]], "kinds": ["b0", "b3"], "keypoints": POINTS[[0, 3]], "masks": instances()[1:]},
     ]
     pipe = A.Compose(
-        [SGDMix(lambda images: (images[:, 0] > 0.99).float(), mask="otsu", p=1)],
+        [SGDMix(lambda images: (images[:, 0] > 0.99).float(), mask="otsu", fill="source", p=1)],
         bbox_params=A.BboxParams(coord_format="pascal_voc", label_fields=["kinds"]),
         keypoint_params=A.KeypointParams("xy"),
         frame_binding=["images", "frame_annotations"],

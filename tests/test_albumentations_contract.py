@@ -80,7 +80,9 @@ def test_whatever_can_be_mixed_can_be_painted(channels, dtype):
     saliency[0, 2:10, 2:10] = saliency[1, 5:13, 5:13] = 1
     before = source.copy(), donor.copy()
     mix = A.Compose([SGDMix("given", mask="otsu", fill="inpaint", feather=0, p=1)], additional_targets=MAPS)
-    out = mix(image=source, saliency=saliency[0], sgdmix_metadata=[{"image": donor, "saliency": saliency[1]}])
+    mask = np.zeros((SIDE, SIDE), np.uint8)  # albumentationsx wants one beside maps that are declared as masks
+    other = {"image": donor, "saliency": saliency[1], "mask": mask}
+    out = mix(image=source, saliency=saliency[0], mask=mask, sgdmix_metadata=[other])
     expected = np.full_like(source, colour)
     expected[2:10, 2:10] = source[2:10, 2:10]
     assert out["image"].dtype == source.dtype
@@ -97,8 +99,9 @@ def test_depth_under_the_kind_of_images_may_have_gaps():
     saliency[0, 2:10, 2:10] = saliency[1, 5:13, 5:13] = 1
     targets = {**MAPS, "depth": "image"}
     mix = A.Compose([SGDMix("given", mask="otsu", fill="inpaint", feather=0, p=1)], additional_targets=targets)
-    other = {"image": donor, "saliency": saliency[1], "depth": depths[1]}
-    out = mix(image=source, saliency=saliency[0], depth=depths[0], sgdmix_metadata=[other])
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    other = {"image": donor, "saliency": saliency[1], "depth": depths[1], "mask": mask}
+    out = mix(image=source, saliency=saliency[0], depth=depths[0], mask=mask, sgdmix_metadata=[other])
     expected = depths[1].copy()
     expected[2:10, 2:10] = 1
     np.testing.assert_array_equal(out["depth"], expected)
