@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.images import IMAGE_SUFFIXES, class_folders, list_images, read_image
 from sgdmix_albu.registry import nearest_names
 
-__all__ = ["Collection", "Sample", "draw_sample", "open_collection", "resized"]
+__all__ = ["Collection", "Reader", "Sample", "draw_sample", "open_collection", "resized"]
 
 # A mask may have another resolution than its image, but not another shape: 2% allows for rounding.
 _ASPECT_TOLERANCE = 0.02
@@ -119,7 +119,7 @@ def draw_sample(
         DataError: Fewer than two images can be read; the first reason is given.
     """
     order = np.random.default_rng(seed).permutation(len(collection.keys)).tolist()
-    reader = _Reader(collection, size)
+    reader = Reader(collection, size)
     reader.read(order, measured)
     measured = len(reader.rows)
     if collection.labels is not None:
@@ -137,8 +137,17 @@ def draw_sample(
     return reader.sample(measured, sources)
 
 
-class _Reader:
-    """Reads images one by one, remembers what was read and what could not be."""
+class Reader:
+    """Reads images one by one, remembers what was read and what could not be.
+
+    Args:
+        collection: What to read from.
+        size: Images are squashed to size x size.
+
+    Attributes:
+        rows: What was read, in this order.
+        skipped: Key and reason of each file that could not be.
+    """
 
     def __init__(self, collection: Collection, size: int) -> None:
         self.collection = collection
@@ -148,7 +157,7 @@ class _Reader:
         self.truth: list[np.ndarray] = []
         self.skipped: dict[str, str] = {}
 
-    def read(self, order: list[int], wanted: int) -> None:
+    def read(self, order: Iterable[int], wanted: int) -> None:
         """Read up to ``wanted`` further images, in this order, passing over what is read or unreadable."""
         known = set(self.rows)
         for row in order:
@@ -169,6 +178,7 @@ class _Reader:
             wanted -= 1
 
     def sample(self, measured: int, sources: int) -> Sample:
+        """What was read; one image at least."""
         labels, files = self.collection.labels, self.collection.files
         named = None if labels is None else [labels[row] for row in self.rows]
         return Sample(

@@ -7,21 +7,19 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
 
 from sgdmix_albu import __version__
 from sgdmix_albu.arguments import check_count, check_switch, said
 from sgdmix_albu.audit.backends import AuditBackend, options_of_each
-from sgdmix_albu.audit.collection import Collection, open_collection, resized
+from sgdmix_albu.audit.collection import Collection, Reader, Sample, open_collection
 from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.distillation.training import Schedule, batches_of, train
 from sgdmix_albu.distillation.views import Examples
@@ -43,7 +41,8 @@ _HELD_OUT = 10  # every so many photographs are not trained on, but judged
 _LEAST = 2 * _HELD_OUT
 _SHOWN = 20  # photographs left out that are printed
 _RATE = 3e-4  # less than for a new network: there is something to lose
-_CHUNK = 16  # photographs that the network looks at together
+_WHITE = torch.tensor(255, dtype=torch.uint8)
+_PART = 128  # photographs between two lines of progress; for each the teacher looks at one more, which is not timed
 
 
 @dataclass(frozen=True)
@@ -160,11 +159,13 @@ def distil(
         judge = open_judge(model, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
     (own,) = options_of_each([teacher], options, metaclass_of(dataset))
     backend = None if teacher is None else AuditBackend.make(teacher, judge, own)
-    images, labels, files, truth, skipped = _read(collection, limit, progress)
-    if backend is None:
-        maps, teacher_ms = truth, None
+    photographs = _read(collection, limit, progress)
+    images = photographs.images
+    if backend is not None:
+        maps, teacher_ms = _looked(backend, photographs, progress)
     else:
-        maps, teacher_ms = _looked(backend, images, labels, files, progress)
+        assert photographs.truth is not None  # a collection with masks gives samples with masks
+        maps, teacher_ms = photographs.truth * _WHITE, None
     if not bool((maps.flatten(1) > 0).any()):
         raise DataError(f"the teacher sees no object in any of {len(images)} photographs: there is nothing to learn")
     held = torch.arange(len(images)) % _HELD_OUT == 0
@@ -184,7 +185,7 @@ def distil(
     notes = {"teacher": _named(teacher, masks), "photographs": str(len(examples)), "steps": str(steps)}
     write_whole(target, lambda file: file.write(to_file(mean, notes)))
     return Distilled(
-        target, len(examples), int(held.sum()), agreement, before, teacher_ms, network_ms, seconds, skipped
+        target, len(examples), int(held.sum()), agreement, before, teacher_ms, network_ms, seconds, photographs.skipped
     )
 
 
@@ -230,48 +231,24 @@ def _device(name: str | None) -> torch.device:
     return place
 
 
-def _read(
-    collection: Collection, limit: int, progress: Progress
-) -> tuple[Tensor, Tensor | None, list[Path] | None, Tensor, tuple[tuple[str, str], ...]]:
-    """Photographs (N, 3, S, S) uint8, labels (N,) or None, their files or None, true masks (N, S, S) uint8 or none.
-
-    Last, what was skipped.
-    """
+def _read(collection: Collection, limit: int, progress: Progress) -> Sample:
+    """Photographs with their labels, files and true masks, where there are any."""
     total = len(collection.keys)
     rows = range(total) if total <= limit else [k * total // limit for k in range(limit)]
-    images, masks, labels, files, skipped = [], [], [], [], []
-    for row in progress.over(rows, "reading", len(rows)):
-        try:
-            photograph, mask = collection.load(row)
-        except DataError as error:
-            skipped.append((collection.keys[row], str(error)))
-            continue
-        images.append(torch.from_numpy(np.array(_squashed(photograph))).movedim(-1, 0))
-        labels.append(0 if collection.labels is None else collection.labels[row])
-        if collection.files is not None:
-            files.append(collection.files[row])
-        if mask is not None:
-            masks.append(torch.from_numpy(resized(mask, _KEPT).astype(np.uint8) * np.uint8(255)))
-    if len(images) < _LEAST:
-        why = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
-        raise DataError(
-            f"expected {_LEAST} readable photographs or more, found {len(images)} in {collection.name}{why}"
-        )
-    known = None if collection.labels is None else torch.tensor(labels)
-    truth = torch.stack(masks) if masks else torch.empty(0)
-    return torch.stack(images), known, files or None, truth, tuple(skipped)
+    reader = Reader(collection, _KEPT)
+    reader.read(progress.over(rows, "reading", len(rows)), len(rows))
+    found = len(reader.rows)
+    if found < _LEAST:
+        why = "".join(f" ({key}: {reason})" for key, reason in list(reader.skipped.items())[:1])
+        raise DataError(f"expected {_LEAST} readable photographs or more, found {found} in {collection.name}{why}")
+    return reader.sample(found, found)
 
 
-def _squashed(photograph: Image.Image) -> Image.Image:
-    return photograph.resize((_KEPT, _KEPT), Image.Resampling.BILINEAR)
-
-
-def _looked(
-    teacher: AuditBackend, images: Tensor, labels: Tensor | None, files: Sequence[Path] | None, progress: Progress
-) -> tuple[Tensor, float]:
+def _looked(teacher: AuditBackend, photographs: Sample, progress: Progress) -> tuple[Tensor, float]:
     """The teacher's maps (N, S, S) in 256 steps, and the milliseconds of one."""
+    images, labels, files = photographs.images, photographs.labels, photographs.files
     maps, taken = [], []
-    parts = [slice(first, first + _CHUNK) for first in range(0, len(images), _CHUNK)]
+    parts = [slice(first, first + _PART) for first in range(0, len(images), _PART)]
     for part in progress.over(parts, "teacher", len(images), images=lambda part: len(images[part])):
         found, each = teacher.maps(
             images[part], None if labels is None else labels[part], None if files is None else files[part]
