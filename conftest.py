@@ -30,7 +30,7 @@ from hypothesis import settings
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-from sgdmix_albu.masks import _PRESETS
+from sgdmix_albu.mixing.masks import _PRESETS
 from sgdmix_albu.saliency.catalogue import BACKENDS
 
 REGISTRIES = (BACKENDS, _PRESETS)

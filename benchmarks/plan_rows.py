@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sgdmix_albu.offline.descriptors import GRID, Descriptors
-from sgdmix_albu.offline.expansion import Settings
-from sgdmix_albu.offline.outputs import plan_tasks
-from sgdmix_albu.offline.source import Item
-from sgdmix_albu.offline.storage import Storage
-from sgdmix_albu.offline.tasks import task_line
+from sgdmix_albu.bank.descriptors import GRID, Descriptors
+from sgdmix_albu.datasets.source import Item
+from sgdmix_albu.expand.plan.outputs import plan_tasks
+from sgdmix_albu.expand.plan.rows import task_line
+from sgdmix_albu.expand.summary import Settings
+from sgdmix_albu.io.storage import Storage
 
 BLOCK = 4096
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgdmix_albu.datasets.aviary import Aviary
-from sgdmix_albu.fill import grown, inpaint
+from sgdmix_albu.mixing.fill import grown, inpaint
 from sgdmix_albu.refine import get_refiner
 
 SIDE, SHARE, MARGIN = 64, 0.15, 4

@@ -1,9 +1,9 @@
 # Other machines, on this one: numbers of threads, instruction sets, MKL's and oneDNN's code paths. The tests are
 # those with exact equalities; `make test-cpus CPU_TESTS=` runs all of them in each environment (an hour).
 
-CPU_TESTS ?= tests/test_blending.py tests/test_generate.py tests/test_manifold_ranking.py tests/test_mask_guided.py \
-    tests/test_mask_refinement.py tests/test_masks.py tests/test_mixing.py tests/test_offline_descriptors.py \
-    tests/test_offline_plan.py tests/test_processors.py tests/test_saliency_contract.py tests/test_saliency_spectral.py \
+CPU_TESTS ?= tests/test_blending.py tests/test_generate.py tests/test_manifold_ranking.py tests/test_masks_guided.py \
+    tests/test_masks_grabcut.py tests/test_masks.py tests/test_mixing.py tests/test_bank_descriptors.py \
+    tests/test_expand_plan.py tests/test_processors.py tests/test_saliency_contract.py tests/test_saliency_spectral.py \
     tests/test_selection.py
 
 CPU_ENVIRONMENTS := \

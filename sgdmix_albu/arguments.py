@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,6 +16,7 @@ __all__ = [
     "check_count",
     "check_names",
     "check_number",
+    "check_plain",
     "check_sequence",
     "check_switch",
     "check_text",
@@ -155,3 +156,20 @@ def check_choice(name: str, value: Any, known: Collection[str]) -> None:
     """
     if not isinstance(value, str) or value not in known:
         raise InvalidInputError(f"{name} must be one of {', '.join(known)}, got {said(value)}")
+
+
+def check_plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that can be written down and sent to other processes: text, numbers, True and False.
+
+    Raises:
+        InvalidInputError: No mapping of names to such.
+    """
+    if not isinstance(options, Mapping):
+        raise InvalidInputError(f"expected the options of a saliency backend as a mapping, got {said(options)}")
+    for name, value in options.items():
+        if not isinstance(name, str) or not isinstance(value, str | int | float):
+            raise InvalidInputError(
+                f"expected text, a number, True or False as option {name!r} of a saliency backend that is given by "
+                f"name, got {said(value)}"
+            )
+    return dict(options)

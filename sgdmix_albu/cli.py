@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeAlias, get_args
 
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
-from sgdmix_albu.interrupts import INTERRUPTED, Interrupts
+from sgdmix_albu.io.interrupts import INTERRUPTED, Interrupts
 from sgdmix_albu.printable import printable
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
 
@@ -61,7 +61,7 @@ def run() -> NoReturn:
 
 
 def _mix(*, saliency_options: list[str], **arguments: Any) -> int:
-    from sgdmix_albu.offline import mix_folder
+    from sgdmix_albu.expand import mix_folder
 
     summary = mix_folder(saliency_options=_options(saliency_options), **arguments)
     print(summary)
@@ -81,7 +81,7 @@ def _generate(
     saliency_options: list[str],
     **arguments: Any,
 ) -> int:
-    from sgdmix_albu.offline import Expansion, LookSettings, RefinerSettings, Settings, TeacherSettings, generate
+    from sgdmix_albu.expand import Expansion, LookSettings, RefinerSettings, Settings, TeacherSettings, generate
 
     def taken(kind: Any, **renamed: str) -> dict[str, Any]:
         names = {field: renamed.get(field, field) for field in kind.__dataclass_fields__}
@@ -114,7 +114,7 @@ def _generate(
 
 
 def _verify(*, out: str) -> int:
-    from sgdmix_albu.offline import verify
+    from sgdmix_albu.expand import verify
 
     found = verify(out)
     print(found)
@@ -133,7 +133,7 @@ def _audit(*, saliency_options: list[str], **arguments: Any) -> int:
 
 
 def _demo(**arguments: Any) -> int:
-    from sgdmix_albu.audit.demo import run_demo
+    from sgdmix_albu.demo import run_demo
 
     run_demo(**arguments)
     return 0
@@ -147,7 +147,7 @@ def _refiners() -> int:
 
 
 def _bank(*, saliency_options: list[str], **arguments: Any) -> int:
-    from sgdmix_albu.offline import make_bank
+    from sgdmix_albu.expand import make_bank
 
     bank = make_bank(saliency_options=_options(saliency_options), **arguments)
     for key, reason in list(bank.skipped.items())[:_SHOWN]:
@@ -162,11 +162,11 @@ def _bank(*, saliency_options: list[str], **arguments: Any) -> int:
 def _finetune(
     *, data: str | None, key: str, saliency: str | None, saliency_options: list[str], **arguments: Any
 ) -> int:
+    from sgdmix_albu.bank.maps import open_bank
     from sgdmix_albu.datasets import get_dataset
     from sgdmix_albu.refine import finetune
     from sgdmix_albu.refine.catalogue import metaclass_of
     from sgdmix_albu.saliency import get_backend
-    from sgdmix_albu.saliency.bank import open_bank
     from sgdmix_albu.saliency.judged import prompted
 
     options = prompted(saliency, _options(saliency_options), metaclass_of(key))

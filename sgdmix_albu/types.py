@@ -17,8 +17,11 @@ __all__ = [
     "Fill",
     "Foreground",
     "Guards",
+    "ImageFormat",
     "MixPlan",
     "MixedBatch",
+    "Normalize",
+    "Preserve",
     "Rows",
     "TargetClass",
 ]
@@ -37,6 +40,15 @@ Fill: TypeAlias = Literal["source", "inpaint"]
 BEST_FILL: Fill = "inpaint"
 
 TargetClass: TypeAlias = Literal["any", "same", "different"]
+"""Which targets may be chosen, by their class."""
+
+Preserve: TypeAlias = Literal["none", "soft", "strict"]
+"""How a refiner protects the object: not at all (the paper), by less strength on it, by its own pixels."""
+
+Normalize: TypeAlias = Literal["imagenet", "none"]
+"""What a classifier expects of pixels in [0, 1]."""
+
+ImageFormat: TypeAlias = Literal["png", "jpg"]
 
 
 class Foreground(NamedTuple):

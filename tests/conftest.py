@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from offline_helpers import bright, brightness, write_tree
+from expand_helpers import bright, brightness, write_tree
 
+from sgdmix_albu.expand import Settings
 from sgdmix_albu.masks import register_mask
-from sgdmix_albu.offline import Settings
 from sgdmix_albu.saliency import register_backend
 
 
@@ -49,7 +49,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bank of several parts; other processes do not see it."""
-    monkeypatch.setattr("sgdmix_albu.offline.bank.PART", 5)
+    monkeypatch.setattr("sgdmix_albu.bank.parts.PART", 5)
 
 
 @pytest.fixture(scope="session")

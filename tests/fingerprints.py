@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from sgdmix_albu import mix_batch
-from sgdmix_albu.fill import grown, inpaint
 from sgdmix_albu.masks import get_mask
+from sgdmix_albu.mixing.fill import grown, inpaint
 from sgdmix_albu.saliency import get_backend
 
 BACKENDS = ("spectral_residual", "manifold_ranking")

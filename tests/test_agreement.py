@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from sgdmix_albu.agreement import held_share, solid, solid_share
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.agreement import held_share, solid, solid_share
 
 masks = hnp.arrays(bool, (2, 11, 14))
 

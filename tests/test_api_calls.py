@@ -17,11 +17,11 @@ from sgdmix_albu.masks import otsu
 ELSEWHERE = {
     "sgdmix_albu.saliency.SaliencyBank",
     "sgdmix_albu.saliency.build_bank",
-    *("sgdmix_albu.saliency.rembg.Rembg", "sgdmix_albu.saliency.text.Text", "sgdmix_albu.offline.make_bank"),
-    *("sgdmix_albu.audit", "sgdmix_albu.datasets", "sgdmix_albu.images", "sgdmix_albu.classifiers"),
+    *("sgdmix_albu.saliency.rembg.Rembg", "sgdmix_albu.saliency.text.Text", "sgdmix_albu.expand.make_bank"),
+    *("sgdmix_albu.audit", "sgdmix_albu.datasets", "sgdmix_albu.io.images", "sgdmix_albu.classifiers"),
     "sgdmix_albu.distillation",
-    *("sgdmix_albu.refine", "sgdmix_albu.offline.pipeline", "sgdmix_albu.offline.verification"),
-    *("sgdmix_albu.offline.generate", "sgdmix_albu.offline.mix_folder", "sgdmix_albu.offline.verify"),
+    *("sgdmix_albu.refine", "sgdmix_albu.expand.pipeline", "sgdmix_albu.expand.store.verify"),
+    *("sgdmix_albu.expand.generate", "sgdmix_albu.expand.mix_folder", "sgdmix_albu.expand.verify"),
     *("sgdmix_albu.recipes.checks", "sgdmix_albu.recipes.parts", "sgdmix_albu.recipes.training"),
 }
 # Made by the package, handed over by it, and never called by a user: results, errors, types, and the measures of a run.
@@ -31,7 +31,7 @@ HANDED_OVER = {
     "sgdmix_albu.synthetic.Mode",
     "sgdmix_albu.errors",
     "sgdmix_albu.saliency.SaliencyBackend",
-    *(f"sgdmix_albu.offline.{name}" for name in ("Expansion", "Forecast", "Summary", "Verified")),
+    *(f"sgdmix_albu.expand.{name}" for name in ("Expansion", "Forecast", "Summary", "Verified")),
     "sgdmix_albu.recipes.measures",
 }
 
@@ -66,14 +66,14 @@ def _under(name: str, places: set[str]) -> bool:
 
 def test_every_public_name_is_called(repository: Path) -> None:
     called = {call.name for call in CALLS}
-    alias = {"sgdmix_albu.offline.expansion.Settings": "sgdmix_albu.offline.Settings"}
+    alias = {"sgdmix_albu.expand.summary.Settings": "sgdmix_albu.expand.Settings"}
     alias |= {
-        f"sgdmix_albu.offline.refining.{name}": f"sgdmix_albu.offline.{name}"
+        f"sgdmix_albu.expand.plan.settings.{name}": f"sgdmix_albu.expand.{name}"
         for name in ("RefinerSettings", "TeacherSettings")
     }
     names = {alias.get(name, name) for name in documented(repository / "docs" / "reference")}
     assert len(names) > 100
-    known = ELSEWHERE | HANDED_OVER | {"sgdmix_albu.offline.expansion"}
+    known = ELSEWHERE | HANDED_OVER | {"sgdmix_albu.expand.summary"}
     missing = sorted(name for name in names if name not in called and not _under(name, known))
     assert not missing
 

@@ -15,12 +15,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sgdmix_albu.audit import run_audit
-from sgdmix_albu.audit.collection import draw_sample, open_collection, resized
 from sgdmix_albu.audit.output import write_together
 from sgdmix_albu.audit.result import AuditResult
+from sgdmix_albu.audit.sample import draw_sample, open_collection, resized
 from sgdmix_albu.cli import _parser
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
-from sgdmix_albu.lock import locked
+from sgdmix_albu.io.lock import locked
 from sgdmix_albu.types import BEST_SALIENCY, Foreground
 
 SIDE = 48

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from sgdmix_albu.blending import blend, feathered, softened
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.blending import blend, feathered, softened
 
 DTYPES = [torch.uint8, torch.bool, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64]
 

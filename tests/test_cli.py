@@ -16,10 +16,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from offline_helpers import write_tree
+from expand_helpers import write_tree
 from PIL import Image
 
-from sgdmix_albu import __version__, audit, cli, offline
+from sgdmix_albu import __version__, audit, cli, expand
 from sgdmix_albu.audit import run_audit as run_audit_itself
 from sgdmix_albu.errors import DataError
 
@@ -137,7 +137,7 @@ def test_an_error_of_several_lines_is_printed_on_one(run: Run, monkeypatch: pyte
     def fail(*_: object, **__: object) -> None:
         raise DataError("one\ntwo")
 
-    monkeypatch.setattr(offline, "mix_folder", fail, raising=False)
+    monkeypatch.setattr(expand, "mix_folder", fail, raising=False)
     assert run("mix", "a", "b") == (2, "", "sgdmix: error: one two\n")
 
 
@@ -145,7 +145,7 @@ def test_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(offline, "mix_folder", interrupt, raising=False)
+    monkeypatch.setattr(expand, "mix_folder", interrupt, raising=False)
     assert run("mix", "a", "b") == (130, "", "sgdmix: interrupted\n")
 
 
@@ -292,7 +292,7 @@ def test_drift_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch: p
 
 
 def test_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    demo = pytest.importorskip("sgdmix_albu.audit.demo")
+    demo = pytest.importorskip("sgdmix_albu.demo")
     given: dict[str, Any] = {}
     monkeypatch.setattr(demo, "run_demo", lambda **arguments: given.update(arguments))
     assert run("demo", "--out", "here") == (0, "", "")

@@ -9,8 +9,8 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from sgdmix_albu.colour import to_float, to_rgb
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.colour import to_float, to_rgb
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 CLIP = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
@@ -153,7 +153,7 @@ def test_nothing_in_nothing_out() -> None:
 
 
 def test_photographs_standardised_or_resized_are_told_apart(shared_data) -> None:
-    from sgdmix_albu.images import read_image
+    from sgdmix_albu.io.images import read_image
 
     files = sorted((shared_data / "birds").rglob("*.jpg"))[::40][:12]
     for file in files:

@@ -19,10 +19,10 @@ from torchvision import datasets as theirs
 from torchvision.datasets import ImageFolder
 
 from sgdmix_albu.datasets import EMBEDDED, get_dataset, list_datasets
+from sgdmix_albu.datasets.source import open_source
 from sgdmix_albu.datasets.tree import write_tree
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.files import stays_below
-from sgdmix_albu.offline.source import open_source
+from sgdmix_albu.io.files import stays_below
 
 NAMES = sorted(WRITERS)
 SPLITS = {name: get_dataset.__globals__["_DATASETS"].load(name).splits for name in NAMES}

@@ -13,7 +13,7 @@ from official import WRITERS
 from PIL import Image
 from scipy.io import savemat
 
-from sgdmix_albu.audit.collection import draw_sample, open_collection
+from sgdmix_albu.audit.sample import draw_sample, open_collection
 from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.datasets.photographs import columns, matlab
 from sgdmix_albu.datasets.tree import write_tree

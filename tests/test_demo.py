@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sgdmix_albu.audit.demo import run_demo
-from sgdmix_albu.audit.teacher import accuracy, small_cnn, train
+from sgdmix_albu.classifiers.small import accuracy, small_cnn, train
+from sgdmix_albu.demo import run_demo
 from sgdmix_albu.errors import InvalidInputError
 
 

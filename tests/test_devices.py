@@ -11,8 +11,8 @@ from pretended import OnGPU, PretendedGPU, module_on, on
 from torch import nn
 
 from sgdmix_albu import SGDMix, mix_batch
-from sgdmix_albu.composition import compose
 from sgdmix_albu.masks import get_mask, list_masks
+from sgdmix_albu.mixing.composition import compose
 from sgdmix_albu.refine.strength import vouched
 from sgdmix_albu.saliency import get_backend, list_backends
 from sgdmix_albu.saliency.judged import looks_through_a_model

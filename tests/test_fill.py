@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.fill import grown, inpaint, inpaint_nearest
+from sgdmix_albu.mixing.fill import grown, inpaint, inpaint_nearest
 
 DTYPES = [torch.uint8, torch.int16, torch.uint16, torch.int64, torch.float16, torch.float32, torch.float64]
 SIZES = st.tuples(st.integers(1, 20), st.integers(1, 20))

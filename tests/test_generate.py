@@ -21,7 +21,7 @@ from unittest.mock import ANY
 import numpy as np
 import pytest
 import torch
-from offline_helpers import (
+from expand_helpers import (
     MINE,
     REAL,
     Stop,
@@ -33,7 +33,7 @@ from offline_helpers import (
     write_tree,
 )
 from PIL import Image
-from test_offline_mix import check_painted, foreground, nearest_pixels
+from test_expand_mix import check_painted, foreground, nearest_pixels
 from torchvision.datasets import ImageFolder
 from torchvision.models import resnet18
 from torchvision.transforms._presets import ImageClassification
@@ -41,9 +41,9 @@ from torchvision.transforms.functional import normalize, to_tensor
 
 from sgdmix_albu import cli
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.offline import Expansion, RefinerSettings, Settings, TeacherSettings, verify
-from sgdmix_albu.offline.engines import LocalEngine
-from sgdmix_albu.offline.progress import Progress
+from sgdmix_albu.expand import Expansion, RefinerSettings, Settings, TeacherSettings, verify
+from sgdmix_albu.expand.execute.local import LocalEngine
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.types import Fill
 
 pytestmark = pytest.mark.usefixtures("by_hand", "small_chunks")
@@ -163,7 +163,7 @@ def test_any_number_of_workers_gives_the_same_bytes(photographs: Path, tmp_path:
 
 def test_processes_give_the_same_bytes(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expand(photographs, tmp_path / "threads", REAL)
-    monkeypatch.setattr("sgdmix_albu.offline.pipeline._engine", lambda *_, **__: LocalEngine(2, "processes"))
+    monkeypatch.setattr("sgdmix_albu.expand.pipeline._engine", lambda *_, **__: LocalEngine(2, "processes"))
     expand(photographs, tmp_path / "processes", REAL)
     assert contents(tmp_path / "threads") == contents(tmp_path / "processes")
 

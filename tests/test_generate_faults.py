@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
-from offline_helpers import (
+from expand_helpers import (
     MINE,
     REAL,
     Stop,
@@ -32,16 +31,17 @@ from offline_helpers import (
     rows_of,
     write_tree,
 )
+from filelock import FileLock
 from PIL import Image
 
+from sgdmix_albu.bank import parts as banking
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError, UnknownNameError
-from sgdmix_albu.offline import RefinerSettings, Settings, TeacherSettings, generate, verify
-from sgdmix_albu.offline import bank as banking
-from sgdmix_albu.offline import workers as working
-from sgdmix_albu.offline.engines import LocalEngine
-from sgdmix_albu.offline.progress import Progress
-from sgdmix_albu.offline.run import Run
-from sgdmix_albu.offline.storage import Storage
+from sgdmix_albu.expand import RefinerSettings, Settings, TeacherSettings, generate, verify
+from sgdmix_albu.expand.execute import pools as working
+from sgdmix_albu.expand.execute.local import LocalEngine
+from sgdmix_albu.expand.store.run import Run
+from sgdmix_albu.io.progress import Progress
+from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.saliency import register_backend
 from sgdmix_albu.synthetic import SyntheticPool
 
@@ -168,7 +168,7 @@ def test_no_room_is_one_line_and_can_be_taken_up(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sgdmix_albu.offline.pipeline._engine", lambda *_, **__: LocalEngine(2, "processes"))
+    monkeypatch.setattr("sgdmix_albu.expand.pipeline._engine", lambda *_, **__: LocalEngine(2, "processes"))
 
     class Murderer(Progress):
         def over(self, items: Any, label: str, total: int, **_: Any) -> Iterator[Any]:
@@ -633,7 +633,7 @@ def test_what_a_lost_worker_had_done_is_not_done_again(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine repeats more than is missing: where a chunk's note is there, the chunk is done."""
-    from sgdmix_albu.offline.expander import Expander
+    from sgdmix_albu.expand.execute.worker import Expander
 
     call, reports = Expander.__call__, []
 
@@ -688,15 +688,15 @@ def test_what_its_workers_die_of_is_given_up(
     def die(*_: Any) -> None:
         raise DeadError
 
-    monkeypatch.setattr("sgdmix_albu.offline.pipeline._engine", lambda *_, **__: Stubborn(1))
-    monkeypatch.setattr("sgdmix_albu.offline.pipeline.LocalEngine", type("Other", (), {}))
+    monkeypatch.setattr("sgdmix_albu.expand.pipeline._engine", lambda *_, **__: Stubborn(1))
+    monkeypatch.setattr("sgdmix_albu.expand.pipeline.LocalEngine", type("Other", (), {}))
     with monkeypatch.context() as patch:
-        patch.setattr("sgdmix_albu.offline.expander.Expander._mixed", die)
+        patch.setattr("sgdmix_albu.expand.execute.worker.Expander._mixed", die)
         for _ in range(2):  # the count begins anew with each command
             with pytest.raises(SGDMixError, match="^chunk 0 was begun 5 times and its worker died each time"):
                 expand(photographs, tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr("sgdmix_albu.offline.bank.read_pixels", die)
+        patch.setattr("sgdmix_albu.bank.parts.read_pixels", die)
         with pytest.raises(SGDMixError, match="^bank part 0 was begun 5 times"):
             expand(photographs, tmp_path / "other")
     expand(photographs, tmp_path / "out")

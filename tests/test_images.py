@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.images import list_images, read_image
+from sgdmix_albu.io.images import list_images, read_image
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageOps, features
 
-from sgdmix_albu import images
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.images import IMAGE_SUFFIXES, decode_image, files_below, list_images, read_image
+from sgdmix_albu.io import images
+from sgdmix_albu.io.images import IMAGE_SUFFIXES, decode_image, files_below, list_images, read_image
 
 OURS = {"BMP", "DIB", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP"}
 Image.init()
@@ -238,7 +238,7 @@ def test_stripes_do_not_show(
 PEAK = """
 import re, sys
 from pathlib import Path
-from sgdmix_albu.images import read_image
+from sgdmix_albu.io.images import read_image
 
 def memory(name):
     return int(re.search(rf"{name}:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])

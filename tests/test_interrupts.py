@@ -19,10 +19,10 @@ from typing import Any, Literal
 import pytest
 
 from sgdmix_albu.errors import SGDMixError
-from sgdmix_albu.interrupts import Interrupts
-from sgdmix_albu.offline import workers as working
-from sgdmix_albu.offline.engines import LocalEngine
-from sgdmix_albu.offline.progress import Progress
+from sgdmix_albu.expand.execute import pools as working
+from sgdmix_albu.expand.execute.local import LocalEngine
+from sgdmix_albu.io.interrupts import Interrupts
+from sgdmix_albu.io.progress import Progress
 
 Kind = Literal["threads", "processes"]
 both = pytest.mark.parametrize("kind", ["threads", "processes"])
@@ -141,7 +141,7 @@ import sys
 sys.path.insert(0, sys.argv[2])
 from functools import partial
 from pathlib import Path
-from sgdmix_albu.offline.engines import LocalEngine
+from sgdmix_albu.expand.execute.local import LocalEngine
 from test_interrupts import Worker
 
 if __name__ == "__main__":
@@ -176,7 +176,7 @@ CHILD = """
 import signal, sys, threading, time
 from functools import partial
 sys.path.insert(0, sys.argv[1])
-from sgdmix_albu.offline.workers import Processes
+from sgdmix_albu.expand.execute.pools import Processes
 from test_interrupts import divide
 
 if __name__ == "__main__":
@@ -232,7 +232,7 @@ def test_ctrl_c_while_python_ends(code: int) -> None:
 
 TWICE = """
 import os, signal, time
-from sgdmix_albu.interrupts import Interrupts
+from sgdmix_albu.io.interrupts import Interrupts
 
 try:
     with Interrupts(raising=True):
@@ -253,8 +253,8 @@ def test_a_command_ends_at_the_second() -> None:
 
 STUCK = """
 import io, os, signal, sys, threading, time
-from sgdmix_albu.interrupts import Interrupts
-from sgdmix_albu.offline.engines import LocalEngine
+from sgdmix_albu.io.interrupts import Interrupts
+from sgdmix_albu.expand.execute.local import LocalEngine
 
 def press():
     for _ in range(2):
@@ -316,7 +316,7 @@ CLUSTER = """
 import subprocess, sys, time
 
 AGENT = "import os, time; time.sleep(1); print(1, flush=True); os.execve('/bin/sleep', ['ray::Agent', '600'], {})"
-from sgdmix_albu.offline.reaper import Reaper
+from sgdmix_albu.expand.execute.reaper import Reaper
 
 reaper = Reaper()
 with reaper.marking():

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.labels import class_ids
+from sgdmix_albu.mixing.labels import class_ids
 
 CLASSES = [2, 0, 1]
 ONE_HOT = F.one_hot(torch.tensor(CLASSES))

@@ -21,7 +21,7 @@ HOMES = {
     "diffusers": ["refine"],
     "onnxruntime": ["saliency"],
     "peft": ["refine"],
-    "ray": ["offline"],
+    "ray": ["expand"],
     "rembg": ["saliency"],
     "transformers": ["pretrained", "refine"],
 }
@@ -30,14 +30,18 @@ HEAVY = {*HOMES, "cv2", "numpy", "torch", "torchvision"}
 
 # One import that breaks each contract: (file, line).
 PLANTED = {
-    "Layers, and stages that do not know each other": ("selection.py", "from sgdmix_albu.masks import otsu"),
-    "Stages 2 to 4 import torch only": ("masks.py", "import cv2"),
-    "Albumentations is imported by its face only": ("mixing.py", "import albumentations"),
+    "Rooms, from the roof to the ground": (
+        "mixing/selection.py",
+        "from sgdmix_albu.saliency.base import SaliencyBackend",
+    ),
+    "The way of a mix": ("mixing/colour.py", "from sgdmix_albu.mixing.masks import otsu"),
+    "Stages 2 to 4 import torch only": ("mixing/masks.py", "import cv2"),
+    "Albumentations is imported by its face only": ("mixing/mix.py", "import albumentations"),
     "Captum is imported by its adapter only": ("saliency/base.py", "import captum.attr"),
     "rembg and ONNX Runtime are imported by their adapter only": ("saliency/base.py", "import onnxruntime"),
-    "Diffusion packages are imported by stage 5 only": ("images.py", "def load():\n    import diffusers"),
+    "Diffusion packages are imported by stage 5 only": ("io/images.py", "def load():\n    import diffusers"),
     "Ray is imported by its engine only": ("registry.py", "import ray"),
-    "OpenCV is imported where forks are made safe only": ("blending.py", "import cv2"),
+    "OpenCV is imported where forks are made safe only": ("mixing/blending.py", "import cv2"),
 }
 
 

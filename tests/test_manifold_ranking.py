@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from skimage.color import rgb2lab
 
-from sgdmix_albu.colour import rgb_to_lab
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import get_mask
+from sgdmix_albu.mixing.colour import rgb_to_lab
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.saliency import manifold_ranking as module
 from sgdmix_albu.saliency.manifold_ranking import manifold_ranking

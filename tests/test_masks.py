@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from skimage.filters import threshold_otsu
 
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
-from sgdmix_albu.masks import above, get_mask, otsu, otsu_threshold, rounded, upsampled, working_maps
+from sgdmix_albu.mixing.masks import above, get_mask, otsu, otsu_threshold, rounded, upsampled, working_maps
 
 maps_8bit = hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)))
 

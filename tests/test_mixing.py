@@ -11,12 +11,12 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from sgdmix_albu import mix_batch
-from sgdmix_albu.blending import blend, softened
-from sgdmix_albu.composition import changed_only, compose
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.fill import inpaint
 from sgdmix_albu.masks import otsu
 from sgdmix_albu.mixing import describe, draw, plan_mix
+from sgdmix_albu.mixing.blending import blend, softened
+from sgdmix_albu.mixing.composition import changed_only, compose
+from sgdmix_albu.mixing.fill import inpaint
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.types import Draws, Foreground
 

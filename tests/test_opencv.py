@@ -6,7 +6,7 @@ import multiprocessing
 
 import pytest
 
-from sgdmix_albu.opencv import cv2
+from sgdmix_albu.io.opencv import cv2
 
 
 def _threads(channel) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sgdmix_albu.errors import MissingExtraError, SGDMixError
-from sgdmix_albu.optional import import_optional
+from sgdmix_albu.registry import import_optional
 
 
 def test_a_module_that_is_there_is_returned() -> None:

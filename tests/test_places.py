@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from offline_helpers import write_tree
+from expand_helpers import write_tree
 
 from sgdmix_albu.audit import run_audit, run_drift
 from sgdmix_albu.cli import main
 from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.datasets.tree import write_tree as write_dataset
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.offline import generate, mix_folder
-from sgdmix_albu.places import check_apart
+from sgdmix_albu.expand import generate, mix_folder
+from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.recipes import fine_grained
 from sgdmix_albu.refine import finetune
 from sgdmix_albu.saliency import build_bank

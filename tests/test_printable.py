@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from expand_helpers import photograph, write_tree
 from hypothesis import given
 from hypothesis import strategies as st
-from offline_helpers import photograph, write_tree
 from PIL import Image
 
 from sgdmix_albu import errors

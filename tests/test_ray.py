@@ -19,12 +19,12 @@ from typing import Any
 
 import psutil
 import pytest
-from offline_helpers import contents, write_tree
+from expand_helpers import contents, write_tree
 
 from sgdmix_albu.errors import DataError, SGDMixError
-from sgdmix_albu.offline import Expansion, Settings, generate
-from sgdmix_albu.offline.progress import Progress
-from sgdmix_albu.offline.ray import RayEngine, _Actor, _result
+from sgdmix_albu.expand import Expansion, Settings, generate
+from sgdmix_albu.expand.execute.ray import RayEngine, _Actor, _result
+from sgdmix_albu.io.progress import Progress
 
 ray = pytest.importorskip("ray")
 

@@ -23,12 +23,12 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from sgdmix_albu.classifiers.architectures import new_classifier, open_classifier
 from sgdmix_albu.cli import main as sgdmix
 from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.datasets.aviary import Aviary
 from sgdmix_albu.datasets.tree import write_tree
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.models import new_classifier, open_classifier
 from sgdmix_albu.recipes import background, command, few_shot, fine_grained, long_tail
 from sgdmix_albu.recipes import parts as parts_module
 from sgdmix_albu.recipes.checks import check_model

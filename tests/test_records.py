@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgdmix_albu import files, records
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.records import (
+from sgdmix_albu.io import files, records
+from sgdmix_albu.io.records import (
     UnsoundError,
     anything,
     flag,

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tiny_diffusion import tiny_base
 
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.lock import locked
+from sgdmix_albu.io.lock import locked
 from sgdmix_albu.refine import Recipe, RefinerSpec, finetune, get_refiner, read_refiner
 from sgdmix_albu.refine.components import load_base
 from sgdmix_albu.refine.finetuning.draws import draw

@@ -18,12 +18,12 @@ from tiny_diffusion import tiny_base
 from torch.utils.data import ConcatDataset, Subset
 from torchvision.datasets import ImageFolder
 
+from sgdmix_albu.classifiers.untouched import seeded
 from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.refine import Recipe, RefinerSpec, finetune, read_refiner
 from sgdmix_albu.refine.components import load_base
 from sgdmix_albu.refine.finetuning.data import TrainingImages
-from sgdmix_albu.untouched import seeded
 
 RECIPE = Recipe(steps=3, batch_size=2, learning_rate=1e-3, token_learning_rate=1e-2, rank=1)
 

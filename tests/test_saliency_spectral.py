@@ -110,7 +110,7 @@ def test_captum_interface() -> None:
 
 def test_rank_correlation_on_photographs(shared_data: Path) -> None:
     """Not an agreement with anything but itself: photographs, standardised or not, give the same order."""
-    from sgdmix_albu.images import read_image
+    from sgdmix_albu.io.images import read_image
 
     paths = sorted(shared_data.glob("birds/train/*/*.jpg"))[::60]
     for path in paths:

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.selection import class_allows, draw_candidates, nearest, pairwise_distances, same_ids, same_pixels
+from sgdmix_albu.mixing.selection import (
+    class_allows,
+    draw_candidates,
+    nearest,
+    pairwise_distances,
+    same_ids,
+    same_pixels,
+)
 
 
 def random_maps(seed: int, n: int, h: int = 9, w: int = 7) -> torch.Tensor:

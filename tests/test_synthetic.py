@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from expand_helpers import pixels, write_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from official import WRITERS
-from offline_helpers import pixels, write_tree
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import FGVCAircraft, ImageFolder
 from torchvision.transforms import v2
 
 from sgdmix_albu import SyntheticMix
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.offline import Settings, generate
-from sgdmix_albu.offline.progress import Progress
+from sgdmix_albu.expand import Settings, generate
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.synthetic import SyntheticPool, synthetic_batches, synthetic_samples
 
 

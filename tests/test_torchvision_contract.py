@@ -160,7 +160,7 @@ def test_erased_boxes_of_every_format_are_what_sanitize_removes(format_) -> None
         wide = torch.tensor([[20.0, 24.0, 10.0, 16.0, 0.0], [2.0, 50.0, 10.0, 10.0, 0.0]])
         values = functional.convert_bounding_box_format(wide, old_format="XYWHR", new_format=format_)
     boxes = tv_tensors.BoundingBoxes(values, format=kind, canvas_size=(64, 64))
-    from sgdmix_albu.erased import without_erased
+    from sgdmix_albu.torchvision.erased import without_erased
 
     kept = torch.ones(64, 64, dtype=torch.bool)
     kept[48:, :20] = False

@@ -14,8 +14,8 @@ from torchvision.transforms import v2
 
 from sgdmix_albu import SGDMix
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
-from sgdmix_albu.memory import Memory
 from sgdmix_albu.mixing import Described
+from sgdmix_albu.mixing.memory import Memory
 
 Pair = namedtuple("Pair", ["image", "label"])
 LABELS = torch.arange(6)

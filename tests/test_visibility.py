@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.visibility import visible_fractions, visible_points
+from sgdmix_albu.mixing.visibility import visible_fractions, visible_points
 
 
 def region(seed: int = 0, height: int = 21, width: int = 30) -> torch.Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from sgdmix_albu.albumentations.arrays import Array
-from sgdmix_albu.visibility import visible_fractions, visible_points
+from sgdmix_albu.mixing.visibility import visible_fractions, visible_points
 
 __all__ = ["seen_boxes", "seen_points"]
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgdmix_albu.blending import blend
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.fill import inpaint, inpaint_nearest
+from sgdmix_albu.mixing.blending import blend
+from sgdmix_albu.mixing.fill import inpaint, inpaint_nearest
 from sgdmix_albu.tensors import PIXELS, check_tensor
 
 __all__ = ["Array", "composite", "cut", "from_tensor", "painted", "resized", "stacked", "to_tensor"]
@@ -57,7 +57,7 @@ def composite(
         sources: B pictures (H, W) or (H, W, C) of one shape and dtype.
         others: B pictures like them; None leaves the source as it is.
         union: (B, H, W) bool.
-        feather: As in :func:`sgdmix_albu.blending.blend`.
+        feather: As in :func:`sgdmix_albu.mixing.blend`.
 
     Returns:
         B pictures; unmixed ones are the sources themselves.

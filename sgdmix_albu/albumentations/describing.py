@@ -13,10 +13,10 @@ from torch import Tensor
 from sgdmix_albu.albumentations.arrays import Array, stacked, to_tensor
 from sgdmix_albu.albumentations.pool import Pool, Row, check_picture
 from sgdmix_albu.albumentations.remembered import Remembered, Seen, content
-from sgdmix_albu.colour import Normalization, to_float, unnormalized
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.masks import MaskPreset
-from sgdmix_albu.mixing import Described, describe, same_ids
+from sgdmix_albu.mixing.colour import Normalization, to_float, unnormalized
+from sgdmix_albu.mixing.masks import MaskPreset
+from sgdmix_albu.mixing.mix import Described, describe, same_ids
 from sgdmix_albu.saliency.base import resize_maps
 from sgdmix_albu.saliency.fingerprint import fingerprint
 from sgdmix_albu.saliency.given import scaled_maps

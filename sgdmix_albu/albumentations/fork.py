@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import get_worker_info
 
-from sgdmix_albu.optional import import_optional
+from sgdmix_albu.registry import import_optional
 
 __all__ = ["ForkHooks", "albumentations"]
 

@@ -10,8 +10,8 @@ from sgdmix_albu.albumentations.arrays import stacked
 from sgdmix_albu.albumentations.describing import Describer, repeats
 from sgdmix_albu.albumentations.pool import Pool, PoolImages
 from sgdmix_albu.albumentations.told import read_ids, read_labels
-from sgdmix_albu.composition import changed_only
-from sgdmix_albu.mixing import plan_mix, same_ids
+from sgdmix_albu.mixing.composition import changed_only
+from sgdmix_albu.mixing.mix import plan_mix, same_ids
 from sgdmix_albu.types import Draws, Fill, MixPlan, TargetClass
 
 __all__ = ["plan_call"]

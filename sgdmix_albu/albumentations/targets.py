@@ -32,7 +32,7 @@ def mixed_target(
         name: The target.
         kind: "image", "images", "mask" or "masks".
         value: Its picture or pictures.
-        feather: As in :func:`sgdmix_albu.blending.blend`, for images; class indices cannot fade into each other.
+        feather: As in :func:`sgdmix_albu.mixing.blend`, for images; class indices cannot fade into each other.
         union: (B, H, W) bool, True where the source is kept.
         backgrounds: For each image the pictures of its donor, or None where it stays unmixed.
         instances: Targets that hold instances of the source.

@@ -13,7 +13,7 @@ from sgdmix_albu.albumentations.arrays import Array
 from sgdmix_albu.albumentations.pool import Pool
 from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.labels import class_ids
+from sgdmix_albu.mixing.labels import class_ids
 
 __all__ = ["read_ids", "read_labels"]
 
@@ -24,7 +24,7 @@ def read_labels(data: Mapping[str, Any], pool: Pool, key: str, metadata_key: str
     Args:
         data: What the transform was called with.
         pool: What was found in it.
-        key: The key of sources and donors that holds labels; forms as in :func:`sgdmix_albu.labels.class_ids`.
+        key: The key of sources and donors that holds labels; forms as in :func:`sgdmix_albu.mixing.labels.class_ids`.
         metadata_key: Where the donors are.
         names: Whether labels may be names, where only their being equal counts.
 

@@ -1,4 +1,4 @@
-"""The transform: Albumentations' protocol around the pure functions of :mod:`sgdmix_albu.mixing`."""
+"""The transform: Albumentations' protocol around the pure functions of :mod:`sgdmix_albu.mixing.mix`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from sgdmix_albu.albumentations.pool import read_pool
 from sgdmix_albu.albumentations.settings import check_keys, donors_to_remember, names_of_masks
 from sgdmix_albu.albumentations.targets import backgrounds_of, mixed_target, nothing_to_mix
 from sgdmix_albu.arguments import check_switch
-from sgdmix_albu.blending import edge_width
-from sgdmix_albu.colour import check_normalization
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing import check_settings, draw
+from sgdmix_albu.mixing.blending import edge_width
+from sgdmix_albu.mixing.colour import check_normalization
+from sgdmix_albu.mixing.masks import MaskPreset, get_mask
+from sgdmix_albu.mixing.mix import check_settings, draw
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.saliency.layers import check_layer
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Draws, Fill, TargetClass
@@ -58,7 +58,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         mask: A mask preset's name (see :func:`sgdmix_albu.masks.list_masks`) or a callable.
         fill: What stands where the donor's own object was. "source": the source's pixels, by the paper's union mask.
             "inpaint": the object, with a small rim, is painted over with the colours around it
-            (:func:`sgdmix_albu.fill.inpaint`; in masks with the nearest value), and the source is pasted by its own
+            (:func:`sgdmix_albu.mixing.inpaint`; in masks with the nearest value), and the source is pasted by its own
             mask.
         max_coverage: The largest fraction of an image that a union mask may cover; beyond it the next-nearest
             donor is tried, then the image stays unmixed. With ``fill="inpaint"`` the source's own mask, and what is
@@ -81,7 +81,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             "mask" the mask itself is the map. Where there is a map, the backend is not asked.
         label_key: Where the class of the source and of each donor is (with ``images``: one for each image).
             Read only, and only for ``target_class`` and for backends that explain the image's own class. Class
-            numbers or probabilities as in :func:`sgdmix_albu.labels.class_ids`; for ``target_class`` alone also
+            numbers or probabilities as in :func:`sgdmix_albu.mixing.labels.class_ids`; for ``target_class`` alone also
             names. None: never.
         id_key: Where it stands which sample the source is, and each donor (with ``images``: one for each image):
             anything hashable. A donor of the source's own sample is never chosen, whatever its pixels. Read only

@@ -5,8 +5,9 @@ Importing this package imports nothing heavy: public names are resolved on first
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sgdmix_albu.lazy import lazy
 
 if TYPE_CHECKING:
     from sgdmix_albu.audit.drift import run_drift
@@ -17,21 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditResult", "DriftResult", "VariantResult", "run_audit", "run_drift", "strip"]
 
-_HOMES = {
-    "AuditResult": "sgdmix_albu.audit.result",
-    "DriftResult": "sgdmix_albu.audit.drift_result",
-    "VariantResult": "sgdmix_albu.audit.result",
-    "run_audit": "sgdmix_albu.audit.run",
-    "run_drift": "sgdmix_albu.audit.drift",
-    "strip": "sgdmix_albu.audit.panels",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        ".drift": ["run_drift"],
+        ".drift_result": ["DriftResult"],
+        ".panels": ["strip"],
+        ".result": ["AuditResult", "VariantResult"],
+        ".run": ["run_audit"],
+    },
+)

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgdmix_albu.arguments import check_plain
+from sgdmix_albu.bank.maps import open_bank
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency import SaliencyBackend, SaliencyBank, get_backend
-from sgdmix_albu.saliency.bank import open_bank
 from sgdmix_albu.saliency.judged import JudgedBackend, looks_through_a_model, prompted, takes
-from sgdmix_albu.saliency.options import check_plain
 
 __all__ = ["AuditBackend", "options_of_each"]
 

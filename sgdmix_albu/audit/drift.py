@@ -16,17 +16,17 @@ from tqdm import tqdm
 
 from sgdmix_albu.arguments import accepts
 from sgdmix_albu.audit.backends import AuditBackend, options_of_each
-from sgdmix_albu.audit.collection import Collection, Sample, draw_sample, open_collection
 from sgdmix_albu.audit.drift_report import BEFORE, grid, plot, render
 from sgdmix_albu.audit.drift_result import Cell, DriftResult
 from sgdmix_albu.audit.output import check_folder, write_together
-from sgdmix_albu.audit.teacher import accuracy, train
+from sgdmix_albu.audit.sample import Collection, Sample, draw_sample, open_collection
 from sgdmix_albu.audit.variant import Variant, run_variant
 from sgdmix_albu.classifiers import Judge, open_judge
+from sgdmix_albu.classifiers.small import accuracy, train
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing import check_settings, draw
-from sgdmix_albu.places import check_apart
+from sgdmix_albu.io.places import check_apart
+from sgdmix_albu.mixing.masks import MaskPreset, get_mask
+from sgdmix_albu.mixing.mix import check_settings, draw
 from sgdmix_albu.refine import Refiner, get_refiner
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill

@@ -11,10 +11,10 @@ from PIL import Image
 
 from sgdmix_albu.audit import panels
 from sgdmix_albu.audit.charts import Curve, curves
-from sgdmix_albu.audit.collection import Sample
 from sgdmix_albu.audit.drift_result import ASKED, Cell, DriftResult
 from sgdmix_albu.audit.page import definitions, escape, page, picture, pictures
 from sgdmix_albu.audit.panels import Pixels
+from sgdmix_albu.audit.sample import Sample
 from sgdmix_albu.audit.variant import Variant
 
 if TYPE_CHECKING:

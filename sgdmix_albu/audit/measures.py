@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgdmix_albu.agreement import check_masks, check_pair, held_share
 from sgdmix_albu.arguments import check_count, check_number
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.opencv import cv2
+from sgdmix_albu.io.opencv import cv2
+from sgdmix_albu.mixing.agreement import check_masks, check_pair, held_share
 from sgdmix_albu.tensors import FLOATS, check_tensor
 
 __all__ = [

@@ -11,9 +11,9 @@ from pathlib import Path
 from PIL import Image
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import LARGEST, read_regular, refusals_named, umask
-from sgdmix_albu.lock import locked
-from sgdmix_albu.records import UnsoundError, items, parse, record, text
+from sgdmix_albu.io.files import LARGEST, read_regular, refusals_named, umask
+from sgdmix_albu.io.lock import locked
+from sgdmix_albu.io.records import UnsoundError, items, parse, record, text
 
 __all__ = ["check_folder", "write_together"]
 

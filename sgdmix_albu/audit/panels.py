@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.opencv import cv2
+from sgdmix_albu.io.opencv import cv2
 
 __all__ = ["heat", "masked", "panel", "photograph", "plate", "strip", "union"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from sgdmix_albu.audit import gallery, panels
 from sgdmix_albu.audit.charts import histogram
-from sgdmix_albu.audit.collection import Sample
 from sgdmix_albu.audit.page import definitions, escape, page, picture, pictures
 from sgdmix_albu.audit.panels import Pixels
 from sgdmix_albu.audit.result import AuditResult, VariantResult
+from sgdmix_albu.audit.sample import Sample
 from sgdmix_albu.audit.signs import AGREEING, SIGNS, Flag
 from sgdmix_albu.audit.variant import Variant
 from sgdmix_albu.audit.verdict import COMPLETE, TOLERATED

@@ -17,19 +17,19 @@ from tqdm import tqdm
 
 from sgdmix_albu.audit import gallery
 from sgdmix_albu.audit.backends import AuditBackend, options_of_each
-from sgdmix_albu.audit.collection import Sample, draw_sample, open_collection
 from sgdmix_albu.audit.output import check_folder, write_together
 from sgdmix_albu.audit.report import render
 from sgdmix_albu.audit.result import AuditResult, SignCount, VariantResult
+from sgdmix_albu.audit.sample import Sample, draw_sample, open_collection
 from sgdmix_albu.audit.signs import SIGNS, Flag, find_flags
 from sgdmix_albu.audit.variant import Variant, run_variant
 from sgdmix_albu.audit.verdict import Verdict, incomplete_share, judge, leaking_share, mean
 from sgdmix_albu.audit.witnesses import Better, hear
 from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing import check_settings, draw
-from sgdmix_albu.places import check_apart
+from sgdmix_albu.io.places import check_apart
+from sgdmix_albu.mixing.masks import MaskPreset, get_mask
+from sgdmix_albu.mixing.mix import check_settings, draw
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency import SaliencyBackend
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill

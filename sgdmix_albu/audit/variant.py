@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sgdmix_albu.agreement import held_share, solid, solid_share
 from sgdmix_albu.audit import measures
-from sgdmix_albu.audit.collection import Sample
+from sgdmix_albu.audit.sample import Sample
 from sgdmix_albu.audit.witnesses import NOBODY, Witnesses
-from sgdmix_albu.composition import compose
-from sgdmix_albu.masks import MaskPreset
-from sgdmix_albu.mixing import describe, plan_mix
-from sgdmix_albu.selection import pairwise_distances
+from sgdmix_albu.mixing.agreement import held_share, solid, solid_share
+from sgdmix_albu.mixing.composition import compose
+from sgdmix_albu.mixing.masks import MaskPreset
+from sgdmix_albu.mixing.mix import describe, plan_mix
+from sgdmix_albu.mixing.selection import pairwise_distances
 from sgdmix_albu.types import Draws, Fill, MixPlan
 
 __all__ = ["Variant", "run_variant", "seen_of_target"]

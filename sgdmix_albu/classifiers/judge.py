@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from sgdmix_albu.colour import to_float
+from sgdmix_albu.classifiers.architectures import open_classifier, standardized
+from sgdmix_albu.classifiers.untouched import untouched
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
-from sgdmix_albu.models import open_classifier, standardized
-from sgdmix_albu.untouched import untouched
+from sgdmix_albu.mixing.colour import to_float
+from sgdmix_albu.types import Normalize
 
 __all__ = ["Judge", "Normalize", "open_judge"]
-
-Normalize: TypeAlias = Literal["imagenet", "none"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def open_judge(
     """Load a classifier, and find which output stands for which class of the data.
 
     Args:
-        model: A weights file; see :func:`sgdmix_albu.models.open_classifier`. Or a module, whose outputs are the
+        model: A weights file; see :func:`sgdmix_albu.classifiers.open_classifier`. Or a module, whose outputs are the
             data's classes in their order.
         classes: The data's classes in the order of their labels; empty where it has none.
         arch: Architecture of the weights file, unless it names it itself.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sgdmix_albu.datasets.photographs import Listing, Photographs
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.images import class_folders, list_images
+from sgdmix_albu.io.images import class_folders, list_images
 
 __all__ = ["Folders"]
 

@@ -15,8 +15,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.files import read_regular, stays_below
-from sgdmix_albu.images import read_image
+from sgdmix_albu.io.files import read_regular, stays_below
+from sgdmix_albu.io.images import read_image
 
 __all__ = ["Listing", "Photographs", "columns", "matlab", "number", "table_text"]
 

@@ -12,9 +12,9 @@ from typing import Any
 from tqdm import tqdm
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import TEMPORARY, make_folder, read_regular, refusals_named, umask
-from sgdmix_albu.images import MAX_BYTES
-from sgdmix_albu.places import check_apart
+from sgdmix_albu.io.files import TEMPORARY, make_folder, read_regular, refusals_named, umask
+from sgdmix_albu.io.images import MAX_BYTES
+from sgdmix_albu.io.places import check_apart
 
 __all__ = ["content_of", "write_tree"]
 

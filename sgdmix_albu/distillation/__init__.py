@@ -5,20 +5,13 @@ Importing this package does not import torch: public names are resolved on first
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sgdmix_albu.lazy import lazy
 
 if TYPE_CHECKING:
     from sgdmix_albu.distillation.run import Distilled, distil
 
 __all__ = ["Distilled", "distil"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("sgdmix_albu.distillation.run"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, {".run": __all__})

@@ -19,15 +19,15 @@ from torch import Tensor
 from sgdmix_albu import __version__
 from sgdmix_albu.arguments import check_count, check_switch, said
 from sgdmix_albu.audit.backends import AuditBackend, options_of_each
-from sgdmix_albu.audit.collection import Collection, Reader, Sample, open_collection
+from sgdmix_albu.audit.sample import Collection, Reader, Sample, open_collection
 from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.distillation.training import Schedule, batches_of, train
 from sgdmix_albu.distillation.views import Examples
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.files import make_folder, refusals_named, write_whole
-from sgdmix_albu.masks import otsu
-from sgdmix_albu.offline.progress import Progress
-from sgdmix_albu.places import check_apart
+from sgdmix_albu.io.files import make_folder, refusals_named, write_whole
+from sgdmix_albu.io.places import check_apart
+from sgdmix_albu.io.progress import Progress
+from sgdmix_albu.mixing.masks import otsu
 from sgdmix_albu.printable import printable
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency.base import resize_maps

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import kind_of_file, read_regular
-from sgdmix_albu.records import (
+from sgdmix_albu.io.files import kind_of_file, read_regular
+from sgdmix_albu.io.records import (
     Kind,
     UnsoundError,
     anything,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.optional import import_optional
+from sgdmix_albu.registry import import_optional
 
 __all__ = ["fetch", "folder_of"]
 

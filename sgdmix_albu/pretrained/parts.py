@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.optional import import_optional
 from sgdmix_albu.pretrained.configs import check_tokenizer
+from sgdmix_albu.registry import import_optional
 
 __all__ = ["PICKLES", "load_model", "load_tokenizer", "loaded"]
 

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError, InvalidInputError, MissingExtraError
-from sgdmix_albu.optional import import_optional
+from sgdmix_albu.io.records import flag, items, number, one_of, optional, record, whole
 from sgdmix_albu.pretrained.configs import check_segmenter, read_json
 from sgdmix_albu.pretrained.hub import folder_of
 from sgdmix_albu.pretrained.parts import load_model, load_tokenizer
-from sgdmix_albu.records import flag, items, number, one_of, optional, record, whole
+from sgdmix_albu.registry import import_optional
 
 __all__ = ["Segmenter", "segmenter_files", "segmenter_folder"]
 

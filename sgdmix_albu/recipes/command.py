@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torchvision.transforms import v2
 
+from sgdmix_albu.classifiers.architectures import new_classifier
 from sgdmix_albu.datasets.tree import write_tree
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
-from sgdmix_albu.models import new_classifier
-from sgdmix_albu.places import check_apart
+from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.recipes.checks import check_made_of, check_model, found_device
 from sgdmix_albu.recipes.measures import Measures
 from sgdmix_albu.recipes.parts import Part, Parts

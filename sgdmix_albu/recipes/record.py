@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import nn
 
+from sgdmix_albu.classifiers.architectures import save_classifier
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import refusals_named, write_whole
-from sgdmix_albu.models import save_classifier
+from sgdmix_albu.io.files import refusals_named, write_whole
 
 __all__ = ["Record"]
 

@@ -7,9 +7,9 @@ use (PEP 562).
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sgdmix_albu.lazy import lazy
 from sgdmix_albu.refine.catalogue import (
     Recipe,
     RefinerSpec,
@@ -39,21 +39,11 @@ __all__ = [
     "register_refiner",
 ]
 
-_HOMES = {
-    "Refined": "sgdmix_albu.refine.refiner",
-    "Refiner": "sgdmix_albu.refine.refiner",
-    "RefinerCard": "sgdmix_albu.refine.folder",
-    "finetune": "sgdmix_albu.refine.finetuning",
-    "get_refiner": "sgdmix_albu.refine.refiner",
-    "read_refiner": "sgdmix_albu.refine.folder",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        ".finetuning": ["finetune"],
+        ".folder": ["RefinerCard", "read_refiner"],
+        ".refiner": ["Refined", "Refiner", "get_refiner"],
+    },
+)

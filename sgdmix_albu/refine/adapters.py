@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.records import UnsoundError, anything, flag, mapping, number, one_of, parse, record, whole
+from sgdmix_albu.io.records import UnsoundError, anything, flag, mapping, number, one_of, parse, record, whole
 
 __all__ = ["Scales", "adapter_scales"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.records import Kind, UnsoundError, items, number, text, whole
+from sgdmix_albu.io.records import Kind, UnsoundError, items, number, text, whole
 from sgdmix_albu.registry import Registry
 
 __all__ = [

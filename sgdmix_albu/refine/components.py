@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import sha256_of
-from sgdmix_albu.optional import import_optional
-from sgdmix_albu.places import settled
+from sgdmix_albu.io.files import sha256_of
+from sgdmix_albu.io.places import settled
+from sgdmix_albu.io.records import anything, items, mapping, optional, record, text
 from sgdmix_albu.pretrained.configs import check_encoder, check_model, check_scheduler, read_json
 from sgdmix_albu.pretrained.hub import folder_of
 from sgdmix_albu.pretrained.parts import PICKLES, load_model, load_tokenizer, loaded
-from sgdmix_albu.records import anything, items, mapping, optional, record, text
 from sgdmix_albu.refine.schedulers import SCHEDULERS
+from sgdmix_albu.registry import import_optional
 
 __all__ = [
     "Components",

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
-from sgdmix_albu.files import open_regular, read_regular, sha256_of, write_whole
-from sgdmix_albu.optional import import_optional
-from sgdmix_albu.records import (
+from sgdmix_albu.io.files import open_regular, read_regular, sha256_of, write_whole
+from sgdmix_albu.io.records import (
     Kind,
     UnsoundError,
     anything,
@@ -37,7 +36,7 @@ from sgdmix_albu.refine.catalogue import (
     finetune_command,
     plain_name,
 )
-from sgdmix_albu.registry import nearest_names
+from sgdmix_albu.registry import import_optional, nearest_names
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.optional import import_optional
 from sgdmix_albu.pretrained.configs import check_model
 from sgdmix_albu.pretrained.parts import load_model
 from sgdmix_albu.refine.components import Components, load_base
@@ -21,6 +20,7 @@ from sgdmix_albu.refine.lora import apply_lora
 from sgdmix_albu.refine.prompts import Prompts
 from sgdmix_albu.refine.tensors import read_safetensors
 from sgdmix_albu.refine.tokens import add_tokens, most_bytes, read_embedding
+from sgdmix_albu.registry import import_optional
 
 if TYPE_CHECKING:
     from sgdmix_albu.refine.refiner import Refiner

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.optional import import_optional
 from sgdmix_albu.refine.adapters import Scales, adapter_scales
 from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.tensors import read_safetensors
+from sgdmix_albu.registry import import_optional
 
 __all__ = ["apply_lora"]
 

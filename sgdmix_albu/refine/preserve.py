@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.types import Preserve
 
 __all__ = [
     "INNER",
@@ -20,8 +21,6 @@ __all__ = [
     "mask_core",
     "strength_map",
 ]
-
-Preserve: TypeAlias = Literal["none", "soft", "strict"]
 
 INNER = 1 / 3  # share of the strength that the object itself is given
 

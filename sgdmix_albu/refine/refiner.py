@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
-from sgdmix_albu.files import sha256_of
+from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.refine.catalogue import RefinerSpec, cache_folder, get_spec, list_refiners
 from sgdmix_albu.refine.folder import CARD, RefinerCard, find_weights, read_refiner
 from sgdmix_albu.refine.loading import Loaded, load

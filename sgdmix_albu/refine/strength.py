@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from sgdmix_albu.arguments import check_number
 from sgdmix_albu.classifiers import Judge
-from sgdmix_albu.colour import to_float
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.colour import to_float
 
 __all__ = ["ADAPTIVE", "check_hole_strength", "check_strength", "strengths_for", "vouched"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import open_regular
-from sgdmix_albu.optional import import_optional
-from sgdmix_albu.records import UnsoundError, anything, items, mapping, one_of, parse, record, text, whole
+from sgdmix_albu.io.files import open_regular
+from sgdmix_albu.io.records import UnsoundError, anything, items, mapping, one_of, parse, record, text, whole
+from sgdmix_albu.registry import import_optional
 
 __all__ = ["read_safetensors"]
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgdmix_albu.colour import to_float
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.colour import to_float
 from sgdmix_albu.refine.batching import in_batches
 from sgdmix_albu.refine.denoise import denoise, first_step
 from sgdmix_albu.refine.preserve import Preserve, composite, hole_shares, strength_map

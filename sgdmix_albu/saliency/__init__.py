@@ -6,15 +6,15 @@ Importing this package does not import torch: public names are resolved on first
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sgdmix_albu.lazy import lazy
 from sgdmix_albu.saliency.catalogue import list_backends, register_backend
 
 if TYPE_CHECKING:
-    from sgdmix_albu.saliency.bank import SaliencyBank
+    from sgdmix_albu.bank.build import build_bank
+    from sgdmix_albu.bank.maps import SaliencyBank
     from sgdmix_albu.saliency.base import SaliencyBackend, normalize_maps
-    from sgdmix_albu.saliency.build import build_bank
     from sgdmix_albu.saliency.given import SaliencyMap, collate
     from sgdmix_albu.saliency.resolve import get_backend
 
@@ -30,22 +30,12 @@ __all__ = [
     "register_backend",
 ]
 
-_HOMES = {
-    "SaliencyBackend": "sgdmix_albu.saliency.base",
-    "SaliencyBank": "sgdmix_albu.saliency.bank",
-    "SaliencyMap": "sgdmix_albu.saliency.given",
-    "build_bank": "sgdmix_albu.saliency.build",
-    "collate": "sgdmix_albu.saliency.given",
-    "get_backend": "sgdmix_albu.saliency.resolve",
-    "normalize_maps": "sgdmix_albu.saliency.base",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        ".base": ["SaliencyBackend", "normalize_maps"],
+        ".given": ["SaliencyMap", "collate"],
+        ".resolve": ["get_backend"],
+        "sgdmix_albu.bank": ["SaliencyBank", "build_bank"],
+    },
+)

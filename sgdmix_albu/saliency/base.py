@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sgdmix_albu.arguments import check_count, said
-from sgdmix_albu.colour import Normalization, check_colours, check_finite, normalization_of, to_float, to_rgb
+from sgdmix_albu.classifiers.untouched import untouched
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
-from sgdmix_albu.masks import rounded
+from sgdmix_albu.mixing.colour import Normalization, check_colours, check_finite, normalization_of, to_float, to_rgb
+from sgdmix_albu.mixing.masks import rounded
 from sgdmix_albu.tensors import FLOATS, PIXELS, check_tensor
-from sgdmix_albu.untouched import untouched
 
 __all__ = ["FunctionBackend", "SaliencyBackend", "normalize_maps", "resize_maps"]
 
@@ -26,9 +26,9 @@ class SaliencyBackend(ABC):
 
     ``backend(images, labels)`` takes (B, C, H, W) images and optional (B,) integer labels. A backend that looks
     at colours (``wants_rgb``) takes grey or RGB ones, uint8, uint16 or float, see
-    :func:`sgdmix_albu.colour.to_rgb`; a function or a model takes the channels that it can read, and integers of any
-    kind come to it divided by their dtype's greatest value. It returns (B, H, W) float32 maps in [0, 1] on the images'
-    device: finite, each stretched so that its least value is 0 and its greatest 1, and all zeros where the
+    :func:`sgdmix_albu.mixing.colour.to_rgb`; a function or a model takes the channels that it can read, and integers
+    of any kind come to it divided by their dtype's greatest value. It returns (B, H, W) float32 maps in [0, 1] on the
+    images' device: finite, each stretched so that its least value is 0 and its greatest 1, and all zeros where the
     raw map is constant; rounded to 65535 steps, so that the last bits of a processor's arithmetic decide
     nothing. No graph is kept, the images are not changed, B may be 0, and the map of an image
     does not depend on the other images of the batch.

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgdmix_albu.colour import rgb_to_lab
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.colour import rgb_to_lab
 from sgdmix_albu.saliency.base import SaliencyBackend, normalize_maps
 from sgdmix_albu.tensors import FLOATS, check_tensor
 

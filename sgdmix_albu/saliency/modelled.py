@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
 from sgdmix_albu.arguments import check_count, said
+from sgdmix_albu.classifiers.untouched import untouched
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency.base import SaliencyBackend
 from sgdmix_albu.tensors import FLOATS, INTEGERS, check_tensor
-from sgdmix_albu.untouched import untouched
 
 __all__ = ["ModelBackend", "Target", "unwrapped"]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.registry import nearest_names
 
-__all__ = ["check_options", "check_plain", "parse_options"]
+__all__ = ["check_options", "parse_options"]
 
 # Of few digits: a commit's forty may all be digits.
 _TEXTS = ("model", "model_path", "prompt", "revision", "session", "weights")
@@ -66,23 +65,6 @@ def parse_options(texts: Iterable[str]) -> dict[str, Any]:
             raise InvalidInputError(f"the option {name!r} of the saliency backend is given twice")
         found[name] = value if name in _TEXTS else _value(value)
     return found
-
-
-def check_plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that can be written down and sent to other processes: text, numbers, True and False.
-
-    Raises:
-        InvalidInputError: No mapping of names to such.
-    """
-    if not isinstance(options, Mapping):
-        raise InvalidInputError(f"expected the options of a saliency backend as a mapping, got {said(options)}")
-    for name, value in options.items():
-        if not isinstance(name, str) or not isinstance(value, str | int | float):
-            raise InvalidInputError(
-                f"expected text, a number, True or False as option {name!r} of a saliency backend that is given by "
-                f"name, got {said(value)}"
-            )
-    return dict(options)
 
 
 def _value(text: str) -> str | int | float | bool:

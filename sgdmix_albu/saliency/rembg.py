@@ -14,9 +14,8 @@ from torch.utils.data import get_worker_info
 
 from sgdmix_albu.arguments import check_text
 from sgdmix_albu.errors import DataError, InvalidInputError, MissingExtraError, SGDMixError, UnknownNameError
-from sgdmix_albu.files import sha256_of
-from sgdmix_albu.optional import import_optional
-from sgdmix_albu.registry import nearest_names
+from sgdmix_albu.io.files import sha256_of
+from sgdmix_albu.registry import import_optional, nearest_names
 from sgdmix_albu.saliency.base import SaliencyBackend
 
 __all__ = ["Rembg"]

@@ -10,15 +10,15 @@ from typing import Any
 
 from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.optional import import_optional
-from sgdmix_albu.saliency.bank import SERVED
+from sgdmix_albu.registry import import_optional
 from sgdmix_albu.saliency.base import FunctionBackend, SaliencyBackend
 from sgdmix_albu.saliency.catalogue import BACKENDS, GIVEN, list_backends
 from sgdmix_albu.saliency.options import check_options
 
-__all__ = ["DISTILLED", "get_backend"]
+__all__ = ["DISTILLED", "SERVED", "get_backend"]
 
 DISTILLED = ".safetensors"  # how the name of a file that ``sgdmix distil`` wrote ends
+SERVED = "bank:"  # before the folder of a bank, whose maps stand for a backend's
 
 
 def get_backend(spec: Any, **options: Any) -> SaliencyBackend:

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgdmix_albu.classifiers.weights import read_checkpoint
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.saliency.base import SaliencyBackend
 from sgdmix_albu.saliency.fingerprint import fingerprint
 from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
-from sgdmix_albu.weights import read_checkpoint
 
 __all__ = ["EMBEDDED", "SalientObject", "open_network", "squashed"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sgdmix_albu.colour import Normalization
+from sgdmix_albu.mixing.colour import Normalization
 from sgdmix_albu.saliency.base import SaliencyBackend
 
 __all__ = ["SpectralResidual"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sgdmix_albu.arguments import check_text
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.files import sha256_of
+from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.pretrained.segmenter import Segmenter, segmenter_files, segmenter_folder
 from sgdmix_albu.saliency.base import SaliencyBackend
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from sgdmix_albu.arguments import check_count, check_names, said
 from sgdmix_albu.errors import DataError, InvalidInputError, InvalidTypeError
-from sgdmix_albu.offline.checks import check_seed
+from sgdmix_albu.expand.plan.checks import check_seed
 from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode, check_transform
 from sgdmix_albu.synthetic.pool import SyntheticPool, opened
 from sgdmix_albu.synthetic.real import RealImages
@@ -58,7 +58,7 @@ class SyntheticMix(Dataset[Any]):
     Example:
         >>> import tempfile
         >>> from sgdmix_albu.datasets import get_dataset
-        >>> from sgdmix_albu.offline import Settings, generate
+        >>> from sgdmix_albu.expand import Settings, generate
         >>> out = tempfile.mkdtemp()
         >>> _ = generate(None, out, dataset="aviary", limit=6, settings=Settings(size=64, multiplier=2))
         >>> mixed = SyntheticMix(get_dataset("aviary"), out, p=1.0)

@@ -13,12 +13,12 @@ from PIL import Image
 
 from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.files import open_regular, read_part
-from sgdmix_albu.images import decode_image, read_image
-from sgdmix_albu.offline.manifest import METADATA, manifest_row
-from sgdmix_albu.offline.shards import image_places
-from sgdmix_albu.offline.storage import Storage
-from sgdmix_albu.places import local_path
+from sgdmix_albu.expand.store.manifest import METADATA, manifest_row
+from sgdmix_albu.expand.store.shards import image_places
+from sgdmix_albu.io.files import open_regular, read_part
+from sgdmix_albu.io.images import decode_image, read_image
+from sgdmix_albu.io.places import local_path
+from sgdmix_albu.io.storage import Storage
 
 __all__ = ["SyntheticPool", "opened"]
 

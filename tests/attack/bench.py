@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.offline_helpers import write_tree
+from tests.expand_helpers import write_tree
 
 from .command import Command, Ended
 

@@ -6,7 +6,7 @@ import signal
 import sys
 
 from sgdmix_albu.errors import SGDMixError
-from sgdmix_albu.interrupts import Interrupts
+from sgdmix_albu.io.interrupts import Interrupts
 
 if __name__ == "__main__":
     try:

@@ -37,28 +37,13 @@ from torchvision import tv_tensors
 
 import sgdmix_albu
 from sgdmix_albu import albumentations as face_two
-from sgdmix_albu import (
-    blending,
-    colour,
-    composition,
-    fill,
-    labels,
-    mask_guided,
-    mask_refinement,
-    masks,
-    mixing,
-    offline,
-    saliency,
-    selection,
-    synthetic,
-    torchvision,
-    visibility,
-)
+from sgdmix_albu import expand, masks, mixing, saliency, synthetic, torchvision
 from sgdmix_albu.albumentations.fork import albumentations
 from sgdmix_albu.audit import measures
 from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.errors import SGDMixError
-from sgdmix_albu.masks import _PRESETS
+from sgdmix_albu.mixing import blending, colour, composition, fill, grabcut, guided, labels, selection, visibility
+from sgdmix_albu.mixing.masks import _PRESETS
 from sgdmix_albu.recipes import settings as hyper
 from sgdmix_albu.saliency import base, captum, manifold_ranking, salient_object, spectral_residual
 from sgdmix_albu.saliency.catalogue import BACKENDS
@@ -290,8 +275,8 @@ def points(count: int, height: int, width: int) -> Any:
 def made() -> str:
     """A folder that ``generate`` wrote."""
     out = tempfile.mkdtemp(prefix="sgdmix-calls-")
-    settings = offline.Settings("spectral_residual", "otsu", size=32, multiplier=2)
-    offline.generate(None, out, dataset="aviary", limit=6, settings=settings)
+    settings = expand.Settings("spectral_residual", "otsu", size=32, multiplier=2)
+    expand.generate(None, out, dataset="aviary", limit=6, settings=settings)
     return out
 
 
@@ -392,14 +377,14 @@ _NAMES = {
     "loaded": loaded,
     "made": made,
     "manifold_ranking": manifold_ranking,
-    "mask_guided": mask_guided,
-    "mask_refinement": mask_refinement,
+    "guided": guided,
+    "grabcut": grabcut,
     "masks": masks,
     "measures": measures,
     "mixing": mixing,
     "nn": nn,
     "np": np,
-    "offline": offline,
+    "expand": expand,
     "points": points,
     "preset_on": preset_on,
     "raising": raising,
@@ -514,24 +499,38 @@ CALLS = [
     _call("mixing.plan_mix", needed="described draws", other="max_coverage:share target_class repeats:eligible fill"),
     _call("mixing.repeats_of", needed="images images", other="ids pool_ids:ids by_pixels:flag sums pool_sums:sums"),
     _call("mixing.Described", needed="maps masks thresholds sums eligible", other="labels"),
-    _call("composition.changed_only", needed="plan images images"),
-    _call("composition.compose", needed="plan images images", other="feather:width hard:flag", truth=_images_like),
-    _call("fill.grown", needed="masks"),
-    _call("fill.inpaint", needed="images masks", truth=_alike),
-    _call("fill.inpaint_nearest", needed="images masks", truth=_alike),
-    _call("selection.pairwise_distances", needed="maps maps"),
-    _call("selection.nearest", needed="distances eligible"),
-    _call("selection.draw_candidates", needed="batch pool count", other="generator"),
-    _call("selection.uniform", needed="shape generator"),
-    _call("selection.class_allows", needed="labels labels target_class"),
-    _call("selection.same_pixels", needed="images images", other="sums pool_sums:sums"),
-    _call("selection.bit_sums", needed="images"),
-    _call("selection.as_integers", needed="images"),
-    _call("selection.same_ids", needed="ids ids"),
-    _call("blending.blend", needed="images images rows masks", other="feather:width", truth=_alike),
-    _call("blending.edge_width", needed="fill width"),
-    _call("blending.feathered", needed="masks width", truth=_in_unit),
-    _call("blending.softened", needed="masks", truth=_in_unit),
+    _call("mixing.composition.changed_only", "composition.changed_only", needed="plan images images"),
+    _call(
+        "mixing.composition.compose",
+        "composition.compose",
+        needed="plan images images",
+        other="feather:width hard:flag",
+        truth=_images_like,
+    ),
+    _call("mixing.fill.grown", "fill.grown", needed="masks"),
+    _call("mixing.fill.inpaint", "fill.inpaint", needed="images masks", truth=_alike),
+    _call("mixing.fill.inpaint_nearest", "fill.inpaint_nearest", needed="images masks", truth=_alike),
+    _call("mixing.selection.pairwise_distances", "selection.pairwise_distances", needed="maps maps"),
+    _call("mixing.selection.nearest", "selection.nearest", needed="distances eligible"),
+    _call(
+        "mixing.selection.draw_candidates", "selection.draw_candidates", needed="batch pool count", other="generator"
+    ),
+    _call("mixing.selection.uniform", "selection.uniform", needed="shape generator"),
+    _call("mixing.selection.class_allows", "selection.class_allows", needed="labels labels target_class"),
+    _call("mixing.selection.same_pixels", "selection.same_pixels", needed="images images", other="sums pool_sums:sums"),
+    _call("mixing.selection.bit_sums", "selection.bit_sums", needed="images"),
+    _call("mixing.selection.as_integers", "selection.as_integers", needed="images"),
+    _call("mixing.selection.same_ids", "selection.same_ids", needed="ids ids"),
+    _call(
+        "mixing.blending.blend",
+        "blending.blend",
+        needed="images images rows masks",
+        other="feather:width",
+        truth=_alike,
+    ),
+    _call("mixing.blending.edge_width", "blending.edge_width", needed="fill width"),
+    _call("mixing.blending.feathered", "blending.feathered", needed="masks width", truth=_in_unit),
+    _call("mixing.blending.softened", "blending.softened", needed="masks", truth=_in_unit),
     _call("masks.otsu", needed="maps images", truth=_mask_like),
     _call("masks.otsu_threshold", needed="maps"),
     _call("masks.working_maps", needed="maps"),
@@ -541,17 +540,17 @@ CALLS = [
     _call("masks.get_mask", "preset_on", "preset maps images", truth=_mask_of_preset),
     _call("masks.register_mask", needed="name target", other="extra:name"),
     _call("masks.list_masks"),
-    _call("mask_guided.guided", needed="maps images", truth=_mask_like),
-    _call("mask_guided.guided_maps", needed="maps guides", truth=_in_unit),
-    _call("mask_guided.guided_filter", needed="maps guides"),
-    _call("mask_refinement.grabcut", needed="maps images", truth=_mask_like),
-    _call("visibility.visible_fractions", needed="kept boxes", truth=_in_unit),
-    _call("visibility.visible_points", needed="kept points"),
-    _call("labels.class_ids", needed="labels batch", other="name"),
-    _call("colour.to_rgb", needed="images", other="mean std"),
-    _call("colour.to_float", needed="images"),
-    _call("colour.normalization_of", needed="images"),
-    _call("colour.unnormalized", needed="images", other="mean! std!"),
+    _call("mixing.guided.guided", "guided.guided", needed="maps images", truth=_mask_like),
+    _call("mixing.guided.guided_maps", "guided.guided_maps", needed="maps guides", truth=_in_unit),
+    _call("mixing.guided.guided_filter", "guided.guided_filter", needed="maps guides"),
+    _call("mixing.grabcut.grabcut", "grabcut.grabcut", needed="maps images", truth=_mask_like),
+    _call("mixing.visibility.visible_fractions", "visibility.visible_fractions", needed="kept boxes", truth=_in_unit),
+    _call("mixing.visibility.visible_points", "visibility.visible_points", needed="kept points"),
+    _call("mixing.labels.class_ids", "labels.class_ids", needed="labels batch", other="name"),
+    _call("mixing.colour.to_rgb", "colour.to_rgb", needed="images", other="mean std"),
+    _call("mixing.colour.to_float", "colour.to_float", needed="images"),
+    _call("mixing.colour.normalization_of", "colour.normalization_of", needed="images"),
+    _call("mixing.colour.unnormalized", "colour.unnormalized", needed="images", other="mean! std!"),
     _call("saliency.get_backend", needed="backend", other="microbatch:count model:target"),
     _call("saliency.get_backend", "backend_on", "backend images", "labels coarse:flag microbatch:count", _map_like),
     _call("saliency.register_backend", needed="name target", other="extra:name"),
@@ -642,13 +641,13 @@ CALLS = [
     ),
     _call("synthetic.synthetic_samples", "samples_of", "samples folder", "p mode class_names"),
     _call(
-        "offline.Settings",
+        "expand.Settings",
         other=f"saliency:backend mask:preset {_MIX} multiplier:count seed size:count image_format:text shards:flag",
         truth=_storable,
     ),
-    _call("offline.LookSettings", needed="backend", other="model:folder arch:text class_names:folder normalize:text"),
-    _call("offline.RefinerSettings", needed="text", other="base:folder preserve:text adaptive:flag device:text"),
-    _call("offline.TeacherSettings", needed="text", other="arch:text class_names:folder normalize:text"),
+    _call("expand.LookSettings", needed="backend", other="model:folder arch:text class_names:folder normalize:text"),
+    _call("expand.RefinerSettings", needed="text", other="base:folder preserve:text adaptive:flag device:text"),
+    _call("expand.TeacherSettings", needed="text", other="arch:text class_names:folder normalize:text"),
     _call(
         "recipes.settings.Settings",
         "hyper.Settings",

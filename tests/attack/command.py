@@ -194,8 +194,8 @@ class Running:
 
 
 _USED = (
-    *(f"sgdmix_albu.offline.{name}" for name in ("pipeline", "mix", "verification", "expander", "execute", "bank")),
-    *("sgdmix_albu.cli", "sgdmix_albu.saliency.build", "sgdmix_albu.saliency.spectral_residual", "torch"),
+    *(f"sgdmix_albu.expand.{name}" for name in ("pipeline", "mix", "store.verify", "execute.worker")),
+    *("sgdmix_albu.cli", "sgdmix_albu.bank.build", "sgdmix_albu.saliency.spectral_residual", "torch"),
 )
 
 

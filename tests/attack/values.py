@@ -283,7 +283,7 @@ KINDS: dict[str, Maker] = {
     "rate": _of("0.1", "None", "1e-3"),
     "layer": _of("None", "''", "'0'", "model[0]"),
     "explained": _of("'label'", "'predicted'", "1", "0"),
-    "looked_at": _of("masks.otsu", "mask_guided.guided", "lambda maps, images: None", "lambda maps, images: (1, 2)"),
+    "looked_at": _of("masks.otsu", "guided.guided", "lambda maps, images: None", "lambda maps, images: (1, 2)"),
     "model": _of("model", "model", "nn.Identity()"),
     "cells": _of("4", "8", "16", "6"),
     "stack": _stack,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sgdmix_albu.datasets.aviary.paint import Points
 from sgdmix_albu.datasets.aviary.scene import Scene
 from sgdmix_albu.datasets.aviary.shapes import BILL_LENGTH, CREST, HEAD, SKULL, TAIL_LENGTH, TORSO, tail_end
-from sgdmix_albu.opencv import cv2
+from sgdmix_albu.io.opencv import cv2
 
 _MARGIN = 0.03  # the bird keeps this far from the picture's border
 

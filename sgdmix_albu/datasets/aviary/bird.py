@@ -22,7 +22,7 @@ from sgdmix_albu.datasets.aviary.paint import (
 )
 from sgdmix_albu.datasets.aviary.scene import Light, Scene
 from sgdmix_albu.datasets.aviary.species import Species
-from sgdmix_albu.opencv import cv2
+from sgdmix_albu.io.opencv import cv2
 
 _PIGMENTS: dict[str, Colour] = {
     "olive": (126, 130, 60),

@@ -6,7 +6,7 @@ import numpy as np
 
 from sgdmix_albu.datasets.aviary.paint import Colour, Layer, blossom, curve, dim, disc, fill, glaze, leaf, mix, ribbon
 from sgdmix_albu.datasets.aviary.scene import Distractor
-from sgdmix_albu.opencv import cv2
+from sgdmix_albu.io.opencv import cv2
 
 _BARK: Colour = (96, 78, 64)
 _GREENS: tuple[Colour, Colour] = ((64, 108, 52), (168, 176, 70))

@@ -12,7 +12,7 @@ from sgdmix_albu.datasets.aviary.habitats import paint_habitat
 from sgdmix_albu.datasets.aviary.paint import Layer, lay_over, trimmed
 from sgdmix_albu.datasets.aviary.perches import paint_perch
 from sgdmix_albu.datasets.aviary.scene import Distractor, Light, Scene
-from sgdmix_albu.opencv import cv2
+from sgdmix_albu.io.opencv import cv2
 
 SIZES = (32, 512)
 """Smallest and largest side of a picture, in pixels."""

@@ -27,7 +27,7 @@ from sgdmix_albu.datasets.aviary.paint import (
     tint,
 )
 from sgdmix_albu.datasets.aviary.scene import HABITATS
-from sgdmix_albu.opencv import cv2
+from sgdmix_albu.io.opencv import cv2
 
 _FAR, _NEAR = 64, 128  # sides of the grids for the distance and for the middle ground
 _RAMP = np.repeat(np.linspace(0, 255, _FAR).astype(np.uint8)[:, None], _FAR, axis=1)

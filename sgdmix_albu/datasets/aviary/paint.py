@@ -13,7 +13,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sgdmix_albu.opencv import cv2
+from sgdmix_albu.io.opencv import cv2
 
 Colour: TypeAlias = tuple[float, float, float]
 """Red, green, blue, each 0..255."""

@@ -26,7 +26,7 @@ from sgdmix_albu.datasets.aviary.paint import (
     tint,
 )
 from sgdmix_albu.datasets.aviary.scene import HABITATS
-from sgdmix_albu.opencv import cv2
+from sgdmix_albu.io.opencv import cv2
 
 _GRID = 128
 Generator = np.random.Generator

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.files import write_whole
-from sgdmix_albu.optional import import_optional
-from sgdmix_albu.records import Kind, UnsoundError, flag, mapping, number, optional, parse, text
+from sgdmix_albu.io.files import write_whole
+from sgdmix_albu.io.records import Kind, UnsoundError, flag, mapping, number, optional, parse, text
 from sgdmix_albu.refine.finetuning.settings import Settings, differences
 from sgdmix_albu.refine.tensors import read_safetensors
+from sgdmix_albu.registry import import_optional
 
 __all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint"]
 

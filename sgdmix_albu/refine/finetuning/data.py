@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.images import class_folders, list_images, read_image
+from sgdmix_albu.io.images import class_folders, list_images, read_image
 from sgdmix_albu.refine.finetuning.labelled import Labelled, labelled
 
 __all__ = ["MapsOfFiles", "TrainingImages"]

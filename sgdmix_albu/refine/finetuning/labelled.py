@@ -9,7 +9,7 @@ from typing import Any
 from torch.utils.data import ConcatDataset, Subset
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.labels import class_ids
+from sgdmix_albu.mixing.labels import class_ids
 
 __all__ = ["Labelled", "labelled"]
 

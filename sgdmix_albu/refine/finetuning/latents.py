@@ -12,10 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.files import sha256_of, write_whole
-from sgdmix_albu.optional import import_optional
+from sgdmix_albu.io.files import sha256_of, write_whole
 from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.finetuning.data import MapsOfFiles, TrainingImages
+from sgdmix_albu.registry import import_optional
 
 __all__ = ["Latents", "cached_latents"]
 

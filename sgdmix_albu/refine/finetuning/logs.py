@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from sgdmix_albu.files import refusals_named
-from sgdmix_albu.optional import import_optional
+from sgdmix_albu.io.files import refusals_named
+from sgdmix_albu.registry import import_optional
 
 __all__ = ["LossLog"]
 

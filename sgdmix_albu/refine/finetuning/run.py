@@ -18,9 +18,8 @@ from tqdm import tqdm
 
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.lock import locked
-from sgdmix_albu.optional import import_optional
-from sgdmix_albu.places import check_apart
+from sgdmix_albu.io.lock import locked
+from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.refine.catalogue import RefinerSpec, get_spec
 from sgdmix_albu.refine.components import Components, fingerprint_of, load_base, settled_base
 from sgdmix_albu.refine.finetuning.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
@@ -32,6 +31,7 @@ from sgdmix_albu.refine.finetuning.samples import save_samples
 from sgdmix_albu.refine.finetuning.settings import Settings, settings_for
 from sgdmix_albu.refine.finetuning.trained import Trained, initial_vectors
 from sgdmix_albu.refine.folder import CARD, RefinerCard, class_tokens, write_refiner
+from sgdmix_albu.registry import import_optional
 
 __all__ = ["finetune"]
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sgdmix_albu.files import write_whole
+from sgdmix_albu.io.files import write_whole
 from sgdmix_albu.refine.catalogue import RefinerSpec
 from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.denoise import denoise

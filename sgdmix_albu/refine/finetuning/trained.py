@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sgdmix_albu.classifiers.untouched import seeded
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.optional import import_optional
 from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.tokens import add_tokens
-from sgdmix_albu.untouched import seeded
+from sgdmix_albu.registry import import_optional
 
 __all__ = ["Trained", "initial_vectors"]
 

@@ -1,0 +1,49 @@
+"""Stage 6: expand a labelled image set into a larger one, or write a mixed copy of it.
+
+First a plan, in which everything random is decided, then its execution, which only reads and writes. ``generate`` is
+the whole. ``plan``: settings, a target for each source, a row for each output. ``execute``: a worker that makes rows'
+files, on this machine or on a Ray cluster. ``store``: the output folder, what is done and what is left.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sgdmix_albu.lazy import lazy
+
+if TYPE_CHECKING:
+    from sgdmix_albu.bank.look import LookSettings
+    from sgdmix_albu.bank.make import make_bank
+    from sgdmix_albu.expand.mix import Summary, mix_folder
+    from sgdmix_albu.expand.pipeline import generate
+    from sgdmix_albu.expand.plan.settings import RefinerSettings, TeacherSettings
+    from sgdmix_albu.expand.store.verify import Verified, verify
+    from sgdmix_albu.expand.summary import Expansion, Forecast, Settings
+
+__all__ = [
+    "Expansion",
+    "Forecast",
+    "LookSettings",
+    "RefinerSettings",
+    "Settings",
+    "Summary",
+    "TeacherSettings",
+    "Verified",
+    "generate",
+    "make_bank",
+    "mix_folder",
+    "verify",
+]
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        ".pipeline": ["generate"],
+        ".mix": ["Summary", "mix_folder"],
+        ".plan.settings": ["RefinerSettings", "TeacherSettings"],
+        ".store.verify": ["Verified", "verify"],
+        ".summary": ["Expansion", "Forecast", "Settings"],
+        "sgdmix_albu.bank.look": ["LookSettings"],
+        "sgdmix_albu.bank.make": ["make_bank"],
+    },
+)

@@ -1,0 +1,1 @@
+"""Rows to files: a worker, and who lets it work."""

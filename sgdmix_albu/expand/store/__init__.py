@@ -1,0 +1,1 @@
+"""The output folder: what was planned, what is there, what is left."""

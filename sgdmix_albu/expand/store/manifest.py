@@ -1,0 +1,122 @@
+"""``metadata.jsonl``: a row for each image that was written, in the plan's order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+from sgdmix_albu.errors import DataError
+from sgdmix_albu.expand.store.shards import is_shard
+from sgdmix_albu.io.images import is_hidden
+from sgdmix_albu.io.records import UnsoundError, name_below, optional, parse, record, sha256, text, whole
+
+__all__ = [
+    "METADATA",
+    "ROW",
+    "Written",
+    "is_there",
+    "manifest_row",
+    "manifest_rows",
+    "output_name",
+    "read_note_of_manifest",
+    "write_note",
+]
+
+METADATA = "metadata.jsonl"  # the name that Hugging Face's imagefolder looks for
+
+
+class Written(NamedTuple):
+    """How many rows a manifest has, and the SHA-256 of the file."""
+
+    rows: int
+    sha256: str
+
+
+def output_name(value: Any) -> str:
+    """The kind of an output's file name: an image below the folder, and none of the files that a run keeps there."""
+    name = name_below(value)
+    parts = PurePosixPath(name).parts
+    if parts[0] == METADATA or is_hidden(parts[0]):
+        raise UnsoundError(f"it is the name of a file that is kept here: {name!r:.60}")
+    if PurePosixPath(name).suffix not in (".png", ".jpg") or str(PurePosixPath(name)) != name:
+        raise UnsoundError(f"it is no name of an output: {name!r:.60}")
+    return name
+
+
+def _shard(value: Any) -> str:
+    if not isinstance(value, str) or not is_shard(value):
+        raise UnsoundError(f"expected the name of a shard, got {value!r:.60}")
+    return value
+
+
+ROW = record(
+    {
+        "file_name": output_name,
+        "label": text(),
+        "label_index": whole(),
+        "source": name_below,
+        "target": optional(name_below),
+        "source_sha256": sha256,
+        "target_sha256": optional(sha256),
+        "bytes": whole(),
+        "sha256": sha256,
+    },
+    may={"shard": _shard, "shard_bytes": whole()},
+    others=True,
+)
+_WRITTEN = record({"rows": whole(), "sha256": sha256})
+
+
+def manifest_row(line: bytes) -> dict[str, Any] | None:
+    """A line of a manifest; None where it is not one.
+
+    Example:
+        >>> manifest_row(b'{"file_name": "../1.png"}') is None
+        True
+    """
+    try:
+        row: dict[str, Any] = parse(line, ROW)
+    except UnsoundError:
+        return None
+    return row if ("shard" in row) == ("shard_bytes" in row) else None
+
+
+def manifest_rows(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Rows of a manifest.
+
+    Raises:
+        DataError: A line is not one.
+    """
+    for number, line in enumerate(lines, start=1):
+        row = manifest_row(line)
+        if row is None:
+            raise DataError(f"line {number} of {METADATA} is damaged")
+        yield row
+
+
+def is_there(row: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
+    """Whether a row's file is among those of the folder, with the size that was written.
+
+    Example:
+        >>> is_there({"file_name": "owl/1.png", "bytes": 9}, {"owl/1.png": 9})
+        True
+    """
+    if "shard" in row:
+        return bool(sizes.get(row["shard"]) == row["shard_bytes"])
+    return bool(sizes.get(row["file_name"]) == row["bytes"])
+
+
+def write_note(written: Written) -> bytes:
+    """What a manifest must be, as a file."""
+    return json.dumps(written._asdict()).encode() + b"\n"
+
+
+def read_note_of_manifest(content: bytes) -> Written:
+    """The same, read.
+
+    Raises:
+        UnsoundError: It is not such a file.
+    """
+    return Written(**parse(content, _WRITTEN))

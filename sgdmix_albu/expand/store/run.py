@@ -1,0 +1,403 @@
+"""A run on disk: what was asked for, what is planned, what is done, and so what is left to do."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sgdmix_albu.datasets.source import Item, Skipped
+from sgdmix_albu.errors import DataError
+from sgdmix_albu.expand.execute.worker import PLAN, TRIES, done_name
+from sgdmix_albu.expand.plan.rows import Chunk, Task, chunks_of, read_tasks, task_line
+from sgdmix_albu.expand.plan.targets import UNMIXED
+from sgdmix_albu.expand.store.listing import LISTING, Listed, listing_lines, listing_sum, read_listing
+from sgdmix_albu.expand.store.manifest import METADATA, is_there, manifest_row
+from sgdmix_albu.expand.store.notes import note_bytes, read_note
+from sgdmix_albu.expand.store.shards import is_shard
+from sgdmix_albu.io.lock import locked
+from sgdmix_albu.io.records import (
+    UnsoundError,
+    anything,
+    items,
+    mapping,
+    optional,
+    pair,
+    parse,
+    record,
+    sha256,
+    text,
+    whole,
+)
+from sgdmix_albu.io.storage import Storage
+from sgdmix_albu.io.sums import Summed
+
+__all__ = ["QUARANTINE", "RUN", "Begun", "Run", "read_run", "stored_listing"]
+
+RUN, QUARANTINE = ".sgdmix-run.json", ".sgdmix-quarantine.jsonl"
+_WORK = ".sgdmix"
+_SCHEMA = 2
+_ABOUT = record(
+    {
+        "schema": whole(),
+        "settings": mapping(anything),
+        "plan": optional(
+            record(
+                {
+                    "rows": whole(),
+                    "sha256": sha256,
+                    "images_sha256": sha256,
+                    "left_out": record({}, may=dict.fromkeys((*UNMIXED, "long_name"), whole())),
+                    "unusable": items(pair(text(), text())),
+                }
+            )
+        ),
+        "manifest": optional(record({"rows": whole(), "sha256": sha256, "chunks": items(text(64))})),
+        "sha256": sha256,
+    }
+)
+_QUARANTINED = record({"source": text(), "reason": text()})
+
+
+class Begun(NamedTuple):
+    """What a run's file says: what was asked for, what is planned, what was written."""
+
+    settings: dict[str, Any]
+    plan: dict[str, Any] | None
+    manifest: dict[str, Any] | None
+
+
+class Run:
+    """The state of an output folder. While somebody works on it, it is locked; see :meth:`locked`.
+
+    Args:
+        out: The folder.
+        settings: What the outputs follow from; a run is taken up again under the same settings only.
+        class_names: Label index to name.
+        listing: The images that there were when it began.
+        gone: Keys of those that are not there any more.
+    """
+
+    def __init__(
+        self,
+        out: Storage,
+        settings: Mapping[str, Any],
+        class_names: Sequence[str],
+        listing: Sequence[Item],
+        gone: Collection[str] = (),
+    ) -> None:
+        self.out, self.class_names, self.listing, self.gone = out, class_names, listing, frozenset(gone)
+        self.wanted = {**settings, "images": len(listing), "images_sha256": listing_sum(class_names, listing)}
+        self.planned: dict[str, Any] | None = None  # rows and sum of the plan, and what it leaves out
+        self.made: dict[str, Any] | None = None  # rows and sum of the manifest, and sums of its chunks
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Nobody else works on the folder meanwhile; a process that is killed holds no lock.
+
+        Raises:
+            DataError: Somebody does.
+        """
+        # An object store has no locks.
+        return locked(Path(self.out.root), "sgdmix generate") if self.out.local else nullcontext()
+
+    def begin(self, *, overwrite: bool) -> None:
+        """Take up the run that is there, or begin one.
+
+        Raises:
+            DataError: The folder holds something else, or a run with other settings.
+        """
+        begun = self.out.has(RUN)
+        if begun and not overwrite:
+            begun_with = read_run(self.out)
+            _check_same(self.out.root, begun_with.settings, self.wanted)
+            self.planned, self.made = begun_with.plan, begun_with.manifest
+        else:
+            if not begun:
+                self._check_empty()
+            self._clear()
+            self._list()
+            self._note()  # from here on it is the new run's folder
+            for name in (PLAN, QUARANTINE):
+                self.out.remove(name)
+        self.out.remove(TRIES)  # an interruption is not the work's fault
+        self.out.sweep()
+
+    def plan(
+        self,
+        tasks: Iterable[Task],
+        left_out: Counter[str],
+        unusable: Sequence[Skipped],
+        digest_of: Callable[[int], str | None],
+    ) -> None:
+        """Write the plan, and of which files it is.
+
+        Args:
+            tasks: Its outputs.
+            left_out: Outputs that are left out, by reason; complete when the tasks have been read.
+            unusable: Images that are left out, and why.
+            digest_of: SHA-256 of the file of the image in a place of the listing; None of one that is left out.
+        """
+        lines = Summed(map(task_line, tasks))
+        self.out.write_lines(PLAN, lines)
+        self.planned = {
+            "rows": lines.rows,
+            "sha256": lines.sha256,
+            "images_sha256": self._list(digest_of),
+            "left_out": dict(left_out),
+            "unusable": [[one.key, one.reason] for one in unusable],
+        }
+        self._note()
+
+    def chunks(self, rows: int) -> list[Chunk]:
+        """The plan's stretches.
+
+        Raises:
+            DataError: The plan is not what was written.
+        """
+        lines = Summed(self.out.lines(PLAN))
+        found = list(chunks_of(lines, rows))
+        if self.planned is None or lines.sha256 != self.planned["sha256"]:
+            raise DataError(f"{self.out.path(PLAN)} is not what was written; pass --overwrite to begin anew")
+        return found
+
+    def finished(self) -> bool:
+        """Whether the manifest is there as it was written, with every file, and a row for each output that can be made.
+
+        One that is not is taken away; what it still says of files that are there is kept as notes.
+        """
+        if not self.out.has(METADATA):
+            return False
+        sizes, lines = self.out.sizes(), Summed(self.out.lines(METADATA))
+        sound = True
+        for row in map(manifest_row, lines):
+            sound = sound and row is not None and is_there(row, sizes)
+        as_written = self.made is not None and lines.sha256 == self.made["sha256"]
+        if sound and as_written and self.planned is not None and self._complete(lines.rows):
+            self.out.remove(_WORK)  # the run may have ended between its last two steps
+            return True
+        self._restore_notes(sizes)
+        self.out.remove(METADATA)
+        return False
+
+    def _complete(self, rows: int) -> bool:
+        """Whether those outputs that a sound manifest does not name are of images that are gone."""
+        assert self.planned is not None
+        if rows == self.planned["rows"] or not self.gone:
+            return bool(rows == self.planned["rows"])
+        named = (row["file_name"] for row in map(manifest_row, self.out.lines(METADATA)) if row is not None)
+        name = next(named, None)
+        for line in self.out.lines(PLAN):
+            (task,) = read_tasks(line)
+            if task.name == name:
+                name = next(named, None)
+            elif not {task.source, task.target} & self.gone:
+                return False
+        return name is None
+
+    def left(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """The chunks that are not done: without a note, or an image of theirs is missing. None of them has a note."""
+        sizes = self.out.sizes()
+        left = []
+        for chunk in chunks:
+            name = done_name(chunk.number)
+            if name in sizes:
+                if self._done(chunk, sizes):
+                    continue
+                self.out.remove(name)
+            left.append(chunk)
+        return left
+
+    def _done(self, chunk: Chunk, sizes: Mapping[str, int]) -> bool:
+        """An image that could not be read is tried again, unless it is gone: a network may have been down."""
+        rows = read_note(self.out.read(done_name(chunk.number)))
+        if rows is None or len(rows) != chunk.rows:
+            return False
+        if {row["file_name"] for row in rows} != {task.name for task in self.tasks([chunk])}:
+            return False  # another chunk's, copied or renamed
+        return all(row["skipped"] in self.gone if "skipped" in row else is_there(row, sizes) for row in rows)
+
+    def tasks(self, chunks: Iterable[Chunk]) -> Iterator[Task]:
+        """The outputs of some chunks."""
+        for chunk in chunks:
+            yield from read_tasks(self.out.read(PLAN, chunk.start, chunk.end))
+
+    def quarantined(self) -> list[Skipped]:
+        """The images of a finished run that could not be used, and why.
+
+        Raises:
+            DataError: The list of them is damaged.
+        """
+        found = []
+        for line in self.out.lines(QUARANTINE):
+            try:
+                row = parse(line, _QUARANTINED)
+                found.append(Skipped(row["source"], row["reason"]))
+            except UnsoundError as error:
+                path = self.out.path(QUARANTINE)
+                remedy = f"remove {self.out.path(METADATA)}, and both are made again"
+                raise DataError(f"{path} is damaged; {remedy}") from error
+        return found
+
+    def finish(self, chunks: Sequence[Chunk]) -> None:
+        """Write the manifest from the notes, list what could not be used, and drop what the run needed."""
+        assert self.planned is not None  # chunks are a plan's
+        reasons = dict(self.planned["unusable"])
+        digest, count, sums = hashlib.sha256(), 0, []
+        for chunk in chunks:
+            rows = self._noted(chunk)
+            reasons |= {row["skipped"]: row["reason"] for row in rows if "skipped" in row}
+            lines = _lines(rows)
+            digest.update(lines)
+            count += lines.count(b"\n")
+            sums.append(_short_sum(lines))
+        listed = (json.dumps({"source": key, "reason": reason}).encode() + b"\n" for key, reason in reasons.items())
+        self.out.write_lines(QUARANTINE, listed)
+        self.out.sweep()  # of workers that were lost with their machine
+        self.made = {"rows": count, "sha256": digest.hexdigest(), "chunks": sums}
+        self._note()
+        # The last: a folder with a manifest is finished.
+        self.out.write_lines(METADATA, (_lines(self._noted(chunk)) for chunk in chunks))
+        self.out.remove(_WORK)
+
+    def _list(self, digest_of: Callable[[int], str | None] = lambda place: None) -> str:
+        """Write the listing; the SHA-256 of the file."""
+        lines = Summed(listing_lines(self.class_names, self.listing, digest_of))
+        self.out.write_lines(LISTING, lines)
+        return lines.sha256
+
+    def _note(self) -> None:
+        about = {"schema": _SCHEMA, "settings": self.wanted, "plan": self.planned, "manifest": self.made}
+        self.out.write(RUN, json.dumps({**about, "sha256": _sum_of(about)}, indent=1).encode() + b"\n")
+
+    def _check_empty(self) -> None:
+        strangers = [name for name in self.out.sizes() if not name.startswith(".sgdmix")]
+        if strangers:
+            raise DataError(f"{self.out.root} holds files of others, such as {strangers[0]}; choose another folder")
+
+    def _clear(self) -> None:
+        """Remove what an earlier run wrote; what others put there stays.
+
+        Its settings and plan go last: interrupted, it is a run that lacks images.
+        """
+        self.out.remove(METADATA)
+        self.out.remove(_WORK)
+        there = self.out.sizes()
+        for name in self._outputs():
+            if name in there:
+                with contextlib.suppress(DataError):  # it lies behind a link
+                    self.out.remove(name)
+        for name in filter(is_shard, there):
+            self.out.remove(name)
+        self.out.prune()
+
+    def _outputs(self) -> Iterator[str]:
+        """Names of outputs, as far as there is a plan that says so: it may be what is damaged."""
+        with contextlib.suppress(DataError):
+            for line in self.out.lines(PLAN):
+                with contextlib.suppress(DataError):
+                    yield from (task.name for task in read_tasks(line))
+
+    def _noted(self, chunk: Chunk) -> list[dict[str, Any]]:
+        rows = read_note(self.out.read(done_name(chunk.number)))
+        if rows is None:
+            raise DataError(f"{self.out.path(done_name(chunk.number))} was damaged meanwhile; run the same again")
+        return rows
+
+    def _restore_notes(self, sizes: Mapping[str, int]) -> None:
+        """The notes that the manifest was made from, of those chunks that are still whole.
+
+        Manifest and plan have one order, so that both are read once. A row in a wrong place, which we never wrote,
+        ends it: what follows is made again.
+        """
+        chunks = self.chunks(self.wanted["chunk"])
+        if self.made is None or len(self.made["chunks"]) != len(chunks):
+            return
+        rows = (row for row in map(manifest_row, self.out.lines(METADATA)) if row is not None and is_there(row, sizes))
+        row = next(rows, None)
+        for chunk in chunks:
+            names = {task.name for task in self.tasks([chunk])}
+            found = []
+            while row is not None and row["file_name"] in names:
+                found.append(row)
+                row = next(rows, None)
+            if len(found) == len(names) and _short_sum(_lines(found)) == self.made["chunks"][chunk.number]:
+                self.out.write(done_name(chunk.number), note_bytes(found))
+
+
+def read_run(out: Storage) -> Begun:
+    """What a folder's run was asked for, what it planned and what it wrote.
+
+    Raises:
+        DataError: Damaged, or of another version.
+    """
+    content = out.read(RUN)
+    try:
+        schema = parse(content, record({"schema": whole()}, others=True))["schema"]
+        if schema != _SCHEMA:
+            raise DataError(
+                f"{out.path(RUN)} has schema {schema}, this version reads {_SCHEMA}; go on with the version that "
+                "began it, or pass --overwrite to begin anew"
+            )
+        about = parse(content, _ABOUT)
+    except UnsoundError as error:
+        raise _damaged(out, RUN, error) from error
+    told = about.pop("sha256")
+    if told != _sum_of(about):
+        raise _damaged(out, RUN, "its sum is another")
+    # Runs of versions that knew no other way to fill.
+    return Begun({"fill": "source", **about["settings"]}, about["plan"], about["manifest"])
+
+
+def stored_listing(out: Storage) -> Listed | None:
+    """The images that a folder's run was begun with; None where there is no run.
+
+    Raises:
+        DataError: Damaged.
+    """
+    if not out.has(RUN):
+        return None
+    begun, lines = read_run(out), Summed(out.lines(LISTING))
+    try:
+        listed = read_listing(lines)
+    except UnsoundError as error:
+        raise _damaged(out, LISTING, error) from error
+    if begun.plan is not None and begun.plan["images_sha256"] != lines.sha256:
+        raise _damaged(out, LISTING, "its sum is another")
+    return listed
+
+
+def _damaged(out: Storage, name: str, why: object) -> DataError:
+    return DataError(f"{out.path(name)} is damaged ({why}); pass --overwrite to begin anew")
+
+
+def _lines(noted: Iterable[Mapping[str, Any]]) -> bytes:
+    """The manifest's lines of a chunk."""
+    made = (json.dumps(row, allow_nan=False).encode() for row in noted if "skipped" not in row)
+    return b"".join(line + b"\n" for line in made)
+
+
+def _short_sum(lines: bytes) -> str:
+    """Enough to see damage, and short: there is one for each chunk."""
+    return hashlib.sha256(lines).hexdigest()[:16]
+
+
+def _sum_of(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _check_same(root: str, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    other = [
+        f"{name} {begun.get(name)!r} (now {wanted.get(name)!r})"
+        for name in sorted({*begun, *wanted})
+        if begun.get(name) != wanted.get(name)
+    ]
+    if other:
+        raise DataError(
+            f"the run in {root} was begun with other settings: {', '.join(other[:4])}; go on with those, choose "
+            "another folder, or pass --overwrite to begin anew"
+        )

@@ -1,0 +1,44 @@
+"""Stages 2 to 4: targets, masks, mixed images. Pure functions; every random draw is passed in or handed back.
+
+The data's way: ``masks`` (with ``guided`` and ``grabcut``: where the object is), ``selection`` (which target), ``fill``
+(what stands where the target's object was), ``blending`` and ``composition`` (the pixels), and ``mix``, the whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sgdmix_albu.lazy import lazy
+
+if TYPE_CHECKING:
+    from sgdmix_albu.mixing.blending import blend
+    from sgdmix_albu.mixing.composition import compose
+    from sgdmix_albu.mixing.fill import grown, inpaint, inpaint_nearest
+    from sgdmix_albu.mixing.mix import Described, describe, draw, mix_batch, plan_mix, repeats_of
+    from sgdmix_albu.mixing.selection import same_ids
+
+__all__ = [
+    "Described",
+    "blend",
+    "compose",
+    "describe",
+    "draw",
+    "grown",
+    "inpaint",
+    "inpaint_nearest",
+    "mix_batch",
+    "plan_mix",
+    "repeats_of",
+    "same_ids",
+]
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        ".blending": ["blend"],
+        ".composition": ["compose"],
+        ".fill": ["grown", "inpaint", "inpaint_nearest"],
+        ".mix": ["Described", "describe", "draw", "mix_batch", "plan_mix", "repeats_of"],
+        ".selection": ["same_ids"],
+    },
+)

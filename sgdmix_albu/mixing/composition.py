@@ -1,0 +1,131 @@
+"""What a plan makes of images: the targets' backgrounds, the composite, and whether any pixel would change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgdmix_albu.arguments import check_switch
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.blending import blend, edge_width, gathered
+from sgdmix_albu.mixing.fill import inpaint, inpaint_nearest
+from sgdmix_albu.mixing.selection import as_integers
+from sgdmix_albu.tensors import PIXELS, check_rows, check_tensor
+from sgdmix_albu.types import MixPlan, Rows
+
+__all__ = ["changed_only", "compose"]
+
+_GLANCE = 8  # every so many rows and columns are compared first: most mixes show a difference there
+
+
+def compose(plan: MixPlan, images: Tensor, pool: Rows, *, feather: float | None = None, hard: bool = False) -> Tensor:
+    """Put the sources on their targets' backgrounds, as the plan says.
+
+    With union masks this is I' = M I_i + (1 - M) I_j (SGD-Mix, section 5.2). With ``plan.holes`` the targets are
+    painted over first, and the source's own mask holds: I' = M_i I_i + (1 - M_i) inpaint(I_j, grown M_j).
+
+    Args:
+        plan: From :func:`sgdmix_albu.mixing.plan_mix`.
+        images: (B, ..., H, W), the sources: any real dtype and memory format; not changed.
+        pool: Rows to gather targets from, as in :func:`sgdmix_albu.mixing.blend`.
+        feather: Width in pixels of the fade outside the mask; None for that of
+            :func:`sgdmix_albu.mixing.blending.edge_width`.
+        hard: The images are semantic masks, depth or the like, whose values can neither fade nor be averaged: holes
+            take the nearest value (:func:`sgdmix_albu.mixing.inpaint_nearest`).
+
+    Returns:
+        (B, ..., H, W) in fresh memory, the images' dtype, device and memory format. Unmixed ones are bit-identical.
+
+    Raises:
+        InvalidInputError: The plan was made for other images.
+
+    Example:
+        >>> from sgdmix_albu.mixing.mix import mix_batch
+        >>> images, maps = torch.rand(6, 3, 32, 32), torch.rand(6, 32, 32)
+        >>> mixed = mix_batch(images, maps, fill="inpaint")
+        >>> torch.equal(compose(mixed.plan, images, images), mixed.images)
+        True
+    """
+    check_switch(hard=hard)
+    _check(plan, images, pool)
+    feather = 0 if hard else edge_width("source" if plan.holes is None else "inpaint", feather)
+    if plan.holes is None:
+        return blend(images, pool, plan.target, plan.masks, feather=feather)
+    rows = plan.applied.nonzero()[:, 0]
+    if not len(rows):
+        return images.clone()
+    painted = _plates(images, pool, plan.target[rows], plan.holes[rows], hard=hard)
+    # Images that are not mixed keep every pixel, so any row will do for them.
+    return blend(images, painted, (plan.applied.cumsum(0) - 1).clamp_min(0), plan.masks, feather=feather)
+
+
+def changed_only(plan: MixPlan, images: Tensor, pool: Rows) -> MixPlan:
+    """The plan without the mixes that would leave every pixel as it was: they are not called applied.
+
+    That happens where source and target (painted over, if the plan says so) are equal, bit by bit, wherever the target
+    would be seen: plain studio backgrounds, or a mask without a gap.
+
+    Args:
+        plan: From :func:`sgdmix_albu.mixing.plan_mix`.
+        images: (B, ..., H, W), the sources.
+        pool: Rows to gather targets from, as in :func:`sgdmix_albu.mixing.blend`.
+    """
+    _check(plan, images, pool)
+    rows = plan.applied.nonzero()[:, 0]
+    for step in (_GLANCE, 1):
+        if len(rows):
+            rows = rows[~_differ(plan, images, pool, rows, step)]
+    if not len(rows):
+        return plan
+    same = torch.zeros_like(plan.applied).index_fill_(0, rows, True)
+    return replace(
+        plan,
+        target=torch.where(same, torch.arange(len(same), device=same.device), plan.target),
+        applied=plan.applied & ~same,
+        distance=plan.distance.masked_fill(same, torch.nan),
+        masks=plan.masks | same[:, None, None],
+        guards=replace(plan.guards, duplicate=plan.guards.duplicate | same),
+        holes=None if plan.holes is None else plan.holes & ~same[:, None, None],
+    )
+
+
+def _plates(images: Tensor, pool: Rows, target: Tensor, holes: Tensor, *, hard: bool) -> Tensor:
+    """The targets' backgrounds, their own objects painted over."""
+    paint = inpaint_nearest if hard else inpaint
+    return paint(gathered(images, pool, target), holes)
+
+
+def _differ(plan: MixPlan, images: Tensor, pool: Rows, rows: Tensor, step: int) -> Tensor:
+    """(n,) bool: whether the mix of these rows would change a pixel, looked at on every ``step``-th row and column.
+
+    Holes are painted, to be looked into, only where all is looked at.
+    """
+    targets, seen = plan.target[rows], ~plan.masks[rows]
+    source = as_integers(images)[..., ::step, ::step][rows.to(images.device)]
+    if plan.holes is not None and step == 1:
+        target = as_integers(_plates(images, pool, targets, plan.holes[rows], hard=False))
+    elif isinstance(pool, Tensor):
+        target = as_integers(pool)[..., ::step, ::step][targets.to(pool.device)]
+    else:
+        target = torch.stack([as_integers(pool[row])[..., ::step, ::step] for row in targets.tolist()])
+    if plan.holes is not None and step > 1:
+        seen &= ~plan.holes[rows]
+    changed = (source != target).flatten(1, -3).any(1) if source.ndim > 3 else source != target
+    return (changed.to(seen.device) & seen[:, ::step, ::step]).flatten(1).any(1)
+
+
+def _check(plan: Any, images: Any, pool: Any) -> None:
+    """Refuse what is no plan, and images that it was not made for."""
+    if not isinstance(plan, MixPlan):
+        raise InvalidInputError(f"expected a plan from plan_mix(), got {type(plan).__name__}")
+    count, height, width = plan.masks.shape
+    expected = f"images ({count}, ..., {height}, {width}), for which the plan was made"
+    check_tensor(images, expected, (count, height, width), PIXELS, more=True)
+    check_rows(pool, images, ())
+    if count and int(plan.target.max()) >= len(pool):
+        raise InvalidInputError(f"expected a pool with the plan's targets, got {len(pool)} images")
+    if not isinstance(pool, Tensor):
+        check_rows(pool, images, plan.target[plan.applied].tolist())

@@ -1,0 +1,235 @@
+"""What stands where the target's own object was: painted from what is around it.
+
+Pull-push (Gortler, Grzeszczuk, Szeliski and Cohen, "The Lumigraph", SIGGRAPH 1996, section 3.4): known pixels are
+averaged into ever coarser images until no cell is unknown, and on the way back each unknown cell takes what the coarser
+image says. The source hides the middle of most holes; what is seen of them is near their borders, where the finest
+averages stand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.selection import as_integers
+from sgdmix_albu.tensors import BOOL, PIXELS, check_tensor
+
+__all__ = ["grown", "inpaint", "inpaint_nearest"]
+
+# By which share of the longer side masks grow before they are painted out. Masks come from maps of 64 cells a side, so
+# what they miss at their edges is a share of the image. On 67 ECSSD photographs (today's default masks, IoU > 0.6)
+# 0, 2, 5 and 8 pixels of 224 left 10, 5, 3.6 and 2.7% of the object standing; each pixel takes as much background.
+_GROWTH = 1 / 48
+# Sums of few small whole numbers are exact in float32.
+_NARROW = frozenset({torch.uint8, torch.int8, torch.uint16, torch.int16, torch.float16, torch.bfloat16, torch.float32})
+
+
+def grown(masks: Tensor) -> Tensor:
+    """Masks with a rim of 1/48 of the longer side, at least a pixel: the holes that are painted.
+
+    A mask that misses an object's rim would leave its outline, and its colours would spread into the hole.
+
+    Args:
+        masks: (B, H, W) bool.
+
+    Returns:
+        (B, H, W) bool in fresh memory; empty masks stay empty.
+
+    Example:
+        >>> masks = torch.zeros(1, 5, 5, dtype=torch.bool)
+        >>> masks[0, 0, 2] = True
+        >>> grown(masks).int()[0, :3]
+        tensor([[0, 1, 1, 1, 0],
+                [0, 1, 1, 1, 0],
+                [0, 0, 0, 0, 0]], dtype=torch.int32)
+    """
+    check_tensor(masks, "(B, H, W) bool masks", (-1, -1, -1), BOOL)
+    rim = max(1, round(max(masks.shape[1:]) * _GROWTH))
+    wide = F.pad(masks, (rim, rim, rim, rim))
+    for dim in (1, 2):
+        reach = 1
+        while reach < 2 * rim + 1:  # each step doubles the window, as far as it may
+            step = min(reach, 2 * rim + 1 - reach)
+            rest = wide.shape[dim] - step
+            wide = wide.narrow(dim, 0, rest) | wide.narrow(dim, step, rest)
+            reach += step
+    return wide
+
+
+def inpaint(images: Tensor, holes: Tensor) -> Tensor:
+    """Paint the holes with the colours around them; the rest is bit-identical.
+
+    What is painted lies within the range of each image's known pixels but for the last bit of a float, and exactly in
+    [0, 1] where they do. It is computed by additions, divisions and products that every processor rounds alike, so it
+    depends neither on the processor nor on the batch. It is a constant to autograd.
+
+    Args:
+        images: (B, ..., H, W), any real dtype; whole numbers are rounded, bool images are painted by
+            :func:`inpaint_nearest`.
+        holes: (B, H, W) bool, True where to paint.
+
+    Returns:
+        (B, ..., H, W) in fresh memory, the images' dtype, device and memory format.
+
+    Raises:
+        InvalidInputError: Shapes or dtypes do not fit, a hole leaves nothing of its image, or the pixels around holes
+            are not finite.
+
+    Example:
+        >>> images = torch.tensor([[[[10, 10, 99, 20, 20]]]], dtype=torch.uint8)
+        >>> inpaint(images, images[:, 0] == 99)
+        tensor([[[[10, 10, 15, 20, 20]]]], dtype=torch.uint8)
+    """
+    if not _check(images, holes):
+        return images.clone()
+    if images.dtype == torch.bool:
+        return inpaint_nearest(images, holes)
+    values = _channels(images).to(torch.float32 if images.dtype in _NARROW else torch.float64, copy=True)
+    painted = _pulled_and_pushed(values, holes[:, None])
+    if not images.dtype.is_floating_point:
+        painted = painted.round_()
+    return _filled(images, holes, painted.to(images.dtype))
+
+
+def inpaint_nearest(images: Tensor, holes: Tensor) -> Tensor:
+    """Give each pixel of a hole the value of the nearest pixel outside, by city-block distance.
+
+    For what cannot be averaged: class indices, and depth, where NaN says that nothing was measured. Of pixels equally
+    near, one in the same row wins, the left one before the right, then the upper before the lower.
+
+    Args:
+        images: (B, ..., H, W), any real dtype.
+        holes: (B, H, W) bool, True where to paint.
+
+    Returns:
+        (B, ..., H, W) in fresh memory, the images' dtype and device.
+
+    Raises:
+        InvalidInputError: As in :func:`inpaint`, but for values, which may be any.
+
+    Example:
+        >>> classes = torch.tensor([[[3, 3, 7, 7, 7, 5]]])
+        >>> inpaint_nearest(classes, classes == 7)
+        tensor([[[3, 3, 3, 3, 5, 5]]])
+    """
+    if not _check(images, holes):
+        return images.clone()
+    bits = as_integers(_channels(images)).flatten(2)
+    places = _nearest_known(~holes).flatten(1)[:, None].expand(bits.shape)
+    painted = bits.gather(2, places).view(images.dtype)
+    return _filled(images, holes, painted)
+
+
+def _check(images: Any, holes: Any) -> bool:
+    """Whether there is anything to paint, once it is known that it can be."""
+    check_tensor(images, "images (B, ..., H, W)", (-1, -1, -1), PIXELS, more=True)
+    size = (len(images), *images.shape[-2:])
+    check_tensor(holes, f"bool holes {size} for images {tuple(images.shape)}", size, BOOL)
+    if not images.numel():
+        return False
+    whole = holes.flatten(1).all(1)
+    if bool(whole.any()):
+        rows = whole.nonzero()[:, 0].tolist()
+        raise InvalidInputError(f"expected holes that leave pixels to paint from; image(s) {rows[:8]} are all hole")
+    return bool(holes.any())
+
+
+def _channels(images: Tensor) -> Tensor:
+    """(B, ..., H, W) as (B, C, H, W), any number of channels."""
+    return images.detach().as_subclass(Tensor).reshape(len(images), -1, *images.shape[-2:])
+
+
+def _filled(images: Tensor, holes: Tensor, painted: Tensor) -> Tensor:
+    painted = painted.view(images.shape)
+    hole = holes.reshape(holes.shape[:1] + (1,) * (images.ndim - 3) + holes.shape[1:])
+    if images.requires_grad:
+        return torch.where(hole, painted, images)
+    filled = torch.empty_like(images)
+    # As integers: torch 2.8 chooses among no unsigned ones beyond 8 bits.
+    torch.where(hole, as_integers(painted), as_integers(images), out=as_integers(filled))
+    return filled
+
+
+def _pulled_and_pushed(values: Tensor, hole: Tensor) -> Tensor:
+    """(B, C, H, W) floats, written over, to what is smooth in the holes, (B, 1, H, W), and means nothing elsewhere."""
+    size = values.shape[-2:]
+    values, known = values.masked_fill_(hole, 0), (~hole).to(values.dtype)
+    finer = []
+    while True:
+        weight = _halved(_halved(known, 2), 3)
+        values = _halved(_halved(values, 2), 3).div_(weight.clamp(min=1))
+        seen = weight > 0
+        if bool(seen.all()):
+            break
+        finer.append((values, seen))
+        known = seen.to(values.dtype)
+    if not bool(values.isfinite().all()):
+        raise InvalidInputError("expected finite pixels around the holes, got NaN, infinite or far too large ones")
+    while finer:
+        fine, seen = finer.pop()
+        values = torch.where(seen, fine, _enlarged(values, fine.shape[-2:]))
+    return _enlarged(values, size)
+
+
+def _halved(values: Tensor, dim: int) -> Tensor:
+    """Sums along one axis at half its length: of two neighbours each, or where it is odd of 1, 2, 1 around every other.
+
+    Both are symmetric, so that a flipped image is painted flipped.
+    """
+    rows = values.movedim(dim, 0)
+    even, odd = rows[0::2], rows[1::2]
+    if len(even) == len(odd):
+        return (even + odd).movedim(0, dim)
+    sums = even + even
+    sums[:-1] += odd
+    sums[1:] += odd
+    return sums.movedim(0, dim)
+
+
+def _enlarged(values: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Back to the finer size, by linear interpolation between the centres of the cells that :func:`_halved` made."""
+    for dim, length in zip((2, 3), size, strict=True):
+        rows = values.movedim(dim, 0)
+        pairs = values.new_empty((*values.shape[:dim], len(rows), 2, *values.shape[dim + 1 :]))
+        first, second = pairs.movedim((dim, dim + 1), (0, 1)).unbind(1)
+        odd = length % 2
+        slope = rows.diff(dim=0).mul_(0.5 if odd else 0.25)
+        torch.add(rows[:-1], slope, out=second[:-1])
+        second[-1:] = rows[-1:]
+        if odd:
+            first[:] = rows
+        else:
+            torch.sub(rows[1:], slope, out=first[1:])
+            first[:1] = rows[:1]
+        values = pairs.flatten(dim, dim + 1).narrow(dim, 0, length)
+    return values
+
+
+def _nearest_known(known: Tensor) -> Tensor:
+    """(B, H, W) int64: for each pixel the place, y W + x, of the nearest known one by city-block distance.
+
+    Along the rows first, then along the columns over what the rows found; both are running extremes.
+    """
+    height, width = known.shape[1:]
+    far = height + width
+    # Half the memory is nearly half the time, and numbers below stay under 3 (H + W) H.
+    dtype = torch.int32 if 3 * far * height < 2**31 else torch.int64
+    column = torch.arange(width, dtype=dtype, device=known.device)
+    row = torch.arange(height, dtype=dtype, device=known.device)[:, None]
+    left = torch.where(known, column, -far).cummax(2).values
+    right = torch.where(known, column, width + far).flip(2).cummin(2).values.flip(2)
+    across = torch.where(column - left <= right - column, left, right)
+    steps = (column - across).abs()
+    # The row stands in the last digits, so that the least number tells it.
+    above = ((steps - row) * height + row).cummin(1).values
+    below = ((steps + row) * height + row).flip(1).cummin(1).values.flip(1)
+    up = above.div(height, rounding_mode="floor") + row
+    down = below.div(height, rounding_mode="floor") - row
+    nearest = torch.where(up <= down, above, below).remainder(height)
+    nearest = torch.where(steps <= torch.minimum(up, down), row, nearest)
+    nearest = nearest.long()
+    return nearest * width + across.gather(1, nearest)

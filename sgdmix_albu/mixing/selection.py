@@ -1,0 +1,292 @@
+"""Stage 2: for each source, the candidate whose saliency map is nearest (SGD-Mix, section 5.1).
+
+j* = argmin_j || Z_i - Z_j ||_2,  j != i
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from sgdmix_albu.arguments import check_choice, check_count, check_sequence, said
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.labels import class_ids
+from sgdmix_albu.tensors import BOOL, FLOATS, INTEGERS, PIXELS, check_generator, check_rows, check_tensor
+from sgdmix_albu.types import Rows, TargetClass
+
+__all__ = [
+    "as_integers",
+    "bit_sums",
+    "class_allows",
+    "draw_candidates",
+    "nearest",
+    "pairwise_distances",
+    "same_ids",
+    "same_pixels",
+    "uniform",
+]
+
+_MOST = 2**31 - 1  # images of a pool
+_STEPS = 65535  # of a map between 0 and 1, when two are compared
+# By bytes: the integers as which an image's bits are added up.
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def pairwise_distances(maps: Tensor, pool: Tensor) -> Tensor:
+    """Root-mean-square difference between every map and every map of the pool, exactly, by one matrix product.
+
+    This is the paper's L2 distance divided by sqrt(h w), so that it lies in [0, 1] at every resolution; the
+    argmin is the same. Maps are read in steps of 1/65535. Then ||a||^2 + ||b||^2 - 2ab is a sum of whole numbers
+    below 2^53, which float64 adds up without an error in any order: no batch, number of threads or processor
+    changes a distance, and equal ones are equal.
+
+    Args:
+        maps: (B, h, w) float in [0, 1], h w at most 2^20.
+        pool: (N, h, w) float in [0, 1].
+
+    Returns:
+        (B, N) float64.
+
+    Raises:
+        InvalidInputError: The maps' sizes differ.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.tensor([[[0.0, 0.0]], [[1.0, 1.0]]])
+        >>> pairwise_distances(maps, maps)
+        tensor([[0., 1.],
+                [1., 0.]], dtype=torch.float64)
+    """
+    for part in (maps, pool):
+        check_tensor(part, "maps (N, h, w) of floats in [0, 1]", (-1, -1, -1), FLOATS)
+    if maps.shape[1:] != pool.shape[1:]:
+        raise InvalidInputError(
+            f"expected maps (B, h, w) and a pool (N, h, w) of one size, got {tuple(maps.shape)} and {tuple(pool.shape)}"
+        )
+    a, b = ((part.flatten(1).double() * _STEPS).round_() for part in (maps, pool))
+    squared = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * (a @ b.T)
+    return (squared / max(a.shape[1], 1)).sqrt_() / _STEPS
+
+
+def nearest(distances: Tensor, eligible: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest eligible candidate of each source.
+
+    Args:
+        distances: (B, N) from :func:`pairwise_distances`.
+        eligible: (B, N) bool, True where the candidate may be chosen.
+
+    Returns:
+        (B,) int64 rows of the pool, -1 where nothing is eligible, and (B,) distances, infinite there.
+        Of candidates equally near, the lowest row wins.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.tensor([[[0.0]], [[0.9]], [[1.0]]])
+        >>> others = ~torch.eye(3, dtype=torch.bool)
+        >>> nearest(pairwise_distances(maps, maps), others)[0]
+        tensor([1, 2, 1])
+    """
+    check_tensor(distances, "distances (B, N)", (-1, -1), FLOATS)
+    check_tensor(eligible, f"bool {tuple(distances.shape)}, who is eligible", tuple(distances.shape), BOOL)
+    if not distances.shape[0] or not distances.shape[1]:
+        none = torch.full(distances.shape[:1], -1, dtype=torch.int64, device=distances.device)
+        return none, torch.full_like(none, torch.inf, dtype=distances.dtype)
+    distance, chosen = distances.masked_fill(~eligible, torch.inf).min(1)
+    return chosen.masked_fill(distance.isinf(), -1), distance
+
+
+def draw_candidates(batch: int, pool: int, candidates: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """Draw ``candidates`` rows of the pool for each source, without replacement and never the source itself.
+
+    Source i is row i of the pool. When the pool holds no more than ``candidates`` others, all are taken and
+    nothing random is drawn.
+
+    Returns:
+        (batch, pool) bool on the CPU, True where the row is a candidate.
+
+    Example:
+        >>> draw_candidates(2, 4, 50)
+        tensor([[False,  True,  True,  True],
+                [ True, False,  True,  True]])
+    """
+    check_count("batch", batch, "must be a number of images, 0 or more", least=0, most=_MOST)
+    check_count("pool", pool, "must be a number of images, 0 or more", least=0, most=_MOST)
+    check_count("candidates", candidates, "must be a positive integer")
+    if batch > pool:
+        raise InvalidInputError(f"the pool must begin with the batch itself: got a batch of {batch}, a pool of {pool}")
+    itself = torch.eye(batch, pool, dtype=torch.bool, device="cpu")
+    if candidates >= pool - 1:
+        return ~itself
+    keys = uniform((batch, pool), generator).masked_fill_(itself, torch.inf)
+    chosen = keys.topk(candidates, dim=1, largest=False).indices
+    return torch.zeros_like(itself).scatter_(1, chosen, True)
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """float32 draws in [0, 1) on the CPU, from a generator on any device; None for torch's own on the CPU."""
+    check_generator(generator)
+    check_sequence(shape, "a shape as a sequence of lengths")
+    for length in shape:
+        check_count("a length in shape", length, "must be 0 or more", least=0, most=_MOST)
+    device = "cpu" if generator is None else generator.device
+    return torch.rand(shape, generator=generator, dtype=torch.float32, device=device).cpu()
+
+
+def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass) -> Tensor:
+    """Which candidates the class constraint lets through: (B, N) bool.
+
+    Args:
+        labels: The sources' classes, (B,) or (B, K); see :func:`sgdmix_albu.mixing.labels.class_ids`.
+        pool_labels: (N,) or (N, K), the same for the pool.
+        target_class: "any", "same" or "different".
+
+    Raises:
+        InvalidInputError: An unknown constraint, or labels of another shape.
+
+    Example:
+        >>> import torch
+        >>> class_allows(torch.tensor([0, 1]), torch.tensor([0, 1]), "different")
+        tensor([[False,  True],
+                [ True, False]])
+    """
+    check_target_class(target_class)
+    labels, pool_labels = class_ids(labels, None), class_ids(pool_labels, None)
+    equal = labels[:, None] == pool_labels[None]
+    if target_class == "any":
+        return torch.ones_like(equal)
+    return equal if target_class == "same" else ~equal
+
+
+def check_target_class(target_class: Any) -> None:
+    """Refuse what is no class constraint."""
+    check_choice("target_class", target_class, get_args(TargetClass))
+
+
+def same_pixels(images: Tensor, pool: Rows, *, sums: Tensor | None = None, pool_sums: Tensor | None = None) -> Tensor:
+    """Which pool images have exactly a source's pixels, (B, N) bool: repeats that a sampler put in a batch.
+
+    Sums of their bits are compared first, so that only likely repeats are compared whole.
+
+    Args:
+        images: (B, ..., H, W).
+        pool: N rows of the same shape: a tensor, or a sequence of tensors with ``pool_sums``.
+        sums: (B,), what :func:`bit_sums` says of the images, where it is known already.
+        pool_sums: (N,), the same for the pool.
+
+    Example:
+        >>> import torch
+        >>> images = torch.tensor([0.0, 1.0, 0.0])[:, None, None, None].expand(3, 3, 2, 2)
+        >>> same_pixels(images, images)[0]
+        tensor([ True, False,  True])
+    """
+    _check_images(images)
+    check_rows(pool, images, None if pool_sums is None else ())
+    sums = bit_sums(images) if sums is None else sums
+    if pool_sums is None:
+        pool_sums = bit_sums(pool if isinstance(pool, Tensor) else torch.stack([*pool]))
+    for part, rows in ((sums, images), (pool_sums, pool)):
+        check_tensor(part, f"an int64 sum for each of {len(rows)} images", (len(rows),), {torch.int64})
+    likely = sums[:, None] == pool_sums
+    known: list[int] = []
+    for i, row in enumerate((sums[:, None] == sums).tolist()):
+        # What an equal source's comparisons gave: a batch of repeats would compare every pair.
+        equal = next((k for k in known if row[k] and _same_bits(images[i], images[k])), None)
+        if equal is not None:
+            likely[i] = likely[equal]
+            continue
+        known.append(i)
+        for j in likely[i].nonzero()[:, 0].tolist():
+            likely[i, j] = _same_bits(images[i], pool[j])
+    return likely
+
+
+def _check_images(images: Any) -> None:
+    check_tensor(images, "images (B, ..., H, W)", (-1, -1), PIXELS, more=True)
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    check_tensor(other, f"a pool of {one.dtype} {tuple(one.shape)} images", tuple(one.shape), {one.dtype})
+    return torch.equal(_integers(one), _integers(other))
+
+
+def bit_sums(images: Tensor) -> Tensor:
+    """(B,) int64, a number for each image that equal images share: their bits, added up as integers.
+
+    Unlike a sum of floats it does not depend on the order of adding.
+    """
+    _check_images(images)
+    return _integers(images).flatten(1).sum(1, dtype=torch.int64)
+
+
+def as_integers(images: Tensor) -> Tensor:
+    """The same memory read as integers, for comparing bit by bit: NaN equals NaN there."""
+    check_tensor(images, "images", (), PIXELS, more=True)
+    return _integers(images)
+
+
+def _integers(images: Tensor) -> Tensor:
+    images = images.detach().as_subclass(Tensor)
+    return images if images.dtype == torch.bool else images.view(_INTEGERS[images.element_size()])
+
+
+def same_ids(ids: Sequence[Hashable] | Tensor, pool_ids: Sequence[Hashable] | Tensor) -> Tensor:
+    """Which pool images are the same sample as a source, (B, N) bool: other views of it, or the image of an epoch ago.
+
+    Args:
+        ids: B sample identities: hashable keys (names, numbers), or an integer tensor (B,).
+        pool_ids: N, the same for the pool.
+
+    Raises:
+        InvalidInputError: Keys that cannot be compared, or a tensor of another shape or dtype.
+
+    Example:
+        >>> same_ids(["a", "b"], ["a", "b", "a"])
+        tensor([[ True, False,  True],
+                [False,  True, False]])
+    """
+    numbers: dict[Hashable, int] = {}
+    rows, columns = (
+        torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys_of(part)], dtype=torch.int64)
+        for part in (ids, pool_ids)
+    )
+    return rows[:, None] == columns
+
+
+def keys_of(ids: Sequence[Hashable] | Tensor) -> list[Hashable]:
+    """Sample identities as a list of hashable keys.
+
+    Raises:
+        InvalidInputError: Not a sequence of hashable keys or an integer tensor (B,).
+    """
+    if isinstance(ids, Tensor):
+        check_tensor(ids, "ids as an integer tensor (B,)", (-1,), INTEGERS | BOOL)
+        return list(ids.tolist())
+    # The order of a set is not that of the images.
+    if isinstance(ids, str | bytes | AbstractSet | Mapping) or not hasattr(ids, "__len__"):
+        raise InvalidInputError(f"expected ids as B keys or an integer tensor (B,), got {type(ids).__name__}")
+    try:
+        told = list(ids)
+    except TypeError:  # a class that has what its objects would have, an array without an axis
+        raise InvalidInputError(f"expected ids as B keys or an integer tensor (B,), got {said(ids)}") from None
+    keys = [_number(key) if isinstance(key, Tensor) and key.ndim == 0 else key for key in told]
+    for key in keys:
+        if isinstance(key, Tensor) or not _hashable(key):
+            raise InvalidInputError(f"expected hashable ids (names, numbers, tuples), got {type(key).__name__}")
+    return keys
+
+
+def _number(key: Tensor) -> Hashable:
+    check_tensor(key, "ids of whole numbers", (), INTEGERS | BOOL)
+    return key.item()
+
+
+def _hashable(key: object) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True

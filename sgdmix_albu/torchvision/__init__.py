@@ -1,0 +1,5 @@
+"""Face one: ``SGDMix``, a torchvision v2 transform over batches."""
+
+from sgdmix_albu.torchvision.transform import SGDMix
+
+__all__ = ["SGDMix"]

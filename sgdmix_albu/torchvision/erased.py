@@ -1,0 +1,77 @@
+"""What becomes of instance masks, boxes and key points where the mix took the donor's pixels.
+
+Torchvision's transforms drop nothing by themselves, so that labels stay in step: a crop leaves an empty box, and
+``v2.SanitizeBoundingBoxes`` removes it with its label and mask. So does this: a box whose object is gone becomes empty,
+a point moves outside the image, where ``v2.SanitizeKeyPoints`` finds it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional
+
+from sgdmix_albu.mixing.visibility import visible_fractions, visible_points
+
+__all__ = ["without_erased"]
+
+_OUTSIDE = -1
+_OBB = ("XYWHR", "CXCYWHR", "XYXYXYXY")
+
+
+def without_erased(objects: Any, kept: Tensor, *, min_visibility: float) -> Any:
+    """Instance masks, boxes or points of one image after the mix.
+
+    Args:
+        objects: A Mask (..., H, W) or plain tensor of that size: instances, which lose the pixels that are not kept.
+            BoundingBoxes (n, K): those of which too little is left become empty. KeyPoints (..., 2): those that are
+            not kept move to (-1, -1).
+        kept: (H, W) bool, True where the pixels are still the source's.
+        min_visibility: The least share of a box that must be left, in [0, 1]; with 0, a box goes when nothing is left.
+
+    Returns:
+        The same type and dtype, in fresh memory.
+    """
+    plain = objects.as_subclass(Tensor)
+    kept = kept.to(plain.device)
+    if isinstance(objects, tv_tensors.KeyPoints):
+        flat = plain.reshape(-1, 2)
+        changed = torch.where(visible_points(kept, flat)[:, None] | _outside(flat, kept)[:, None], flat, _OUTSIDE)
+        return tv_tensors.wrap(changed.reshape(plain.shape), like=objects)
+    if isinstance(objects, tv_tensors.BoundingBoxes):
+        return tv_tensors.wrap(_boxes(objects, kept, min_visibility), like=objects)
+    changed = plain.masked_fill(~kept, 0)
+    return tv_tensors.wrap(changed, like=objects) if isinstance(objects, tv_tensors.TVTensor) else changed
+
+
+def _boxes(objects: Any, kept: Tensor, min_visibility: float) -> Tensor:
+    boxes: Tensor = objects.as_subclass(Tensor)
+    if not len(boxes):
+        return boxes.clone()
+    # In float64: whole numbers would be rounded on the way to another format.
+    oriented = objects.format.value in _OBB
+    corners = functional.convert_bounding_box_format(
+        boxes.double(), old_format=objects.format, new_format="XYXYXYXY" if oriented else "XYXY"
+    )
+    shown = visible_fractions(kept, corners.view(-1, 4, 2) if oriented else corners).to(boxes.device)
+    gone = (shown < min_visibility) | (shown == 0)
+    return torch.where(gone[:, None], _emptied(boxes, objects.format.value), boxes)
+
+
+def _emptied(boxes: Tensor, kind: str) -> Tensor:
+    """Boxes of no width and height at their first corner, or their centre, in their own format."""
+    if kind == "XYXY":
+        return boxes[:, :2].repeat(1, 2)
+    if kind == "XYXYXYXY":
+        return boxes[:, :2].repeat(1, 4)
+    empty = boxes.clone()
+    empty[:, 2:4] = 0
+    return empty
+
+
+def _outside(points: Tensor, kept: Tensor) -> Tensor:
+    """Points that lay outside the image before: nothing was erased there."""
+    return ~visible_points(torch.ones_like(kept), points)

@@ -1,0 +1,493 @@
+"""Face one: ``SGDMix``, a torchvision v2 transform over batches."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.data import get_worker_info
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from sgdmix_albu.arguments import accepts, check_count, check_number, check_switch, said
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.colour import check_finite, check_normalization, unnormalized
+from sgdmix_albu.mixing.composition import changed_only, compose
+from sgdmix_albu.mixing.labels import class_ids
+from sgdmix_albu.mixing.masks import MaskPreset, get_mask
+from sgdmix_albu.mixing.memory import Memory, Recalled
+from sgdmix_albu.mixing.mix import Described, check_settings, describe, draw, plan_mix, repeats_of
+from sgdmix_albu.mixing.selection import bit_sums, keys_of
+from sgdmix_albu.saliency import get_backend
+from sgdmix_albu.saliency.given import SaliencyMap, given_maps
+from sgdmix_albu.saliency.layers import check_layer
+from sgdmix_albu.tensors import PIXELS, check_generator, check_tensor
+from sgdmix_albu.torchvision.erased import without_erased
+from sgdmix_albu.torchvision.samples import Mixed, Name, Role, check_roles, default_labels, read_sample
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, MixPlan, TargetClass
+
+if TYPE_CHECKING:
+    from sgdmix_albu.refine.preserve import Preserve
+    from sgdmix_albu.refine.refiner import Refined, Refiner
+    from sgdmix_albu.saliency.base import SaliencyBackend
+
+__all__ = ["SGDMix"]
+
+Getter: TypeAlias = Callable[[Any], Any]
+
+
+class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
+    """Put each image of a batch on the background of its best-matching neighbour; labels stay the source's.
+
+    SGD-Mix (arXiv 2505.11813, section 5): the target is the candidate whose saliency map is nearest (L2);
+    source pixels are kept wherever either image is salient (or, see ``fill``, where the source itself is); the
+    target's background is taken elsewhere.
+    Use it on batches: after the loader or inside its ``collate_fn``, also in workers.
+
+    Args:
+        saliency: A backend's name (see :func:`sgdmix_albu.saliency.list_backends`), a backend, a function
+            ``(B, C, H, W) -> (B, H, W)``, a ``captum.attr.Attribution``, or "given" for maps or masks that
+            travel with the sample.
+        model: The classifier that model-based saliency ("gradcam", ...) looks through. It is left as it was
+            found, is no part of ``state_dict()``, and may be the model in training. For "text" a folder or a hub id.
+        layer: Its layer, a module or dotted name, where the backend takes one; None finds it.
+        p: Probability, for each image by itself, of being mixed; the others come back bit-identical.
+        candidates: N, the candidates drawn for each image (the paper: 30 to 50).
+        mask: A mask preset's name (see :func:`sgdmix_albu.masks.list_masks`) or a callable.
+        fill: What stands where the target's own object was. "source": the source's pixels, by the paper's union mask.
+            "inpaint": the object, with a small rim, is painted over with the colours around it
+            (:func:`sgdmix_albu.mixing.inpaint`), and the source is pasted by its own mask.
+        max_coverage: The largest fraction of an image that a union mask may cover; beyond it the next-nearest
+            candidate is tried, then the image stays unmixed. With ``fill="inpaint"`` the source's own mask, and what
+            is painted over, are each held to it.
+        target_class: "any", or only targets of the "same" or a "different" class.
+        exclude_duplicates: Never choose a target with exactly the source's pixels: the same image, drawn twice or
+            remembered from an earlier epoch. Views of one image (random crops) have other pixels: see ``key_getter``.
+        feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. None: 0 with
+            ``fill="source"``; with "inpaint" a soft border, one pixel to either side of the mask's edge.
+        memory: Images of earlier batches that are kept as further candidates, for small batches. Each
+            process (worker) remembers its own. With random crops, ``key_getter`` tells them from the source itself.
+        refiner: Harmonise the mixed images by diffusion: a refiner's key, its folder, or what
+            :func:`sgdmix_albu.refine.get_refiner` returned. Loaded when the first image is mixed; a pickle carries
+            the settings alone. The batch needs labels, and images in [0, 1] or uint8: put this before Normalize.
+        strength: Its translation strength S in (0, 1]; a tuple to draw from, or "adaptive".
+        preserve: How it protects the object: "none", "soft" or "strict".
+        labels_getter: How to find the labels in the input, as in torchvision's ``CutMix``: "default", a
+            callable on the input, or None for no labels. They are only read, and only where a backend or
+            ``target_class`` needs them.
+        saliency_getter: With ``saliency="given"``, a callable on the input that returns the maps, (B, H, W);
+            None looks for a ``SaliencyMap`` or the key "saliency".
+        key_getter: Which sample each image is: a key of the input, or a callable on the input, that gives B hashable
+            keys (names, numbers) or an integer tensor (B,). Images with the source's own key are never its target:
+            other views of it, and what a memory kept of it an epoch ago.
+        roles: What lies under a key, or at a place of a tuple, where neither type nor key says it: "image" (composited,
+            with the fade), "mask" (semantic masks, depth: composited hard), "instances" (each instance keeps what is
+            still the source's; donors add none) or "keep" (comes back as it came). For example ``{1: "mask"}``.
+        min_visibility: The least share of a box, in [0, 1], that must still be the source's; below it, and always when
+            nothing is left, the box becomes empty, as outside a crop, and ``v2.SanitizeBoundingBoxes`` removes it with
+            its label and mask. Key points that are not the source's any more move to (-1, -1), where
+            ``v2.SanitizeKeyPoints`` finds them. None: boxes and points stay as they came.
+        mean: With ``std``: the images were normalised by ``v2.Normalize(mean, std)``. None: they are uint8, or floats
+            in [0, 1] or normalised with ImageNet's statistics, which is recognised batch by batch; a range that is
+            neither is refused. Only read where colours are: by training-free saliency and by masks that follow edges.
+        std: See ``mean``.
+        generator: Generator of the draws; None for torch's own, which a loader seeds for each worker and epoch.
+        **options: The backend's own: ``session=`` of "rembg", ``prompt=`` of "text", ``microbatch=`` of any.
+
+    Shapes:
+        ``images`` (B, C, H, W), integers or floats, a tensor or ``tv_tensors.Image``, anywhere in a nested structure;
+        any C that the saliency can read. ``tv_tensors.Mask`` (B, H, W) or (B, 1, H, W) is a semantic mask and
+        composited alike, where a target is painted over with the nearest value. A list with one entry for each image
+        holds what detection models take: in it, Masks (n, H, W) are instances, (H, W) semantic; boxes and key points
+        belong to their image. At the top, boxes (B, 4) and points (B, ..., 2) are one entry for each image. Labels and
+        the rest come back as they came.
+        Another plain tensor of the images' size is refused until ``roles``, its key or its type says what it is.
+
+    Attributes:
+        guard_counts: How many images each guard has touched so far in this process; keys as in
+            :class:`sgdmix_albu.types.Guards`.
+        refined: What the refiner did to the mixed images of the last batch; see
+            :class:`sgdmix_albu.refine.Refined`.
+
+    Raises:
+        InvalidInputError: (a ``ValueError``) PIL images, wrong dimensions, sizes that differ, tensors of which nothing
+            says what they are, ranges that fit nothing, labels that name no class where one is needed.
+        InvalidTypeError: (a ``TypeError``) no image in the input.
+
+    Example:
+        >>> import torch
+        >>> from sgdmix_albu import SGDMix
+        >>> images, labels = torch.rand(8, 3, 64, 64), torch.arange(8)
+        >>> mixed, same = SGDMix("spectral_residual")(images, labels)
+        >>> mixed.shape, same is labels
+        (torch.Size([8, 3, 64, 64]), True)
+    """
+
+    # Where users import it from, and where pickle finds it.
+    __module__ = "sgdmix_albu.torchvision"
+
+    def __init__(
+        self,
+        saliency: Any = BEST_SALIENCY,
+        *,
+        model: torch.nn.Module | str | os.PathLike[str] | None = None,
+        layer: torch.nn.Module | str | None = None,
+        p: float = 1.0,
+        candidates: int = 50,
+        mask: str | MaskPreset = BEST_MASK,
+        fill: Fill = BEST_FILL,
+        max_coverage: float = 0.95,
+        target_class: TargetClass = "any",
+        exclude_duplicates: bool = True,
+        feather: float | None = None,
+        memory: int = 0,
+        refiner: str | os.PathLike[str] | Refiner | None = None,
+        strength: float | tuple[float, ...] | str = 0.7,
+        preserve: Preserve = "none",
+        labels_getter: Getter | Literal["default"] | None = "default",
+        saliency_getter: Getter | None = None,
+        key_getter: Getter | str | None = None,
+        roles: Mapping[Name, Role] | None = None,
+        min_visibility: float | None = 0.0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        generator: torch.Generator | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        check_settings(
+            p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather, fill=fill
+        )
+        check_switch(exclude_duplicates=exclude_duplicates)
+        check_count("memory", memory, "must be a number of images, 0 or more", least=0, most=2**31 - 1)
+        if min_visibility is not None:
+            check_number("min_visibility", min_visibility, "must be a share in [0, 1] or None", low=0, high=1)
+        check_normalization(mean, std)
+        check_layer(layer)
+        check_generator(generator)
+        _check_getters(labels_getter, saliency_getter, key_getter)
+        if refiner is not None:
+            from sgdmix_albu.refine.preserve import check_mode
+            from sgdmix_albu.refine.strength import check_strength
+
+            check_strength(strength)
+            check_mode(preserve)
+        given = isinstance(saliency, str) and saliency == "given"
+        if saliency_getter is not None and not given:
+            raise InvalidInputError(f"saliency_getter goes with saliency='given', got saliency={said(saliency)}")
+        named = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
+        options = {**named, **options}
+        if given and options:
+            raise InvalidInputError(f"saliency='given' takes no {' and no '.join(options)}")
+        self._backend: SaliencyBackend | None = None if given else get_backend(saliency, **options)
+        self._refiner = _found_refiner(refiner)
+        self._preset = get_mask(mask)
+        self._memory = Memory(int(memory))
+        self.saliency, self.mask, self.fill, self.memory = saliency, mask, fill, memory
+        self.p, self.candidates, self.max_coverage, self.feather = p, candidates, max_coverage, feather
+        self.target_class, self.exclude_duplicates = target_class, exclude_duplicates
+        self.refiner, self.strength, self.preserve = refiner, strength, preserve
+        self.refined: Refined | None = None
+        self.labels_getter, self.saliency_getter, self.key_getter = labels_getter, saliency_getter, key_getter
+        self.roles, self.min_visibility = check_roles(roles), min_visibility
+        self.mean, self.std = mean, std
+        self._parent_rank: int | None = None
+        self.generator = generator
+        self.guard_counts: Counter[str] = Counter()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A model that saliency looks through is somebody else's: not in state_dict(), parameters(), to() or DDP.
+        if isinstance(value, nn.Module):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    # Targets depend on the data: one graph break here instead of twenty inside.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, *inputs: Any) -> Any:
+        """Mix the batch found in ``inputs``, which come back in the same structure."""
+        sample = inputs[0] if len(inputs) == 1 else inputs
+        flat, spec = tree_flatten(sample)
+        labels, maps, keys = self._find_labels(sample), self._find_maps(sample, flat), self._find_keys(sample)
+        aside = [leaf for leaf in (labels, maps, keys) if leaf is not None]
+        mixed, erasable = read_sample(sample, roles=self.roles, aside=aside)
+        batches = [part.batch.as_subclass(tv_tensors.Mask) if part.hard else part.batch for part in mixed]
+        params = self.make_params(batches, labels=labels, maps=maps, ids=keys)
+        for part, batch in zip(mixed, batches, strict=True):
+            _put_back(flat, part, self.transform(batch, params).as_subclass(Tensor))
+        for objects in erasable:
+            flat[objects.place] = self._without_erased(flat[objects.place], objects.row, params["plan"])
+        return tree_unflatten(flat, spec)
+
+    def make_params(
+        self,
+        flat_inputs: list[Any],
+        *,
+        labels: Any = None,
+        maps: Tensor | None = None,
+        ids: Sequence[Hashable] | Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Decide everything: saliency, masks, targets. ``transform`` with the result repeats the mix exactly.
+
+        Args:
+            flat_inputs: The tensors to be mixed, each (B, ...), the image that saliency looks at first.
+            labels: One class for each image, for model-based saliency, class constraints and a refiner; as
+                :func:`sgdmix_albu.mixing.labels.class_ids` reads them.
+            maps: Given saliency maps, for ``saliency="given"``.
+            ids: Which sample each image is, B hashable keys or an integer tensor.
+
+        Returns:
+            ``plan``, a :class:`sgdmix_albu.types.MixPlan`; ``draws``, the randomness in it; ``leaves`` and
+            ``remembered``, the rows of a memory that became targets, for each tensor; ``refine``, labels and seeds for
+            a refiner.
+        """
+        for batch in flat_inputs:
+            check_tensor(batch, "images and masks (B, ..., H, W)", (-1, None, None), PIXELS, more=True)
+        images = flat_inputs[0].as_subclass(Tensor)
+        count = len(images)
+        classes = self._classes(labels, count)
+        # As they were before Normalize: what colours are read from.
+        coloured = (
+            images if self.mean is None or self.std is None else unnormalized(images, mean=self.mean, std=self.std)
+        )
+        found = self._maps(images, coloured, classes, maps)
+        for other in flat_inputs[1:]:
+            if not isinstance(other, tv_tensors.Mask):  # depth has NaN where nothing was measured
+                check_finite(other)
+        described = describe(found, coloured, self._preset, None if self.target_class == "any" else classes)
+        sums = bit_sums(images)
+        keys = None if ids is None else keys_of(ids)
+        recalled = self._memory.recall(flat_inputs, described)
+        pool, rows = _pooled(described, images, recalled)
+        stream = self._stream()
+        draws = draw(count, len(pool.masks), p=self.p, candidates=self.candidates, generator=stream)
+        repeats = repeats_of(
+            images,
+            rows,
+            ids=keys,
+            pool_ids=keys if keys is None or recalled is None else keys + recalled.keys,
+            by_pixels=self.exclude_duplicates,
+            sums=sums,
+            pool_sums=sums if recalled is None else torch.cat([sums, recalled.sums]),
+        )
+        plan = plan_mix(
+            pool,
+            draws,
+            max_coverage=self.max_coverage,
+            target_class=self.target_class,
+            repeats=repeats,
+            fill=self.fill,
+        )
+        plan = changed_only(plan, images, rows)
+        far, remembered = _targets(plan, count, recalled)
+        self._memory.store(flat_inputs, described, sums, keys)
+        self.guard_counts.update(plan.guards.counts())
+        return {
+            "plan": plan,
+            "draws": draws,
+            "leaves": tuple(flat_inputs),
+            "far": far,
+            "remembered": remembered,
+            "refine": None if self._refiner is None else self._refining(count, classes, stream),
+        }
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Composite one tensor of the sample by the plan in ``params``."""
+        plan = params["plan"]
+        batch = inpt.as_subclass(Tensor)
+        pool: Any = batch
+        if params["remembered"]:
+            place = next((i for i, leaf in enumerate(params["leaves"]) if leaf is inpt), None)
+            if place is None:
+                raise InvalidInputError("a mix that used a memory can only be replayed on the same tensors")
+            pool = [*batch, *params["remembered"][place]]
+            far = len(batch) + torch.searchsorted(params["far"], plan.target)
+            plan = replace(plan, target=torch.where(plan.target < len(batch), plan.target, far))
+        hard = isinstance(inpt, tv_tensors.Mask)  # class indices cannot fade into each other
+        mixed = compose(plan, batch, pool, feather=self.feather, hard=hard)
+        if self._refiner is not None and not hard:
+            mixed = self._refine(self._refiner, mixed, plan, **params["refine"])
+        return tv_tensors.wrap(mixed, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else mixed
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As plain bytes: a spawned worker dies of a pickled torch.Generator, whose state comes as a shared tensor.
+        state = self.__dict__.copy()
+        # A spawned worker cannot ask for its parent's rank.
+        state["_parent_rank"] = self._rank()
+        if self.generator is not None:
+            state["generator"] = (str(self.generator.device), bytes(self.generator.get_state().tolist()))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if state["generator"] is not None:
+            device, content = state["generator"]
+            self.generator = torch.Generator(device)
+            self.generator.set_state(torch.tensor(list(content), dtype=torch.uint8, device="cpu"))
+
+    def _maps(self, images: Tensor, coloured: Tensor, classes: Tensor | None, maps: Tensor | None) -> Tensor:
+        if self._backend is None:
+            if maps is None:
+                raise InvalidInputError(
+                    "saliency='given' found no maps: put a SaliencyMap or the key 'saliency' into the sample (a loader "
+                    "with pin_memory=True drops the type), or pass saliency_getter"
+                )
+            return given_maps(maps, images.shape).to(images.device)
+        return self._backend.coarse(coloured if self._backend.wants_rgb else images, classes)
+
+    def _without_erased(self, objects: Any, row: int | None, plan: MixPlan) -> Any:
+        """Instance masks, boxes or points after the mix; untouched where no pixel was taken."""
+        place = isinstance(objects, tv_tensors.BoundingBoxes | tv_tensors.KeyPoints)
+        if place and self.min_visibility is None:
+            return objects
+        share = self.min_visibility or 0.0
+        if row is not None:
+            mixed = bool(plan.applied[row])
+            return without_erased(objects, plan.masks[row], min_visibility=share) if mixed else objects
+        changed = objects.as_subclass(Tensor).clone()
+        for i in plan.applied.nonzero()[:, 0].tolist():
+            one = changed[i : i + 1] if isinstance(objects, tv_tensors.BoundingBoxes) else changed[i]
+            one = tv_tensors.wrap(one, like=objects) if isinstance(objects, tv_tensors.TVTensor) else one
+            changed[i] = without_erased(one, plan.masks[i], min_visibility=share).as_subclass(Tensor)
+        return tv_tensors.wrap(changed, like=objects) if isinstance(objects, tv_tensors.TVTensor) else changed
+
+    def _classes(self, labels: Any, count: int) -> Tensor | None:
+        """The class of each image, read only where one is needed."""
+        needed = self.target_class != "any" or self._refiner is not None
+        if labels is not None and (needed or (self._backend is not None and self._backend.uses_labels)):
+            return class_ids(labels, count)
+        if isinstance(labels, Tensor) and labels.ndim == 1 and len(labels) != count:
+            raise InvalidInputError(
+                f"Expected labels of shape (batch_size,) or (batch_size, num_classes) with batch_size {count}, "
+                f"but got {tuple(labels.shape)}."
+            )
+        return None
+
+    def _refining(self, count: int, classes: Tensor | None, stream: torch.Generator) -> dict[str, Tensor]:
+        if classes is None:
+            raise InvalidInputError("a refiner needs labels for its prompts, and none were found in the batch")
+        return {"labels": classes.cpu(), "seeds": torch.randint(2**62, (count,), generator=stream, device="cpu")}
+
+    def _refine(self, refiner: Refiner, mixed: Tensor, plan: MixPlan, *, labels: Tensor, seeds: Tensor) -> Tensor:
+        rows = plan.applied.cpu().nonzero()[:, 0]
+        painted = plan.painted
+        holes: dict[str, Any] = {}
+        if painted is not None and accepts(refiner.refine, "holes"):  # a user's own need not know of them
+            holes = {"holes": painted[rows.to(painted.device)]}
+        self.refined = refiner.refine(
+            mixed[rows.to(mixed.device)],
+            classes=labels[rows],
+            strength=self.strength,
+            seeds=seeds[rows],
+            masks=plan.masks[rows.to(plan.masks.device)],
+            preserve=self.preserve,
+            **holes,
+        )
+        done = mixed.clone()
+        done[rows.to(mixed.device)] = self.refined.images
+        return done
+
+    def _find_labels(self, sample: Any) -> Any:
+        if self.labels_getter == "default":
+            return default_labels(sample)
+        return self.labels_getter(sample) if callable(self.labels_getter) else None
+
+    def _find_keys(self, sample: Any) -> Any:
+        if self.key_getter is None or callable(self.key_getter):
+            return None if self.key_getter is None else self.key_getter(sample)
+        parts = [sample, *sample] if isinstance(sample, tuple | list) else [sample]
+        holders = [part for part in parts if isinstance(part, Mapping)]
+        found = next((part[self.key_getter] for part in holders if self.key_getter in part), None)
+        if found is None:
+            keys = sorted({str(key) for part in holders for key in part})
+            raise InvalidInputError(
+                f"key_getter={self.key_getter!r} found no such key in the input; it has {', '.join(keys) or 'no keys'}"
+            )
+        return found
+
+    def _find_maps(self, sample: Any, flat: list[Any]) -> Tensor | None:
+        if self._backend is not None:
+            return None
+        if self.saliency_getter is not None:
+            found = self.saliency_getter(sample)
+        else:
+            found = next((leaf for leaf in flat if isinstance(leaf, SaliencyMap)), None)
+            if found is None and isinstance(sample, Mapping):
+                found = sample.get("saliency")
+        if found is not None and not isinstance(found, Tensor):
+            raise InvalidInputError(f"given saliency must be a (B, H, W) tensor, got {type(found).__name__}")
+        return found
+
+    def _stream(self) -> torch.Generator:
+        """A generator for one call, from one number of the parent stream, the rank and, if need be, the worker.
+
+        Torch's own stream is seeded for each worker and epoch by the loader; a generator of the user's is
+        copied into every worker as it stands, so there the worker's seed is added. Ranks that start from the
+        same seed are told apart by their number.
+        """
+        generator = self.generator
+        device = "cpu" if generator is None else generator.device
+        seed = int(torch.randint(2**62, (), generator=generator, device=device))
+        worker = get_worker_info() if generator is not None else None
+        stream = hash((seed, self._rank() or 0, worker.seed if worker else 0))
+        return torch.Generator().manual_seed(stream % 2**63)
+
+    def _rank(self) -> int | None:
+        """The number of this process among those that train together; None for one that knows of no others.
+
+        The process group is asked first, since not every launcher sets ``RANK``; then the launcher's variables; then
+        what the parent of a spawned worker knew.
+        """
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank()
+        said = (os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK"))
+        return next((int(rank) for rank in said if rank.isdecimal()), self._parent_rank)
+
+
+def _pooled(described: Described, images: Tensor, recalled: Recalled | None) -> tuple[Described, Any]:
+    """The whole pool: the batch first, then what is remembered; its description and its images."""
+    if recalled is None:
+        return described, images
+    return described.followed_by(recalled.described), [*images, *recalled.leaves[0]]
+
+
+def _targets(plan: MixPlan, count: int, recalled: Recalled | None) -> tuple[Tensor, list[Tensor]]:
+    """Remembered rows that became targets, in ascending order, and copies of them for each tensor of the sample."""
+    far = torch.unique(plan.target[plan.target >= count])
+    if recalled is None or not len(far):
+        return far, []
+    return far, [rows[(far - count).to(rows.device)] for rows in recalled.leaves]
+
+
+def _put_back(flat: list[Any], part: Mixed, mixed: Tensor) -> None:
+    parts = list(mixed) if part.stacked else [mixed]
+    for place, batch in zip(part.places, parts, strict=True):
+        flat[place] = batch if part.like is None else tv_tensors.wrap(batch, like=part.like)
+
+
+def _check_getters(labels_getter: Any, saliency_getter: Any, key_getter: Any) -> None:
+    """Refuse what cannot find a thing in a sample."""
+    default = isinstance(labels_getter, str) and labels_getter == "default"
+    if labels_getter is not None and not callable(labels_getter) and not default:
+        raise InvalidInputError(f"labels_getter must be 'default', a callable or None, got {said(labels_getter)}")
+    if saliency_getter is not None and not callable(saliency_getter):
+        raise InvalidInputError(f"saliency_getter must be a callable or None, got {said(saliency_getter)}")
+    if key_getter is not None and not isinstance(key_getter, str) and not callable(key_getter):
+        raise InvalidInputError(f"key_getter must be a key, a callable or None, got {said(key_getter)}")
+
+
+def _found_refiner(refiner: str | os.PathLike[str] | Refiner | None) -> Refiner | None:
+    if isinstance(refiner, str | os.PathLike):
+        from sgdmix_albu.refine import get_refiner
+
+        return get_refiner(refiner)
+    if refiner is not None and not callable(getattr(refiner, "refine", None)):
+        raise InvalidInputError(f"refiner must be a key, a folder or a refiner, got {said(refiner)}")
+    return refiner
