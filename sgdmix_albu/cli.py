@@ -81,7 +81,7 @@ def _generate(
     saliency_options: list[str],
     **arguments: Any,
 ) -> int:
-    from sgdmix_albu.expand import Expansion, LookSettings, RefinerSettings, Settings, TeacherSettings, generate
+    from sgdmix_albu.expand import Expansion, RefinerSettings, SaliencySettings, Settings, TeacherSettings, generate
 
     def taken(kind: Any, **renamed: str) -> dict[str, Any]:
         names = {field: renamed.get(field, field) for field in kind.__dataclass_fields__}
@@ -94,8 +94,8 @@ def _generate(
         class_names="teacher_class_names",
         normalize="teacher_normalize",
     )
-    look = LookSettings(
-        arguments["saliency"], **taken(LookSettings, saliency=""), options=_options(saliency_options) or {}
+    look = SaliencySettings(
+        arguments["saliency"], **taken(SaliencySettings, saliency=""), options=_options(saliency_options) or {}
     )
     adaptive = strengths == ["adaptive"]
     refining = partial(RefinerSettings, base=base, adaptive=adaptive, device=device, hole_strength=hole_strength)

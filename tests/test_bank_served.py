@@ -20,10 +20,10 @@ from sgdmix_albu import SGDMix
 from sgdmix_albu.arguments import check_plain
 from sgdmix_albu.audit import run_audit
 from sgdmix_albu.audit.backends import AuditBackend
-from sgdmix_albu.bank.look import open_look
+from sgdmix_albu.bank.look import of_anywhere, open_look
 from sgdmix_albu.cli import main
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.expand import LookSettings, Settings, make_bank, mix_folder
+from sgdmix_albu.expand import SaliencySettings, Settings, make_bank, mix_folder
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.refine.finetuning.data import TrainingImages
 from sgdmix_albu.refine.finetuning.latents import _served
@@ -115,7 +115,7 @@ def test_options_that_cannot_be_written_down(options: Any) -> None:
 
 def test_a_run_holds_a_copy_of_its_options() -> None:
     options = {"microbatch": 2}
-    settings = LookSettings("quadrant", options=options)
+    settings = SaliencySettings("quadrant", options=options)
     options["microbatch"] = 3
     assert settings.options == {"microbatch": 2}
 
@@ -226,7 +226,7 @@ def test_expanding_by_a_bank(photos: Path, bank: str, tmp_path: Path, monkeypatc
 
 def test_expanding_with_other_options_is_another_run(photos: Path, tmp_path: Path) -> None:
     settings = Settings(saliency="quadrant", mask="otsu", fill="source", max_coverage=1.0, multiplier=1)
-    looks = [LookSettings("quadrant", options={"darkest": darkest}) for darkest in (True, False)]
+    looks = [SaliencySettings("quadrant", options={"darkest": darkest}) for darkest in (True, False)]
     expand(photos, tmp_path / "out", settings, look=looks[0])
     with pytest.raises(DataError, match="saliency_options"):
         expand(photos, tmp_path / "out", settings, look=looks[1])
@@ -275,7 +275,7 @@ def test_a_bank_of_what_looks_through_a_classifier(photos: Path, tmp_path: Path)
     torch.save(facts, tmp_path / "net.pt")
     options = {"saliency": "gradcam", "model": tmp_path / "net.pt"}
     bank = make_bank(photos, tmp_path / "bank", size=48, progress=False, **options)
-    look, _ = open_look(LookSettings(f"bank:{bank.folder}"), ["class 0", "class 1", "class 2"])
+    look, _ = open_look(SaliencySettings(f"bank:{bank.folder}"), ["class 0", "class 1", "class 2"])
     for label in range(3):
         path = photos / f"class {label}" / "001.png"
         with Image.open(path) as image:
@@ -341,11 +341,12 @@ def test_settings_mean_the_same_from_any_folder(tmp_path: Path, monkeypatch: pyt
     for name in ("own.safetensors", "net.pt", "rembg"):  # a file may be called as a backend is
         Path(name).write_bytes(b"")
     Path("clipseg").mkdir()
-    found = LookSettings("own.safetensors", "net.pt", options={"model": "clipseg", "prompt": "net.pt"}).of_anywhere()
+    own = SaliencySettings("own.safetensors", "net.pt", options={"model": "clipseg", "prompt": "net.pt"})
+    found = of_anywhere(own)
     assert found.saliency == str(tmp_path / "own.safetensors")
     assert found.model == str(tmp_path / "net.pt")
     assert found.options == {"model": str(tmp_path / "clipseg"), "prompt": "net.pt"}
-    assert LookSettings("bank:maps").of_anywhere().saliency == f"bank:{tmp_path / 'maps'}"
-    hub = LookSettings("text", options={"model": "CIDAS/clipseg", "revision": "0" * 40})
-    assert hub.of_anywhere() == hub
-    assert LookSettings("rembg").of_anywhere().saliency == "rembg"
+    assert of_anywhere(SaliencySettings("bank:maps")).saliency == f"bank:{tmp_path / 'maps'}"
+    hub = SaliencySettings("text", options={"model": "CIDAS/clipseg", "revision": "0" * 40})
+    assert of_anywhere(hub) == hub
+    assert of_anywhere(SaliencySettings("rembg")).saliency == "rembg"

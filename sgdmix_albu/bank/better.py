@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sgdmix_albu.arguments import check_number, check_text
-from sgdmix_albu.bank.look import LookSettings, looked, open_look
+from sgdmix_albu.bank.look import looked, open_look
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.masks import get_mask
 from sgdmix_albu.mixing.mix import describe
 from sgdmix_albu.saliency.resolve import DISTILLED, SERVED
+from sgdmix_albu.settings import SaliencySettings
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
 __all__ = ["Better", "check_agreement", "doubted", "open_better"]
@@ -55,7 +56,7 @@ def open_better(name: str, classes: Sequence[str]) -> tuple[Better, dict[str, An
         UnknownNameError: No such backend.
         InvalidInputError: It needs options, as those do that look through a classifier.
     """
-    look, noted = open_look(LookSettings(name), classes)
+    look, noted = open_look(SaliencySettings(name), classes)
     preset = get_mask(BEST_MASK)
 
     def better(images: Tensor, labels: Tensor, digests: Sequence[bytes]) -> Tensor:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from sgdmix_albu.arguments import check_plain
 from sgdmix_albu.bank.maps import open_bank
-from sgdmix_albu.classifiers import Normalize, open_judge
+from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.places import settled
 from sgdmix_albu.saliency import SaliencyBackend, SaliencyBank, get_backend
 from sgdmix_albu.saliency.judged import JudgedBackend
 from sgdmix_albu.saliency.resolve import DISTILLED, SERVED
+from sgdmix_albu.settings import SaliencySettings
 
-__all__ = ["Look", "LookSettings", "looked", "open_backend", "open_look", "shown", "there"]
+__all__ = ["Look", "looked", "of_anywhere", "open_backend", "open_look", "shown", "there"]
 
 Look: TypeAlias = Callable[[Tensor, Tensor], Tensor] | SaliencyBank
 
@@ -27,46 +26,20 @@ Look: TypeAlias = Callable[[Tensor, Tensor], Tensor] | SaliencyBank
 _PLACES = ("model", "model_path")
 
 
-@dataclass(frozen=True)
-class LookSettings:
-    """Which backend, and what it looks through.
-
-    Attributes:
-        saliency: The backend's name; the path of a distilled network; or ``"bank:FOLDER"``.
-        model: Weights of the classifier, or None.
-        arch: Its name in torchvision or timm, unless the file gives it.
-        class_names: Text file with the names of its outputs, one a line.
-        normalize: What it expects of pixels in [0, 1]: "imagenet" or "none".
-        options: The backend's own: text, numbers, True or False.
-
-    Raises:
-        InvalidInputError: Other options.
-    """
-
-    saliency: str
-    model: str | os.PathLike[str] | None = None
-    arch: str | None = None
-    class_names: str | os.PathLike[str] | None = None
-    normalize: Normalize = "imagenet"
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "options", check_plain(self.options))  # a copy: nobody changes it meanwhile
-
-    def of_anywhere(self) -> LookSettings:
-        """The same with absolute paths: workers may start in another folder."""
-        named = {name: str(self.options[name]) for name in _PLACES if name in self.options}
-        local = {name: settled(place) for name, place in named.items() if Path(place).expanduser().exists()}
-        return replace(
-            self,
-            saliency=there(self.saliency),
-            model=None if self.model is None else settled(self.model),
-            class_names=None if self.class_names is None else settled(self.class_names),
-            options={**self.options, **local},
-        )
+def of_anywhere(settings: SaliencySettings) -> SaliencySettings:
+    """The same with absolute paths: workers may start in another folder."""
+    named = {name: str(settings.options[name]) for name in _PLACES if name in settings.options}
+    local = {name: settled(place) for name, place in named.items() if Path(place).expanduser().exists()}
+    return replace(
+        settings,
+        saliency=there(settings.saliency),
+        model=None if settings.model is None else settled(settings.model),
+        class_names=None if settings.class_names is None else settled(settings.class_names),
+        options={**settings.options, **local},
+    )
 
 
-def open_look(settings: LookSettings, classes: Sequence[str]) -> tuple[Look, dict[str, Any]]:
+def open_look(settings: SaliencySettings, classes: Sequence[str]) -> tuple[Look, dict[str, Any]]:
     """Stage 1 as a function of (B, 3, H, W) uint8 images and (B,) labels, or as a bank; and what to note of it.
 
     What is noted tells one run's maps from another's, and names no folder.
@@ -88,7 +61,7 @@ def open_look(settings: LookSettings, classes: Sequence[str]) -> tuple[Look, dic
     return backend.coarse, {**noted, **({"saliency_options": options} if options else {})}
 
 
-def open_backend(settings: LookSettings, classes: Sequence[str]) -> tuple[SaliencyBackend, dict[str, Any]]:
+def open_backend(settings: SaliencySettings, classes: Sequence[str]) -> tuple[SaliencyBackend, dict[str, Any]]:
     """The backend for uint8 images and the data's labels, and what to note of its classifier.
 
     Raises:

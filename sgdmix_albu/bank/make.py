@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from sgdmix_albu.bank.look import LookSettings, open_backend
+from sgdmix_albu.bank.look import open_backend
 from sgdmix_albu.classifiers import Normalize
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.images import class_folders
 from sgdmix_albu.saliency import SaliencyBank, build_bank
 from sgdmix_albu.saliency.resolve import SERVED
+from sgdmix_albu.settings import SaliencySettings
 from sgdmix_albu.types import BEST_SALIENCY
 
 __all__ = ["make_bank"]
@@ -71,6 +72,6 @@ def make_bank(
     if str(saliency).startswith(SERVED):
         raise InvalidInputError(f"a bank is made of what a backend computes, got {saliency!r}")
     classes = class_folders(data) if model is not None else ()
-    looking = LookSettings(saliency, model, arch, class_names, normalize, saliency_options or {})
+    looking = SaliencySettings(saliency, model, arch, class_names, normalize, saliency_options or {})
     backend, _ = open_backend(looking, classes)
     return build_bank(data, out, backend, size=size, batch_size=batch, workers=workers, progress=progress)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sgdmix_albu.bank.better import open_better
 from sgdmix_albu.bank.descriptors import GRID, Descriptors, describe_read, read_pixels, unpacked
-from sgdmix_albu.bank.look import LookSettings, open_look
+from sgdmix_albu.bank.look import open_look
 from sgdmix_albu.datasets.source import Item, Skipped, open_reader
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.attempts import begin_try
@@ -35,6 +35,7 @@ from sgdmix_albu.io.records import UnsoundError, items, pair, parse, text
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.threads import one_thread_each, ordered_map
 from sgdmix_albu.mixing.masks import get_mask
+from sgdmix_albu.settings import SaliencySettings
 
 __all__ = ["PART", "BankBuilder", "BankSettings", "DescriptorBank", "Looked", "Part", "parts_of"]
 
@@ -78,7 +79,7 @@ class BankSettings:
     data: str | None
     dataset: str | None
     size: int | None
-    look: LookSettings
+    look: SaliencySettings
     mask: str
     class_names: tuple[str, ...]
     better: str | None = None

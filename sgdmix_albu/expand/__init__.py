@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 from sgdmix_albu.lazy import lazy
 
 if TYPE_CHECKING:
-    from sgdmix_albu.bank.look import LookSettings
     from sgdmix_albu.bank.make import make_bank
     from sgdmix_albu.expand.mix import Summary, mix_folder
     from sgdmix_albu.expand.pipeline import generate
     from sgdmix_albu.expand.plan.settings import RefinerSettings, TeacherSettings
     from sgdmix_albu.expand.store.verify import Verified, verify
     from sgdmix_albu.expand.summary import Expansion, Forecast, Settings
+    from sgdmix_albu.settings import SaliencySettings
 
 __all__ = [
     "Expansion",
     "Forecast",
-    "LookSettings",
     "RefinerSettings",
+    "SaliencySettings",
     "Settings",
     "Summary",
     "TeacherSettings",
@@ -43,7 +43,7 @@ __getattr__, __dir__ = lazy(
         ".plan.settings": ["RefinerSettings", "TeacherSettings"],
         ".store.verify": ["Verified", "verify"],
         ".summary": ["Expansion", "Forecast", "Settings"],
-        "sgdmix_albu.bank.look": ["LookSettings"],
         "sgdmix_albu.bank.make": ["make_bank"],
+        "sgdmix_albu.settings": ["SaliencySettings"],
     },
 )

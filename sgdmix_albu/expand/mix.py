@@ -15,7 +15,7 @@ import torch
 from sgdmix_albu import __version__
 from sgdmix_albu.bank.better import check_agreement, open_better
 from sgdmix_albu.bank.descriptors import Descriptors, describe_items
-from sgdmix_albu.bank.look import LookSettings, open_look, shown
+from sgdmix_albu.bank.look import open_look, shown
 from sgdmix_albu.datasets.source import Skipped, ignored_lines, open_source
 from sgdmix_albu.expand.execute.pair import FORMATS, Done, execute
 from sgdmix_albu.expand.plan.checks import check_choice, check_counts, check_seed
@@ -30,6 +30,7 @@ from sgdmix_albu.mixing.mix import check_settings
 from sgdmix_albu.printable import printable
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency.judged import prompted
+from sgdmix_albu.settings import SaliencySettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, TargetClass
 
 __all__ = ["Summary", "mix_folder"]
@@ -183,7 +184,7 @@ def mix_folder(
     source = open_source(data, dataset, size=size)
     preset = get_mask(mask)
     options = prompted(saliency, saliency_options, metaclass_of(dataset))
-    looking = LookSettings(saliency, model, arch, class_names, normalize, options)
+    looking = SaliencySettings(saliency, model, arch, class_names, normalize, options)
     look, noted = open_look(looking, source.class_names)
     settings |= noted
     better, judging = open_better(agreement_with, source.class_names) if min_agreement > 0 else (None, {})

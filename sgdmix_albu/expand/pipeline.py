@@ -18,7 +18,7 @@ import torch
 
 from sgdmix_albu.bank.better import open_better
 from sgdmix_albu.bank.descriptors import Descriptors, check_some_usable
-from sgdmix_albu.bank.look import LookSettings, open_look, shown, there
+from sgdmix_albu.bank.look import of_anywhere, open_look, shown, there
 from sgdmix_albu.bank.parts import BankBuilder, BankSettings, DescriptorBank, Looked, parts_of
 from sgdmix_albu.datasets.source import Source, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
@@ -42,6 +42,7 @@ from sgdmix_albu.mixing.blending import edge_width
 from sgdmix_albu.mixing.masks import get_mask
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency.judged import prompted
+from sgdmix_albu.settings import SaliencySettings
 
 __all__ = ["generate"]
 
@@ -52,7 +53,7 @@ def generate(
     *,
     dataset: str | None = None,
     settings: Settings | None = None,
-    look: LookSettings | None = None,
+    look: SaliencySettings | None = None,
     refiner: RefinerSettings | None = None,
     strengths: Sequence[float] | None = None,
     teacher: TeacherSettings | None = None,
@@ -115,7 +116,8 @@ def generate(
         source, gone, came = taken_up(source, begun, os.fspath(out))
     if METADATA in source.class_names:
         raise DataError(f"a class is called {METADATA}, which is the manifest's name; rename its folder")
-    work = _Work(data, dataset, source, settings, look or LookSettings(settings.saliency), refiner, strengths, teacher)
+    look = look or SaliencySettings(settings.saliency)
+    work = _Work(data, dataset, source, settings, look, refiner, strengths, teacher)
     work.limit, work.gone, work.came = limit, gone, [] if limit else came
     hands = _engine(engine, work, progress, workers=workers, gpus=gpus_per_worker, address=address)
     try:
@@ -151,8 +153,8 @@ def _of_anywhere(teacher: TeacherSettings) -> TeacherSettings:
 
 
 def _prompted(
-    look: LookSettings, dataset: str | None, refiner: RefinerSettings | None, teacher: TeacherSettings | None
-) -> LookSettings:
+    look: SaliencySettings, dataset: str | None, refiner: RefinerSettings | None, teacher: TeacherSettings | None
+) -> SaliencySettings:
     """With what all classes are as the prompt of a backend that takes one: as the refiner says, or the data set."""
     if look.options == prompted(look.saliency, look.options, "any"):
         return look
@@ -180,7 +182,7 @@ class _Work:
         dataset: str | None,
         source: Source,
         settings: Settings,
-        look: LookSettings,
+        look: SaliencySettings,
         refiner: RefinerSettings | None,
         strengths: Sequence[float] | None,
         teacher: TeacherSettings | None,
@@ -188,7 +190,7 @@ class _Work:
         # Absolute: the same folder however it was called, and for workers that start elsewhere.
         self.data = None if data is None else settled(data)
         self.dataset = dataset
-        look = _prompted(look, dataset, refiner, teacher).of_anywhere()
+        look = of_anywhere(_prompted(look, dataset, refiner, teacher))
         teacher = None if teacher is None else _of_anywhere(teacher)
         self.source, self.settings, self.look, self.refiner, self.teacher = source, settings, look, refiner, teacher
         get_mask(settings.mask)

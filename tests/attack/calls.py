@@ -645,7 +645,9 @@ CALLS = [
         other=f"saliency:backend mask:preset {_MIX} multiplier:count seed size:count image_format:text shards:flag",
         truth=_storable,
     ),
-    _call("expand.LookSettings", needed="backend", other="model:folder arch:text class_names:folder normalize:text"),
+    _call(
+        "expand.SaliencySettings", needed="backend", other="model:folder arch:text class_names:folder normalize:text"
+    ),
     _call("expand.RefinerSettings", needed="text", other="base:folder preserve:text adaptive:flag device:text"),
     _call("expand.TeacherSettings", needed="text", other="arch:text class_names:folder normalize:text"),
     _call(
