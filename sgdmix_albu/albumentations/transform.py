@@ -24,9 +24,10 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.blending import edge_width
 from sgdmix_albu.mixing.colour import check_normalization
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing.mix import check_settings, draw
+from sgdmix_albu.mixing.mix import draw
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.saliency.layers import check_layer
+from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Draws, Fill, TargetClass
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         p: float = 0.5,
         **options: Any,
     ) -> None:
-        check_settings(
+        MixSettings(
             p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather, fill=fill
         )
         check_keys(metadata_key=metadata_key, saliency_key=saliency_key, label_key=label_key, id_key=id_key)

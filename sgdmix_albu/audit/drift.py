@@ -26,9 +26,10 @@ from sgdmix_albu.classifiers.small import accuracy, train
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing.mix import check_settings, draw
+from sgdmix_albu.mixing.mix import draw
 from sgdmix_albu.refine import Refiner, get_refiner
 from sgdmix_albu.refine.catalogue import metaclass_of
+from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
 
 __all__ = ["Outputs", "run_drift"]
@@ -106,7 +107,7 @@ def run_drift(
     check_apart(out, data)
     folder = Path(out).expanduser()
     check_folder(folder, overwrite)
-    check_settings(fill=fill)
+    MixSettings(fill=fill)
     strengths, modes = _checked(strengths, preserve, sources, candidates)
     model = get_refiner(refiner) if isinstance(refiner, str | os.PathLike) else refiner
     side = size or int(getattr(getattr(model, "spec", None), "resolution", 224))

@@ -29,9 +29,10 @@ from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing.mix import check_settings, draw
+from sgdmix_albu.mixing.mix import draw
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency import SaliencyBackend
+from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
 
 __all__ = ["run_audit"]
@@ -113,7 +114,7 @@ def run_audit(
     """
     check_apart(out, data, masks)
     folder = Path(out).expanduser()
-    check_settings(fill=fill, max_coverage=max_coverage)
+    MixSettings(fill=fill, max_coverage=max_coverage)
     _check(saliency=saliency, mask=mask, samples=samples, pairs=pairs, candidates=candidates, size=size)
     check_folder(folder, overwrite)
     presets = {_name(spec): get_mask(spec) for spec in mask}

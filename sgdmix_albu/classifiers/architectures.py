@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sgdmix_albu.classifiers.weights import Checkpoint, read_checkpoint
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.io.files import read_regular, write_whole
+from sgdmix_albu.mixing.colour import IMAGENET
 from sgdmix_albu.registry import import_optional, nearest_names
 
 __all__ = [
@@ -35,7 +36,6 @@ __all__ = [
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _MOST_NAMES = 2**24  # bytes of a file of class names
 _LARGEST_SIDE = 4096  # pixels of the images that a vision transformer is made for
 _PROBE_CLASSES = 1000  # what most published weights have, so that most models are built once
@@ -191,7 +191,7 @@ def _read_names(path: Path) -> tuple[str, ...]:
 
 def standardized(images: Tensor) -> Tensor:
     """(B, 3, H, W) float in [0, 1] with ImageNet's mean and deviation, which most classifiers expect."""
-    mean, std = images.new_tensor(_MEAN), images.new_tensor(_STD)
+    mean, std = map(images.new_tensor, IMAGENET)
     return (images - mean[:, None, None]) / std[:, None, None]
 
 

@@ -26,11 +26,10 @@ from sgdmix_albu.io.progress import Progress, time_line
 from sgdmix_albu.io.threads import default_jobs, one_thread_each
 from sgdmix_albu.mixing.blending import edge_width
 from sgdmix_albu.mixing.masks import get_mask
-from sgdmix_albu.mixing.mix import check_settings
 from sgdmix_albu.printable import printable
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency.judged import prompted
-from sgdmix_albu.settings import SaliencySettings
+from sgdmix_albu.settings import MixSettings, SaliencySettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, TargetClass
 
 __all__ = ["Summary", "mix_folder"]
@@ -159,7 +158,7 @@ def mix_folder(
         DataError: The input, the weights or the output folder cannot be used.
     """
     began = time.perf_counter()
-    check_settings(
+    MixSettings(
         p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, fill=fill, feather=feather
     )
     check_agreement(min_agreement, agreement_with, saliency)

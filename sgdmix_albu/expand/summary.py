@@ -16,8 +16,8 @@ from sgdmix_albu.expand.plan.checks import check_choice, check_counts, check_see
 from sgdmix_albu.expand.store.manifest import METADATA
 from sgdmix_albu.expand.store.run import QUARANTINE
 from sgdmix_albu.io.progress import time_line
-from sgdmix_albu.mixing.mix import check_settings
 from sgdmix_albu.printable import printable
+from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, TargetClass
 
 __all__ = ["Expansion", "Forecast", "Settings"]
@@ -75,7 +75,7 @@ class Settings:
     agreement_with: str = BEST_SALIENCY
 
     def __post_init__(self) -> None:
-        check_settings(
+        MixSettings(
             candidates=self.candidates,
             max_coverage=self.max_coverage,
             target_class=self.target_class,

@@ -6,13 +6,14 @@ I' = M * I_i + (1 - M) * I_j
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sgdmix_albu.arguments import check_choice, check_number
+from sgdmix_albu.arguments import check_number
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import BOOL, PIXELS, check_rows, check_tensor
 from sgdmix_albu.types import Fill, Rows
 
@@ -79,7 +80,7 @@ def feathered(masks: Tensor, width: float) -> Tensor:
         (B, H, W) float32 in [0, 1].
     """
     check_tensor(masks, "(B, H, W) bool masks", (-1, -1, -1), BOOL)
-    _check_width(width)
+    check_number("feather", width, "must be a width in pixels, 0 or more", low=0, high=math.inf)
     # Windows that hold the whole image at every pixel all say the same.
     radius = min(max(1, round(float(width) / 2)), max(masks.shape[1:]))
     soft = _box(_box(masks.double(), radius), radius)
@@ -129,24 +130,8 @@ def edge_width(fill: Fill, feather: float | None) -> float | None:
         >>> edge_width("source", None), edge_width("inpaint", None), edge_width("inpaint", 3)
         (0, None, 3)
     """
-    check_fill(fill)
-    check_feather(feather)
+    MixSettings(fill=fill, feather=feather)
     return 0 if feather is None and fill == "source" else feather
-
-
-def check_fill(fill: Any) -> None:
-    """Refuse what is no fill."""
-    check_choice("fill", fill, get_args(Fill))
-
-
-def check_feather(feather: Any) -> None:
-    """Refuse what is no width of a fade, nor None."""
-    if feather is not None:
-        _check_width(feather, or_none=", or None")
-
-
-def _check_width(width: Any, or_none: str = "") -> None:
-    check_number("feather", width, f"must be a width in pixels, 0 or more{or_none}", low=0, high=math.inf)
 
 
 def _box(values: Tensor, radius: int) -> Tensor:
@@ -225,7 +210,7 @@ def _check(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, feather: A
         (len(source),),
         {torch.int64, torch.int32},
     )
-    check_feather(feather)
+    MixSettings(feather=feather)
     if not len(source):
         return
     check_rows(pool, source, ())

@@ -13,6 +13,7 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.tensors import PIXELS, check_tensor
 
 __all__ = [
+    "IMAGENET",
     "Normalization",
     "check_colours",
     "check_finite",
@@ -30,7 +31,7 @@ Normalization: TypeAlias = "tuple[Sequence[float], Sequence[float]]"
 
 _PLAIN: Normalization = ((0.0,), (1.0,))
 _HALVES: Normalization = ((0.5,), (0.5,))
-_IMAGENET: Normalization = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET: Normalization = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _IMAGENET_GREY: Normalization = ((0.449,), (0.226,))
 
 # Resizing by a cubic or Lanczos kernel steps over the ends of [0, 1]. Measured on 150 photographs: to -0.42 and
@@ -177,7 +178,7 @@ def normalization_of(images: Tensor) -> Normalization:
     _refuse_broken(low.amin(1), high.amax(1))
     if bool((low >= 0).all() & (high <= 1).all()) or _fits(images, low, high, _PLAIN):
         return _PLAIN
-    imagenet = _IMAGENET if images.shape[1] == 3 else _IMAGENET_GREY
+    imagenet = IMAGENET if images.shape[1] == 3 else _IMAGENET_GREY
     ambiguous = _fits(images, low, high, _HALVES)
     if not ambiguous and _fits(images, low, high, imagenet):
         return imagenet

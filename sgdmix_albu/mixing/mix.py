@@ -13,16 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgdmix_albu.arguments import check_count, check_number, check_switch, said
+from sgdmix_albu.arguments import check_switch, said
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.blending import check_feather, check_fill
 from sgdmix_albu.mixing.colour import check_finite
 from sgdmix_albu.mixing.composition import changed_only, compose
 from sgdmix_albu.mixing.fill import grown
 from sgdmix_albu.mixing.labels import class_ids
 from sgdmix_albu.mixing.masks import MaskPreset, check_range, get_mask, working_maps
 from sgdmix_albu.mixing.selection import (
-    check_target_class,
     class_allows,
     draw_candidates,
     nearest,
@@ -31,6 +29,7 @@ from sgdmix_albu.mixing.selection import (
     same_pixels,
     uniform,
 )
+from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import BOOL, FLOATS, PIXELS, check_rows, check_tensor
 from sgdmix_albu.types import BEST_FILL, Draws, Fill, Guards, MixedBatch, MixPlan, Rows, TargetClass
 
@@ -144,29 +143,11 @@ def draw(
         >>> draw(2, 2, p=0.0).applied
         tensor([False, False])
     """
-    check_settings(p=p, candidates=candidates)
+    MixSettings(p=p, candidates=candidates)
     return Draws(
         applied=uniform((batch,), generator) < float(p),
         candidates=draw_candidates(batch, pool, candidates, generator=generator),
     )
-
-
-def check_settings(
-    *,
-    p: float = 1.0,
-    candidates: int = 50,
-    max_coverage: float = 0.95,
-    target_class: TargetClass = "any",
-    feather: float | None = None,
-    fill: Fill = BEST_FILL,
-) -> None:
-    """Refuse settings that mean nothing, before any work."""
-    check_number("p", p, "must be a probability in [0, 1]", low=0, high=1)
-    check_count("candidates", candidates, "must be a positive integer")
-    check_number("max_coverage", max_coverage, "must lie in (0, 1]", low=0, high=1, open_low=True)
-    check_target_class(target_class)
-    check_feather(feather)
-    check_fill(fill)
 
 
 def _check_batch(images: Any, maps: Any) -> None:
@@ -207,7 +188,7 @@ def plan_mix(
     Raises:
         InvalidInputError: A setting is out of range, or a class constraint without labels.
     """
-    check_settings(max_coverage=max_coverage, target_class=target_class, fill=fill)
+    MixSettings(max_coverage=max_coverage, target_class=target_class, fill=fill)
     _check_draws(draws)
     _check_pool(pool, *draws.candidates.shape)
     device, batch = pool.maps.device, len(draws.applied)
@@ -332,7 +313,7 @@ def mix_batch(
         >>> mixed.images.shape, mixed.plan.target.shape, mixed.plan.guards.counts()["flat_saliency"]
         (torch.Size([8, 3, 64, 64]), torch.Size([8]), 0)
     """
-    check_settings(
+    MixSettings(
         p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather, fill=fill
     )
     check_switch(exclude_duplicates=exclude_duplicates)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sgdmix_albu.arguments import check_choice, check_count, check_sequence, said
+from sgdmix_albu.arguments import check_count, check_sequence, said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.labels import class_ids
+from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import BOOL, FLOATS, INTEGERS, PIXELS, check_generator, check_rows, check_tensor
 from sgdmix_albu.types import Rows, TargetClass
 
@@ -153,17 +154,12 @@ def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass)
         tensor([[False,  True],
                 [ True, False]])
     """
-    check_target_class(target_class)
+    MixSettings(target_class=target_class)
     labels, pool_labels = class_ids(labels, None), class_ids(pool_labels, None)
     equal = labels[:, None] == pool_labels[None]
     if target_class == "any":
         return torch.ones_like(equal)
     return equal if target_class == "same" else ~equal
-
-
-def check_target_class(target_class: Any) -> None:
-    """Refuse what is no class constraint."""
-    check_choice("target_class", target_class, get_args(TargetClass))
 
 
 def same_pixels(images: Tensor, pool: Rows, *, sums: Tensor | None = None, pool_sums: Tensor | None = None) -> Tensor:

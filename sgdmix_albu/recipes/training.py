@@ -18,13 +18,12 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.colour import IMAGENET
 from sgdmix_albu.recipes.measures import Measures
 from sgdmix_albu.recipes.settings import Settings
 from sgdmix_albu.synthetic import SyntheticMix
 
 __all__ = ["Machine", "crops", "fit", "predict", "resized_crops"]
-
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -185,5 +184,5 @@ def _warm_then_cosine(
 
 
 def _normalized(*steps: v2.Transform) -> v2.Transform:
-    last = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)]
+    last = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*IMAGENET)]
     return v2.Compose([*steps, *last])

@@ -23,11 +23,12 @@ from sgdmix_albu.mixing.composition import changed_only, compose
 from sgdmix_albu.mixing.labels import class_ids
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing.memory import Memory, Recalled
-from sgdmix_albu.mixing.mix import Described, check_settings, describe, draw, plan_mix, repeats_of
+from sgdmix_albu.mixing.mix import Described, describe, draw, plan_mix, repeats_of
 from sgdmix_albu.mixing.selection import bit_sums, keys_of
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.saliency.given import SaliencyMap, given_maps
 from sgdmix_albu.saliency.layers import check_layer
+from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import PIXELS, check_generator, check_tensor
 from sgdmix_albu.torchvision.erased import without_erased
 from sgdmix_albu.torchvision.samples import Mixed, Name, Role, check_roles, default_labels, read_sample
@@ -162,7 +163,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         **options: Any,
     ) -> None:
         super().__init__()
-        check_settings(
+        MixSettings(
             p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather, fill=fill
         )
         check_switch(exclude_duplicates=exclude_duplicates)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sgdmix_albu.bank.better import doubted
 from sgdmix_albu.bank.descriptors import GRID, Descriptors
 from sgdmix_albu.mixing.fill import grown
-from sgdmix_albu.mixing.mix import check_settings
+from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, Fill, TargetClass
 
 __all__ = ["UNMIXED", "Row", "draw_candidate_rows", "output_names", "plan_rows", "uniform"]
@@ -89,7 +89,7 @@ def plan_rows(
     Raises:
         InvalidInputError: A setting is out of range.
     """
-    check_settings(p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, fill=fill)
+    MixSettings(p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, fill=fill)
     bodies = output_names([item.key for item in descriptors.items], "")
     endings = [suffix] if repeats == 1 else [f"-{repeat:02d}{suffix}" for repeat in range(repeats)]
     finder = _Finder(descriptors, target_class, fill, max_coverage, min_agreement)
