@@ -6,7 +6,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from sgdmix_albu.arguments import accepts
 from sgdmix_albu.audit.backends import AuditBackend, options_of_each
-from sgdmix_albu.audit.drift_report import BEFORE, grid, plot, render
+from sgdmix_albu.audit.drift_report import BEFORE, Outputs, grid, plot, render
 from sgdmix_albu.audit.drift_result import Cell, DriftResult
 from sgdmix_albu.audit.output import check_folder, write_together
 from sgdmix_albu.audit.sample import Collection, Sample, draw_sample, open_collection
@@ -32,19 +31,11 @@ from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
 
-__all__ = ["Outputs", "run_drift"]
+__all__ = ["run_drift"]
 
 _STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 _MODES = ("none", "soft", "strict")
 _TEACHER_IMAGES, _TEACHER_SIDE, _TEACHER_EPOCHS, _HELD_OUT = 3000, 64, 14, 0.2
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The pictures of one cell: (N, 3, H, W) uint8, and which of them drifted, (N,) bool."""
-
-    images: Tensor
-    drifted: Tensor
 
 
 def run_drift(

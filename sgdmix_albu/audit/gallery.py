@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
@@ -17,6 +19,7 @@ __all__ = [
     "WORST",
     "caption",
     "class_rows",
+    "compared",
     "comparison",
     "doubtful_rows",
     "doubtful_table",
@@ -126,6 +129,11 @@ def doubtful_table(sample: Sample, variant: Variant, rows: list[int]) -> Image.I
     return panels.panel([doubts(sample, variant, row) for row in rows], DOUBTED, captions)
 
 
+def compared(variants: Sequence[Variant]) -> list[str]:
+    """What stands above the pictures of :func:`comparison`."""
+    return ["source", *(title for variant in variants for title in (variant.name, "result"))]
+
+
 def comparison(sample: Sample, variants: list[Variant], rows: list[int]) -> Image.Image:
     """A panel with the same sources side by side: mask and result of every variant."""
     cells = [
@@ -139,5 +147,4 @@ def comparison(sample: Sample, variants: list[Variant], rows: list[int]) -> Imag
         ]
         for row in rows
     ]
-    titles = ["source", *(title for variant in variants for title in (variant.name, "result"))]
-    return panels.panel(cells, titles, [sample.keys[row] for row in rows])
+    return panels.panel(cells, compared(variants), [sample.keys[row] for row in rows])

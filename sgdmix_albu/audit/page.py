@@ -1,57 +1,70 @@
-"""What every report's page is made of: the frame, pictures, and lists of words and their meaning."""
+"""What makes every report's page: Jinja2 templates, which escape all text of others, and pictures inside the page."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
-from collections.abc import Iterable, Sequence
-from importlib import resources
+import json
+from functools import cache, partial
+from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from sgdmix_albu.audit import panels
 from sgdmix_albu.audit.panels import Pixels
 from sgdmix_albu.printable import printable
 
-__all__ = ["definitions", "escape", "page", "picture", "pictures"]
+__all__ = ["SIDE", "escape", "page"]
 
-_SIDE = 176
+SIDE = 176  # of pictures, in pixels
 
 
-def page(title: str, body: str) -> str:
-    """A whole HTML page: no scripts, no other files, light and dark, works from a disk."""
-    style = resources.files("sgdmix_albu.audit").joinpath("report.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        # The browser itself is told that nothing but this page's own pictures and styles may load or run.
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body><main>{body}</main></body></html>\n"
-    )
+def page(template: str, **content: Any) -> str:
+    """A whole HTML page.
+
+    Args:
+        template: File in ``templates``.
+        **content: What it shows.
+    """
+    return _templates().get_template(template).render(content)
 
 
 def escape(text: str) -> str:
-    """Text of others as HTML shows it, and does nothing else with it."""
+    """Text of others as HTML and SVG show it, and do nothing else with it."""
     return html.escape(printable(text))
 
 
-def definitions(rows: Iterable[tuple[str, str]]) -> str:
-    """Rows of a ``<dl>``: a word and what it means."""
-    return "".join(f"<dt>{escape(name)}<dd>{escape(text)}" for name, text in rows)
+@cache
+def _templates() -> Environment:
+    found = Environment(
+        loader=PackageLoader("sgdmix_albu.audit"),
+        autoescape=True,
+        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"json": partial(json.dumps, ensure_ascii=False), "number": _number, "percent": _percent}
+    found.globals |= {"picture": _picture, "zip": partial(zip, strict=True)}
+    return found
 
 
-def picture(pixels: Pixels, words: str) -> str:
+def _picture(pixels: Pixels, words: str) -> Markup:
     """A picture inside the page, with words for those who cannot see it."""
     data = io.BytesIO()
-    Image.fromarray(panels.scaled(pixels, _SIDE)).save(data, "JPEG", quality=84)
+    Image.fromarray(panels.scaled(pixels, SIDE)).save(data, "JPEG", quality=84)
     encoded = base64.b64encode(data.getvalue()).decode()
-    return f'<img src="data:image/jpeg;base64,{encoded}" alt="{escape(words)}" width={_SIDE} height={_SIDE}>'
+    return Markup('<img src="data:image/jpeg;base64,{}" alt="{}" width={} height={}>').format(
+        encoded, printable(words), SIDE, SIDE
+    )
 
 
-def pictures(columns: Sequence[str], rows: str) -> str:
-    """A table of pictures under its headings; the rows are HTML already."""
-    heads = "".join(f"<th scope=col>{escape(column)}" for column in columns)
-    style = f'style="--columns:{len(columns)}"'
-    return f"<div class=scroll><table class=pictures {style}><tr>{heads}{rows}</table></div>"
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"

@@ -66,6 +66,16 @@ class VariantResult:
     milliseconds: float
     samples: tuple[dict[str, Any], ...]
 
+    @property
+    def new_background(self) -> float | None:
+        """Mean share of a mix that comes from its target; None where nothing was mixed."""
+        kept = self.means["kept"]
+        return None if kept is None else 1 - kept
+
+    def flagged(self, sign: str) -> float | None:
+        """Share of the images that show a sign; None where nothing was measured for it."""
+        return next((one.share for one in self.signs if one.name == sign), None)
+
 
 @dataclass(frozen=True)
 class AuditResult:
