@@ -181,7 +181,7 @@ class RefinerSettings:
     strengths: tuple[float, ...] | str | None = option(
         None, "to draw from, or: adaptive (default: the refiner's own)", "S"
     )
-    preserve: Preserve = option("strict", "the object")
+    preserve: Preserve = option("strict", "how the object is protected")
     hole_strength: float | None = option(None, "with --fill inpaint, of the paint (default: the image's own)", "S")
     steps: int | None = option(None, "denoising steps at strength 1 (default: the refiner's own)", "N")
     guidance: float | None = option(None, "classifier-free guidance scale (default: the refiner's own)", "F")

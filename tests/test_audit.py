@@ -18,7 +18,7 @@ from sgdmix_albu.audit import run_audit
 from sgdmix_albu.audit.output import write_together
 from sgdmix_albu.audit.result import AuditResult
 from sgdmix_albu.audit.sample import draw_sample, open_collection, resized
-from sgdmix_albu.cli import _parser
+from sgdmix_albu.cli import parser
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.io.lock import locked
 from sgdmix_albu.types import BEST_SALIENCY, Foreground
@@ -228,7 +228,7 @@ def test_the_report_says_how_to_repeat_it(discs: Path) -> None:
     page = named.report.read_text()
     command = page.partition("<pre>")[2].partition("</pre>")[0]
     words = shlex.split(html.unescape(command))
-    arguments = vars(_parser(words).parse_args(words[1:]))
+    arguments = vars(parser().parse_args(words[1:]))
     assert arguments["data"] == str(discs / "images")
     assert {name: arguments[name] for name in ("pairs", "samples", "seed")} == {"pairs": 4, "samples": 2, "seed": 3}
     assert arguments["agreement_with"] == "none"

@@ -78,14 +78,18 @@ def test_python_dash_m_is_the_command() -> None:
     [
         ([], "required: COMMAND"),
         (["mox"], "invalid choice: 'mox'"),
-        (["mix", "data"], "required: OUT"),
+        (["mix"], "required: OUT"),
+        (["mix", "data"], "expected DATA or --dataset NAME, and OUT; got only data"),
+        (["audit", "--out", "x"], "expected DATA or --dataset NAME"),
         (["mix", "data", "out", "--candidates", "0"], "expected 1 or more, got 0"),
         (["mix", "data", "out", "--seed", "-1"], "expected a number from 0"),
         (["mix", "data", "out", "--cand", "3"], "unrecognized arguments: --cand 3"),
-        (["mix", "data", "out", "--dataset", "aviary"], "unrecognized arguments: out"),
+        (["mix", "data", "out", "--dataset", "aviary"], "got both: data and aviary"),
+        (["mix", "data", "out", "more"], "unrecognized arguments: more"),
         (["audit", "data"], "required: --out"),
         (["finetune", "data", "--out", "x"], "required: --dataset"),
-        (["finetune", "--dataset", "cub", "--out", "x"], "required: DATA"),
+        (["finetune", "--dataset", "cub", "--out", "x"], "expected DATA"),
+        (["finetune", "photos", "--dataset", "aviary", "--out", "x"], "leave DATA out, got photos"),
         (["drift", "data", "--out", "x"], "required: --refiner"),
         (["drift", "data", "--out", "x", "--refiner", "r", "--preserve", "hard"], "invalid choice: 'hard'"),
     ],
@@ -360,3 +364,29 @@ def test_pillows_warnings_of_odd_files_are_not_printed(tmp_path: Path, capfd: py
     words = ["mix", str(tmp_path / "data"), str(tmp_path / "out"), "--saliency", "spectral_residual", "--mask", "otsu"]
     assert cli.main(words) == 0
     assert "arning" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mix photos made --seed 3 --saliency a --saliency-option session=u2net",
+        "mix --seed 3 photos --saliency a made --saliency-option session=u2net",
+        "mix --seed=3 --saliency a --saliency-option session=u2net photos made",
+    ],
+)
+def test_folders_stand_anywhere(run: Run, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    given: dict[str, Any] = {}
+
+    def fake(data: str | None, out: str, **settings: Any) -> SimpleNamespace:
+        given.update(settings, data=data, out=out)
+        return SimpleNamespace(written=1, skipped=[])
+
+    monkeypatch.setattr(expand, "mix_folder", fake, raising=False)
+    assert run(*line.split())[0] == 0
+    assert (given["data"], given["out"], given["seed"]) == ("photos", "made", 3)
+    assert given["saliency_options"] == {"session": "u2net"}
+
+
+@pytest.mark.parametrize("line", ["mix --dataset aviary --out-of-it x", "mix -- --dataset out", "mix --dataset -- out"])
+def test_an_options_name_is_no_value(run: Run, line: str) -> None:
+    assert run(*line.split())[0] == 2

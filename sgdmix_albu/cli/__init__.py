@@ -1,0 +1,55 @@
+"""The command ``sgdmix``: arguments in, a call, an exit code out. No logic lives here.
+
+Exit codes: 0 done; 1 done, but files were skipped; 2 not done, one line on stderr says why; 130 interrupted;
+141 nobody read the output to its end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from sgdmix_albu.cli.commands import parser
+from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.io.interrupts import INTERRUPTED, Interrupts
+
+__all__ = ["main", "parser", "run"]
+
+_PIPE = 141  # what shells report of a command that nobody reads any more: 128 and SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = vars(parser().parse_args(argv))
+    command: Callable[..., int] = arguments.pop("command")
+    try:
+        with Interrupts(raising=True), warnings.catch_warnings():
+            # Of files that can be read all the same: a line for each odd tag of a TIFF, which may have thousands.
+            warnings.filterwarnings("ignore", module="PIL")
+            code = command(**arguments)
+            sys.stdout.flush()  # here, where it can be told, and not when Python ends
+            return code
+    except BrokenPipeError:
+        # Whoever read us, such as head, has read enough. Python would complain of it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE
+    except SGDMixError as error:
+        print("sgdmix: error:", error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sgdmix: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def run() -> NoReturn:
+    """The command as a process: Ctrl-C while Python ends is no reason for a traceback."""
+    code = INTERRUPTED
+    with suppress(KeyboardInterrupt):  # one in the moment when the command has just ended
+        code = main()
+    signal.signal(signal.SIGINT, lambda *_: os._exit(code))
+    sys.exit(code)

@@ -1,0 +1,416 @@
+"""What the commands take, what they call, and what they print."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from sgdmix_albu import __version__
+from sgdmix_albu.cli.grammar import Parser, add_data, add_settings, count, made, seed
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.printable import printable
+from sgdmix_albu.settings import ClassifierSettings, FileSettings, MixSettings, RefinerSettings, SaliencySettings
+from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
+
+__all__ = ["parser"]
+
+_SHOWN = 20  # images left out that are printed
+_Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # it has no public name
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    whole = Parser(
+        prog="sgdmix",
+        description="Put objects of labelled photographs on each other's backgrounds (SGD-Mix, arXiv 2505.11813).",
+    )
+    whole.add_argument("--version", action="version", version=f"sgdmix {__version__}")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    for add in (_demo, _mix, _generate, _verify, _audit, _refiners, _bank, _distil, _finetune, _drift):
+        add(commands)
+    return whole
+
+
+def _command(commands: _Commands, name: str, run: Callable[..., int], text: str) -> Parser:
+    added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    added.set_defaults(command=run)
+    return added
+
+
+def _demo(commands: _Commands) -> None:
+    def run(**arguments: Any) -> int:
+        from sgdmix_albu.demo import run_demo
+
+        run_demo(**arguments)
+        return 0
+
+    demo = _command(commands, "demo", run, "run the whole method on the embedded birds, and say where to look")
+    demo.add_argument("--out", default="demo-output", metavar="DIR", help="where the results go (default: %(default)s)")
+
+
+def _mix(commands: _Commands) -> None:
+    def run(*, options: list[str], **arguments: Any) -> int:
+        from sgdmix_albu.expand import mix_folder
+
+        summary = mix_folder(saliency_options=_options(options), **arguments)
+        print(summary)
+        if not summary.written:
+            raise _nothing_written(summary.out)
+        return 1 if summary.skipped else 0
+
+    mix = _command(commands, "mix", run, "write a mixed copy of a folder of labelled images, and what was done to each")
+    add_data(mix, "folder to write; one folder per class and metadata.jsonl")
+    how = mix.add_argument_group("how to mix")
+    _add_mixing(how)
+    _add_seed(how, "the same seed gives the same images")
+    _add_classifier(mix)
+    files = mix.add_argument_group("files")
+    add_settings(files, FileSettings, without=["shards"])
+    _add_limit(files)
+    files.add_argument("--overwrite", action="store_true", help="replace what an earlier run left in OUT")
+    files.add_argument("--jobs", type=count, metavar="N", help="threads that read and write (default: one a core)")
+
+
+def _generate(commands: _Commands) -> None:
+    def run(*, options: list[str], name: str, **arguments: Any) -> int:
+        from sgdmix_albu.expand import Expansion, LookSettings, Settings, TeacherSettings, generate
+        from sgdmix_albu.expand import RefinerSettings as Refiner
+
+        teacher = made(TeacherSettings, arguments, prefix="teacher_", model=arguments.pop("teacher"))
+        refiner = {field: arguments.pop(field) for field in ("base", "preserve", "hole_strength", "device")}
+        strengths = arguments.pop("strengths")
+        adaptive = strengths == ["adaptive"]
+        result = generate(
+            look=made(LookSettings, dict(arguments), options=_options(options) or {}),
+            settings=made(Settings, arguments),
+            refiner=None if name == "none" else Refiner(name, adaptive=adaptive, **refiner),
+            strengths=None if adaptive or not strengths else [_strength(text) for text in strengths],
+            teacher=teacher if teacher.model else None,
+            **{key: value for key, value in arguments.items() if key not in vars(LookSettings("a"))},
+        )
+        print(result)
+        if isinstance(result, Expansion) and result.there == 0:
+            raise _nothing_written(result.out)
+        return 1 if isinstance(result, Expansion) and (result.skipped or result.came) else 0
+
+    generate = _command(
+        commands, "generate", run, "expand a folder of labelled images; interrupted, the same command goes on"
+    )
+    add_data(generate, "folder or URL to write; one folder per class and metadata.jsonl")
+    how = generate.add_argument_group("how much, and how to mix")
+    how.add_argument(
+        "--multiplier", type=count, default=5, metavar="N", help="outputs of each image (default: %(default)s)"
+    )
+    _add_mixing(how)
+    _add_seed(how, "the same seed gives the same images")
+    refine = generate.add_argument_group("how to refine")
+    refine.add_argument(
+        "--refiner", dest="name", required=True, metavar="KEY_OR_DIR", help="see: sgdmix refiners; or none"
+    )
+    add_settings(refine, RefinerSettings, without=["name"])
+    teacher = generate.add_argument_group(
+        "teacher, a classifier that judges each output, and decides adaptive strengths"
+    )
+    teacher.add_argument("--teacher", metavar="FILE", help="its weights")
+    add_settings(teacher, ClassifierSettings, prefix="teacher_", without=["model"])
+    _add_classifier(generate)
+    files = generate.add_argument_group("files")
+    add_settings(files, FileSettings)
+    _add_limit(files)
+    files.add_argument("--overwrite", action="store_true", help="begin anew, and remove what an earlier run left")
+    files.add_argument("--dry-run", action="store_true", help="write nothing; say what to expect")
+    who = generate.add_argument_group("who does it")
+    who.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: %(default)s)")
+    who.add_argument("--workers", type=count, metavar="N", help="at once (default: one a core, or GPU share)")
+    who.add_argument("--gpus-per-worker", type=float, metavar="F", help="with ray: share of a GPU of each worker")
+    who.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster: auto, ray://host:10001")
+
+
+def _verify(commands: _Commands) -> None:
+    def run(*, out: str) -> int:
+        from sgdmix_albu.expand import verify
+
+        found = verify(out)
+        print(found)
+        return 0 if found.good else 1
+
+    verify = _command(commands, "verify", run, "compare what generate or mix wrote with its manifest")
+    verify.add_argument("out", metavar="OUT", help="folder that generate or mix wrote")
+
+
+def _audit(commands: _Commands) -> None:
+    def run(*, options: list[str], **arguments: Any) -> int:
+        from sgdmix_albu.audit import run_audit
+
+        result = run_audit(saliency_options=_options(options), **arguments)
+        _say_skipped(result.skipped)
+        _say(f"verdict  {result.best}: {result.verdict}")
+        _say(f"report   {result.report}")
+        return 1 if result.skipped else 0
+
+    audit = _command(
+        commands, "audit", run, "show what saliency and masks do on a folder of images, and whether to trust them"
+    )
+    add_data(audit)
+    audit.add_argument("--out", required=True, metavar="DIR", help="where the report goes")
+    audit.add_argument(
+        "--saliency",
+        nargs="+",
+        default=[BEST_SALIENCY],
+        metavar="NAME",
+        help=f"backends to compare (default: {BEST_SALIENCY})",
+    )
+    add_settings(audit, SaliencySettings, without=["saliency"])
+    audit.add_argument(
+        "--mask", nargs="+", default=[BEST_MASK], metavar="NAME", help=f"mask presets to compare (default: {BEST_MASK})"
+    )
+    _add_fill(audit)
+    audit.add_argument("--masks", metavar="DIR", help="folder of true foreground masks, for coverage and leak")
+    audit.add_argument(
+        "--agreement",
+        dest="agreement_with",
+        metavar="NAME",
+        help=f"a better backend to compare masks with, or none (default: {BEST_SALIENCY}, for those worse than it)",
+    )
+    audit.add_argument(
+        "--samples", type=count, default=10, metavar="N", help="samples that are shown (default: %(default)s)"
+    )
+    audit.add_argument(
+        "--pairs", type=count, default=50, metavar="N", help="pairs that are measured (default: %(default)s)"
+    )
+    audit.add_argument("--overwrite", action="store_true", help="replace what an earlier audit left in DIR")
+    _add_seed(audit, "the same seed draws the same samples")
+    _add_classifier(audit)
+
+
+def _refiners(commands: _Commands) -> None:
+    def run() -> int:
+        from sgdmix_albu.refine import refiners_table
+
+        print(refiners_table())
+        return 0
+
+    _command(commands, "refiners", run, "list the refiners, and where their weights are or what makes them")
+
+
+def _bank(commands: _Commands) -> None:
+    def run(*, options: list[str], **arguments: Any) -> int:
+        from sgdmix_albu.bank import make_bank
+
+        bank = make_bank(saliency_options=_options(options), **arguments)
+        _say_skipped(bank.skipped.items(), "bank.json")
+        _say(f"maps     {len(bank)}, each {bank.shape[0]} x {bank.shape[1]}")
+        _say(f"bank     {bank.folder}; use it as --saliency bank:{bank.folder}")
+        return 1 if bank.skipped else 0
+
+    bank = _command(
+        commands, "bank", run, "compute the saliency maps of a folder once, for all other commands and for training"
+    )
+    bank.add_argument("data", metavar="DATA", help="folder with one folder of images per class")
+    bank.add_argument("out", metavar="OUT", help="the bank's folder; use it as --saliency bank:OUT")
+    add_settings(bank, SaliencySettings)
+    bank.add_argument(
+        "--size", type=count, default=224, metavar="N", help="the backend sees N x N pixels (default: %(default)s)"
+    )
+    bank.add_argument(
+        "--batch", type=count, default=16, metavar="N", help="images to a call of the backend (default: %(default)s)"
+    )
+    bank.add_argument("--workers", type=count, default=0, metavar="N", help="processes that read (default: none)")
+    _add_classifier(bank)
+
+
+def _distil(commands: _Commands) -> None:
+    def run(**arguments: Any) -> int:
+        from sgdmix_albu.distillation import distil
+
+        result = distil(options=_options(arguments.pop("options")), **arguments)
+        print(result)
+        return 1 if result.skipped else 0
+
+    distil = _command(
+        commands, "distil", run, "train a small saliency network on what a better one sees in your photographs"
+    )
+    add_data(distil, "the .safetensors file to write; use it as --saliency FILE")
+    who = distil.add_argument_group("who teaches it")
+    who.add_argument("--teacher", metavar="NAME", help="a saliency backend")
+    add_settings(who, SaliencySettings, without=["saliency"])
+    who.add_argument("--masks", metavar="DIR", help="a folder of masks in its place, object light")
+    how = distil.add_argument_group("how to train")
+    how.add_argument("--steps", type=count, default=600, metavar="N", help="gradient steps (default: %(default)s)")
+    how.add_argument("--batch", type=count, default=32, metavar="N", help="views in each (default: %(default)s)")
+    how.add_argument(
+        "--limit", type=count, default=5000, metavar="N", help="the most photographs (default: %(default)s)"
+    )
+    _add_seed(how, "of views and order")
+    how.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one)")
+    how.add_argument("--overwrite", action="store_true", help="replace FILE")
+    _add_classifier(distil)
+
+
+def _finetune(commands: _Commands) -> None:
+    def run(*, data: str | None, key: str, saliency: str | None, options: list[str], **arguments: Any) -> int:
+        from sgdmix_albu.bank.maps import open_bank
+        from sgdmix_albu.datasets import get_dataset
+        from sgdmix_albu.refine import finetune
+        from sgdmix_albu.refine.catalogue import metaclass_of
+        from sgdmix_albu.saliency import get_backend
+        from sgdmix_albu.saliency.judged import prompted
+
+        own = prompted(saliency, _options(options), metaclass_of(key))
+        if saliency is not None:
+            arguments["saliency"] = open_bank(saliency, **own) or get_backend(saliency, **own)
+        elif own:
+            raise InvalidInputError("--saliency-option goes with --saliency")
+        # The embedded species are drawn, not read.
+        card = finetune(get_dataset(key) if data is None else data, key=key, **arguments)
+        _say_skipped(card.training["skipped"], "refiner.json")
+        _say(f"refiner  {card.key}: {len(card.classes)} classes")
+        _say(f"folder   {arguments['out']}")
+        return 0
+
+    def data_or_drawn(found: argparse.Namespace) -> str | None:
+        if (found.data is None) == (found.key == "aviary"):
+            return None
+        return "expected DATA" if found.data is None else f"with aviary leave DATA out, got {found.data}"
+
+    finetune = _command(commands, "finetune", run, "fine-tune a refiner for a data set, by Textual Inversion and LoRA")
+    finetune.checks.append(data_or_drawn)
+    finetune.add_argument("data", metavar="DATA", nargs="?", help="folder with one folder of images per class")
+    finetune.add_argument(
+        "--dataset",
+        dest="key",
+        required=True,
+        metavar="KEY",
+        help="the refiner's key, see: sgdmix refiners; with aviary leave DATA out",
+    )
+    finetune.add_argument("--out", required=True, metavar="DIR", help="the refiner's folder")
+    finetune.add_argument("--base", metavar="PATH_OR_ID", help="base model: a folder in diffusers' layout or a hub id")
+    finetune.add_argument("--revision", metavar="COMMIT", help="commit of a hub id, 40 hexadecimal digits")
+    how = finetune.add_argument_group("how to train (default: the key's recipe)")
+    how.add_argument("--steps", type=count, metavar="N", help="optimiser steps")
+    how.add_argument("--batch-size", type=count, metavar="N", help="images of one step, over all processes")
+    how.add_argument("--learning-rate", type=float, metavar="F", help="of the LoRA matrices")
+    how.add_argument("--token-learning-rate", type=float, metavar="F", help="of the new token embeddings")
+    how.add_argument("--rank", type=count, metavar="N", help="of the LoRA matrices")
+    how.add_argument("--resolution", type=count, metavar="N", help="side in pixels")
+    how.add_argument("--unbalanced", dest="balanced", action="store_false", help="draw images, not classes, evenly")
+    how.add_argument("--saliency", metavar="NAME", help="weigh the loss by the maps of a backend, or of a bank")
+    add_settings(how, SaliencySettings, without=["saliency"])
+    how.add_argument("--saliency-weight", type=float, default=1.0, metavar="F", help="how much (default: %(default)s)")
+    how.add_argument("--gradient-accumulation", type=count, default=1, metavar="N", help="parts of a step")
+    how.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
+    how.add_argument(
+        "--mixed-precision", choices=("no", "fp16", "bf16"), help="default: fp16 on a GPU, bf16 on a CPU that has it"
+    )
+    _add_seed(how, "of weights, order and noise")
+    course = finetune.add_argument_group("the run")
+    course.add_argument("--checkpoint-every", type=count, metavar="N", help="steps between checkpoints")
+    course.add_argument("--samples-every", type=count, metavar="N", help="steps between sample grids")
+    course.add_argument("--overwrite", action="store_true", help="replace the refiner in DIR, and do not resume")
+
+
+def _drift(commands: _Commands) -> None:
+    def run(*, options: list[str], **arguments: Any) -> int:
+        from sgdmix_albu.audit import run_drift
+
+        result = run_drift(saliency_options=_options(options), **arguments)
+        print(result.table())
+        _say(f"answer   {result.sentence}")
+        _say(f"report   {result.report}")
+        return 0
+
+    drift = _command(commands, "drift", run, "measure how often a refiner changes the class, for each strength")
+    add_data(drift)
+    drift.add_argument("--refiner", required=True, metavar="KEY_OR_DIR", help="which refiner: sgdmix refiners")
+    drift.add_argument("--out", required=True, metavar="DIR", help="where the report goes")
+    drift.add_argument(
+        "--strengths", type=float, nargs="+", default=[0.1, 0.3, 0.5, 0.7, 0.9, 1.0], metavar="S", help="to sweep over"
+    )
+    drift.add_argument(
+        "--preserve", nargs="+", choices=("none", "soft", "strict"), default=["none", "soft", "strict"], help="modes"
+    )
+    drift.add_argument("--sources", type=count, default=96, metavar="N", help="images (default: %(default)s)")
+    add_settings(drift, SaliencySettings)
+    _add_mask(drift)
+    _add_fill(drift)
+    _add_seed(drift, "the same seed, the same sources, mixes and noise")
+    drift.add_argument("--overwrite", action="store_true", help="replace what an earlier sweep left in DIR")
+    teacher = drift.add_argument_group("teacher, the classifier that says what it sees (default: one is trained)")
+    teacher.add_argument("--teacher", metavar="FILE", help="its weights")
+    add_settings(teacher, ClassifierSettings, without=["model"])
+
+
+def _add_mixing(group: argparse._ActionsContainer) -> None:
+    add_settings(group, SaliencySettings)
+    _add_mask(group)
+    add_settings(group, MixSettings)
+    group.add_argument(
+        "--min-agreement",
+        type=float,
+        default=0,
+        metavar="F",
+        help="leave out images whose mask holds a smaller share of what a better backend sees (default: ask nobody)",
+    )
+    group.add_argument(
+        "--agreement",
+        dest="agreement_with",
+        default=BEST_SALIENCY,
+        metavar="NAME",
+        help="that better backend (default: %(default)s)",
+    )
+
+
+def _add_mask(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--mask", default=BEST_MASK, metavar="NAME", help="mask preset (default: %(default)s)")
+
+
+def _add_fill(group: argparse._ActionsContainer) -> None:
+    others = [name for name in MixSettings.__dataclass_fields__ if name != "fill"]
+    add_settings(group, MixSettings, without=others)
+
+
+def _add_seed(group: argparse._ActionsContainer, text: str) -> None:
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help=f"{text} (default: %(default)s)")
+
+
+def _add_limit(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--limit", type=count, metavar="N", help="take N images only, spread over the classes")
+
+
+def _add_classifier(parser: Parser) -> None:
+    add_settings(
+        parser.add_argument_group("classifier, for saliency that looks through one (gradcam, ...)"), ClassifierSettings
+    )
+
+
+def _options(texts: list[str]) -> dict[str, Any] | None:
+    from sgdmix_albu.saliency.options import parse_options
+
+    return parse_options(texts) or None
+
+
+def _strength(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidInputError(f"--strengths takes numbers in (0, 1], or adaptive alone, got {text!r}") from None
+
+
+def _say(line: str) -> None:
+    """A line that names files or classes."""
+    print(printable(line))
+
+
+def _say_skipped(skipped: Iterable[tuple[str, str]], more: str | None = None) -> None:
+    """Images that were left out: all of them, or the first, and the file that names the rest."""
+    skipped = list(skipped)
+    shown = skipped if more is None else skipped[:_SHOWN]
+    for key, reason in shown:
+        _say(f"skipped  {key}: {reason}")
+    if len(skipped) > len(shown):
+        _say(f"skipped  {len(skipped) - len(shown)} more, see {more}")
+
+
+def _nothing_written(out: object) -> DataError:
+    return DataError(f"no image was written to {out}; the lines above say why")
