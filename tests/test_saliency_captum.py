@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.saliency import get_backend, list_backends, normalize_maps
 from sgdmix_albu.saliency import modelled as modelled_module
-from sgdmix_albu.saliency.captum import METHODS
+from sgdmix_albu.saliency.attributions import METHODS
 
 LABELS = torch.tensor([1, 4, 0])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeAlias
 
 from sgdmix_albu import __version__
@@ -74,7 +74,7 @@ def _mix(commands: _Commands) -> None:
 
 def _generate(commands: _Commands) -> None:
     def run(*, options: list[str], name: str, **arguments: Any) -> int:
-        from sgdmix_albu.expand import Expansion, LookSettings, Settings, TeacherSettings, generate
+        from sgdmix_albu.expand import Expansion, SaliencySettings, Settings, TeacherSettings, generate
         from sgdmix_albu.expand import RefinerSettings as Refiner
 
         teacher = made(TeacherSettings, arguments, prefix="teacher_", model=arguments.pop("teacher"))
@@ -82,12 +82,12 @@ def _generate(commands: _Commands) -> None:
         strengths = arguments.pop("strengths")
         adaptive = strengths == ["adaptive"]
         result = generate(
-            look=made(LookSettings, dict(arguments), options=_options(options) or {}),
+            look=made(SaliencySettings, dict(arguments), options=_options(options) or {}),
             settings=made(Settings, arguments),
             refiner=None if name == "none" else Refiner(name, adaptive=adaptive, **refiner),
             strengths=None if adaptive or not strengths else [_strength(text) for text in strengths],
             teacher=teacher if teacher.model else None,
-            **{key: value for key, value in arguments.items() if key not in vars(LookSettings("a"))},
+            **{key: value for key, value in arguments.items() if key not in vars(SaliencySettings("a"))},
         )
         print(result)
         if isinstance(result, Expansion) and result.there == 0:
@@ -102,13 +102,14 @@ def _generate(commands: _Commands) -> None:
     how.add_argument(
         "--multiplier", type=count, default=5, metavar="N", help="outputs of each image (default: %(default)s)"
     )
-    _add_mixing(how)
+    _add_mixing(how, without=["p"])
     _add_seed(how, "the same seed gives the same images")
     refine = generate.add_argument_group("how to refine")
     refine.add_argument(
         "--refiner", dest="name", required=True, metavar="KEY_OR_DIR", help="see: sgdmix refiners; or none"
     )
-    add_settings(refine, RefinerSettings, without=["name"])
+    later = ["steps", "guidance", "scheduler", "dtype", "loras", "compile"]
+    add_settings(refine, RefinerSettings, without=["name", *later])
     teacher = generate.add_argument_group(
         "teacher, a classifier that judges each output, and decides adaptive strengths"
     )
@@ -341,10 +342,10 @@ def _drift(commands: _Commands) -> None:
     add_settings(teacher, ClassifierSettings, without=["model"])
 
 
-def _add_mixing(group: argparse._ActionsContainer) -> None:
+def _add_mixing(group: argparse._ActionsContainer, without: Collection[str] = ()) -> None:
     add_settings(group, SaliencySettings)
     _add_mask(group)
-    add_settings(group, MixSettings)
+    add_settings(group, MixSettings, without=without)
     group.add_argument(
         "--min-agreement",
         type=float,

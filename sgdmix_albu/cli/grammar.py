@@ -18,8 +18,8 @@ class Parser(argparse.ArgumentParser):
         checks: Each is given what was parsed, and says what is wrong with it, or None.
     """
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, allow_abbrev=False, **more)
+    def __init__(self, **described: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **described})
         self.checks: list[Callable[[argparse.Namespace], str | None]] = []
         self._inside = False
 
@@ -78,12 +78,9 @@ def add_settings(
             continue
         flag = field.metadata.get("flag") or f"--{prefix}{field.name}".replace("_", "-")
         plain = field.default in (None, MISSING, ()) or isinstance(field.default, bool) or "(default" in text
-        group.add_argument(
-            flag,
-            dest=f"{prefix}{field.name}".replace("-", "_"),
-            help=text if plain else f"{text} (default: %(default)s)",
-            **({"default": field.default} | _kind(hints[field.name], field.metadata)),
-        )
+        how: dict[str, Any] = {"default": field.default, **_kind(hints[field.name], field.metadata)}
+        text = text if plain else f"{text} (default: %(default)s)"
+        group.add_argument(flag, dest=f"{prefix}{field.name}", help=text, **how)
 
 
 def made(settings: type, arguments: dict[str, Any], *, prefix: str = "", **given: Any) -> Any:

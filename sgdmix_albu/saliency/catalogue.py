@@ -6,6 +6,7 @@ from typing import Any
 
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.registry import Registry
+from sgdmix_albu.saliency.attributions import METHODS
 
 __all__ = ["BACKENDS", "GIVEN", "list_backends", "register_backend"]
 
@@ -20,25 +21,7 @@ BACKENDS.register("manifold_ranking", f"{_HOME}.manifold_ranking:ManifoldRanking
 BACKENDS.register("rembg", f"{_HOME}.rembg:Rembg", extra="rembg")
 BACKENDS.register("text", f"{_HOME}.text:Text", extra="text")
 BACKENDS.register("gradcam", f"{_HOME}.captum:GradCam")
-for _name in (  # the rows of captum.METHODS, repeated here so that listing them does not import captum
-    "deconvolution",
-    "deep_lift",
-    "deep_lift_shap",
-    "feature_ablation",
-    "gradient_shap",
-    "guided_backprop",
-    "guided_gradcam",
-    "input_x_gradient",
-    "integrated_gradients",
-    "layer_activation",
-    "layer_conductance",
-    "layer_gradient_x_activation",
-    "layer_integrated_gradients",
-    "noise_tunnel",
-    "occlusion",
-    "saliency",
-    "shapley_value_sampling",
-):
+for _name in METHODS:
     BACKENDS.register(_name, f"{_HOME}.captum:{_name}")
 
 

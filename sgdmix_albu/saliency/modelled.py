@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -15,9 +16,10 @@ from sgdmix_albu.arguments import check_count, said
 from sgdmix_albu.classifiers.untouched import untouched
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency.base import SaliencyBackend
+from sgdmix_albu.saliency.layers import check_layer, find_layer, gridded
 from sgdmix_albu.tensors import FLOATS, INTEGERS, check_tensor
 
-__all__ = ["ModelBackend", "Target", "unwrapped"]
+__all__ = ["LayerBackend", "ModelBackend", "Target", "unwrapped"]
 
 Target = Literal["label", "predicted"] | int
 
@@ -117,6 +119,36 @@ class ModelBackend(SaliencyBackend):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self.model).__name__})"
+
+
+class LayerBackend(ModelBackend):
+    """A backend that looks at one layer; which one is found once for each image size."""
+
+    def __init__(self, model: nn.Module, *, layer: nn.Module | str | None = None, **common: Any) -> None:
+        super().__init__(model, **common)
+        check_layer(layer)
+        self.layer = layer
+        self._found: dict[tuple[int, int], str] = {}
+
+    def settings(self) -> dict[str, Any]:
+        """Without the layers found so far, which follow from the rest."""
+        return {name: value for name, value in super().settings().items() if name != "_found"}
+
+    @contextmanager
+    def _grid(self, inputs: Tensor) -> Iterator[nn.Module]:
+        height, width = inputs.shape[-2:]
+        if (height, width) not in self._found:
+            self._found[height, width] = find_layer(self.model, self.layer, inputs)
+        name = self._found[height, width]
+        try:
+            with gridded(self.model.get_submodule(name), (height, width)) as grid:
+                yield grid
+        except RuntimeError as error:
+            if not any(sign in str(error) for sign in ("does not require grad", "not have been used in the graph")):
+                raise
+            raise InvalidInputError(
+                f"the score of {type(self.model).__name__} does not depend on the layer {name!r}; pass another layer="
+            ) from error
 
 
 class _Logits:
