@@ -67,17 +67,17 @@ def stopped_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractConte
 
     @contextmanager
     def stopped(step: int) -> Iterator[None]:
-        from sgdmix_albu.refine.finetuning import run as module
+        from sgdmix_albu.refine.finetuning import trainer as module
 
-        real = module._Run._step
+        real = module.Trainer._step
 
-        def stops(self: module._Run, number: int) -> float:
+        def stops(self: module.Trainer, number: int) -> float:
             if number == step:
                 raise KeyboardInterrupt
             return real(self, number)
 
         with monkeypatch.context() as patch:
-            patch.setattr(module._Run, "_step", stops)
+            patch.setattr(module.Trainer, "_step", stops)
             with pytest.raises(KeyboardInterrupt):
                 yield
 

@@ -146,10 +146,10 @@ def test_tokens_start_at_the_metaclass(base):
 
 def test_the_loss_is_the_velocitys(base, photos, tmp_path):
     """One step of one image by hand, from the equations of DDPM and v-prediction."""
-    from sgdmix_albu.refine.finetuning import run as module
+    from sgdmix_albu.refine.finetuning import trainer as module
 
     seen = {}
-    real = module._Run._loss
+    real = module.Trainer._loss
 
     def spy(self, drawn):
         loss = real(self, drawn)
@@ -157,7 +157,7 @@ def test_the_loss_is_the_velocitys(base, photos, tmp_path):
         return loss
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module._Run, "_loss", spy)
+        patch.setattr(module.Trainer, "_loss", spy)
         tune(base, photos, tmp_path / "r", steps=1, batch_size=2)
     run, drawn, loss = seen["first"]
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
@@ -186,12 +186,12 @@ def test_the_loss_is_the_velocitys(base, photos, tmp_path):
 def test_killed_and_resumed_it_ends_with_the_same_bytes(base, photos, tmp_path):
     code = (
         "import sys; from sgdmix_albu.refine import finetune, Recipe, RefinerSpec\n"
-        "import sgdmix_albu.refine.finetuning.run as run, os, signal\n"
-        "step = run._Run._step\n"
+        "import sgdmix_albu.refine.finetuning.trainer as trainer, os, signal\n"
+        "step = trainer.Trainer._step\n"
         "def killed(self, number):\n"
         "    if number == int(sys.argv[4]): os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return step(self, number)\n"
-        "run._Run._step = killed\n"
+        "trainer.Trainer._step = killed\n"
         "spec = RefinerSpec('tiny', 'x', prompt='{token} {metaclass}', resolution=32, base=sys.argv[1], revision=None,"
         " steps=3, recipe=Recipe(steps=8, batch_size=4, learning_rate=1e-3, token_learning_rate=1e-2, rank=2))\n"
         "finetune(sys.argv[2], key=spec, out=sys.argv[3], progress=False, mixed_precision='no', checkpoint_every=2)\n"

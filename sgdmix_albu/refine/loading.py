@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,12 +18,10 @@ from sgdmix_albu.refine.components import Components, load_base
 from sgdmix_albu.refine.folder import LORA, TOKENS, RefinerCard, find_weights
 from sgdmix_albu.refine.lora import apply_lora
 from sgdmix_albu.refine.prompts import Prompts
+from sgdmix_albu.refine.setup import RefinerSetup
 from sgdmix_albu.refine.tensors import read_safetensors
 from sgdmix_albu.refine.tokens import add_tokens, most_bytes, read_embedding
 from sgdmix_albu.registry import import_optional
-
-if TYPE_CHECKING:
-    from sgdmix_albu.refine.refiner import Refiner
 
 __all__ = ["Loaded", "load"]
 
@@ -44,7 +42,7 @@ class Loaded:
         return Loaded(dataclasses.replace(self.components, unet=unet, vae=vae), self.prompts)
 
 
-def load(refiner: Refiner) -> Loaded:
+def load(refiner: RefinerSetup) -> Loaded:
     """Load the base, merge the refiner's LoRA and tokens, then whatever else the settings name."""
     card = refiner.card
     base, revision = refiner.base, refiner.revision
@@ -94,7 +92,7 @@ def _scheduler(name: str, base: Any) -> Any:
     return getattr(diffusers, name).from_config(base.config)
 
 
-def _tiny_vae(refiner: Refiner) -> Any:
+def _tiny_vae(refiner: RefinerSetup) -> Any:
     kind = import_optional("diffusers", extra="diffusion").AutoencoderTiny
     folder = Path(refiner.tiny_vae or "").expanduser()
     if not folder.is_dir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
-from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.refine.catalogue import RefinerSpec, cache_folder, get_spec, list_refiners
-from sgdmix_albu.refine.folder import CARD, RefinerCard, find_weights, read_refiner
+from sgdmix_albu.refine.folder import CARD, find_weights, read_refiner
 from sgdmix_albu.refine.loading import Loaded, load
 from sgdmix_albu.refine.preserve import Preserve, check_preserve
-from sgdmix_albu.refine.schedulers import SCHEDULERS
-from sgdmix_albu.refine.strength import check_hole_strength, check_strength, strengths_for
-from sgdmix_albu.refine.tokens import EmbeddingFile, embedding_file
+from sgdmix_albu.refine.setup import RefinerSetup
+from sgdmix_albu.refine.strength import check_strength, strengths_for
 from sgdmix_albu.refine.work import Refined, Work, check_shape
 from sgdmix_albu.registry import nearest_names
 from sgdmix_albu.tensors import BOOL, check_tensor
@@ -88,125 +86,18 @@ def get_refiner(
     return Refiner(spec, base=base, revision=revision, weights=folder, finetuned=finetuned, **options)
 
 
-class Refiner:
-    """A refiner's settings, and the model once it is needed. Pickles as settings only; threads may share it.
+class Refiner(RefinerSetup):
+    """A refiner: its settings, and the model once it is needed. Pickles as settings only; threads may share it.
 
-    Args:
-        spec: The row of the registry.
-        base: Another base model than the spec's.
-        revision: Commit of a hub id.
-        weights: The refiner folder; None for the cache or the hub.
-        finetuned: False for the base alone.
-        class_names: Names of the labels, for prompts without fine-tuned tokens.
-        steps: Denoising steps of strength 1; None for the spec's.
-        guidance: Scale of classifier-free guidance; None for the spec's.
-        scheduler: A diffusers scheduler's class name ("LCMScheduler"), one of
-            :data:`sgdmix_albu.refine.schedulers.SCHEDULERS`; None for the base's.
-        loras: Further LoRA files, such as an LCM-LoRA's, in diffusers' or kohya's format.
-        embeddings: Class name to Textual Inversion file, for classes without fine-tuned tokens. Where a file holds
-            several tokens, (file, token); for the rows of a pivotal tuning (file, "<s0><s1>").
-        device: Where to work; None for a GPU if there is one.
-        dtype: Of the weights; None for half precision on a GPU, single elsewhere.
-        batch_size: Images at once; None to go by the free memory.
-        compile: Compile the UNet (``torch.compile``): worth its minutes from some thousand images on.
-        tiny_vae: Folder of a TAESD autoencoder, faster and softer.
-        teacher: For ``strength="adaptive"``: a classifier, (B, 3, H, W) float in [0, 1] to logits.
-        tau: The confidence that the teacher must have.
-        band: Width in pixels of the fade of ``preserve="strict"``; None for a fiftieth of the shorter side.
-        hole_strength: Strength, in (0, 1], that holes are raised to, 1 to invent what stands there from noise alone;
-            None for each image's own.
-
-    Raises:
-        InvalidInputError: A setting means nothing.
+    Made by :func:`get_refiner`; takes what :class:`sgdmix_albu.refine.setup.RefinerSetup` takes.
     """
 
-    def __init__(
-        self,
-        spec: RefinerSpec,
-        *,
-        base: str | os.PathLike[str] | None = None,
-        revision: str | None = None,
-        weights: str | os.PathLike[str] | None = None,
-        finetuned: bool = True,
-        class_names: Sequence[str] | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        scheduler: str | None = None,
-        loras: Sequence[str | os.PathLike[str]] = (),
-        embeddings: Mapping[str, EmbeddingFile] | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        batch_size: int | None = None,
-        compile: bool = False,  # noqa: A002  # torch's name for it
-        tiny_vae: str | os.PathLike[str] | None = None,
-        teacher: Callable[[Tensor], Tensor] | None = None,
-        tau: float = 0.5,
-        band: int | None = None,
-        hole_strength: float | None = None,
-    ) -> None:
-        for name, value in (("steps", steps), ("batch_size", batch_size)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InvalidInputError(f"{name} must be a positive integer, got {value!r}")
-        if scheduler is not None and scheduler not in SCHEDULERS:
-            raise InvalidInputError(
-                f"scheduler must be one of {', '.join(SCHEDULERS)}, got {scheduler!r}"
-                f"{nearest_names(str(scheduler), list(SCHEDULERS))}"
-            )
-        if not 0 <= tau <= 1:
-            raise InvalidInputError(f"tau must be a confidence in [0, 1], got {tau!r}")
-        check_hole_strength(hole_strength)
-        self.spec, self.finetuned = spec, finetuned
-        self.base, self.revision = (spec.base, spec.revision) if base is None else (os.fspath(base), revision)
-        self.weights = None if weights is None else Path(weights).expanduser()
-        self.class_names = None if class_names is None else tuple(class_names)
-        self.steps = spec.steps if steps is None else steps
-        self.guidance = spec.guidance if guidance is None else guidance
-        self.scheduler, self.loras = scheduler, tuple(loras)
-        if embeddings and finetuned:
-            raise InvalidInputError(
-                "embeddings= needs finetuned=False: a fine-tuned refiner has tokens of its own for all of its classes"
-            )
-        self.embeddings = {name: embedding_file(value, name) for name, value in (embeddings or {}).items()}
-        self._tokens = _tokens(spec.key, self.embeddings)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
-        self.batch_size, self.compile, self.tiny_vae = batch_size, compile, tiny_vae
-        self.teacher, self.tau, self.band = teacher, tau, band
-        self.hole_strength = None if hole_strength is None else float(hole_strength)
-        self.memory: dict[int, int] = {}  # bytes that one image takes, by its pixels, once measured
-        self._loaded: Loaded | None = None
-        self._card: RefinerCard | None = None
-        self._lock = threading.RLock()
+    _loaded: Loaded | None = None
 
     @property
     def loaded(self) -> bool:
         """Whether the model is in memory."""
         return self._loaded is not None
-
-    @property
-    def card(self) -> RefinerCard | None:
-        """What the refiner folder says of itself; None without fine-tuning. Read, and its sums checked, once."""
-        if not self.finetuned:
-            return None
-        with self._lock:
-            if self._card is None:
-                self._card = read_refiner(find_weights(self.spec, self.weights))
-            return self._card
-
-    @property
-    def sha256(self) -> str | None:
-        """Of the refiner's card, which holds the sums of its files; None without fine-tuning."""
-        return None if self.card is None else sha256_of(find_weights(self.spec, self.weights) / CARD)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of their labels; empty where nobody said."""
-        return self.card.classes if self.card is not None else self.class_names or ()
-
-    @property
-    def embedded_tokens(self) -> dict[str, tuple[str | os.PathLike[str], str | None]]:
-        """Token to Textual Inversion file and token in it, for the classes that have one of their own."""
-        return {self._tokens[name]: found for name, found in self.embeddings.items()}
 
     def load(self) -> Loaded:
         """Load the model now, if it is not; :meth:`refine` does it by itself."""
@@ -230,18 +121,6 @@ class Refiner:
             InvalidInputError: One side is more than four times the other.
         """
         check_shape((height, width))
-
-    def prompt_for(self, class_: str | int) -> str:
-        """The prompt of a class, by name or label.
-
-        Raises:
-            UnknownNameError: The refiner was not trained on it.
-        """
-        if self.card is not None:
-            return self.card.prompt_for(class_)
-        name = class_ if isinstance(class_, str) else self._name(class_)
-        token = self._tokens.get(name) or _spoken(name)
-        return " ".join(self.spec.prompt.format(token=token, metaclass=self.spec.metaclass).split())
 
     def refine(
         self,
@@ -297,21 +176,10 @@ class Refiner:
         if not count:
             return Refined(images.clone(), (), (), (), (), (), preserve)
         said = list(prompts) if prompts is not None else [self.prompt_for(class_) for class_ in _listed(classes)]
-        work = Work(self, images, said, numbers, masks, holes, preserve)
+        work = Work(self, self.load, images, said, numbers, masks, holes, preserve)
         if isinstance(strength, str):
             return work.adaptive(self._labels(classes), sorted(self.spec.strengths, reverse=True))
         return work.fixed(strengths_for(strength, numbers))
-
-    def _name(self, label: int) -> str:
-        """The class name of a label; empty where the refiner was given none."""
-        if self.class_names is None:
-            return ""
-        if not 0 <= label < len(self.class_names):
-            raise UnknownNameError(
-                f"refiner {self.spec.key!r} was given {len(self.class_names)} class names, labels 0 to "
-                f"{len(self.class_names) - 1}; got label {label}"
-            )
-        return self.class_names[label]
 
     def _labels(self, classes: Sequence[str | int] | Tensor | None) -> list[int]:
         if self.teacher is None:
@@ -359,20 +227,3 @@ def _check_counts(count: int, **given: Any) -> None:
 
 def _listed(classes: Sequence[str | int] | Tensor | None) -> list[str | int]:
     return classes.tolist() if isinstance(classes, Tensor) else list(classes or ())
-
-
-def _tokens(key: str, class_names: Iterable[str]) -> dict[str, str]:
-    """A token for each class: its name as a word; numbered where "1.moth" and "2.moth" would be one word."""
-    found: dict[str, str] = {}
-    for name in class_names:
-        word = f"{key}-{_spoken(name).replace(' ', '-').lower()}"
-        token, number = f"<{word}>", 2
-        while token in found.values():
-            token, number = f"<{word}-{number}>", number + 1
-        found[name] = token
-    return found
-
-
-def _spoken(name: str) -> str:
-    """A class folder's name as words: "017.red_tailed_hawk" is a "red tailed hawk"."""
-    return name.lstrip("0123456789.-_ ").replace("_", " ") or name

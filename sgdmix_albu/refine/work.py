@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +15,10 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.colour import to_float
 from sgdmix_albu.refine.batching import in_batches
 from sgdmix_albu.refine.denoise import denoise, first_step
+from sgdmix_albu.refine.loading import Loaded
 from sgdmix_albu.refine.preserve import Preserve, composite, hole_shares, strength_map
+from sgdmix_albu.refine.setup import RefinerSetup
 from sgdmix_albu.refine.strength import vouched
-
-if TYPE_CHECKING:
-    from sgdmix_albu.refine.loading import Loaded
-    from sgdmix_albu.refine.refiner import Refiner
 
 __all__ = ["Refined", "Work", "check_shape"]
 
@@ -58,7 +56,8 @@ class Work:
 
     def __init__(
         self,
-        refiner: Refiner,
+        refiner: RefinerSetup,
+        load: Callable[[], Loaded],
         images: Tensor,
         prompts: list[str],
         seeds: list[int],
@@ -66,7 +65,8 @@ class Work:
         holes: Tensor | None,
         preserve: Preserve,
     ) -> None:
-        self.refiner, self.images, self.prompts, self.seeds = refiner, images, prompts, seeds
+        self.refiner, self.load = refiner, load
+        self.images, self.prompts, self.seeds = images, prompts, seeds
         self.masks, self.preserve = None if preserve == "none" else masks, preserve
         self.holes = None if holes is None or not bool(holes.any()) else holes
 
@@ -107,7 +107,7 @@ class Work:
         ]
         if not places:
             return done, timesteps, finite
-        multiple = refiner.load().components.multiple  # loaded here, so that its memory is not taken for an image's
+        multiple = self.load().components.multiple  # loaded here, so that its memory is not taken for an image's
         height, width = _working_size(done.shape[-2:], refiner.spec.resolution, multiple)
         # Images of like strength together: they share most of the loop.
         places.sort(key=lambda place: (self._most(rows[place], strengths[place]), place))
@@ -128,7 +128,7 @@ class Work:
 
     def _refine(self, rows: list[int], strengths: list[float]) -> tuple[Tensor, list[int | None], list[bool]]:
         """Refine a batch; images whose numbers broke in half precision once more, alone and in single precision."""
-        loaded = self.refiner.load()
+        loaded = self.load()
         images, times, finite = self._denoised(loaded, rows, strengths)
         if loaded.components.dtype != torch.float32 and not all(finite):
             images = images.clone()

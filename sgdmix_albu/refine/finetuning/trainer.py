@@ -1,0 +1,264 @@
+"""One fine-tuning from its first step to its last: what is loaded, the loss, and the refiner that is written."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from sgdmix_albu import __version__
+from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.refine.catalogue import RefinerSpec
+from sgdmix_albu.refine.components import Components, fingerprint_of, load_base
+from sgdmix_albu.refine.finetuning.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from sgdmix_albu.refine.finetuning.data import MapsOfFiles, TrainingImages
+from sgdmix_albu.refine.finetuning.draws import Draws, draw
+from sgdmix_albu.refine.finetuning.latents import Latents, cached_latents
+from sgdmix_albu.refine.finetuning.logs import LossLog
+from sgdmix_albu.refine.finetuning.samples import save_samples
+from sgdmix_albu.refine.finetuning.settings import Settings
+from sgdmix_albu.refine.finetuning.trained import Trained, initial_vectors
+from sgdmix_albu.refine.folder import CARD, RefinerCard, class_tokens, write_refiner
+from sgdmix_albu.registry import import_optional
+
+__all__ = ["Trainer"]
+
+_WARM_UP, _COOL_DOWN = 0.02, 0.25  # shares of the steps
+
+
+class Trainer:
+    """One fine-tuning: everything loaded, and the steps."""
+
+    def __init__(
+        self,
+        data: Any,
+        spec: RefinerSpec,
+        settings: Settings,
+        folder: Path,
+        accelerator: Any,
+        saliency: Callable[[Tensor], Tensor] | MapsOfFiles | None,
+        *,
+        progress: bool,
+    ) -> None:
+        self.spec, self.settings, self.folder, self.accelerator = spec, settings, folder, accelerator
+        self.progress = progress and accelerator.is_main_process
+        self.images = TrainingImages(data, settings.resolution, progress=self.progress)
+        self.tokens = class_tokens(spec.key, len(self.images.classes))
+        half = {"fp16": torch.float16, "bf16": torch.bfloat16}
+        on_gpu = accelerator.device.type == "cuda"
+        dtype = half.get(settings.mixed_precision, torch.float32) if on_gpu else torch.float32
+        self.components = load_base(spec.base, revision=spec.revision, dtype=dtype, device=accelerator.device)
+        _check_resolution(self.components, settings.resolution)
+        self.components.widen_vae()
+        with accelerator.main_process_first():
+            cache = cached_latents(
+                self.images, self.components, folder / ".cache", saliency=saliency, progress=self.progress
+            )
+        self.latents = Latents(cache)
+        self.basis = _basis(self.images, self.components, spec, self.latents)
+        vectors = initial_vectors(
+            self.components, spec.metaclass, len(self.tokens), noise=settings.token_noise, seed=settings.seed
+        )
+        self.model = Trained(self.components, self.tokens, vectors, rank=settings.rank, seed=settings.seed)
+        if settings.gradient_checkpointing:
+            self.model.unet.enable_gradient_checkpointing()
+        groups = self.model.groups()
+        self.learning = groups["lora"] | groups["tokens"]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": list(groups["lora"].values()), "rate": settings.learning_rate},
+                {
+                    "params": list(groups["tokens"].values()),
+                    "rate": settings.token_learning_rate,
+                    "weight_decay": 0.0,
+                },
+            ]
+        )
+        self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
+        self.schedule = import_optional("diffusers", extra="diffusion").DDPMScheduler.from_config(
+            self.components.scheduler.config
+        )
+        self.ids = [_token_ids(encoder, [*map(self._prompt, self.tokens), ""]) for encoder in self.components.encoders]
+
+    def forget(self) -> None:
+        """Begin afresh: what an earlier run left is removed by the main process."""
+        if self.accelerator.is_main_process:
+            for name in (CARD, CHECKPOINT):
+                (self.folder / name).unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+
+    def train(self, *, checkpoint_every: int, samples_every: int | None) -> RefinerCard:
+        """Do the steps that are left, then write the refiner.
+
+        Args:
+            checkpoint_every: Steps between checkpoints.
+            samples_every: Steps between sample grids; None for one at the end.
+        """
+        checkpoint = self.folder / CHECKPOINT
+        losses = load_checkpoint(checkpoint, self.learning, self.optimizer, self.settings, self.basis)
+        main, last = self.accelerator.is_main_process, self.settings.steps
+        writer = LossLog(self.folder / "logs", len(losses)) if main else None
+        bar = tqdm(
+            total=last, initial=len(losses), desc="fine-tuning", unit="step", disable=None if self.progress else True
+        )
+        for step in range(len(losses), last):
+            losses.append(self._step(step))
+            bar.update()
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+            if not main:
+                continue
+            if writer is not None:
+                writer.add(losses[-1], step)
+            if (step + 1) % checkpoint_every == 0 and step + 1 < last:
+                save_checkpoint(checkpoint, self.learning, self.optimizer, losses, self.settings, self.basis)
+            if samples_every and (step + 1) % samples_every == 0 and step + 1 < last:
+                self._sample(step + 1)
+        bar.close()
+        card = self._card(losses)
+        if main:
+            self._sample(last)
+            card = write_refiner(
+                self.folder,
+                card,
+                self.model.lora(),
+                self.model.vectors(self.components),
+                lora_metadata={"format": "pt"},
+            )
+            checkpoint.unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+        return card
+
+    def _step(self, step: int) -> float:
+        """One optimiser step; the mean loss over all processes."""
+        shape = torch.Size(self.latents.rows(torch.tensor([0]), torch.tensor([False]))["mean"].shape[1:])
+        drawn = draw(self.settings, step, self.images.labels, shape, self.schedule.config.num_train_timesteps)
+        parts = self.settings.gradient_accumulation
+        size = self.settings.batch_size // self.accelerator.num_processes // parts
+        first = self.accelerator.process_index * size * parts
+        total = torch.zeros((), device=self.accelerator.device)
+        for part in range(parts):
+            chosen = slice(first + part * size, first + (part + 1) * size)
+            waiting = contextlib.nullcontext() if part == parts - 1 else self.accelerator.no_sync(self.wrapped)
+            with waiting:
+                loss = self._loss(drawn.part(chosen)) / parts
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        self.accelerator.clip_grad_norm_(list(self.learning.values()), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["rate"] * _pace(step, self.settings.steps)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        mean = float(self.accelerator.reduce(total, "mean"))
+        if not mean < float("inf"):
+            raise DataError(f"the loss is no number any more at step {step}; pass a smaller --learning-rate")
+        return mean
+
+    def _loss(self, drawn: Draws) -> Tensor:
+        device = self.accelerator.device
+        found = {name: value.to(device) for name, value in self.latents.rows(drawn.rows, drawn.mirrored).items()}
+        noise, times = drawn.noise.to(device), drawn.times.to(device)
+        clean = self.components.scaled(found["mean"] + found["deviation"] * drawn.spread.to(device))
+        labels = torch.where(drawn.dropped, len(self.tokens), self.images.labels[drawn.rows])
+        noisy = self.schedule.add_noise(clean, noise, times)
+        guess = self.wrapped(
+            noisy.to(self.components.dtype),
+            times,
+            [ids[labels].to(device) for ids in self.ids],
+            self.settings.resolution,
+        )
+        epsilon = self.schedule.config.prediction_type == "epsilon"
+        wanted = noise if epsilon else self.schedule.get_velocity(clean, noise, times)
+        error = F.mse_loss(guess.float(), wanted, reduction="none").mean(1)
+        if "saliency" in found:
+            weight = 1 + self.settings.saliency_weight * found["saliency"]
+            error = error * weight / weight.mean((1, 2), keepdim=True)
+        return error.mean()
+
+    def _prompt(self, token: str) -> str:
+        return self.spec.prompt.format(token=token, metaclass=self.spec.metaclass)
+
+    def _sample(self, step: int) -> None:
+        self.model.eval()
+        name = f"step-{step:06d}.png"
+        save_samples(
+            self.folder / "samples" / name, self.components, self.spec, self.tokens, self.images, self.settings.seed
+        )
+        self.model.train()
+
+    def _card(self, losses: list[float]) -> RefinerCard:
+        recent = losses[-50:]
+        return RefinerCard(
+            key=self.spec.key,
+            base=self.spec.base,
+            revision=self.spec.revision,
+            architecture=self.components.architecture,
+            metaclass=self.spec.metaclass,
+            prompt=self.spec.prompt,
+            resolution=self.settings.resolution,
+            classes=self.images.classes,
+            tokens=self.tokens,
+            strengths=self.spec.strengths,
+            steps=self.spec.steps,
+            guidance=self.spec.guidance,
+            training={
+                **dataclasses.asdict(self.settings),
+                "images": len(self.images),
+                "skipped": [list(one) for one in self.images.skipped],
+                "loss": sum(recent) / len(recent),
+                "processes": self.accelerator.num_processes,
+                "sgdmix_albu": __version__,
+            },
+        )
+
+
+def _basis(images: TrainingImages, components: Components, spec: RefinerSpec, latents: Latents) -> dict[str, str]:
+    """Fingerprints of what a run's result depends on besides its settings."""
+    texts = [path for path in components.folder.iterdir() if path.name.startswith(("text_encoder", "tokenizer"))]
+    return {
+        "images": images.pixels,
+        "classes": _sum(images.classes, images.labels.tolist()),
+        "saliency": latents.saliency_sum() or "none",
+        "prompt or metaclass": _sum(spec.prompt, spec.metaclass),
+        "UNet": fingerprint_of(components.folder / "unet"),
+        "autoencoder": fingerprint_of(components.folder / "vae"),
+        "scheduler": fingerprint_of(components.folder / "scheduler"),
+        "text encoder": fingerprint_of(*texts),
+    }
+
+
+def _sum(*values: Any) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def _pace(step: int, steps: int) -> float:
+    """Share of the learning rate: a short rise, level, and down over the last quarter."""
+    return min(1.0, (step + 1) / max(1, _WARM_UP * steps), (steps - step) / max(1, _COOL_DOWN * steps))
+
+
+def _token_ids(encoder: Any, prompts: list[str]) -> Tensor:
+    longest = encoder.tokenizer.model_max_length
+    ids = encoder.tokenizer(prompts, padding="max_length", max_length=longest, return_tensors="pt").input_ids
+    if ids.shape[1] > longest:
+        raise InvalidInputError(f"a prompt may have {longest} tokens, {prompts[0]!r} has {ids.shape[1]}")
+    return ids  # type: ignore[no-any-return]
+
+
+def _check_resolution(components: Components, resolution: int) -> None:
+    if resolution % components.multiple:
+        raise InvalidInputError(
+            f"resolution must be a multiple of {components.multiple} for the base {components.folder}, got {resolution}"
+        )
+    if components.scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
+        raise DataError(
+            f"{components.folder} predicts {components.scheduler.config.prediction_type!r}; "
+            "bases that predict 'epsilon' or 'v_prediction' can be fine-tuned"
+        )
