@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
 from sgdmix_albu.arguments import check_choice, check_count, check_number, check_plain, check_switch, check_text
@@ -78,6 +78,11 @@ class MixSettings:
     feather: float | None = option(
         None, "fade outside the mask (default: 0 with --fill source, a soft border with inpaint)", "PX"
     )
+
+    @classmethod
+    def of(cls, owner: Any) -> MixSettings:
+        """What an object holds as attributes of the same names: a face, where users may change them."""
+        return cls(**{setting.name: getattr(owner, setting.name) for setting in fields(cls)})
 
     def __post_init__(self) -> None:
         check_number("p", self.p, "must be a probability in [0, 1]", low=0, high=1)

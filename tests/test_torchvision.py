@@ -53,7 +53,7 @@ def test_equals_the_pure_function():
     images = batch()
     maps = get_backend("spectral_residual").coarse(images)
     for fill in ("source", "inpaint"):
-        assert torch.equal(seeded(fill=fill)(images), mix_batch(images, maps, fill=fill).images)
+        assert torch.equal(seeded(fill=fill)(images), mix_batch(images, maps, mask="otsu", fill=fill).images)
 
 
 def test_structures_come_back_as_they_were():

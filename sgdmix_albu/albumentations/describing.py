@@ -15,8 +15,9 @@ from sgdmix_albu.albumentations.pool import Pool, Row, check_picture
 from sgdmix_albu.albumentations.remembered import Remembered, Seen, content
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.colour import Normalization, to_float, unnormalized
+from sgdmix_albu.mixing.described import Described, describe
 from sgdmix_albu.mixing.masks import MaskPreset
-from sgdmix_albu.mixing.mix import Described, describe, same_ids
+from sgdmix_albu.mixing.selection import same_ids
 from sgdmix_albu.saliency.base import resize_maps
 from sgdmix_albu.saliency.fingerprint import fingerprint
 from sgdmix_albu.saliency.given import scaled_maps
@@ -83,7 +84,8 @@ class Describer:
             if keys[i]:
                 self.remembered.put(keys[i], found[i])
         rows = [found[i] for i in range(len(places))]
-        return _joined([row.description for row in rows]), rows
+        first, *others = (row.description for row in rows)
+        return first.followed_by(*others), rows
 
     def _keys(self, pool: Pool, places: Sequence[int], labels: Tensor | None, whole: bool) -> list[Hashable]:
         """For each place a key of all that its description depends on; None where it is not to be remembered.
@@ -173,8 +175,3 @@ def _alike(one: Array, other: Array) -> bool:
 
 def _plain(image: Array) -> bool:
     return bool(image.min() >= 0) and bool(image.max() <= 1)
-
-
-def _joined(rows: list[Described]) -> Described:
-    parts = {name: [getattr(row, name) for row in rows] for name, part in vars(rows[0]).items() if part is not None}
-    return Described(**{name: torch.cat(tensors) for name, tensors in parts.items()})

@@ -10,9 +10,10 @@ from sgdmix_albu.albumentations.arrays import stacked
 from sgdmix_albu.albumentations.describing import Describer, repeats
 from sgdmix_albu.albumentations.pool import Pool, PoolImages
 from sgdmix_albu.albumentations.told import read_ids, read_labels
-from sgdmix_albu.mixing.composition import changed_only
-from sgdmix_albu.mixing.mix import plan_mix, same_ids
-from sgdmix_albu.types import Draws, Fill, MixPlan, TargetClass
+from sgdmix_albu.mixing.mix import choose
+from sgdmix_albu.mixing.selection import same_ids
+from sgdmix_albu.settings import MixSettings
+from sgdmix_albu.types import Draws, MixPlan
 
 __all__ = ["plan_call"]
 
@@ -23,10 +24,8 @@ def plan_call(
     places: list[int],
     draws: Draws,
     describer: Describer,
+    settings: MixSettings,
     *,
-    fill: Fill,
-    max_coverage: float,
-    target_class: TargetClass,
     exclude_duplicates: bool,
     metadata_key: str,
     label_key: str | None,
@@ -40,9 +39,7 @@ def plan_call(
         places: Rows of the pool that are looked at, the sources first.
         draws: Whose candidates are among ``places``.
         describer: Stages 1 and 3.
-        fill: This and the rest as in :class:`sgdmix_albu.albumentations.SGDMix`.
-        max_coverage: Of what is kept, or painted over.
-        target_class: Labels are read where this or the describer's backend needs them.
+        settings: How to mix; labels are read where ``target_class`` or the describer's backend needs them.
         exclude_duplicates: By pixels.
         metadata_key: Where the donors are.
         label_key: Where classes are, or None.
@@ -53,11 +50,11 @@ def plan_call(
     """
     by_class = describer.backend is not None and describer.backend.uses_labels
     labels = None
-    if label_key is not None and (by_class or target_class != "any"):
+    if label_key is not None and (by_class or settings.target_class != "any"):
         labels = read_labels(data, pool, label_key, metadata_key, names=not by_class)
         labels = None if labels is None else labels[places]
     described, seen = describer.look(pool, places, labels)
-    if target_class != "any":
+    if settings.target_class != "any":
         described = replace(described, labels=labels)
     sources = [row["image"] for row in pool.sources]
     itself = repeats(seen, sources) if exclude_duplicates else None
@@ -65,5 +62,4 @@ def plan_call(
     if ids is not None:
         same = same_ids(ids[: len(sources)], [ids[place] for place in places])
         itself = same if itself is None else itself | same
-    plan = plan_mix(described, draws, max_coverage=max_coverage, target_class=target_class, repeats=itself, fill=fill)
-    return changed_only(plan, stacked(sources), PoolImages(pool, places))
+    return choose(described, draws, settings, stacked(sources), PoolImages(pool, places), itself)

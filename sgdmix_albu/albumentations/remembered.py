@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sgdmix_albu.albumentations.arrays import Array
-from sgdmix_albu.mixing.mix import Described
+from sgdmix_albu.mixing.described import Described
 
 __all__ = ["Remembered", "Seen", "content"]
 

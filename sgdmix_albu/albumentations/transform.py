@@ -1,4 +1,4 @@
-"""The transform: Albumentations' protocol around the pure functions of :mod:`sgdmix_albu.mixing.mix`."""
+"""The transform: Albumentations' protocol around the pure functions of :mod:`sgdmix_albu.mixing`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -24,14 +24,10 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.blending import edge_width
 from sgdmix_albu.mixing.colour import check_normalization
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing.mix import draw
-from sgdmix_albu.saliency import get_backend
-from sgdmix_albu.saliency.layers import check_layer
+from sgdmix_albu.mixing.plan import draw
+from sgdmix_albu.saliency.resolve import backend_unless_given
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Draws, Fill, TargetClass
-
-if TYPE_CHECKING:
-    from sgdmix_albu.saliency.base import SaliencyBackend
 
 __all__ = ["SGDMix"]
 
@@ -164,21 +160,14 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         p: float = 0.5,
         **options: Any,
     ) -> None:
-        MixSettings(
-            p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather, fill=fill
-        )
+        self.p, self.candidates, self.max_coverage, self.feather = p, candidates, max_coverage, feather
+        self.target_class, self.fill = target_class, fill
+        MixSettings.of(self)
+        super().__init__(p=p)
         check_keys(metadata_key=metadata_key, saliency_key=saliency_key, label_key=label_key, id_key=id_key)
         check_switch(exclude_duplicates=exclude_duplicates)
-        check_layer(layer)
-        super().__init__(p=p)
-        given = isinstance(saliency, str) and saliency == "given"
-        named = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
-        self.options = options
-        options = {**named, **options}
-        if given and options:
-            raise InvalidInputError(f"saliency='given' takes no {' and no '.join(options)}")
-        backend: SaliencyBackend | None = None if given else get_backend(saliency, **options)
         check_normalization(mean, std)
+        backend = backend_unless_given(saliency, model=model, layer=layer, options=options)
         preset = get_mask(mask)
         # What goes by name alone holds no network that the user could train.
         watched = [
@@ -199,10 +188,8 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             ),
             watched=watched,
         )
-        self.mean, self.std = mean, std
-        self.saliency, self.model, self.layer, self.mask, self.fill = saliency, model, layer, mask, fill
-        self.candidates, self.max_coverage, self.feather = candidates, max_coverage, feather
-        self.target_class, self.exclude_duplicates = target_class, exclude_duplicates
+        self.saliency, self.model, self.layer, self.mask, self.options = saliency, model, layer, mask, options
+        self.mean, self.std, self.exclude_duplicates = mean, std, exclude_duplicates
         self.metadata_key, self.saliency_key, self.label_key = metadata_key, saliency_key, label_key
         self.id_key, self.instance_keys, self.remember = id_key, names_of_masks(instance_keys), remember
         self.guard_counts: Counter[str] = Counter()
@@ -252,9 +239,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             places,
             Draws(draws.applied, draws.candidates[:, places]),
             self._describer,
-            fill=self.fill,
-            max_coverage=self.max_coverage,
-            target_class=self.target_class,
+            MixSettings.of(self),
             exclude_duplicates=self.exclude_duplicates,
             metadata_key=self.metadata_key,
             label_key=self.label_key,

@@ -25,7 +25,7 @@ from sgdmix_albu.classifiers.small import accuracy, train
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing.mix import draw
+from sgdmix_albu.mixing.plan import draw
 from sgdmix_albu.refine import Refiner, get_refiner
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.settings import MixSettings

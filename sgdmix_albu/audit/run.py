@@ -29,7 +29,7 @@ from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing.mix import draw
+from sgdmix_albu.mixing.plan import draw
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency import SaliencyBackend
 from sgdmix_albu.settings import MixSettings

@@ -13,8 +13,9 @@ from sgdmix_albu.audit.sample import Sample
 from sgdmix_albu.audit.witnesses import NOBODY, Witnesses
 from sgdmix_albu.mixing.agreement import held_share, solid, solid_share
 from sgdmix_albu.mixing.composition import compose
+from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.masks import MaskPreset
-from sgdmix_albu.mixing.mix import describe, plan_mix
+from sgdmix_albu.mixing.plan import plan_mix
 from sgdmix_albu.mixing.selection import pairwise_distances
 from sgdmix_albu.types import Draws, Fill, MixPlan
 

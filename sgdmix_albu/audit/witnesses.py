@@ -12,8 +12,8 @@ from sgdmix_albu.audit.backends import AuditBackend
 from sgdmix_albu.audit.sample import Sample
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.masks import get_mask, upsampled
-from sgdmix_albu.mixing.mix import describe
 from sgdmix_albu.saliency import SaliencyBackend
 from sgdmix_albu.saliency.judged import JudgedBackend
 from sgdmix_albu.saliency.modelled import ModelBackend

@@ -12,8 +12,8 @@ from torch import Tensor
 from sgdmix_albu.arguments import check_number, check_text
 from sgdmix_albu.bank.look import looked, open_look
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.masks import get_mask
-from sgdmix_albu.mixing.mix import describe
 from sgdmix_albu.saliency.resolve import DISTILLED, SERVED
 from sgdmix_albu.settings import SaliencySettings
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY

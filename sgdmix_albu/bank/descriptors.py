@@ -25,8 +25,8 @@ from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.threads import ordered_map
 from sgdmix_albu.mixing.agreement import held_share
+from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.masks import MaskPreset
-from sgdmix_albu.mixing.mix import describe
 
 __all__ = ["GRID", "Descriptors", "check_some_usable", "describe_items", "describe_read", "read_pixels", "unpacked"]
 

@@ -1,7 +1,8 @@
 """Stages 2 to 4: targets, masks, mixed images. Pure functions; every random draw is passed in or handed back.
 
-The data's way: ``masks`` (with ``guided`` and ``grabcut``: where the object is), ``selection`` (which target), ``fill``
-(what stands where the target's object was), ``blending`` and ``composition`` (the pixels), and ``mix``, the whole.
+The data's way: ``masks`` (with ``guided`` and ``grabcut``: where the object is) and ``described`` (all that is known of
+an image), ``selection`` and ``plan`` (which target, among images of earlier batches too: ``memory``), ``fill`` (what
+stands where the target's object was), ``blending`` and ``composition`` (the pixels), and ``mix``, the whole.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from sgdmix_albu.lazy import lazy
 if TYPE_CHECKING:
     from sgdmix_albu.mixing.blending import blend
     from sgdmix_albu.mixing.composition import compose
+    from sgdmix_albu.mixing.described import Described, describe
     from sgdmix_albu.mixing.fill import grown, inpaint, inpaint_nearest
-    from sgdmix_albu.mixing.mix import Described, describe, draw, mix_batch, plan_mix, repeats_of
+    from sgdmix_albu.mixing.mix import mix_batch
+    from sgdmix_albu.mixing.plan import draw, plan_mix, repeats_of
     from sgdmix_albu.mixing.selection import same_ids
 
 __all__ = [
@@ -37,8 +40,10 @@ __getattr__, __dir__ = lazy(
     {
         ".blending": ["blend"],
         ".composition": ["compose"],
+        ".described": ["Described", "describe"],
         ".fill": ["grown", "inpaint", "inpaint_nearest"],
-        ".mix": ["Described", "describe", "draw", "mix_batch", "plan_mix", "repeats_of"],
+        ".mix": ["mix_batch"],
+        ".plan": ["draw", "plan_mix", "repeats_of"],
         ".selection": ["same_ids"],
     },
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.mix import Described
+from sgdmix_albu.mixing.described import Described
 from sgdmix_albu.mixing.selection import as_integers
 
 __all__ = ["Memory", "Recalled"]

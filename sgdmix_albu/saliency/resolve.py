@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sgdmix_albu.arguments import said
@@ -13,9 +13,10 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.registry import import_optional
 from sgdmix_albu.saliency.base import FunctionBackend, SaliencyBackend
 from sgdmix_albu.saliency.catalogue import BACKENDS, GIVEN, list_backends
+from sgdmix_albu.saliency.layers import check_layer
 from sgdmix_albu.saliency.options import check_options
 
-__all__ = ["DISTILLED", "SERVED", "get_backend"]
+__all__ = ["DISTILLED", "SERVED", "backend_unless_given", "get_backend"]
 
 DISTILLED = ".safetensors"  # how the name of a file that ``sgdmix distil`` wrote ends
 SERVED = "bank:"  # before the folder of a bank, whose maps stand for a backend's
@@ -59,6 +60,28 @@ def get_backend(spec: Any, **options: Any) -> SaliencyBackend:
             )
         return _make(repr(spec), BACKENDS.load(spec), options)
     return _make(_name_of(spec), spec, options)
+
+
+def backend_unless_given(spec: Any, *, model: Any, layer: Any, options: Mapping[str, Any]) -> SaliencyBackend | None:
+    """What a face looks with; None for "given", where maps travel with the samples.
+
+    Args:
+        spec: As for :func:`get_backend`.
+        model: The option of that name, unless it is None.
+        layer: Likewise.
+        options: The backend's other options.
+
+    Raises:
+        InvalidInputError: Options beside "given", and as :func:`get_backend`.
+    """
+    check_layer(layer)
+    named = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
+    options = {**named, **options}
+    if not isinstance(spec, str) or spec != GIVEN:
+        return get_backend(spec, **options)
+    if options:
+        raise InvalidInputError(f"saliency='given' takes no {' and no '.join(options)}")
+    return None
 
 
 def _make(name: str, target: Any, options: dict[str, Any]) -> SaliencyBackend:

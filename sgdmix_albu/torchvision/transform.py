@@ -19,15 +19,15 @@ from torchvision.transforms import v2
 from sgdmix_albu.arguments import accepts, check_count, check_number, check_switch, said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.colour import check_finite, check_normalization, unnormalized
-from sgdmix_albu.mixing.composition import changed_only, compose
+from sgdmix_albu.mixing.composition import compose
+from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.labels import class_ids
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing.memory import Memory, Recalled
-from sgdmix_albu.mixing.mix import Described, describe, draw, plan_mix, repeats_of
+from sgdmix_albu.mixing.mix import plan_batch
 from sgdmix_albu.mixing.selection import bit_sums, keys_of
-from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.saliency.given import SaliencyMap, given_maps
-from sgdmix_albu.saliency.layers import check_layer
+from sgdmix_albu.saliency.resolve import backend_unless_given
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import PIXELS, check_generator, check_tensor
 from sgdmix_albu.torchvision.erased import without_erased
@@ -37,7 +37,6 @@ from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, MixPlan
 if TYPE_CHECKING:
     from sgdmix_albu.refine.preserve import Preserve
     from sgdmix_albu.refine.refiner import Refined, Refiner
-    from sgdmix_albu.saliency.base import SaliencyBackend
 
 __all__ = ["SGDMix"]
 
@@ -163,15 +162,14 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         **options: Any,
     ) -> None:
         super().__init__()
-        MixSettings(
-            p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, feather=feather, fill=fill
-        )
+        self.p, self.candidates, self.max_coverage, self.feather = p, candidates, max_coverage, feather
+        self.target_class, self.fill = target_class, fill
+        MixSettings.of(self)
         check_switch(exclude_duplicates=exclude_duplicates)
         check_count("memory", memory, "must be a number of images, 0 or more", least=0, most=2**31 - 1)
         if min_visibility is not None:
             check_number("min_visibility", min_visibility, "must be a share in [0, 1] or None", low=0, high=1)
         check_normalization(mean, std)
-        check_layer(layer)
         check_generator(generator)
         _check_getters(labels_getter, saliency_getter, key_getter)
         if refiner is not None:
@@ -180,20 +178,13 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
 
             check_strength(strength)
             check_mode(preserve)
-        given = isinstance(saliency, str) and saliency == "given"
-        if saliency_getter is not None and not given:
+        self._backend = backend_unless_given(saliency, model=model, layer=layer, options=options)
+        if saliency_getter is not None and self._backend is not None:
             raise InvalidInputError(f"saliency_getter goes with saliency='given', got saliency={said(saliency)}")
-        named = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
-        options = {**named, **options}
-        if given and options:
-            raise InvalidInputError(f"saliency='given' takes no {' and no '.join(options)}")
-        self._backend: SaliencyBackend | None = None if given else get_backend(saliency, **options)
         self._refiner = _found_refiner(refiner)
         self._preset = get_mask(mask)
         self._memory = Memory(int(memory))
-        self.saliency, self.mask, self.fill, self.memory = saliency, mask, fill, memory
-        self.p, self.candidates, self.max_coverage, self.feather = p, candidates, max_coverage, feather
-        self.target_class, self.exclude_duplicates = target_class, exclude_duplicates
+        self.saliency, self.mask, self.memory, self.exclude_duplicates = saliency, mask, memory, exclude_duplicates
         self.refiner, self.strength, self.preserve = refiner, strength, preserve
         self.refined: Refined | None = None
         self.labels_getter, self.saliency_getter, self.key_getter = labels_getter, saliency_getter, key_getter
@@ -266,27 +257,17 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         sums = bit_sums(images)
         keys = None if ids is None else keys_of(ids)
         recalled = self._memory.recall(flat_inputs, described)
-        pool, rows = _pooled(described, images, recalled)
         stream = self._stream()
-        draws = draw(count, len(pool.masks), p=self.p, candidates=self.candidates, generator=stream)
-        repeats = repeats_of(
+        plan, draws = plan_batch(
             images,
-            rows,
+            described,
+            MixSettings.of(self),
             ids=keys,
-            pool_ids=keys if keys is None or recalled is None else keys + recalled.keys,
             by_pixels=self.exclude_duplicates,
             sums=sums,
-            pool_sums=sums if recalled is None else torch.cat([sums, recalled.sums]),
+            recalled=recalled,
+            generator=stream,
         )
-        plan = plan_mix(
-            pool,
-            draws,
-            max_coverage=self.max_coverage,
-            target_class=self.target_class,
-            repeats=repeats,
-            fill=self.fill,
-        )
-        plan = changed_only(plan, images, rows)
         far, remembered = _targets(plan, count, recalled)
         self._memory.store(flat_inputs, described, sums, keys)
         self.guard_counts.update(plan.guards.counts())
@@ -450,13 +431,6 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             return torch.distributed.get_rank()
         said = (os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK"))
         return next((int(rank) for rank in said if rank.isdecimal()), self._parent_rank)
-
-
-def _pooled(described: Described, images: Tensor, recalled: Recalled | None) -> tuple[Described, Any]:
-    """The whole pool: the batch first, then what is remembered; its description and its images."""
-    if recalled is None:
-        return described, images
-    return described.followed_by(recalled.described), [*images, *recalled.leaves[0]]
 
 
 def _targets(plan: MixPlan, count: int, recalled: Recalled | None) -> tuple[Tensor, list[Tensor]]:

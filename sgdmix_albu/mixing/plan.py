@@ -1,0 +1,244 @@
+"""From what is known of images to a plan: what is drawn, who may not be chosen, and which target each source gets."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgdmix_albu.arguments import check_switch
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.described import Described, areas
+from sgdmix_albu.mixing.fill import grown
+from sgdmix_albu.mixing.selection import (
+    class_allows,
+    draw_candidates,
+    nearest,
+    pairwise_distances,
+    same_ids,
+    same_pixels,
+    uniform,
+)
+from sgdmix_albu.settings import MixSettings
+from sgdmix_albu.tensors import BOOL, FLOATS, PIXELS, check_rows, check_tensor
+from sgdmix_albu.types import BEST_FILL, Draws, Fill, Guards, MixPlan, Rows, TargetClass
+
+__all__ = ["check_draws", "draw", "plan_mix", "plan_pairs", "repeats_of"]
+
+
+def draw(
+    batch: int, pool: int, *, p: float = 1.0, candidates: int = 50, generator: torch.Generator | None = None
+) -> Draws:
+    """All the randomness of one step: which images are mixed, and which pool rows are their candidates.
+
+    Args:
+        batch: Number of sources, B: the first B rows of the pool.
+        pool: Number of rows in the pool, N >= B.
+        p: Probability that an image is mixed.
+        candidates: Candidates drawn for each source.
+        generator: Of any device; None for torch's own on the CPU.
+
+    Returns:
+        CPU tensors ``applied`` (B,) and ``candidates`` (B, N).
+
+    Raises:
+        InvalidInputError: ``p`` outside [0, 1] or ``candidates`` below 1.
+
+    Example:
+        >>> draw(2, 2, p=0.0).applied
+        tensor([False, False])
+    """
+    MixSettings(p=p, candidates=candidates)
+    return Draws(
+        applied=uniform((batch,), generator) < float(p),
+        candidates=draw_candidates(batch, pool, candidates, generator=generator),
+    )
+
+
+def repeats_of(
+    images: Tensor,
+    pool: Rows,
+    *,
+    ids: Sequence[Hashable] | Tensor | None = None,
+    pool_ids: Sequence[Hashable] | Tensor | None = None,
+    by_pixels: bool = True,
+    sums: Tensor | None = None,
+    pool_sums: Tensor | None = None,
+) -> Tensor | None:
+    """Which of the pool are the source itself, (B, N) bool for ``plan_mix(repeats=)``; None where nobody asks.
+
+    Args:
+        images: (B, C, H, W), the sources.
+        pool: N rows: (N, C, H, W), or a sequence of tensors with ``pool_sums``.
+        ids: B sample identities of the sources, or None; see :func:`sgdmix_albu.mixing.same_ids`.
+        pool_ids: N, the same for the pool.
+        by_pixels: Also images of exactly a source's pixels.
+        sums: (B,), :func:`sgdmix_albu.mixing.selection.bit_sums` of the images, where they are known already.
+        pool_sums: (N,), the same for the pool.
+
+    Raises:
+        InvalidInputError: Another number of ids than images, or ids that cannot be compared.
+    """
+    check_switch(by_pixels=by_pixels)
+    check_tensor(images, "images (B, ..., H, W)", (-1, -1, -1), PIXELS, more=True)
+    check_rows(pool, images, ())
+    repeats = same_pixels(images, pool, sums=sums, pool_sums=pool_sums) if by_pixels else None
+    if ids is None or pool_ids is None:
+        return repeats
+    same = same_ids(ids, pool_ids)
+    if same.shape != (len(images), len(pool)):
+        raise InvalidInputError(f"expected one id for each of {len(images)} images, got {same.shape[0]}")
+    same = same.to(images.device)
+    return same if repeats is None else repeats | same
+
+
+def plan_mix(
+    pool: Described,
+    draws: Draws,
+    *,
+    max_coverage: float = 0.95,
+    target_class: TargetClass = "any",
+    repeats: Tensor | None = None,
+    fill: Fill = BEST_FILL,
+) -> MixPlan:
+    """Choose each source's target, and decide where the source is kept and the target painted over.
+
+    The sources are the first B rows of the pool. A candidate whose map is flat or whose mask is empty is not
+    chosen: where its object lies is unknown, so it could show in the mix. When the nearest candidate leaves too little
+    of a background, the next-nearest is tried; when none is left, the image stays unmixed. Too little is left where
+    the union mask covers more than ``max_coverage``; with ``fill="inpaint"``, where the source's own mask does, or the
+    candidate's grown one: then there is too little to paint from.
+
+    Args:
+        pool: What :func:`describe` says of sources and further candidates, N rows.
+        draws: From :func:`draw`; B is the number of ``draws.applied``.
+        max_coverage: The largest fraction of an image that these masks may cover.
+        target_class: "any", or only candidates of the "same" or a "different" class.
+        repeats: (B, N) bool, candidates that are the source itself and never chosen; from
+            :func:`sgdmix_albu.mixing.selection.same_pixels` and :func:`sgdmix_albu.mixing.same_ids`.
+        fill: "source" keeps the source under the union mask M_i OR M_j (the paper). "inpaint" keeps it under its own
+            mask M_i, and the target's grown mask becomes a hole that is painted.
+
+    Returns:
+        The plan; see :class:`sgdmix_albu.types.MixPlan`.
+
+    Raises:
+        InvalidInputError: A setting is out of range, or a class constraint without labels.
+    """
+    MixSettings(max_coverage=max_coverage, target_class=target_class, fill=fill)
+    check_draws(draws)
+    _check_pool(pool, *draws.candidates.shape)
+    device, batch = pool.maps.device, len(draws.applied)
+    usable = ~pool.flat & (pool.areas > 0)
+    wanted = draws.applied.to(device) & usable[:batch]
+    eligible = draws.candidates.to(device) & usable & wanted[:, None]
+    if target_class != "any":
+        if pool.labels is None:
+            raise InvalidInputError(f"target_class={target_class!r} needs labels, and none were found")
+        eligible &= class_allows(pool.labels[:batch], pool.labels, target_class).to(device)
+    others = eligible.any(1)
+    if repeats is not None:
+        expected = f"bool {tuple(eligible.shape)}, which candidates repeat the source"
+        check_tensor(repeats, expected, tuple(eligible.shape), BOOL)
+        eligible &= ~repeats.to(device)
+    only_itself = others & ~eligible.any(1)
+
+    target, distance, kept, holes, refused = _nearest_uncrowded(pool, eligible, max_coverage, fill)
+    applied = target >= 0
+    flat = draws.applied.to(device) & pool.flat[:batch]
+    empty = draws.applied.to(device) & ~pool.flat[:batch] & (pool.areas[:batch] == 0)
+    return MixPlan(
+        target=torch.where(applied, target, torch.arange(batch, device=device)),
+        applied=applied,
+        distance=torch.where(applied, distance.float(), torch.nan),
+        masks=kept,
+        thresholds=pool.thresholds[:batch],
+        guards=Guards(flat, empty, refused, wanted & ~applied, only_itself),
+        holes=holes,
+    )
+
+
+def plan_pairs(own: Tensor, theirs: Tensor, fill: Fill) -> MixPlan:
+    """The plan that puts each source on the target of its own row, whoever chose it.
+
+    Args:
+        own: (B, H, W) bool, the sources' masks.
+        theirs: (B, H, W) bool, the targets'.
+        fill: As in :func:`plan_mix`.
+    """
+    count = len(own)
+    kept, holes = _regions(own, theirs, fill)
+    unknown, no = own.new_full((count,), torch.nan, dtype=torch.float32), own.new_zeros(count)
+    return MixPlan(
+        target=torch.arange(count, device=own.device),
+        applied=~no,
+        distance=unknown,
+        masks=kept,
+        thresholds=unknown,
+        guards=Guards(no, no, torch.zeros_like(no, dtype=torch.int64), no, no),
+        holes=holes,
+    )
+
+
+def check_draws(draws: Any) -> None:
+    """Refuse what :func:`draw` cannot have made."""
+    if not isinstance(draws, Draws):
+        raise InvalidInputError(f"expected draws from draw() or an earlier mix, got {type(draws).__name__}")
+    check_tensor(draws.applied, "draws with applied (B,) of bool", (-1,), BOOL)
+    count = len(draws.applied)
+    check_tensor(draws.candidates, f"draws with candidates ({count}, N) of bool", (count, -1), BOOL)
+
+
+def _check_pool(pool: Any, batch: int, size: int) -> None:
+    """Refuse what is no description of ``size`` images, of which the first ``batch`` are sources."""
+    if not isinstance(pool, Described):
+        raise InvalidInputError(f"expected a pool from describe(), got {type(pool).__name__}")
+    check_tensor(pool.maps, f"a pool with maps ({size}, h, w), as the draws have it", (size, None, None), FLOATS)
+    check_tensor(pool.masks, f"a pool with masks ({size}, H, W) of bool", (size, None, None), BOOL)
+    check_tensor(pool.thresholds, f"a pool with thresholds ({size},)", (size,), FLOATS)
+    check_tensor(pool.areas, f"a pool with areas ({size},) of int32", (size,), {torch.int32})
+    check_tensor(pool.flat, f"a pool with flat ({size},) of bool", (size,), BOOL)
+    if batch > size:
+        raise InvalidInputError(f"the pool must begin with the batch itself: got draws for {batch} of {size}")
+
+
+def _nearest_uncrowded(
+    pool: Described, eligible: Tensor, max_coverage: float, fill: Fill
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    """Nearest candidates that leave enough of a background: (target or -1, distance, kept, holes, refused)."""
+    batch = len(eligible)
+    distances = pairwise_distances(pool.maps[:batch], pool.maps)
+    size = pool.masks.shape[1] * pool.masks.shape[2]
+    room = float(max_coverage) * size
+    # What is too large by itself is so with every candidate.
+    crowding = pool.areas[:batch] > room
+    refused = torch.where(crowding, eligible.sum(1), 0)
+    eligible = eligible & ~crowding[:, None]
+    target, distance = nearest(distances, eligible)
+    own, theirs = pool.masks[:batch], pool.masks[target.clamp_min(0)]
+    kept, holes = _regions(own, theirs, fill)
+    covered = kept if holes is None else holes
+    # A hole without a rim has nothing to be painted from, whatever is asked.
+    room = room if holes is None else min(room, size - 1)
+    # Two masks that do not fill the room one after the other cannot fill it together.
+    doubtful = (target >= 0) & ((holes is not None) | (pool.areas[:batch] + pool.areas[target.clamp_min(0)] > room))
+    crowded = doubtful.nonzero()[:, 0]
+    while len(crowded := crowded[(target[crowded] >= 0) & (areas(covered[crowded]) > room)]):
+        refused[crowded] += 1
+        eligible[crowded, target[crowded]] = False
+        target[crowded], distance[crowded] = nearest(distances[crowded], eligible[crowded])
+        theirs = pool.masks[target[crowded].clamp_min(0)]
+        again, painted = _regions(own[crowded], theirs, fill)
+        covered[crowded] = again if painted is None else painted
+    unmixed = target < 0
+    kept |= unmixed[:, None, None]
+    if holes is not None:
+        holes &= ~unmixed[:, None, None]
+    return target, distance, kept, holes, refused
+
+
+def _regions(own: Tensor, theirs: Tensor, fill: Fill) -> tuple[Tensor, Tensor | None]:
+    """Where sources are kept, and where their targets are painted over: in fresh memory."""
+    return (own | theirs, None) if fill == "source" else (own.clone(), grown(theirs))
