@@ -28,15 +28,15 @@ _LONGEST = 200  # signs of a value in a message
 _MOST = 2**63 - 1  # what torch and numpy count with
 
 
-def accepts(function: Callable[..., Any], name: str) -> bool:
-    """Whether a function can be given an argument by this name.
+def accepts(function: Callable[..., Any], name: str, *, passed_on: bool = True) -> bool:
+    """Whether a function can be given an argument by this name; ``passed_on``: also as one of its ``**more``.
 
     Example:
         >>> accepts(lambda x: x, "x"), accepts(lambda x: x, "y"), accepts(lambda **more: more, "y")
         (True, False, True)
     """
     parameters = inspect.signature(function).parameters
-    return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    return name in parameters or (passed_on and any(one.kind is one.VAR_KEYWORD for one in parameters.values()))
 
 
 def said(value: Any) -> str:

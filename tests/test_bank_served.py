@@ -19,8 +19,7 @@ from torchvision.models import resnet18
 from sgdmix_albu import SGDMix
 from sgdmix_albu.arguments import check_plain
 from sgdmix_albu.audit import run_audit
-from sgdmix_albu.audit.backends import AuditBackend
-from sgdmix_albu.bank.look import of_anywhere, open_look
+from sgdmix_albu.bank.map_source import from_anywhere, open_map_source, open_saliency
 from sgdmix_albu.cli import main
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.expand import SaliencySettings, Settings, make_bank, mix_folder
@@ -275,7 +274,7 @@ def test_a_bank_of_what_looks_through_a_classifier(photos: Path, tmp_path: Path)
     torch.save(facts, tmp_path / "net.pt")
     options = {"saliency": "gradcam", "model": tmp_path / "net.pt"}
     bank = make_bank(photos, tmp_path / "bank", size=48, progress=False, **options)
-    look, _ = open_look(SaliencySettings(f"bank:{bank.folder}"), ["class 0", "class 1", "class 2"])
+    served = open_saliency(SaliencySettings(f"bank:{bank.folder}"), ["class 0", "class 1", "class 2"]).backend
     for label in range(3):
         path = photos / f"class {label}" / "001.png"
         with Image.open(path) as image:
@@ -284,7 +283,7 @@ def test_a_bank_of_what_looks_through_a_classifier(photos: Path, tmp_path: Path)
         mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
         standard = (batch - mean[:, None, None]) / std[:, None, None]
         expected = get_backend("gradcam", model=model, target=names.index(f"class {label}")).coarse(standard)
-        torch.testing.assert_close(look.of_file(path, label)[None].float() / 255, expected, atol=0.01, rtol=0)
+        torch.testing.assert_close(served.of_file(path, label)[None].float() / 255, expected, atol=0.01, rtol=0)
 
 
 def test_fine_tuning_by_a_bank(tmp_path: Path) -> None:
@@ -322,7 +321,7 @@ def test_the_command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "skipped  class 0/bad.png: " in said
     assert "maps     12, each 2 x 2\n" in said
     assert f"use it as --saliency bank:{tmp_path / 'bank'}" in said
-    served, _ = AuditBackend.make(f"bank:{tmp_path / 'bank'}", None).maps(
+    served, _ = open_map_source(f"bank:{tmp_path / 'bank'}").timed(
         torch.zeros(1, 3, 8, 8), None, [photos / "class 1" / "001.png"]
     )
     computed = Quadrant(darkest=True).coarse(
@@ -342,11 +341,11 @@ def test_settings_mean_the_same_from_any_folder(tmp_path: Path, monkeypatch: pyt
         Path(name).write_bytes(b"")
     Path("clipseg").mkdir()
     own = SaliencySettings("own.safetensors", "net.pt", options={"model": "clipseg", "prompt": "net.pt"})
-    found = of_anywhere(own)
+    found = from_anywhere(own)
     assert found.saliency == str(tmp_path / "own.safetensors")
     assert found.model == str(tmp_path / "net.pt")
     assert found.options == {"model": str(tmp_path / "clipseg"), "prompt": "net.pt"}
-    assert of_anywhere(SaliencySettings("bank:maps")).saliency == f"bank:{tmp_path / 'maps'}"
+    assert from_anywhere(SaliencySettings("bank:maps")).saliency == f"bank:{tmp_path / 'maps'}"
     hub = SaliencySettings("text", options={"model": "CIDAS/clipseg", "revision": "0" * 40})
-    assert of_anywhere(hub) == hub
-    assert of_anywhere(SaliencySettings("rembg")).saliency == "rembg"
+    assert from_anywhere(hub) == hub
+    assert from_anywhere(SaliencySettings("rembg")).saliency == "rembg"

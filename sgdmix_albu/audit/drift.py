@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sgdmix_albu.arguments import accepts
-from sgdmix_albu.audit.backends import AuditBackend, options_of_each
 from sgdmix_albu.audit.drift_report import BEFORE, Outputs, grid, plot, render
 from sgdmix_albu.audit.drift_result import Cell, DriftResult
 from sgdmix_albu.audit.output import check_folder, write_together
 from sgdmix_albu.audit.sample import Collection, Sample, draw_sample, open_collection
 from sgdmix_albu.audit.variant import Variant, run_variant
+from sgdmix_albu.bank.map_source import MapSource, open_map_source
 from sgdmix_albu.classifiers import Judge, open_judge
 from sgdmix_albu.classifiers.small import accuracy, train
 from sgdmix_albu.errors import DataError, InvalidInputError
@@ -28,6 +28,7 @@ from sgdmix_albu.mixing.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing.plan import draw
 from sgdmix_albu.refine import Refiner, get_refiner
 from sgdmix_albu.refine.catalogue import metaclass_of
+from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
 
@@ -107,7 +108,7 @@ def run_drift(
         raise DataError(f"a drift sweep needs classes: expected one folder per class in {collection.name}")
     metaclass = model.spec.metaclass if isinstance(model, Refiner) else metaclass_of(dataset)
     (options,) = options_of_each([saliency], saliency_options, metaclass)
-    backend, preset = AuditBackend.make(saliency, None, options), get_mask(mask)
+    source, preset = open_map_source(saliency, **options), get_mask(mask)
     if isinstance(model, Refiner):
         for name in sorted({collection.class_names[label] for label in collection.labels}):
             model.prompt_for(name)  # better to learn now than after a teacher was trained that it does not know one
@@ -117,7 +118,7 @@ def run_drift(
         judge, held_out = _trained_teacher(collection, dataset, seed, judged=sample.keys[: sample.sources])
     else:
         judge = open_judge(teacher, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
-    variant = _mixed(sample, backend, preset, (saliency, mask), fill, candidates, seed)
+    variant = _mixed(sample, source, preset, (saliency, mask), fill, candidates, seed)
     right = _named(judge, sample.images[: sample.sources], sample.labels)
     rows = (right & variant.plan.applied).nonzero()[:, 0]
     if not len(rows):
@@ -217,7 +218,7 @@ def _checked(
 
 def _mixed(
     sample: Sample,
-    backend: AuditBackend,
+    source: MapSource,
     preset: MaskPreset,
     names: tuple[str, str],
     fill: Fill,
@@ -225,7 +226,7 @@ def _mixed(
     seed: int,
 ) -> Variant:
     """Mix every source once."""
-    maps, milliseconds = backend.maps(sample.images, sample.labels, sample.files)
+    maps, milliseconds = source.timed(sample.images, sample.labels, sample.files)
     draws = draw(
         sample.sources, len(sample.images), candidates=candidates, generator=torch.Generator().manual_seed(seed)
     )

@@ -16,7 +16,6 @@ from torch import nn
 from tqdm import tqdm
 
 from sgdmix_albu.audit import gallery
-from sgdmix_albu.audit.backends import AuditBackend, options_of_each
 from sgdmix_albu.audit.output import check_folder, write_together
 from sgdmix_albu.audit.report import render
 from sgdmix_albu.audit.result import AuditResult, SignCount, VariantResult
@@ -25,6 +24,7 @@ from sgdmix_albu.audit.signs import SIGNS, Flag, find_flags
 from sgdmix_albu.audit.variant import Variant, run_variant
 from sgdmix_albu.audit.verdict import Verdict, incomplete_share, judge, leaking_share, mean
 from sgdmix_albu.audit.witnesses import Better, hear
+from sgdmix_albu.bank.map_source import open_map_source
 from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.places import check_apart
@@ -32,6 +32,7 @@ from sgdmix_albu.mixing.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing.plan import draw
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency import SaliencyBackend
+from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
 
@@ -123,7 +124,7 @@ def run_audit(
     if model is not None:
         judge = open_judge(model, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
     options = options_of_each(saliency, saliency_options, metaclass_of(dataset))
-    backends = {_name(spec): AuditBackend.make(spec, judge, own) for spec, own in zip(saliency, options, strict=True)}
+    backends = {_name(one): open_map_source(one, judge, **own) for one, own in zip(saliency, options, strict=True)}
     better = Better.chosen(agreement_with, _name(agreement_with), backends)
     sample = draw_sample(
         collection,
@@ -139,13 +140,13 @@ def run_audit(
         candidates=candidates,
         generator=torch.Generator().manual_seed(seed),
     )
-    looked = {
-        name: backend.maps(sample.images, sample.labels, sample.files)
+    made = {
+        name: backend.timed(sample.images, sample.labels, sample.files)
         for name, backend in tqdm(backends.items(), desc="audit", unit="backend", disable=None, leave=False)
     }
-    witnesses = hear(sample, better, judge, {name: maps for name, (maps, _) in looked.items()})
+    witnesses = hear(sample, better, judge, {name: maps for name, (maps, _) in made.items()})
     variants = []
-    for name, (maps, milliseconds) in looked.items():
+    for name, (maps, milliseconds) in made.items():
         variants += [
             run_variant(
                 sample,

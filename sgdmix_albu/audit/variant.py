@@ -72,7 +72,7 @@ def run_variant(
     Args:
         sample: The images; the first ``sample.sources`` are mixed.
         draws: From :func:`sgdmix_albu.mixing.draw`; the same for every variant, so that they compare.
-        maps: (N, h, w) from :meth:`sgdmix_albu.audit.backends.AuditBackend.maps`.
+        maps: (N, h, w) from :meth:`sgdmix_albu.bank.map_source.MapSource.timed`.
         preset: The mask preset.
         saliency: The backend's name.
         mask: The preset's name.

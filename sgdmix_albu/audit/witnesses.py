@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sgdmix_albu.audit.backends import AuditBackend
 from sgdmix_albu.audit.sample import Sample
+from sgdmix_albu.bank.map_source import MapSource, open_map_source
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.errors import SGDMixError
 from sgdmix_albu.mixing.described import describe
@@ -42,9 +42,7 @@ class Better:
     judged: frozenset[str]
 
     @classmethod
-    def chosen(
-        cls, spec: str | SaliencyBackend | None, name: str, audited: Mapping[str, AuditBackend]
-    ) -> Better | None:
+    def chosen(cls, spec: str | SaliencyBackend | None, name: str, audited: Mapping[str, MapSource]) -> Better | None:
         """The one that was asked for, for all others; the default one, for those that measure worse than it.
 
         What another backend finds of a better one's masks says nothing, so nobody is compared with the default who
@@ -102,7 +100,7 @@ def hear(sample: Sample, better: Better | None, judge: Judge | None, known: Mapp
         return Witnesses(evidence=evidence)
     maps = known.get(better.name)
     if maps is None:
-        maps, _ = AuditBackend.make(better.spec, judge).maps(sample.images, sample.labels, sample.files)
+        maps, _ = open_map_source(better.spec, judge).timed(sample.images, sample.labels, sample.files)
     masks = describe(maps, sample.images, get_mask(BEST_MASK)).masks
     return Witnesses(better.name, masks, evidence, better.judged)
 
@@ -112,7 +110,7 @@ def _evidence(sample: Sample, judge: Judge, known: Mapping[str, Tensor]) -> Tens
     maps = known.get(_EVIDENCE)
     if maps is None:
         try:
-            maps, _ = AuditBackend.make(_EVIDENCE, judge).maps(sample.images, sample.labels, sample.files)
+            maps, _ = open_map_source(_EVIDENCE, judge).timed(sample.images, sample.labels, sample.files)
         except SGDMixError:
             return None
     whole = upsampled(maps, sample.images)

@@ -7,7 +7,7 @@ targets; and its mask at full resolution, compressed, for mixing. About 5 to 6 K
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgdmix_albu.bank.better import Better
-from sgdmix_albu.bank.look import Look, looked
+from sgdmix_albu.bank.reference import Reference
 from sgdmix_albu.datasets.pixels import Loaded, load_pixels
 from sgdmix_albu.datasets.source import Item, Skipped
 from sgdmix_albu.errors import DataError, SGDMixError
@@ -29,6 +28,9 @@ from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.masks import MaskPreset
 
 __all__ = ["GRID", "Descriptors", "check_some_usable", "describe_items", "describe_read", "read_pixels", "unpacked"]
+
+# Of (B, 3, H, W) uint8 images, (B,) labels and the SHA-256 of their files: a MapSource.
+Maps: TypeAlias = Callable[[Tensor, Tensor, Sequence[bytes]], Tensor]
 
 GRID = 64
 # Images that meet in one call of the saliency backend: few enough that their float copies stay within about 200 MB.
@@ -48,7 +50,7 @@ class Descriptors:
         thresholds: (N,) float32.
         flat: (N,) bool, the saliency map is constant.
         empty: (N,) bool, the mask is empty.
-        agreement: (N,) float32, share of a better backend's object that the mask holds; NaN where it finds none, or
+        agreement: (N,) float32, share of the reference's object that the mask holds; NaN where it finds none, or
             nobody was asked.
         packed: N full-resolution masks, compressed; see :meth:`mask`.
         sizes: N pairs of height and width.
@@ -111,10 +113,10 @@ def unpacked(packed: bytes, size: tuple[int, int]) -> Tensor:
 
 def describe_items(
     items: Sequence[Item],
-    look: Look,
+    maps_of: Maps,
     preset: MaskPreset,
     *,
-    better: Better | None = None,
+    reference: Reference | None = None,
     size: int | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
@@ -123,21 +125,21 @@ def describe_items(
 
     Args:
         items: The images.
-        look: Stage 1: (B, 3, H, W) uint8 images and (B,) labels to coarse maps, or a bank of maps.
+        maps_of: Stage 1: a :class:`MapSource`, or a function of the same arguments.
         preset: Stage 3.
-        better: What the masks are compared with; None for nothing.
+        reference: What the masks are compared with; None for nothing.
         size: Bring every image to size x size first.
         jobs: Threads that read; the result does not depend on it.
         progress: Reports each image; None for silence.
 
     Raises:
         DataError: No image can be used; the first reason is given.
-        SGDMixError: ``look`` or the preset fails on everything it is first given.
+        SGDMixError: ``maps_of`` or the preset fails on everything it is first given.
     """
     reading = ordered_map(lambda item: read_pixels(item, size), items, jobs)
     if progress is not None:
         reading = progress.over(reading, "saliency and masks", len(items))
-    described, skipped = describe_read(reading, look, preset, better=better, hopeless=1)
+    described, skipped = describe_read(reading, maps_of, preset, reference=reference, hopeless=1)
     check_some_usable(len(described), len(items), skipped)
     return described, skipped
 
@@ -154,15 +156,20 @@ def check_some_usable(usable: int, count: int, skipped: Sequence[Skipped]) -> No
 
 
 def describe_read(
-    reading: Iterable[_Read], look: Look, preset: MaskPreset, *, better: Better | None = None, hopeless: int = 32
+    reading: Iterable[_Read],
+    maps_of: Maps,
+    preset: MaskPreset,
+    *,
+    reference: Reference | None = None,
+    hopeless: int = 32,
 ) -> tuple[Descriptors, list[Skipped]]:
     """Descriptors of images as they come, each with its pixels or with the reason why there are none.
 
     Args:
         reading: The images.
-        look: Stage 1.
+        maps_of: Stage 1.
         preset: Stage 3.
-        better: What the masks are compared with; None for nothing.
+        reference: What the masks are compared with; None for nothing.
         hopeless: When none has succeeded and at least so many failed, the fault lies with the settings, not the images.
 
     Raises:
@@ -172,7 +179,7 @@ def describe_read(
     skipped: list[Skipped] = []
     refused = 0
     for window in _windows(reading, skipped):
-        found, failed = _describe_window(window, look, preset, better)
+        found, failed = _describe_window(window, maps_of, preset, reference)
         kept += found
         skipped += [Skipped(key, str(error)) for key, error in failed]
         refused += len(failed)
@@ -226,7 +233,7 @@ def _windows(reading: Iterable[_Read], skipped: list[Skipped]) -> Iterator[_Wind
 
 
 def _describe_window(
-    window: _Window, look: Look, preset: MaskPreset, better: Better | None
+    window: _Window, maps_of: Maps, preset: MaskPreset, reference: Reference | None
 ) -> tuple[list[_Kept], list[tuple[str, SGDMixError]]]:
     """Descriptors of a window in its order, and what failed: images of one size together, alone where that fails."""
     kept: dict[int, _Kept] = {}
@@ -238,7 +245,7 @@ def _describe_window(
     while queue:
         places = queue.pop(0)
         try:
-            described = _described([window[place] for place in places], look, preset, better)
+            described = _described([window[place] for place in places], maps_of, preset, reference)
         except SGDMixError as error:
             if len(places) > 1:
                 queue += [[place] for place in places]
@@ -249,13 +256,13 @@ def _describe_window(
     return [kept[place] for place in sorted(kept)], [(window[place][0].key, failed[place]) for place in sorted(failed)]
 
 
-def _described(group: _Window, look: Look, preset: MaskPreset, better: Better | None) -> list[_Kept]:
+def _described(group: _Window, maps_of: Maps, preset: MaskPreset, reference: Reference | None) -> list[_Kept]:
     images = torch.stack([image.pixels for _, image in group])
     labels = torch.tensor([item.label for item, _ in group])
     digests = [image.sha256 for _, image in group]
-    result = describe(looked(look, images, labels, digests), images, preset)
+    result = describe(maps_of(images, labels, digests), images, preset)
     nobody = torch.full((len(group),), torch.nan)
-    agreement = nobody if better is None else held_share(result.masks, better(images, labels, digests))
+    agreement = nobody if reference is None else held_share(result.masks, reference(images, labels, digests))
     maps = (_on_grid(result.maps) * 255).round_().byte()
     grid_masks = np.packbits((_on_grid(result.masks.float()) > 0.5).flatten(1).numpy(), axis=1)
     return [

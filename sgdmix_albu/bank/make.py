@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from sgdmix_albu.bank.look import open_backend
+from sgdmix_albu.bank.map_source import open_saliency
 from sgdmix_albu.classifiers import Normalize
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.images import class_folders
@@ -72,6 +72,13 @@ def make_bank(
     if str(saliency).startswith(SERVED):
         raise InvalidInputError(f"a bank is made of what a backend computes, got {saliency!r}")
     classes = class_folders(data) if model is not None else ()
-    looking = SaliencySettings(saliency, model, arch, class_names, normalize, saliency_options or {})
-    backend, _ = open_backend(looking, classes)
-    return build_bank(data, out, backend, size=size, batch_size=batch, workers=workers, progress=progress)
+    settings = SaliencySettings(saliency, model, arch, class_names, normalize, saliency_options or {})
+    return build_bank(
+        data,
+        out,
+        open_saliency(settings, classes).backend,
+        size=size,
+        batch_size=batch,
+        workers=workers,
+        progress=progress,
+    )

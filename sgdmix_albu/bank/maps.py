@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.files import open_regular, read_regular
 from sgdmix_albu.io.images import MAX_BYTES
@@ -36,7 +35,6 @@ from sgdmix_albu.io.records import (
     text,
     whole,
 )
-from sgdmix_albu.saliency.resolve import SERVED
 
 __all__ = [
     "FORMAT",
@@ -48,7 +46,6 @@ __all__ = [
     "SaliencyBank",
     "damaged",
     "header_sum",
-    "open_bank",
     "parsed_line",
     "read_header",
     "read_index",
@@ -209,6 +206,10 @@ class SaliencyBank:
                 raise damaged(self.folder, f"the map of {line.key!r} is not what was written in {MAPS}")
         return torch.from_numpy(np.ascontiguousarray(found))
 
+    def noted(self) -> dict[str, Any]:
+        """What a run writes down of it, as of a backend: what its maps were made with."""
+        return {"sha256": self.settings_sha256}
+
     def __repr__(self) -> str:
         return f"SaliencyBank({str(self.folder)!r}, {len(self)} maps of {self.shape[0]} x {self.shape[1]})"
 
@@ -252,26 +253,6 @@ class SaliencyBank:
         if not maps.is_file() or maps.stat().st_size < needed:
             raise damaged(self.folder, f"{MAPS} is missing or shorter than {needed} bytes")
         return count
-
-
-def open_bank(spec: Any, **options: Any) -> SaliencyBank | None:
-    """The bank that a saliency setting names, ``"bank:FOLDER"``; None where it names a backend.
-
-    Raises:
-        InvalidInputError: Options, which a bank does not have.
-        DataError: As of :class:`SaliencyBank`.
-
-    Example:
-        >>> open_bank("spectral_residual", microbatch=8) is None
-        True
-    """
-    if not isinstance(spec, str) or not spec.startswith(SERVED):
-        return None
-    if options:
-        raise InvalidInputError(
-            f"{spec!r} has no options: it serves maps that were computed with theirs, got {said(options)}"
-        )
-    return SaliencyBank(spec.removeprefix(SERVED))
 
 
 def read_header(folder: Path) -> dict[str, Any]:

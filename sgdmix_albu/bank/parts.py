@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgdmix_albu.bank.better import open_better
 from sgdmix_albu.bank.descriptors import GRID, Descriptors, describe_read, read_pixels, unpacked
-from sgdmix_albu.bank.look import open_look
+from sgdmix_albu.bank.map_source import open_saliency
+from sgdmix_albu.bank.reference import open_reference
 from sgdmix_albu.datasets.source import Item, Skipped, open_reader
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.attempts import begin_try
@@ -37,7 +37,7 @@ from sgdmix_albu.io.threads import one_thread_each, ordered_map
 from sgdmix_albu.mixing.masks import get_mask
 from sgdmix_albu.settings import SaliencySettings
 
-__all__ = ["PART", "BankBuilder", "BankSettings", "DescriptorBank", "Looked", "Part", "parts_of"]
+__all__ = ["PART", "BankBuilder", "BankSettings", "Described", "DescriptorBank", "Part", "parts_of"]
 
 PART = 512
 # Shape of each array beside the number of images, and type.
@@ -67,10 +67,10 @@ class BankSettings:
         data: The image tree, or None.
         dataset: The embedded data set, or None.
         size: Bring every image to size x size; None keeps each as it is.
-        look: The saliency backend.
+        saliency: What gives the maps.
         mask: The mask preset's name.
         class_names: Label index to name.
-        better: The backend that the masks are compared with, or None.
+        reference: The backend that the masks are compared with, or None.
         jobs: Threads that read images.
         tries: Where to note what is begun, if the engine repeats what a lost worker had.
     """
@@ -79,10 +79,10 @@ class BankSettings:
     data: str | None
     dataset: str | None
     size: int | None
-    look: SaliencySettings
+    saliency: SaliencySettings
     mask: str
     class_names: tuple[str, ...]
-    better: str | None = None
+    reference: str | None = None
     jobs: int = 1
     tries: Storage | None = None
 
@@ -107,7 +107,7 @@ def parts_of(items: Sequence[Item], holding: Iterable[int] | None = None) -> lis
     ]
 
 
-class Looked(NamedTuple):
+class Described(NamedTuple):
     """How many images were described, and the seconds that took."""
 
     images: int
@@ -130,11 +130,12 @@ class BankBuilder:
     def __init__(self, settings: BankSettings) -> None:
         self.settings = settings
         self._reader = open_reader(settings.data, settings.dataset, size=settings.size)
-        self._look, _ = open_look(settings.look, settings.class_names)
+        self._source = open_saliency(settings.saliency, settings.class_names)
         self._preset = get_mask(settings.mask)
-        self._better = None if settings.better is None else open_better(settings.better, settings.class_names)[0]
+        judge = settings.reference
+        self._reference = None if judge is None else open_reference(judge, settings.class_names)[0]
 
-    def __call__(self, part: Part) -> Looked:
+    def __call__(self, part: Part) -> Described:
         """Describe the part's images."""
         began = time.perf_counter()
         if self.settings.tries is not None:
@@ -142,9 +143,9 @@ class BankBuilder:
         items = [Item(key, class_name, label, self._reader, digest) for key, class_name, label, digest in part.images]
         with one_thread_each():
             reading = ordered_map(lambda item: read_pixels(item, self.settings.size), items, self.settings.jobs)
-            described, skipped = describe_read(reading, self._look, self._preset, better=self._better)
+            described, skipped = describe_read(reading, self._source, self._preset, reference=self._reference)
         _write(self.settings.storage, part, described, skipped)
-        return Looked(len(items), time.perf_counter() - began)
+        return Described(len(items), time.perf_counter() - began)
 
 
 class DescriptorBank:

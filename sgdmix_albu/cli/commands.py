@@ -251,16 +251,15 @@ def _distil(commands: _Commands) -> None:
 
 def _finetune(commands: _Commands) -> None:
     def run(*, data: str | None, key: str, saliency: str | None, options: list[str], **arguments: Any) -> int:
-        from sgdmix_albu.bank.maps import open_bank
+        from sgdmix_albu.bank.map_source import open_map_source
         from sgdmix_albu.datasets import get_dataset
         from sgdmix_albu.refine import finetune
         from sgdmix_albu.refine.catalogue import metaclass_of
-        from sgdmix_albu.saliency import get_backend
-        from sgdmix_albu.saliency.judged import prompted
+        from sgdmix_albu.saliency.options import prompted
 
         own = prompted(saliency, _options(options), metaclass_of(key))
         if saliency is not None:
-            arguments["saliency"] = open_bank(saliency, **own) or get_backend(saliency, **own)
+            arguments["saliency"] = open_map_source(saliency, **own).backend
         elif own:
             raise InvalidInputError("--saliency-option goes with --saliency")
         # The embedded species are drawn, not read.

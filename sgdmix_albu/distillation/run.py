@@ -18,8 +18,8 @@ from torch import Tensor
 
 from sgdmix_albu import __version__
 from sgdmix_albu.arguments import check_count, check_switch, said
-from sgdmix_albu.audit.backends import AuditBackend, options_of_each
 from sgdmix_albu.audit.sample import Collection, Reader, Sample, open_collection
+from sgdmix_albu.bank.map_source import MapSource, open_map_source
 from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.distillation.training import Schedule, batches_of, train
 from sgdmix_albu.distillation.views import Examples
@@ -32,6 +32,7 @@ from sgdmix_albu.printable import printable
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency.base import resize_maps
 from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
+from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.saliency.salient_object import EMBEDDED, SalientObject, open_network
 
 __all__ = ["Distilled", "agreement_of", "distil", "to_file"]
@@ -158,11 +159,11 @@ def distil(
     if model is not None:
         judge = open_judge(model, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
     (own,) = options_of_each([teacher], options, metaclass_of(dataset))
-    backend = None if teacher is None else AuditBackend.make(teacher, judge, own)
+    source = None if teacher is None else open_map_source(teacher, judge, **own)
     photographs = _read(collection, limit, progress)
     images = photographs.images
-    if backend is not None:
-        maps, teacher_ms = _looked(backend, photographs, progress)
+    if source is not None:
+        maps, teacher_ms = _taught(source, photographs, progress)
     else:
         assert photographs.truth is not None  # a collection with masks gives samples with masks
         maps, teacher_ms = photographs.truth * _WHITE, None
@@ -244,13 +245,13 @@ def _read(collection: Collection, limit: int, progress: Progress) -> Sample:
     return reader.sample(found, found)
 
 
-def _looked(teacher: AuditBackend, photographs: Sample, progress: Progress) -> tuple[Tensor, float]:
+def _taught(teacher: MapSource, photographs: Sample, progress: Progress) -> tuple[Tensor, float]:
     """The teacher's maps (N, S, S) in 256 steps, and the milliseconds of one."""
     images, labels, files = photographs.images, photographs.labels, photographs.files
     maps, taken = [], []
     parts = [slice(first, first + _PART) for first in range(0, len(images), _PART)]
     for part in progress.over(parts, "teacher", len(images), images=lambda part: len(images[part])):
-        found, each = teacher.maps(
+        found, each = teacher.timed(
             images[part], None if labels is None else labels[part], None if files is None else files[part]
         )
         maps.append((resize_maps(found, images.shape[-2:]) * 255).round().to(torch.uint8))
@@ -270,7 +271,7 @@ def agreement_of(network: SaliencyNetwork, images: Tensor, maps: Tensor) -> tupl
         The mean intersection over union of both masks (Otsu), and the milliseconds of one of the network's maps.
     """
     student = SalientObject.of(network)
-    found, milliseconds = AuditBackend(student).maps(images, None, None)
+    found, milliseconds = MapSource(student).timed(images, None, None)
     ours, theirs = otsu(found, images).masks, otsu(maps / 255, images).masks
     union = (ours | theirs).flatten(1).sum(1)
     iou = (ours & theirs).flatten(1).sum(1) / union.clamp_min(1)

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 
 from sgdmix_albu import __version__
-from sgdmix_albu.bank.better import check_agreement, open_better
 from sgdmix_albu.bank.descriptors import Descriptors, describe_items
-from sgdmix_albu.bank.look import open_look, shown
+from sgdmix_albu.bank.map_source import open_saliency, shown
+from sgdmix_albu.bank.reference import check_agreement, open_reference
 from sgdmix_albu.datasets.source import Skipped, ignored_lines, open_source
 from sgdmix_albu.expand.execute.pair import FORMATS, Done, execute
 from sgdmix_albu.expand.plan.checks import check_choice, check_counts, check_seed
@@ -28,7 +28,7 @@ from sgdmix_albu.mixing.blending import edge_width
 from sgdmix_albu.mixing.masks import get_mask
 from sgdmix_albu.printable import printable
 from sgdmix_albu.refine.catalogue import metaclass_of
-from sgdmix_albu.saliency.judged import prompted
+from sgdmix_albu.saliency.options import prompted
 from sgdmix_albu.settings import MixSettings, SaliencySettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, TargetClass
 
@@ -183,10 +183,10 @@ def mix_folder(
     source = open_source(data, dataset, size=size)
     preset = get_mask(mask)
     options = prompted(saliency, saliency_options, metaclass_of(dataset))
-    looking = SaliencySettings(saliency, model, arch, class_names, normalize, options)
-    look, noted = open_look(looking, source.class_names)
-    settings |= noted
-    better, judging = open_better(agreement_with, source.class_names) if min_agreement > 0 else (None, {})
+    stage_1 = SaliencySettings(saliency, model, arch, class_names, normalize, options)
+    maps_of = open_saliency(stage_1, source.class_names)
+    settings |= maps_of.noted
+    reference, judging = open_reference(agreement_with, source.class_names) if min_agreement > 0 else (None, {})
     settings |= judging
     folder = OutputFolder(out, overwrite=overwrite, source=data)
     source = source.thinned(limit)
@@ -195,7 +195,7 @@ def mix_folder(
     with folder.locked():
         with one_thread_each():
             descriptors, unreadable = describe_items(
-                source.items, look, preset, better=better, size=size, jobs=jobs, progress=progress
+                source.items, maps_of, preset, reference=reference, size=size, jobs=jobs, progress=progress
             )
         described = time.perf_counter()
         with one_thread_each():

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import torch
 
-from sgdmix_albu.bank.better import open_better
 from sgdmix_albu.bank.descriptors import Descriptors, check_some_usable
-from sgdmix_albu.bank.look import of_anywhere, open_look, shown, there
-from sgdmix_albu.bank.parts import BankBuilder, BankSettings, DescriptorBank, Looked, parts_of
+from sgdmix_albu.bank.map_source import from_anywhere, name_from_anywhere, open_saliency, shown
+from sgdmix_albu.bank.parts import BankBuilder, BankSettings, Described, DescriptorBank, parts_of
+from sgdmix_albu.bank.reference import open_reference
 from sgdmix_albu.datasets.source import Source, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.expand.execute.local import Engine, LocalEngine
@@ -41,7 +41,7 @@ from sgdmix_albu.io.threads import default_jobs
 from sgdmix_albu.mixing.blending import edge_width
 from sgdmix_albu.mixing.masks import get_mask
 from sgdmix_albu.refine.catalogue import metaclass_of
-from sgdmix_albu.saliency.judged import prompted
+from sgdmix_albu.saliency.options import prompted
 from sgdmix_albu.settings import SaliencySettings
 
 __all__ = ["generate"]
@@ -138,7 +138,7 @@ class _Course:
     engine: Engine
     progress: Progress
     clock: Clock = field(default_factory=Clock)
-    looked: list[Looked] = field(default_factory=list)
+    described: list[Described] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
 
 
@@ -190,12 +190,12 @@ class _Work:
         # Absolute: the same folder however it was called, and for workers that start elsewhere.
         self.data = None if data is None else settled(data)
         self.dataset = dataset
-        look = of_anywhere(_prompted(look, dataset, refiner, teacher))
+        look = from_anywhere(_prompted(look, dataset, refiner, teacher))
         teacher = None if teacher is None else _of_anywhere(teacher)
         self.source, self.settings, self.look, self.refiner, self.teacher = source, settings, look, refiner, teacher
         get_mask(settings.mask)
-        _, noted = open_look(look, source.class_names)
-        _, judging = (None, {}) if settings.better is None else open_better(settings.better, source.class_names)
+        noted = open_saliency(look, source.class_names).noted
+        _, judging = (None, {}) if settings.better is None else open_reference(settings.better, source.class_names)
         self.noted: dict[str, Any] = {
             "saliency": settings.saliency,
             "mask": settings.mask,
@@ -297,7 +297,7 @@ class _Work:
             self.look,
             self.settings.mask,
             tuple(self.source.class_names),
-            self.settings.better and there(self.settings.better),
+            self.settings.better and name_from_anywhere(self.settings.better),
             jobs=default_jobs() if local else 1,
             tries=_tries(out, course.engine),
         )
@@ -309,8 +309,8 @@ class _Work:
             course.clock("saliency and masks"),
             closing(hands.run(partial(BankBuilder, settings), missing)) as results,
         ):
-            for looked in course.progress.over(results, "saliency and masks", total, images=attrgetter("images")):
-                course.looked.append(looked)
+            for described in course.progress.over(results, "saliency and masks", total, images=attrgetter("images")):
+                course.described.append(described)
 
     def _expand(self, out: Storage, left: list[Chunk], course: _Course) -> None:
         total = sum(chunk.rows for chunk in left)
@@ -370,8 +370,8 @@ class _Work:
             came=self.came,
             ignored=self.source.ignored,
             seconds=course.clock.seconds,
-            described=sum(looked.images for looked in course.looked),
-            describing=sum(looked.seconds for looked in course.looked),
+            described=sum(part.images for part in course.described),
+            describing=sum(part.seconds for part in course.described),
             stages=dict(stages),
             size=sum(report.size for report in course.reports),
         )

@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import Literal
 
 from sgdmix_albu.arguments import check_switch, check_text
-from sgdmix_albu.bank.better import check_agreement
+from sgdmix_albu.bank.reference import check_agreement
 from sgdmix_albu.datasets.source import Skipped, ignored_lines
 from sgdmix_albu.expand.execute.pair import FORMATS
 from sgdmix_albu.expand.plan.checks import check_choice, check_counts, check_seed

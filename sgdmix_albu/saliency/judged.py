@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -12,11 +9,11 @@ from torch import Tensor
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.errors import SGDMixError
 from sgdmix_albu.saliency.base import SaliencyBackend
-from sgdmix_albu.saliency.catalogue import BACKENDS
 from sgdmix_albu.saliency.modelled import ModelBackend
-from sgdmix_albu.saliency.resolve import get_backend
+from sgdmix_albu.saliency.options import maker_of, takes
+from sgdmix_albu.saliency.resolve import get_backend, makes_backends
 
-__all__ = ["JudgedBackend", "looks_through_a_model", "prompted", "takes"]
+__all__ = ["JudgedBackend", "looks_through_a_model"]
 
 
 class JudgedBackend(SaliencyBackend):
@@ -73,29 +70,5 @@ class JudgedBackend(SaliencyBackend):
 
 def looks_through_a_model(name: str) -> bool:
     """Whether a backend's ``model=`` is a classifier. False of an unknown name, of which get_backend complains."""
-    maker = _maker(name)
-    if isinstance(maker, type) and issubclass(maker, SaliencyBackend):
-        return issubclass(maker, ModelBackend)
-    return takes(name, "model")
-
-
-def prompted(spec: Any, options: Mapping[str, Any] | None, metaclass: str | None) -> dict[str, Any]:
-    """A backend's options, with what all classes are as the prompt, where it takes one and none is given.
-
-    Example:
-        >>> prompted("text", {"model": "clipseg"}, "bird"), prompted("spectral_residual", None, "bird")
-        ({'prompt': 'bird', 'model': 'clipseg'}, {})
-    """
-    asked = metaclass is not None and takes(spec, "prompt")
-    return {**({"prompt": metaclass} if asked else {}), **(options or {})}
-
-
-def takes(spec: Any, option: str) -> bool:
-    """Whether a name's backend says that it has an option; of those that it passes on, to Captum, it says none."""
-    maker = _maker(spec)
-    return callable(maker) and option in inspect.signature(maker).parameters
-
-
-def _maker(spec: Any) -> Any:
-    target: Any = BACKENDS.load(spec) if isinstance(spec, str) and spec in BACKENDS.names() else None
-    return target.func if isinstance(target, functools.partial) else target
+    maker = maker_of(name)
+    return issubclass(maker, ModelBackend) if makes_backends(maker) else takes(name, "model")

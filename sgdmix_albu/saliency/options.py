@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from sgdmix_albu.arguments import accepts, check_plain
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.registry import nearest_names
+from sgdmix_albu.saliency.catalogue import BACKENDS
 
-__all__ = ["check_options", "parse_options"]
+__all__ = ["check_options", "maker_of", "options_of_each", "parse_options", "prompted", "takes"]
 
 # Of few digits: a commit's forty may all be digits.
 _TEXTS = ("model", "model_path", "prompt", "revision", "session", "weights")
@@ -65,6 +68,58 @@ def parse_options(texts: Iterable[str]) -> dict[str, Any]:
             raise InvalidInputError(f"the option {name!r} of the saliency backend is given twice")
         found[name] = value if name in _TEXTS else _value(value)
     return found
+
+
+def maker_of(spec: Any) -> Any:
+    """The class or function behind a name or a target; None of a name that nobody has."""
+    target = (BACKENDS.load(spec) if spec in BACKENDS.names() else None) if isinstance(spec, str) else spec
+    return target.func if isinstance(target, functools.partial) else target
+
+
+def takes(spec: Any, option: str) -> bool:
+    """Whether a name's backend says that it has an option; of those that it passes on, to Captum, it says none."""
+    maker = maker_of(spec) if isinstance(spec, str) else None
+    return callable(maker) and accepts(maker, option, passed_on=False)
+
+
+def prompted(spec: Any, options: Mapping[str, Any] | None, metaclass: str | None) -> dict[str, Any]:
+    """A backend's options, with what all classes are as the prompt, where it takes one and none is given.
+
+    Example:
+        >>> prompted("text", {"model": "clipseg"}, "bird"), prompted("spectral_residual", None, "bird")
+        ({'prompt': 'bird', 'model': 'clipseg'}, {})
+    """
+    asked = metaclass is not None and takes(spec, "prompt")
+    return {**({"prompt": metaclass} if asked else {}), **(options or {})}
+
+
+def options_of_each(
+    specs: Collection[Any], options: Mapping[str, Any] | None, metaclass: str | None
+) -> list[dict[str, Any]]:
+    """The options of each of several backends: each gets those that it says it has.
+
+    One backend alone gets all, and says itself which it does not have.
+
+    Args:
+        specs: The backends.
+        options: What was given for all of them.
+        metaclass: What all classes are, for a prompt that is not given.
+
+    Raises:
+        InvalidInputError: An option that none of them has.
+
+    Example:
+        >>> options_of_each(["spectral_residual", "rembg"], {"session": "u2net"}, None)
+        [{}, {'session': 'u2net'}]
+    """
+    given = check_plain(options or {})
+    if len(specs) == 1:
+        return [prompted(spec, given, metaclass) for spec in specs]
+    unknown = [name for name in given if not any(takes(spec, name) for spec in specs)]
+    if unknown:
+        raise InvalidInputError(f"none of {', '.join(map(str, specs))} has an option {unknown[0]!r}")
+    own = [{name: value for name, value in given.items() if takes(spec, name)} for spec in specs]
+    return [prompted(spec, options, metaclass) for spec, options in zip(specs, own, strict=True)]
 
 
 def _value(text: str) -> str | int | float | bool:

@@ -14,9 +14,9 @@ from sgdmix_albu.registry import import_optional
 from sgdmix_albu.saliency.base import FunctionBackend, SaliencyBackend
 from sgdmix_albu.saliency.catalogue import BACKENDS, GIVEN, list_backends
 from sgdmix_albu.saliency.layers import check_layer
-from sgdmix_albu.saliency.options import check_options
+from sgdmix_albu.saliency.options import check_options, maker_of
 
-__all__ = ["DISTILLED", "SERVED", "backend_unless_given", "get_backend"]
+__all__ = ["DISTILLED", "SERVED", "backend_unless_given", "get_backend", "makes_backends"]
 
 DISTILLED = ".safetensors"  # how the name of a file that ``sgdmix distil`` wrote ends
 SERVED = "bank:"  # before the folder of a bank, whose maps stand for a backend's
@@ -87,7 +87,7 @@ def backend_unless_given(spec: Any, *, model: Any, layer: Any, options: Mapping[
 def _make(name: str, target: Any, options: dict[str, Any]) -> SaliencyBackend:
     if isinstance(target, SaliencyBackend):
         return _call(name, lambda: target, options)
-    if _is_factory(target):
+    if makes_backends(maker_of(target)):
         return _call(name, target, options)
     if callable(getattr(target, "attribute", None)) and not isinstance(target, type):
         captum = import_optional("sgdmix_albu.saliency.captum")
@@ -100,9 +100,8 @@ def _make(name: str, target: Any, options: dict[str, Any]) -> SaliencyBackend:
     )
 
 
-def _is_factory(target: Any) -> bool:
-    """Whether calling ``target`` makes a backend, rather than a map."""
-    maker = target.func if isinstance(target, functools.partial) else target
+def makes_backends(maker: Any) -> bool:
+    """Whether calling it makes a backend, rather than a map."""
     return isinstance(maker, type) and issubclass(maker, SaliencyBackend)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sgdmix_albu.bank.better import doubted
 from sgdmix_albu.bank.descriptors import GRID, Descriptors
+from sgdmix_albu.bank.reference import doubted
 from sgdmix_albu.mixing.fill import grown
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, Fill, TargetClass

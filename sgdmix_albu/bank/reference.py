@@ -1,4 +1,4 @@
-"""The better backend that masks are compared with, so that doubtful images can be left out."""
+"""The reference: a better backend, whose masks others are compared with, so that doubtful images can be left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sgdmix_albu.arguments import check_number, check_text
-from sgdmix_albu.bank.look import looked, open_look
+from sgdmix_albu.bank.map_source import open_saliency
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.masks import get_mask
@@ -18,11 +18,11 @@ from sgdmix_albu.saliency.resolve import DISTILLED, SERVED
 from sgdmix_albu.settings import SaliencySettings
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
-__all__ = ["Better", "check_agreement", "doubted", "open_better"]
+__all__ = ["Reference", "check_agreement", "doubted", "open_reference"]
 
 _SEGMENTERS = ("rembg", "text")
 
-Better: TypeAlias = Callable[[Tensor, Tensor, Sequence[bytes]], Tensor]
+Reference: TypeAlias = Callable[[Tensor, Tensor, Sequence[bytes]], Tensor]
 
 
 def check_agreement(min_agreement: float, agreement_with: str, saliency: str) -> None:
@@ -47,8 +47,8 @@ def check_agreement(min_agreement: float, agreement_with: str, saliency: str) ->
         )
 
 
-def open_better(name: str, classes: Sequence[str]) -> tuple[Better, dict[str, Any]]:
-    """The better backend as a function to (B, H, W) bool masks, and what to note of it beside its name.
+def open_reference(name: str, classes: Sequence[str]) -> tuple[Reference, dict[str, Any]]:
+    """The reference backend as a function to (B, H, W) bool masks, and what to note of it beside its name.
 
     The function takes (B, 3, H, W) uint8 images, (B,) labels, and the SHA-256 of the images' files.
 
@@ -56,18 +56,17 @@ def open_better(name: str, classes: Sequence[str]) -> tuple[Better, dict[str, An
         UnknownNameError: No such backend.
         InvalidInputError: It needs options, as those do that look through a classifier.
     """
-    look, noted = open_look(SaliencySettings(name), classes)
-    preset = get_mask(BEST_MASK)
+    source, preset = open_saliency(SaliencySettings(name), classes), get_mask(BEST_MASK)
 
-    def better(images: Tensor, labels: Tensor, digests: Sequence[bytes]) -> Tensor:
-        return describe(looked(look, images, labels, digests), images, preset).masks
+    def reference(images: Tensor, labels: Tensor, digests: Sequence[bytes]) -> Tensor:
+        return describe(source(images, labels, digests), images, preset).masks
 
-    options = noted.get("saliency_options")
-    return better, {"agreement_options": options} if options else {}
+    options = source.noted.get("saliency_options")
+    return reference, {"agreement_options": options} if options else {}
 
 
 def doubted(agreement: NDArray[np.float32], min_agreement: float) -> NDArray[np.bool_]:
-    """Which images are doubtful: also those in which the better backend finds nothing (NaN).
+    """Which images are doubtful: also those in which the reference finds nothing (NaN).
 
     Example:
         >>> doubted(np.array([0.75, 0.5, np.nan], np.float32), 0.75)
