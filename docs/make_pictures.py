@@ -1,12 +1,16 @@
 """Draw the pictures of the documentation with the package itself: ``python docs/make_pictures.py``.
 
-Writes docs/assets/*.png from the embedded birds; the same seed gives the same pictures.
+Writes docs/assets/*.png from the embedded birds, and the house from the import rules; the same seed gives the same
+pictures.
 """
 
 from __future__ import annotations
 
 import io
+import re
+import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +33,58 @@ GAP = 6
 TRANSPARENT = 255
 
 
+# What happens in each room, for the picture of the house.
+ROOMS = {
+    "cli": "the command sgdmix",
+    "demo": "the whole method at once",
+    "recipes": "the four tasks, to train on",
+    "synthetic": "training on the result",
+    "distillation": "a small network of your own",
+    "audit": "looking at what was done",
+    "expand": "6: plan, execute, store",
+    "torchvision": "face one: batches",
+    "albumentations": "face two: samples",
+    "refine": "5: diffusion",
+    "bank": "maps and masks, kept",
+    "saliency": "1: where the object is",
+    "datasets": "labelled images, listed",
+    "classifiers": "weights, judge",
+    "pretrained": "networks in folders",
+    "masks": "the presets' public name",
+    "mixing": "2 to 4: target, mask, mix",
+    "io": "files, images, threads",
+}
+
+
 def main() -> None:
     """Draw all pictures."""
+    house()
     photographs()
     home()
     drift()
+
+
+def house() -> None:
+    """Draw the rooms from the roof to the ground: the layers of the import rules, a row each."""
+    with (ASSETS.parents[1] / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["name"].startswith("Rooms"))
+    rows = [[room for room in re.split(r" [|:] ", layer) if room in ROOMS] for layer in layers]
+    rows = [row for row in rows if row]
+    ground = [room for layer in layers for room in re.split(r" [|:] ", layer) if room not in {*ROOMS, "__main__"}]
+    width, height, gap = 760, 46, 8
+    parts = []
+    for place, row in enumerate([*rows, [", ".join(ground)]]):
+        wide = (width - gap * (len(row) - 1)) / len(row)
+        for column, room in enumerate(row):
+            x, y = column * (wide + gap), place * (height + gap)
+            parts.append(f'<rect x="{x:.0f}" y="{y}" width="{wide:.0f}" height="{height}" rx="6"/>')
+            middle = f'x="{x + wide / 2:.0f}" text-anchor="middle"'
+            parts.append(f'<text {middle} y="{y + 20}" class="room">{room}</text>')
+            parts.append(f'<text {middle} y="{y + 37}">{ROOMS.get(room, "the ground: no room of its own")}</text>')
+    total = (len(rows) + 1) * (height + gap) - gap
+    opening = f'<svg class="house" viewBox="0 0 {width} {total}" role="img" aria-label="The rooms, roof to ground">'
+    (ASSETS / "house.svg").write_text("\n".join([opening, *parts, "</svg>"]) + "\n")
 
 
 def photographs() -> None:
@@ -145,4 +196,4 @@ def save(picture: Image.Image, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    house() if sys.argv[1:] == ["house"] else main()

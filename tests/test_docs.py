@@ -125,3 +125,16 @@ def test_every_promise_names_a_test_that_is_there(repository: Path) -> None:
     for file, test in named:
         text = (repository / "tests" / file).read_text()
         assert not test or f"def {test}(" in text, f"{file}::{test}"
+
+
+def test_the_picture_of_the_house_shows_every_room(repository: Path) -> None:
+    """It is drawn from the import rules: ``python docs/make_pictures.py house``."""
+    package, picture = repository / "sgdmix_albu", (repository / "docs" / "assets" / "house.svg").read_text()
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")} | {"demo", "masks"}
+    assert set(re.findall(r'class="room">(\w+)<', picture)) == rooms
+    page = (repository / "docs" / "architecture.md").read_text()
+    named = {name for name in re.findall(r"`(\w+)\.\w+`", page) if name in rooms}
+    for room, file in re.findall(r"`(\w+)\.(\w+)`", page):
+        found = package / room / f"{file}.py", package / room / file
+        public = room in named and file in (package / room / "__init__.py").read_text()
+        assert room not in rooms or public or any(path.exists() for path in found), f"{room}.{file}"
