@@ -20,8 +20,8 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.expand.plan.targets import Row
 from sgdmix_albu.expand.store.files import OutputFolder
 from sgdmix_albu.io.threads import ordered_map
-from sgdmix_albu.mixing.blending import blend
-from sgdmix_albu.mixing.fill import grown, inpaint
+from sgdmix_albu.mixing.composition import compose
+from sgdmix_albu.mixing.plan import plan_pairs
 from sgdmix_albu.types import Fill
 
 __all__ = ["FORMATS", "Done", "Pair", "encoded", "execute", "mix_pair", "mix_row"]
@@ -132,7 +132,8 @@ def mix_pair(source: Tensor, target: Tensor, own: Tensor, other: Tensor, *, fill
         own: (H, W) bool, the source's mask.
         other: (h, w) bool, the target's.
         fill: What stands where the target's object was: "source" keeps the source's pixels there, "inpaint" paints.
-        feather: Width in pixels of the fade outside the mask; None for a soft border.
+        feather: Width in pixels of the fade outside the mask; None for a hard edge with "source", a soft border with
+            "inpaint".
 
     Raises:
         DataError: The target's object leaves nothing to paint from, at the source's size.
@@ -141,16 +142,11 @@ def mix_pair(source: Tensor, target: Tensor, own: Tensor, other: Tensor, *, fill
         height, width = source.shape[1:]
         target = to_pixels(resized(to_image(target), (width, height)))
         other = F.interpolate(other[None, None].float(), size=(height, width), mode="nearest-exact")[0, 0] > 0
-    if fill == "source":
-        kept, hole = own | other, torch.zeros_like(own)
-    else:
-        painted = grown(other[None])
-        if bool(painted.all()):
-            raise DataError("its target's object fills the image: nothing is left to paint a background from")
-        target = inpaint(target[None], painted)[0]
-        kept, hole = own, painted[0] & ~own
-    mixed = blend(source[None], target[None], torch.zeros(1, dtype=torch.int64), kept[None], feather=feather)
-    return Pair(mixed[0], kept, hole)
+    plan = plan_pairs(own[None], other[None], fill)
+    if plan.holes is not None and bool(plan.holes.all()):
+        raise DataError("its target's object fills the image: nothing is left to paint a background from")
+    mixed = compose(plan, source[None], target[None], feather=feather)
+    return Pair(mixed[0], plan.masks[0], torch.zeros_like(own) if plan.painted is None else plan.painted[0])
 
 
 def encoded(pixels: Tensor, suffix: str) -> bytes:
