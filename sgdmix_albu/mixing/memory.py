@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.described import Described
 from sgdmix_albu.mixing.selection import as_integers
+from sgdmix_albu.types import MixPlan
 
 __all__ = ["Memory", "Recalled"]
 
@@ -32,6 +33,15 @@ class Recalled:
     sums: Tensor
     keys: list[Hashable | None]
     leaves: list[Tensor]
+
+    def taken(self, plan: MixPlan) -> tuple[MixPlan, list[Tensor]]:
+        """Copies, for each tensor, of the rows that became targets, and the plan with these alone behind the batch."""
+        count = len(plan.target)
+        far = torch.unique(plan.target[plan.target >= count])
+        if not len(far):
+            return plan, []
+        target = torch.where(plan.target < count, plan.target, count + torch.searchsorted(far, plan.target))
+        return replace(plan, target=target), [rows[(far - count).to(rows.device)] for rows in self.leaves]
 
 
 class Memory:

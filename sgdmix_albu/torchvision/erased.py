@@ -15,11 +15,34 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
 from sgdmix_albu.mixing.visibility import visible_fractions, visible_points
+from sgdmix_albu.types import MixPlan
 
-__all__ = ["without_erased"]
+__all__ = ["without_erased", "without_erased_of"]
 
 _OUTSIDE = -1
 _OBB = ("XYWHR", "CXCYWHR", "XYXYXYXY")
+
+
+def without_erased_of(plan: MixPlan, objects: Any, row: int | None, min_visibility: float | None) -> Any:
+    """Instance masks, boxes or points of a batch after the mix; untouched where no pixel was taken.
+
+    Args:
+        plan: What was done to the batch.
+        objects: As in :func:`without_erased`, of the image ``row``; where that is None, an entry for each image.
+        row: The image that they belong to.
+        min_visibility: As there; None for boxes and points as they came.
+    """
+    if min_visibility is None and isinstance(objects, tv_tensors.BoundingBoxes | tv_tensors.KeyPoints):
+        return objects
+    share = min_visibility or 0.0
+    if row is not None:
+        mixed = bool(plan.applied[row])
+        return without_erased(objects, plan.masks[row], min_visibility=share) if mixed else objects
+    changed = objects.as_subclass(Tensor).clone()
+    for i in plan.applied.nonzero()[:, 0].tolist():
+        one = changed[i : i + 1] if isinstance(objects, tv_tensors.BoundingBoxes) else changed[i]
+        changed[i] = without_erased(_like(objects, one), plan.masks[i], min_visibility=share).as_subclass(Tensor)
+    return _like(objects, changed)
 
 
 def without_erased(objects: Any, kept: Tensor, *, min_visibility: float) -> Any:
@@ -40,10 +63,13 @@ def without_erased(objects: Any, kept: Tensor, *, min_visibility: float) -> Any:
     if isinstance(objects, tv_tensors.KeyPoints):
         flat = plain.reshape(-1, 2)
         changed = torch.where(visible_points(kept, flat)[:, None] | _outside(flat, kept)[:, None], flat, _OUTSIDE)
-        return tv_tensors.wrap(changed.reshape(plain.shape), like=objects)
+        return _like(objects, changed.reshape(plain.shape))
     if isinstance(objects, tv_tensors.BoundingBoxes):
-        return tv_tensors.wrap(_boxes(objects, kept, min_visibility), like=objects)
-    changed = plain.masked_fill(~kept, 0)
+        return _like(objects, _boxes(objects, kept, min_visibility))
+    return _like(objects, plain.masked_fill(~kept, 0))
+
+
+def _like(objects: Any, changed: Tensor) -> Any:
     return tv_tensors.wrap(changed, like=objects) if isinstance(objects, tv_tensors.TVTensor) else changed
 
 

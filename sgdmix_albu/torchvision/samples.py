@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -14,25 +13,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten_with_path
 from torchvision import tv_tensors
 
-from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError, InvalidTypeError
-from sgdmix_albu.saliency.given import SaliencyMap
 from sgdmix_albu.tensors import PIXELS, check_tensor
+from sgdmix_albu.torchvision.roles import IMAGE_WORDS, MASK_WORDS, OBJECT_WORDS, Leaf, Name, Role, role_of
 
-__all__ = ["Erasable", "Mixed", "Name", "Role", "check_roles", "default_labels", "read_sample"]
-
-Name: TypeAlias = "str | int | tuple[int, ...]"
-Role: TypeAlias = Literal["image", "mask", "instances", "keep"]
-
-# Words in a key that say what lies there, for tensors whose type does not say it.
-_IMAGE_WORDS = {"image", "images", "img", "imgs", "pixel", "pixels", "rgb", "photo", "photos", "picture", "pictures"}
-_MASK_WORDS = {"mask", "masks", "seg", "segmentation", "segmentations", "semantic", "depth", "depths", "disparity"}
-_OBJECT_WORDS = {"box", "boxes", "bbox", "bboxes", "keypoint", "keypoints"}
-
-_REMEDY = (
-    "Wrap it as tv_tensors.Mask or tv_tensors.Image (default_collate and pin_memory drop these types; "
-    "sgdmix_albu.saliency.collate keeps them), or say roles={{{name!r}: 'mask'}}, 'image', 'instances' or 'keep'"
-)
+__all__ = ["Erasable", "Mixed", "read_sample"]
 
 
 @dataclass(frozen=True)
@@ -65,65 +50,6 @@ class Erasable:
 
     place: int
     row: int | None
-
-
-@dataclass(frozen=True)
-class _Leaf:
-    """One leaf of the sample and what its place says of it."""
-
-    place: int
-    value: Any
-    name: Name
-    row: int | None = None
-    listed: bool = False  # it lies in a list itself, under no key of its own
-
-    @property
-    def group(self) -> Name:
-        """What the entries of one list share: their key, or the list's own place."""
-        return self.name[:-1] if self.listed and isinstance(self.name, tuple) else self.name
-
-    @property
-    def words(self) -> set[str]:
-        return set(re.split(r"[^a-z]+", self.name.lower())) if isinstance(self.name, str) else set()
-
-    @property
-    def plain(self) -> bool:
-        return isinstance(self.value, Tensor | np.ndarray) and not isinstance(self.value, tv_tensors.TVTensor)
-
-    def __str__(self) -> str:
-        where = f"image {self.row}'s {self.name!r}" if self.row is not None else repr(self.name)
-        return f"{type(self.value).__name__} {tuple(self.value.shape)} at {where}"
-
-
-def default_labels(sample: Any) -> Any:
-    """Torchvision's default for ``CutMix``: the second argument, or the value of the first key with "label".
-
-    Where torchvision raises because there are no labels, there are none here: few uses need them. Lists and numpy
-    arrays of numbers are found too.
-    """
-    if isinstance(sample, tuple | list):
-        sample = sample[1] if len(sample) > 1 else None
-    if isinstance(sample, Mapping):
-        names = [key for key in sample if isinstance(key, str) and "label" in key.lower()]
-        names.sort(key=lambda key: key.lower() != "labels")
-        return next((sample[key] for key in names if _may_be_labels(sample[key])), None)
-    return sample if _may_be_labels(sample) else None
-
-
-def _may_be_labels(value: Any) -> bool:
-    if isinstance(value, Tensor | np.ndarray):
-        return not isinstance(value, tv_tensors.TVTensor) and value.ndim in (1, 2)
-    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], int | float | np.number)
-
-
-def check_roles(roles: Any) -> dict[Name, Role]:
-    """The roles that a user named, or a clear refusal."""
-    if roles is None:
-        return {}
-    known = get_args(Role)
-    if not isinstance(roles, Mapping) or not all(isinstance(role, str) and role in known for role in roles.values()):
-        raise InvalidInputError(f"roles must map keys or places of the sample to {', '.join(known)}, got {said(roles)}")
-    return dict(roles)
 
 
 def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]) -> tuple[list[Mixed], list[Erasable]]:
@@ -162,9 +88,9 @@ def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]
     with_boxes = [leaf for leaf in leaves if isinstance(leaf.value, tv_tensors.BoundingBoxes)]
     mixed = [_as_mixed(leaf, hard=False) for leaf in images]
     erasable: list[Erasable] = []
-    maps: dict[Name, list[_Leaf]] = {}
+    maps: dict[Name, list[Leaf]] = {}
     for leaf in leaves:
-        role = "image" if leaf.place in places else _role(leaf, first, roles, leaves, with_boxes)
+        role = "image" if leaf.place in places else role_of(leaf, first, roles, leaves, with_boxes)
         if role == "mask" and leaf.row is not None:
             maps.setdefault(leaf.group, []).append(leaf)
         elif role == "mask":
@@ -181,18 +107,18 @@ def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]
     return mixed, erasable
 
 
-def _leaves(sample: Any) -> list[_Leaf]:
+def _leaves(sample: Any) -> list[Leaf]:
     leaves = []
     for place, (path, value) in enumerate(tree_flatten_with_path(sample)[0]):
         names = [getattr(key, "key", getattr(key, "name", None)) for key in path]
         spoken = [name for name in names if isinstance(name, str)]
         numbers = tuple(key.idx for key in path if hasattr(key, "idx"))
         name = spoken[-1] if spoken else numbers[0] if len(numbers) == 1 else numbers
-        leaves.append(_Leaf(place, value, name, listed=bool(path) and hasattr(path[-1], "idx")))
+        leaves.append(Leaf(place, value, name, listed=bool(path) and hasattr(path[-1], "idx")))
     return leaves
 
 
-def _check_found(roles: Mapping[Name, Role], leaves: list[_Leaf]) -> None:
+def _check_found(roles: Mapping[Name, Role], leaves: list[Leaf]) -> None:
     """Refuse roles for what is not there: a slip of the pen would leave a tensor as it was."""
     names = {leaf.name for leaf in leaves}
     missing = [name for name in roles if name not in names]
@@ -207,18 +133,14 @@ def _check_found(roles: Mapping[Name, Role], leaves: list[_Leaf]) -> None:
             )
 
 
-def _images(leaves: list[_Leaf], roles: Mapping[Name, Role]) -> list[_Leaf]:
+def _images(leaves: list[Leaf], roles: Mapping[Name, Role]) -> list[Leaf]:
     """The images, the one that saliency looks at first."""
     free = [leaf for leaf in leaves if leaf.name not in roles]
     said = [leaf for leaf in leaves if roles.get(leaf.name) == "image" and isinstance(leaf.value, Tensor)]
     typed = [leaf for leaf in free if isinstance(leaf.value, tv_tensors.Image)]
     plain = [leaf for leaf in free if leaf.plain and isinstance(leaf.value, Tensor)]
-    named = [
-        leaf for leaf in plain if leaf.words & _IMAGE_WORDS and not leaf.words & _MASK_WORDS and leaf.value.ndim > 2
-    ]
-    unknown = [
-        leaf for leaf in plain if not leaf.words & (_MASK_WORDS | _OBJECT_WORDS | {"saliency", "label", "labels"})
-    ]
+    named = [leaf for leaf in plain if leaf.words & IMAGE_WORDS and not leaf.words & MASK_WORDS and leaf.value.ndim > 2]
+    unknown = [leaf for leaf in plain if not leaf.words & (MASK_WORDS | OBJECT_WORDS | {"saliency", "label", "labels"})]
     # A tensor of an image's dimensions before tensors of any: indices, lengths and the like come first in some samples.
     unknown.sort(key=lambda leaf: leaf.value.ndim != 4)
     # Features of images (B, n, d) are no images where there is a batch of them.
@@ -231,7 +153,7 @@ def _images(leaves: list[_Leaf], roles: Mapping[Name, Role]) -> list[_Leaf]:
     return images
 
 
-def _with_rows(sample: Any, leaves: list[_Leaf], count: int, *, besides: int) -> list[_Leaf]:
+def _with_rows(sample: Any, leaves: list[Leaf], count: int, *, besides: int) -> list[Leaf]:
     """The leaves, with the image that each belongs to where the sample holds a list with an entry for each image.
 
     A list that holds the batch of images itself, at the place ``besides``, is none.
@@ -248,7 +170,7 @@ def _with_rows(sample: Any, leaves: list[_Leaf], count: int, *, besides: int) ->
     return [replace(leaf, row=rows.get(leaf.place)) for leaf in leaves]
 
 
-def _check_lists(leaves: list[_Leaf], count: int, roles: Mapping[Name, Role]) -> None:
+def _check_lists(leaves: list[Leaf], count: int, roles: Mapping[Name, Role]) -> None:
     """Refuse as many Masks as images, each with as many maps: the images' instances, or whole batches of masks.
 
     Where boxes stand in a list too, so do instances; a dictionary for each image, or one for all, has its own name.
@@ -275,125 +197,12 @@ def _one_for_each(node: Any, count: int) -> bool:
     return all(isinstance(entry, objects) for entry in node) and len({type(entry) for entry in node}) == 1
 
 
-def _role(
-    leaf: _Leaf, images: Tensor, roles: Mapping[Name, Role], leaves: list[_Leaf], with_boxes: list[_Leaf]
-) -> Role:
-    """What to do with a leaf that is none of the images."""
-    value = leaf.value
-    said = roles.get(leaf.name)
-    if said is not None and (said == "keep" or isinstance(value, Tensor)):
-        _check_said(leaf, said, images)
-        return said
-    if isinstance(value, SaliencyMap):
-        return "keep"
-    if isinstance(value, tv_tensors.Mask):
-        return _mask_role(leaf, images, leaves, with_boxes)
-    if isinstance(value, tv_tensors.BoundingBoxes | tv_tensors.KeyPoints):
-        return _object_role(leaf, images)
-    if not leaf.plain:
-        return "keep"
-    return _plain_role(leaf, images, leaves, with_boxes)
-
-
-def _plain_role(leaf: _Leaf, images: Tensor, leaves: list[_Leaf], with_boxes: list[_Leaf]) -> Role:
-    value, words = leaf.value, leaf.words
-    if words & _OBJECT_WORDS and value.ndim >= 1 and value.shape[-1] in (2, 3, 4, 5, 8) and len(value):
-        raise InvalidInputError(
-            f"{leaf} has no type that says its format, so what the mix erased cannot be taken out of it: wrap it as "
-            "tv_tensors.BoundingBoxes or KeyPoints (default_collate and pin_memory drop these types), or say "
-            f"roles={{{leaf.name!r}: 'keep'}}"
-        )
-    if words & {"saliency"}:
-        return "keep"
-    if words & _MASK_WORDS and (
-        value.ndim >= 2 if leaf.row is not None else value.ndim >= 3 and len(value) == len(images)
-    ):
-        if isinstance(value, Tensor):
-            return _mask_role(leaf, images, leaves, with_boxes)
-    elif not _of_the_images_size(leaf, images):
-        return "keep"
-    raise InvalidInputError(
-        f"{leaf} has the size of the images {tuple(images.shape)}, and nothing says what it is: mixed or not, it could "
-        "be wrong. " + _REMEDY.format(name=leaf.name)
-    )
-
-
-def _of_the_images_size(leaf: _Leaf, images: Tensor) -> bool:
-    value = leaf.value
-    if value.ndim < 2 or tuple(value.shape[-2:]) != tuple(images.shape[-2:]):
-        return False
-    return leaf.row is not None or (value.ndim >= 3 and len(value) == len(images))
-
-
-def _mask_role(leaf: _Leaf, images: Tensor, leaves: list[_Leaf], with_boxes: list[_Leaf]) -> Role:
-    """Semantic masks have one map for each image; several are instances, and must be said where it is not plain."""
-    shape = tuple(leaf.value.shape)
-    if leaf.row is not None:
-        alike = [other for other in leaves if other.group == leaf.group and other.row is not None]
-        if len(shape) == 2:
-            return "mask"
-        if shape[-2:] != tuple(images.shape[-2:]):
-            raise InvalidInputError(f"{leaf} has another size than the images {tuple(images.shape)}")
-        if any(len(other.value) != 1 for other in alike) or any(box.row == leaf.row for box in with_boxes):
-            return "instances"
-        raise InvalidInputError(f"{leaf} may be a semantic mask or one instance: say {_roles_for(leaf)}")
-    one_map = len(shape) == 3 or (len(shape) == 4 and shape[1] == 1)
-    if shape[:1] == (len(images),) and len(shape) > 2 and not one_map:
-        raise InvalidInputError(
-            f"{leaf} has several maps for each image, which may be classes or instances: say {_roles_for(leaf)}"
-        )
-    counts = {len(box.value) for box in with_boxes if box.row is None}
-    if len(images) > 1 and len(shape) == 3 and counts == {shape[0]}:
-        raise InvalidInputError(
-            f"{leaf} comes with as many boxes, so it may be semantic masks of the images or instances of them: say "
-            f"{_roles_for(leaf)}"
-        )
-    return "mask"
-
-
-def _roles_for(leaf: _Leaf) -> str:
-    return f"roles={{{leaf.name!r}: 'mask'}} (composited) or 'instances' (each loses what the mix erased)"
-
-
-def _object_role(leaf: _Leaf, images: Tensor) -> Role:
-    """Boxes and points are cut; whose they are must be known."""
-    canvas = getattr(leaf.value, "canvas_size", None)
-    if canvas is not None and tuple(canvas) != tuple(images.shape[-2:]):
-        raise InvalidInputError(
-            f"{leaf} lies on a canvas of {tuple(canvas)}, and the images are {tuple(images.shape[-2:])}"
-        )
-    if leaf.row is None and len(leaf.value) != len(images) and len(images) != 1:
-        raise InvalidInputError(
-            f"{leaf}: {len(leaf.value)} for {len(images)} images, so nothing says which image each belongs to. Give a "
-            f"list with one {type(leaf.value).__name__} for each image, or say roles={{{leaf.name!r}: 'keep'}}"
-        )
-    return "instances"
-
-
-def _check_said(leaf: _Leaf, said: Role, images: Tensor) -> None:
-    """Refuse a role that cannot be played."""
-    shape, size = tuple(leaf.value.shape), tuple(images.shape[-2:])
-    if said == "keep":
-        return
-    if isinstance(leaf.value, tv_tensors.BoundingBoxes | tv_tensors.KeyPoints):
-        if said != "instances":
-            raise InvalidInputError(f"roles: {leaf} can be 'instances' or 'keep', not {said!r}")
-        _object_role(leaf, images)
-        return
-    dims = len(shape) - (leaf.row is None)
-    if shape[-2:] != size or dims < 2 or (leaf.row is None and shape[0] != len(images)):
-        expected = (
-            f"(..., {size[0]}, {size[1]})" if leaf.row is not None else f"({len(images)}, ..., {size[0]}, {size[1]})"
-        )
-        raise InvalidInputError(f"roles: {said!r} must be {expected} like the images, and {leaf} is not")
-
-
-def _as_mixed(leaf: _Leaf, *, hard: bool) -> Mixed:
+def _as_mixed(leaf: Leaf, *, hard: bool) -> Mixed:
     typed = isinstance(leaf.value, tv_tensors.TVTensor)
     return Mixed(leaf.value.as_subclass(Tensor), (leaf.place,), hard, leaf.value if typed else None)
 
 
-def _one_batch(name: Name, parts: list[_Leaf], images: Tensor) -> Mixed:
+def _one_batch(name: Name, parts: list[Leaf], images: Tensor) -> Mixed:
     """Semantic masks of a list, one for each image, as one batch."""
     parts = sorted(parts, key=lambda leaf: leaf.row or 0)
     shapes = sorted({tuple(part.value.shape) for part in parts})

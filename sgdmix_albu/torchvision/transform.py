@@ -4,43 +4,41 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
-from torch.utils.data import get_worker_info
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from sgdmix_albu.arguments import accepts, check_count, check_number, check_switch, said
+from sgdmix_albu.arguments import check_count, check_number, check_switch, said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.colour import check_finite, check_normalization, unnormalized
 from sgdmix_albu.mixing.composition import compose
 from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.labels import class_ids
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing.memory import Memory, Recalled
+from sgdmix_albu.mixing.memory import Memory
 from sgdmix_albu.mixing.mix import plan_batch
 from sgdmix_albu.mixing.selection import bit_sums, keys_of
-from sgdmix_albu.saliency.given import SaliencyMap, given_maps
+from sgdmix_albu.saliency.given import given_maps
 from sgdmix_albu.saliency.resolve import backend_unless_given
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import PIXELS, check_generator, check_tensor
-from sgdmix_albu.torchvision.erased import without_erased
-from sgdmix_albu.torchvision.samples import Mixed, Name, Role, check_roles, default_labels, read_sample
-from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, MixPlan, TargetClass
+from sgdmix_albu.torchvision.erased import without_erased_of
+from sgdmix_albu.torchvision.getters import Getter, check_getters, keys_in, labels_in, maps_in
+from sgdmix_albu.torchvision.refining import open_refiner, refine_mixed
+from sgdmix_albu.torchvision.roles import Name, Role, check_roles
+from sgdmix_albu.torchvision.samples import Mixed, read_sample
+from sgdmix_albu.torchvision.streams import own_stream, rank_of_process
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Preserve, TargetClass
 
 if TYPE_CHECKING:
-    from sgdmix_albu.refine.preserve import Preserve
     from sgdmix_albu.refine.refiner import Refined, Refiner
 
 __all__ = ["SGDMix"]
-
-Getter: TypeAlias = Callable[[Any], Any]
 
 
 class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
@@ -78,7 +76,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             :func:`sgdmix_albu.refine.get_refiner` returned. Loaded when the first image is mixed; a pickle carries
             the settings alone. The batch needs labels, and images in [0, 1] or uint8: put this before Normalize.
         strength: Its translation strength S in (0, 1]; a tuple to draw from, or "adaptive".
-        preserve: How it protects the object: "none", "soft" or "strict".
+        preserve: How it protects the object: "none", the paper's plain image-to-image, "soft" or "strict".
         labels_getter: How to find the labels in the input, as in torchvision's ``CutMix``: "default", a
             callable on the input, or None for no labels. They are only read, and only where a backend or
             ``target_class`` needs them.
@@ -150,7 +148,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         memory: int = 0,
         refiner: str | os.PathLike[str] | Refiner | None = None,
         strength: float | tuple[float, ...] | str = 0.7,
-        preserve: Preserve = "none",
+        preserve: Preserve = "strict",
         labels_getter: Getter | Literal["default"] | None = "default",
         saliency_getter: Getter | None = None,
         key_getter: Getter | str | None = None,
@@ -171,17 +169,11 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             check_number("min_visibility", min_visibility, "must be a share in [0, 1] or None", low=0, high=1)
         check_normalization(mean, std)
         check_generator(generator)
-        _check_getters(labels_getter, saliency_getter, key_getter)
-        if refiner is not None:
-            from sgdmix_albu.refine.preserve import check_mode
-            from sgdmix_albu.refine.strength import check_strength
-
-            check_strength(strength)
-            check_mode(preserve)
+        check_getters(labels_getter, saliency_getter, key_getter)
         self._backend = backend_unless_given(saliency, model=model, layer=layer, options=options)
         if saliency_getter is not None and self._backend is not None:
             raise InvalidInputError(f"saliency_getter goes with saliency='given', got saliency={said(saliency)}")
-        self._refiner = _found_refiner(refiner)
+        self._refiner = open_refiner(refiner, strength, preserve)
         self._preset = get_mask(mask)
         self._memory = Memory(int(memory))
         self.saliency, self.mask, self.memory, self.exclude_duplicates = saliency, mask, memory, exclude_duplicates
@@ -207,7 +199,8 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         """Mix the batch found in ``inputs``, which come back in the same structure."""
         sample = inputs[0] if len(inputs) == 1 else inputs
         flat, spec = tree_flatten(sample)
-        labels, maps, keys = self._find_labels(sample), self._find_maps(sample, flat), self._find_keys(sample)
+        labels, keys = labels_in(sample, self.labels_getter), keys_in(sample, self.key_getter)
+        maps = maps_in(sample, flat, self.saliency_getter) if self._backend is None else None
         aside = [leaf for leaf in (labels, maps, keys) if leaf is not None]
         mixed, erasable = read_sample(sample, roles=self.roles, aside=aside)
         batches = [part.batch.as_subclass(tv_tensors.Mask) if part.hard else part.batch for part in mixed]
@@ -215,7 +208,8 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         for part, batch in zip(mixed, batches, strict=True):
             _put_back(flat, part, self.transform(batch, params).as_subclass(Tensor))
         for objects in erasable:
-            flat[objects.place] = self._without_erased(flat[objects.place], objects.row, params["plan"])
+            found = flat[objects.place]
+            flat[objects.place] = without_erased_of(params["plan"], found, objects.row, self.min_visibility)
         return tree_unflatten(flat, spec)
 
     def make_params(
@@ -236,9 +230,9 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             ids: Which sample each image is, B hashable keys or an integer tensor.
 
         Returns:
-            ``plan``, a :class:`sgdmix_albu.types.MixPlan`; ``draws``, the randomness in it; ``leaves`` and
-            ``remembered``, the rows of a memory that became targets, for each tensor; ``refine``, labels and seeds for
-            a refiner.
+            ``plan``, a :class:`sgdmix_albu.types.MixPlan`; ``draws``, the randomness in it; ``leaves``, and for each of
+            them in ``remembered`` the rows of a memory that became targets: the plan's targets from B on; ``refine``,
+            labels and seeds for a refiner.
         """
         for batch in flat_inputs:
             check_tensor(batch, "images and masks (B, ..., H, W)", (-1, None, None), PIXELS, more=True)
@@ -257,7 +251,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         sums = bit_sums(images)
         keys = None if ids is None else keys_of(ids)
         recalled = self._memory.recall(flat_inputs, described)
-        stream = self._stream()
+        stream = own_stream(self.generator, self._rank() or 0)
         plan, draws = plan_batch(
             images,
             described,
@@ -268,16 +262,19 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             recalled=recalled,
             generator=stream,
         )
-        far, remembered = _targets(plan, count, recalled)
+        plan, remembered = (plan, []) if recalled is None else recalled.taken(plan)
         self._memory.store(flat_inputs, described, sums, keys)
         self.guard_counts.update(plan.guards.counts())
+        refine = None
+        if self._refiner is not None and classes is not None:
+            seeds = torch.randint(2**62, (count,), generator=stream, device="cpu")
+            refine = {"labels": classes.cpu(), "seeds": seeds}
         return {
             "plan": plan,
             "draws": draws,
             "leaves": tuple(flat_inputs),
-            "far": far,
             "remembered": remembered,
-            "refine": None if self._refiner is None else self._refining(count, classes, stream),
+            "refine": refine,
         }
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
@@ -290,12 +287,12 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             if place is None:
                 raise InvalidInputError("a mix that used a memory can only be replayed on the same tensors")
             pool = [*batch, *params["remembered"][place]]
-            far = len(batch) + torch.searchsorted(params["far"], plan.target)
-            plan = replace(plan, target=torch.where(plan.target < len(batch), plan.target, far))
         hard = isinstance(inpt, tv_tensors.Mask)  # class indices cannot fade into each other
         mixed = compose(plan, batch, pool, feather=self.feather, hard=hard)
         if self._refiner is not None and not hard:
-            mixed = self._refine(self._refiner, mixed, plan, **params["refine"])
+            mixed, self.refined = refine_mixed(
+                self._refiner, mixed, plan, **params["refine"], strength=self.strength, preserve=self.preserve
+            )
         return tv_tensors.wrap(mixed, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else mixed
 
     def __getstate__(self) -> dict[str, Any]:
@@ -314,6 +311,9 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             self.generator = torch.Generator(device)
             self.generator.set_state(torch.tensor(list(content), dtype=torch.uint8, device="cpu"))
 
+    def _rank(self) -> int | None:
+        return rank_of_process(self._parent_rank)
+
     def _maps(self, images: Tensor, coloured: Tensor, classes: Tensor | None, maps: Tensor | None) -> Tensor:
         if self._backend is None:
             if maps is None:
@@ -324,24 +324,10 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             return given_maps(maps, images.shape).to(images.device)
         return self._backend.coarse(coloured if self._backend.wants_rgb else images, classes)
 
-    def _without_erased(self, objects: Any, row: int | None, plan: MixPlan) -> Any:
-        """Instance masks, boxes or points after the mix; untouched where no pixel was taken."""
-        place = isinstance(objects, tv_tensors.BoundingBoxes | tv_tensors.KeyPoints)
-        if place and self.min_visibility is None:
-            return objects
-        share = self.min_visibility or 0.0
-        if row is not None:
-            mixed = bool(plan.applied[row])
-            return without_erased(objects, plan.masks[row], min_visibility=share) if mixed else objects
-        changed = objects.as_subclass(Tensor).clone()
-        for i in plan.applied.nonzero()[:, 0].tolist():
-            one = changed[i : i + 1] if isinstance(objects, tv_tensors.BoundingBoxes) else changed[i]
-            one = tv_tensors.wrap(one, like=objects) if isinstance(objects, tv_tensors.TVTensor) else one
-            changed[i] = without_erased(one, plan.masks[i], min_visibility=share).as_subclass(Tensor)
-        return tv_tensors.wrap(changed, like=objects) if isinstance(objects, tv_tensors.TVTensor) else changed
-
     def _classes(self, labels: Any, count: int) -> Tensor | None:
         """The class of each image, read only where one is needed."""
+        if labels is None and self._refiner is not None:
+            raise InvalidInputError("a refiner needs labels for its prompts, and none were found in the batch")
         needed = self.target_class != "any" or self._refiner is not None
         if labels is not None and (needed or (self._backend is not None and self._backend.uses_labels)):
             return class_ids(labels, count)
@@ -352,117 +338,8 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             )
         return None
 
-    def _refining(self, count: int, classes: Tensor | None, stream: torch.Generator) -> dict[str, Tensor]:
-        if classes is None:
-            raise InvalidInputError("a refiner needs labels for its prompts, and none were found in the batch")
-        return {"labels": classes.cpu(), "seeds": torch.randint(2**62, (count,), generator=stream, device="cpu")}
-
-    def _refine(self, refiner: Refiner, mixed: Tensor, plan: MixPlan, *, labels: Tensor, seeds: Tensor) -> Tensor:
-        rows = plan.applied.cpu().nonzero()[:, 0]
-        painted = plan.painted
-        holes: dict[str, Any] = {}
-        if painted is not None and accepts(refiner.refine, "holes"):  # a user's own need not know of them
-            holes = {"holes": painted[rows.to(painted.device)]}
-        self.refined = refiner.refine(
-            mixed[rows.to(mixed.device)],
-            classes=labels[rows],
-            strength=self.strength,
-            seeds=seeds[rows],
-            masks=plan.masks[rows.to(plan.masks.device)],
-            preserve=self.preserve,
-            **holes,
-        )
-        done = mixed.clone()
-        done[rows.to(mixed.device)] = self.refined.images
-        return done
-
-    def _find_labels(self, sample: Any) -> Any:
-        if self.labels_getter == "default":
-            return default_labels(sample)
-        return self.labels_getter(sample) if callable(self.labels_getter) else None
-
-    def _find_keys(self, sample: Any) -> Any:
-        if self.key_getter is None or callable(self.key_getter):
-            return None if self.key_getter is None else self.key_getter(sample)
-        parts = [sample, *sample] if isinstance(sample, tuple | list) else [sample]
-        holders = [part for part in parts if isinstance(part, Mapping)]
-        found = next((part[self.key_getter] for part in holders if self.key_getter in part), None)
-        if found is None:
-            keys = sorted({str(key) for part in holders for key in part})
-            raise InvalidInputError(
-                f"key_getter={self.key_getter!r} found no such key in the input; it has {', '.join(keys) or 'no keys'}"
-            )
-        return found
-
-    def _find_maps(self, sample: Any, flat: list[Any]) -> Tensor | None:
-        if self._backend is not None:
-            return None
-        if self.saliency_getter is not None:
-            found = self.saliency_getter(sample)
-        else:
-            found = next((leaf for leaf in flat if isinstance(leaf, SaliencyMap)), None)
-            if found is None and isinstance(sample, Mapping):
-                found = sample.get("saliency")
-        if found is not None and not isinstance(found, Tensor):
-            raise InvalidInputError(f"given saliency must be a (B, H, W) tensor, got {type(found).__name__}")
-        return found
-
-    def _stream(self) -> torch.Generator:
-        """A generator for one call, from one number of the parent stream, the rank and, if need be, the worker.
-
-        Torch's own stream is seeded for each worker and epoch by the loader; a generator of the user's is
-        copied into every worker as it stands, so there the worker's seed is added. Ranks that start from the
-        same seed are told apart by their number.
-        """
-        generator = self.generator
-        device = "cpu" if generator is None else generator.device
-        seed = int(torch.randint(2**62, (), generator=generator, device=device))
-        worker = get_worker_info() if generator is not None else None
-        stream = hash((seed, self._rank() or 0, worker.seed if worker else 0))
-        return torch.Generator().manual_seed(stream % 2**63)
-
-    def _rank(self) -> int | None:
-        """The number of this process among those that train together; None for one that knows of no others.
-
-        The process group is asked first, since not every launcher sets ``RANK``; then the launcher's variables; then
-        what the parent of a spawned worker knew.
-        """
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank()
-        said = (os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK"))
-        return next((int(rank) for rank in said if rank.isdecimal()), self._parent_rank)
-
-
-def _targets(plan: MixPlan, count: int, recalled: Recalled | None) -> tuple[Tensor, list[Tensor]]:
-    """Remembered rows that became targets, in ascending order, and copies of them for each tensor of the sample."""
-    far = torch.unique(plan.target[plan.target >= count])
-    if recalled is None or not len(far):
-        return far, []
-    return far, [rows[(far - count).to(rows.device)] for rows in recalled.leaves]
-
 
 def _put_back(flat: list[Any], part: Mixed, mixed: Tensor) -> None:
     parts = list(mixed) if part.stacked else [mixed]
     for place, batch in zip(part.places, parts, strict=True):
         flat[place] = batch if part.like is None else tv_tensors.wrap(batch, like=part.like)
-
-
-def _check_getters(labels_getter: Any, saliency_getter: Any, key_getter: Any) -> None:
-    """Refuse what cannot find a thing in a sample."""
-    default = isinstance(labels_getter, str) and labels_getter == "default"
-    if labels_getter is not None and not callable(labels_getter) and not default:
-        raise InvalidInputError(f"labels_getter must be 'default', a callable or None, got {said(labels_getter)}")
-    if saliency_getter is not None and not callable(saliency_getter):
-        raise InvalidInputError(f"saliency_getter must be a callable or None, got {said(saliency_getter)}")
-    if key_getter is not None and not isinstance(key_getter, str) and not callable(key_getter):
-        raise InvalidInputError(f"key_getter must be a key, a callable or None, got {said(key_getter)}")
-
-
-def _found_refiner(refiner: str | os.PathLike[str] | Refiner | None) -> Refiner | None:
-    if isinstance(refiner, str | os.PathLike):
-        from sgdmix_albu.refine import get_refiner
-
-        return get_refiner(refiner)
-    if refiner is not None and not callable(getattr(refiner, "refine", None)):
-        raise InvalidInputError(f"refiner must be a key, a folder or a refiner, got {said(refiner)}")
-    return refiner
