@@ -13,6 +13,7 @@ from torch import Tensor
 from sgdmix_albu.albumentations.arrays import Array, stacked, to_tensor
 from sgdmix_albu.albumentations.pool import Pool, Row, check_picture
 from sgdmix_albu.albumentations.remembered import Remembered, Seen, content
+from sgdmix_albu.arguments import check_count
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.colour import Normalization, to_float, unnormalized
 from sgdmix_albu.mixing.described import Described, describe
@@ -34,6 +35,7 @@ __all__ = ["Describer", "repeats"]
 # (root mean square); different photographs differ by 0.56 at least.
 _CELLS = 8
 _ALIKE = 0.25
+_REMEMBERED = 512
 
 
 class Describer:
@@ -44,7 +46,9 @@ class Describer:
         preset: Stage 3.
         saliency_key: The key of a row under which its own map is.
         normalization: Mean and deviation by which float images were normalised; None where their range tells.
-        remember: The most donors that are remembered.
+        remember: The most donors that are remembered. None: as many as a call may look at, 512 at least, unless a
+            network of the user's or labels have a say.
+        candidates: Donors that one call may look at.
         watched: Objects of the user's that take part; what was seen is not used when a network in them has changed.
     """
 
@@ -55,12 +59,21 @@ class Describer:
         *,
         saliency_key: str,
         normalization: Normalization | None,
-        remember: int,
-        watched: Sequence[Any] = (),
+        remember: int | None,
+        candidates: int,
+        watched: list[Any],
     ) -> None:
         self.backend, self.preset, self.saliency_key = backend, preset, saliency_key
-        self.normalization = normalization
-        self.remembered, self.watched = Remembered(remember), list(watched)
+        self.normalization, self.watched = normalization, watched
+        if remember is None:
+            remember = 0 if self.uses_labels or modules_in(watched) else max(_REMEMBERED, candidates)
+        check_count("remember", remember, "must be a number of donors, 0 or more, or None", least=0)
+        self.remembered = Remembered(int(remember))
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether what it sees depends on labels."""
+        return self.backend is not None and self.backend.uses_labels
 
     def look(self, pool: Pool, places: Sequence[int], labels: Tensor | None) -> tuple[Described, list[Seen]]:
         """What selection needs to know of the rows at ``places``, together and one by one.

@@ -17,7 +17,7 @@ from sgdmix_albu.albumentations.arrays import Array, from_tensor, resized, to_te
 from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["Pool", "PoolImages", "Row", "check_picture", "read_pool", "row_key"]
+__all__ = ["Pool", "PoolImages", "Row", "check_keys", "check_picture", "names_of_masks", "read_pool", "row_key"]
 
 Row: TypeAlias = dict[str, Any]
 
@@ -125,6 +125,23 @@ def read_pool(
     for number, donor in enumerate(donors):
         _check_donor(f"{metadata_key}[{number}]", donor, sources, kinds)
     return Pool(sources, donors, batched, kinds, instances)
+
+
+def check_keys(**keys: Any) -> None:
+    """Refuse keys that are no names; those of labels and samples may be None, for never."""
+    for setting, key in keys.items():
+        if not (isinstance(key, str) and key) and not (key is None and setting in ("label_key", "id_key")):
+            raise InvalidInputError(f"{setting} must be a key of the sample and of the donors, got {said(key)}")
+
+
+def names_of_masks(instance_keys: Any) -> tuple[str, ...] | None:
+    """``instance_keys`` as a tuple, or None."""
+    if instance_keys is None:
+        return None
+    fits = isinstance(instance_keys, Sequence | set | frozenset) and not isinstance(instance_keys, str)
+    if not fits or not all(isinstance(name, str) for name in instance_keys):
+        raise InvalidInputError(f"instance_keys must be names of mask targets or None, got {said(instance_keys)}")
+    return tuple(instance_keys)
 
 
 def row_key(name: str, batched: bool) -> str:

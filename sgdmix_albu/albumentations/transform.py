@@ -16,18 +16,16 @@ from sgdmix_albu.albumentations.arrays import Array
 from sgdmix_albu.albumentations.describing import Describer
 from sgdmix_albu.albumentations.fork import ForkHooks, albumentations
 from sgdmix_albu.albumentations.planning import plan_call
-from sgdmix_albu.albumentations.pool import read_pool
-from sgdmix_albu.albumentations.settings import check_keys, donors_to_remember, names_of_masks
+from sgdmix_albu.albumentations.pool import check_keys, names_of_masks, read_pool
 from sgdmix_albu.albumentations.targets import backgrounds_of, mixed_target, nothing_to_mix
 from sgdmix_albu.arguments import check_switch
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.blending import edge_width
 from sgdmix_albu.mixing.colour import check_normalization
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing.plan import draw
 from sgdmix_albu.saliency.resolve import backend_unless_given
 from sgdmix_albu.settings import MixSettings
-from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Draws, Fill, TargetClass
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, TargetClass
 
 __all__ = ["SGDMix"]
 
@@ -183,9 +181,8 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             preset,
             saliency_key=saliency_key,
             normalization=None if mean is None or std is None else (mean, std),
-            remember=donors_to_remember(
-                remember, candidates, uses_labels=backend is not None and backend.uses_labels, watched=watched
-            ),
+            remember=remember,
+            candidates=candidates,
             watched=watched,
         )
         self.saliency, self.model, self.layer, self.mask, self.options = saliency, model, layer, mask, options
@@ -230,23 +227,19 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         if not batch:
             return nothing_to_mix(data["images"])
         stream = torch.Generator().manual_seed(seed)
-        draws = draw(batch, len(pool), candidates=self.candidates, generator=stream)
-        # Only sources and donors that were drawn as candidates of at least one source are looked at.
-        places = sorted({*range(batch), *draws.candidates.any(0).nonzero()[:, 0].tolist()})
         plan = plan_call(
             data,
             pool,
-            places,
-            Draws(draws.applied, draws.candidates[:, places]),
             self._describer,
             MixSettings.of(self),
+            stream,
             exclude_duplicates=self.exclude_duplicates,
             metadata_key=self.metadata_key,
             label_key=self.label_key,
             id_key=self.id_key,
         )
         self.guard_counts.update(plan.guards.counts())
-        targets = [places[row] for row in plan.target.tolist()]
+        targets = plan.target.tolist()
         chosen = [place if mixed else None for place, mixed in zip(targets, plan.applied.tolist(), strict=True)]
         return {
             "union": plan.masks.numpy(),

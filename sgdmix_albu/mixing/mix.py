@@ -145,16 +145,7 @@ def plan_batch(
 def choose(
     pool: Described, draws: Draws, settings: MixSettings, images: Tensor, rows: Rows, repeats: Tensor | None
 ) -> MixPlan:
-    """:func:`plan_mix`, without the mixes that would leave the images as they are.
-
-    Args:
-        pool: What is known of N images, the sources first.
-        draws: From :func:`draw`.
-        settings: How to mix.
-        images: (B, C, H, W), the sources.
-        rows: The N images.
-        repeats: From :func:`repeats_of`.
-    """
+    """:func:`plan_mix` for (B, C, H, W) images among the pool's N rows, without mixes that would change nothing."""
     plan = plan_mix(
         pool,
         draws,
