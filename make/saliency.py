@@ -1,7 +1,7 @@
 """Train the embedded saliency network anew: ``make saliency PHOTOGRAPHS="DIR..." ENCODER=FILE``.
 
 A pretrained EfficientNet-Lite0 as encoder, distilled from a teacher's maps: each DIR holds ``images/`` and ``maps/``
-with the same stems, the maps of the whole picture in 8 bits. The drawn birds, whose masks are exact, are added.
+with the same stems, the maps of the whole picture as PNG in 8 bits. The drawn birds, whose masks are exact, are added.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sgdmix_albu.datasets import get_dataset
+from sgdmix_albu.datasets.pixels import load_image
+from sgdmix_albu.datasets.source import open_source
 from sgdmix_albu.distillation.run import agreement_of, to_file
 from sgdmix_albu.distillation.training import Schedule, batches_of, train
 from sgdmix_albu.distillation.views import Examples
@@ -87,11 +89,13 @@ def main() -> None:
 
 def read_pairs(folder: Path) -> tuple[Tensor, Tensor]:
     """(N, 3, S, S) uint8 photographs and (N, S, S) uint8 maps."""
+    source = open_source(folder / "images", flat=True, masks=folder / "maps")
+    assert source.truth is not None  # a source with masks has them
     images, maps = [], []
-    for path in sorted((folder / "maps").iterdir()):
-        photograph = next((folder / "images").glob(f"{path.stem}.*"))
-        images.append(_squashed(Image.open(photograph).convert("RGB")).movedim(-1, 0))
-        maps.append(_squashed(Image.open(path).convert("L")))
+    for item in source.items:
+        photograph, _ = load_image(item)
+        images.append(_squashed(photograph).movedim(-1, 0))
+        maps.append(_squashed(source.truth.mask(item.key, photograph.size).convert("L")))
     return torch.stack(images), torch.stack(maps)
 
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from sgdmix_albu.audit import run_audit
 from sgdmix_albu.audit.output import write_together
 from sgdmix_albu.audit.result import AuditResult
-from sgdmix_albu.audit.sample import draw_sample, open_collection, resized
 from sgdmix_albu.cli import parser
+from sgdmix_albu.datasets.sample import draw_sample, resized_mask
+from sgdmix_albu.datasets.source import open_source
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.io.lock import locked
 from sgdmix_albu.types import BEST_SALIENCY, Foreground
@@ -442,8 +443,8 @@ def test_a_flat_folder_has_no_classes(discs: Path) -> None:
 
 
 def test_every_class_is_shown_though_few_are_measured(discs: Path) -> None:
-    collection = open_collection(discs / "images")
-    sample = draw_sample(collection, measured=1, candidates=3, shown_classes=24, size=SIDE, seed=0)
+    source = open_source(discs / "images")
+    sample = draw_sample(source, measured=1, candidates=3, shown_classes=24, size=SIDE, seed=0)
     assert (sample.measured, sample.sources, len(sample.keys)) == (1, 2, 5)
     assert set(sample.classes[:2]) == set(HOSTILE)
     assert len(set(sample.keys)) == 5
@@ -452,11 +453,11 @@ def test_every_class_is_shown_though_few_are_measured(discs: Path) -> None:
 def test_masks_are_matched_by_name(discs: Path) -> None:
     first = next((discs / "masks").rglob("*.png"))
     first.unlink()
-    collection = open_collection(discs / "images", masks=discs / "masks")
-    assert len(collection.keys) == 15
+    source = open_source(discs / "images", masks=discs / "masks")
+    assert len(source.items) == 15
     Image.new("L", (SIDE, SIDE // 2)).save(first)
     sample = draw_sample(
-        open_collection(discs / "images", masks=discs / "masks"),
+        open_source(discs / "images", masks=discs / "masks"),
         measured=16,
         candidates=1,
         shown_classes=0,
@@ -470,7 +471,7 @@ def test_masks_are_matched_by_name(discs: Path) -> None:
 def test_a_mask_of_ones_is_a_mask() -> None:
     mask = np.zeros((8, 8), np.uint8)
     mask[:4] = 1
-    assert np.array_equal(resized(Image.fromarray(mask), 8), mask.astype(bool))
+    assert np.array_equal(resized_mask(Image.fromarray(mask), 8), mask.astype(bool))
 
 
 def test_what_cannot_work_is_refused_before_any_work(discs: Path, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from official import WRITERS
 from PIL import Image
 from scipy.io import savemat
 
-from sgdmix_albu.audit.sample import draw_sample, open_collection
 from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.datasets.photographs import columns, matlab
+from sgdmix_albu.datasets.sample import draw_sample
+from sgdmix_albu.datasets.source import open_source
 from sgdmix_albu.datasets.tree import write_tree
 from sgdmix_albu.errors import DataError
 
@@ -110,7 +111,8 @@ def test_an_audit_names_what_is_no_image_and_goes_on(tmp_path: Path, make: Calla
     folder = tmp_path / "images" if flat else tmp_path / "images/owl"
     pictures(folder)
     make(folder / "x.png")
-    found = draw_sample(open_collection(tmp_path / "images"), measured=9, candidates=0, shown_classes=0, size=8, seed=0)
+    source = open_source(tmp_path / "images", flat=True)
+    found = draw_sample(source, measured=9, candidates=0, shown_classes=0, size=8, seed=0)
     assert len(found.keys) == 4
     ((key, reason),) = found.skipped
     assert key.endswith("x.png")
@@ -124,8 +126,8 @@ def test_an_audit_names_what_is_no_mask_and_goes_on(tmp_path: Path, make: Callab
     mask = tmp_path / "masks/owl/2.png"
     mask.unlink()
     make(mask)
-    collection = open_collection(tmp_path / "images", masks=tmp_path / "masks")
-    found = draw_sample(collection, measured=9, candidates=0, shown_classes=0, size=8, seed=0)
+    source = open_source(tmp_path / "images", masks=tmp_path / "masks")
+    found = draw_sample(source, measured=9, candidates=0, shown_classes=0, size=8, seed=0)
     assert sorted(found.keys) == ["owl/0.png", "owl/1.png", "owl/3.png"]
     ((key, reason),) = found.skipped
     assert key == "owl/2.png"

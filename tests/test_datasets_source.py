@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from expand_helpers import write_tree
 from fsspec import filesystem
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from sgdmix_albu.audit.sample import open_collection
-from sgdmix_albu.datasets.pixels import load_pixels
+from sgdmix_albu.datasets import get_dataset
+from sgdmix_albu.datasets.pixels import load_pixels, to_pixels
+from sgdmix_albu.datasets.sample import draw_sample
 from sgdmix_albu.datasets.source import open_source
-from sgdmix_albu.errors import InvalidInputError, UnknownNameError
+from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.refine.finetuning.data import TrainingImages
 
 
@@ -58,9 +61,13 @@ def test_an_empty_class_folder_is_a_class_for_everybody(tmp_path: Path) -> None:
     for name in ("a", "nobody", "zero"):
         (root / name).mkdir()
     theirs = ImageFolder(root, allow_empty=True)
-    source, audited, trained = open_source(root), open_collection(root), TrainingImages(root, 8)
-    assert [item.label for item in source.items] == theirs.targets == audited.labels == trained.labels.tolist()
-    assert source.class_names == theirs.classes == audited.class_names == list(trained.classes)
+    source, trained = open_source(root), TrainingImages(root, 8)
+    audited = draw_sample(source, measured=2, candidates=0, shown_classes=0, size=8, seed=0)
+    assert [item.label for item in source.items] == theirs.targets == trained.labels.tolist()
+    assert source.class_names == theirs.classes == list(trained.classes)
+    assert audited.labels is not None
+    named = [source.class_names[label] for label in audited.labels.tolist()]
+    assert named == [key.partition("/")[0] for key in audited.keys]
 
 
 def test_what_has_no_place_is_named(tmp_path: Path) -> None:
@@ -96,6 +103,34 @@ def test_names_that_no_text_can_hold(tmp_path: Path) -> None:
     (skipped,) = source.skipped
     assert str(skipped).isascii()
     assert skipped.reason == "its name is not valid UTF-8"
+
+
+def test_a_flat_folder_has_no_classes_where_a_caller_allows_it(tmp_path: Path) -> None:
+    root = touch(tmp_path, "2.png", "1.JPG", ".x.png", "notes.txt", "owl/notes.txt")
+    source = open_source(root, flat=True)
+    assert [(item.key, item.class_name) for item in source.items] == [("1.JPG", ""), ("2.png", "")]
+    assert (source.class_names, source.ignored) == ([], {".txt": 1, "hidden": 1})
+    with pytest.raises(DataError, match="found no image in the 1 class folder"):
+        open_source(root)
+    touch(root, "owl/1.png")
+    assert [item.key for item in open_source(root, flat=True).items] == ["owl/1.png"]
+
+
+def test_true_masks_lie_beside_images(tmp_path: Path) -> None:
+    """Those of a folder, and those of drawn images, which are the drawings' own."""
+    root = touch(tmp_path / "images", "owl/1.jpg", "owl/2.jpg")
+    touch(tmp_path / "masks", "owl/2.png")
+    Image.new("L", (4, 4), 255).save(tmp_path / "masks" / "owl" / "2.png")
+    source = open_source(root, masks=tmp_path / "masks")
+    assert [item.key for item in source.items] == ["owl/2.jpg"]
+    assert source.truth is not None
+    assert source.truth.mask("owl/2.jpg", (8, 8)).size == (4, 4)
+    birds, drawn = open_source(None, "aviary", size=32), get_dataset("aviary", size=32)
+    assert birds.truth is not None
+    for row in (0, 5, 0):
+        item = birds.items[row]
+        assert torch.equal(load_pixels(item, None).pixels, to_pixels(drawn[row][0]))
+        assert np.array_equal(np.asarray(birds.truth.mask(item.key, (32, 32))), drawn.render(row).mask)
 
 
 def test_limit_is_spread_over_the_classes(tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ from sgdmix_albu.arguments import accepts
 from sgdmix_albu.audit.drift_report import BEFORE, Outputs, grid, plot, render
 from sgdmix_albu.audit.drift_result import Cell, DriftResult
 from sgdmix_albu.audit.output import check_folder, write_together
-from sgdmix_albu.audit.sample import Collection, Sample, draw_sample, open_collection
 from sgdmix_albu.audit.variant import Variant, run_variant
 from sgdmix_albu.bank.map_source import MapSource, open_map_source
 from sgdmix_albu.classifiers import Judge, open_judge
 from sgdmix_albu.classifiers.small import accuracy, train
+from sgdmix_albu.datasets.sample import Sample, draw_sample
+from sgdmix_albu.datasets.source import Source, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
@@ -103,21 +104,21 @@ def run_drift(
     strengths, modes = _checked(strengths, preserve, sources, candidates)
     model = get_refiner(refiner) if isinstance(refiner, str | os.PathLike) else refiner
     side = size or int(getattr(getattr(model, "spec", None), "resolution", 224))
-    collection = open_collection(data, dataset=dataset, size=side)
-    if collection.labels is None:
-        raise DataError(f"a drift sweep needs classes: expected one folder per class in {collection.name}")
+    images = open_source(data, dataset, size=side, flat=True)
+    if not images.class_names:
+        raise DataError(f"a drift sweep needs classes: expected one folder per class in {images.name}")
     metaclass = model.spec.metaclass if isinstance(model, Refiner) else metaclass_of(dataset)
     (options,) = options_of_each([saliency], saliency_options, metaclass)
     source, preset = open_map_source(saliency, **options), get_mask(mask)
     if isinstance(model, Refiner):
-        for name in sorted({collection.class_names[label] for label in collection.labels}):
+        for name in sorted({item.class_name for item in images.items}):
             model.prompt_for(name)  # better to learn now than after a teacher was trained that it does not know one
-    sample = draw_sample(collection, measured=sources, candidates=candidates, shown_classes=0, size=side, seed=seed)
+    sample = draw_sample(images, measured=sources, candidates=candidates, shown_classes=0, size=side, seed=seed)
     held_out: float | None = None
     if teacher is None:
-        judge, held_out = _trained_teacher(collection, dataset, seed, judged=sample.keys[: sample.sources])
+        judge, held_out = _trained_teacher(images, dataset, seed, judged=sample.keys[: sample.sources])
     else:
-        judge = open_judge(teacher, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
+        judge = open_judge(teacher, images.class_names, arch=arch, class_names=class_names, normalize=normalize)
     variant = _mixed(sample, source, preset, (saliency, mask), fill, candidates, seed)
     right = _named(judge, sample.images[: sample.sources], sample.labels)
     rows = (right & variant.plan.applied).nonzero()[:, 0]
@@ -126,7 +127,7 @@ def run_drift(
             f"no source can be judged: of {sample.sources} the teacher names {int(right.sum())} rightly, and "
             f"{int(variant.plan.applied.sum())} were mixed"
         )
-    assert sample.labels is not None  # a collection with labels gives samples with labels
+    assert sample.labels is not None  # a source with classes gives samples with labels
     labels, mixed = sample.labels[rows], variant.mixed[rows]
     before = Outputs(mixed, ~_named(judge, mixed, labels))
     cells = [Cell(*BEFORE, None, int(before.drifted.sum()), len(rows))]
@@ -253,7 +254,7 @@ def _named(judge: Judge, images: Tensor, labels: Tensor | None) -> Tensor:
 
 
 def _trained_teacher(
-    collection: Collection, dataset: str | None, seed: int, *, judged: Sequence[str]
+    everything: Source, dataset: str | None, seed: int, *, judged: Sequence[str]
 ) -> tuple[Judge, float]:
     """A small classifier that has not seen the images to be judged, and its accuracy on others it has not seen."""
     if dataset is not None:  # the embedded birds can be drawn in any number
@@ -263,19 +264,19 @@ def _trained_teacher(
         pixels = torch.stack([torch.from_numpy(birds.render(row).image) for row in range(len(birds))])
         images, labels = pixels.permute(0, 3, 1, 2).contiguous(), torch.tensor(birds.targets)
     else:
-        everything = draw_sample(
-            collection, measured=_TEACHER_IMAGES, candidates=0, shown_classes=0, size=_TEACHER_SIDE, seed=seed + 1
+        drawn = draw_sample(
+            everything, measured=_TEACHER_IMAGES, candidates=0, shown_classes=0, size=_TEACHER_SIDE, seed=seed + 1
         )
-        assert everything.labels is not None
-        unseen = torch.tensor([key not in set(judged) for key in everything.keys])
-        images, labels = everything.images[unseen], everything.labels[unseen]
+        assert drawn.labels is not None
+        unseen = torch.tensor([key not in set(judged) for key in drawn.keys])
+        images, labels = drawn.images[unseen], drawn.labels[unseen]
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     kept = max(1, round(_HELD_OUT * len(images)))
     held, used = order[:kept], order[kept:]
     if not len(used):
         raise DataError("too few images to train a teacher on; pass one: --teacher FILE")
-    model = train(images[used], labels[used], epochs=_TEACHER_EPOCHS, seed=seed, classes=len(collection.class_names))
-    judge = open_judge(_Resized(model), collection.class_names, normalize="none")
+    model = train(images[used], labels[used], epochs=_TEACHER_EPOCHS, seed=seed, classes=len(everything.class_names))
+    judge = open_judge(_Resized(model), everything.class_names, normalize="none")
     return judge, accuracy(model, images[held], labels[held])
 
 

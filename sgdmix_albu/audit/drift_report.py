@@ -14,8 +14,8 @@ from sgdmix_albu.audit.charts import Curve, curves
 from sgdmix_albu.audit.drift_result import ASKED, DriftResult
 from sgdmix_albu.audit.page import page
 from sgdmix_albu.audit.panels import Pixels
-from sgdmix_albu.audit.sample import Sample
 from sgdmix_albu.audit.variant import Variant
+from sgdmix_albu.datasets.sample import Sample
 
 __all__ = ["BEFORE", "Outputs", "grid", "plot", "render"]
 

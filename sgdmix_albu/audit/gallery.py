@@ -9,9 +9,9 @@ from PIL import Image
 
 from sgdmix_albu.audit import panels
 from sgdmix_albu.audit.panels import Pixels
-from sgdmix_albu.audit.sample import Sample
 from sgdmix_albu.audit.signs import DOUBT, LEAK, Flag
 from sgdmix_albu.audit.variant import Variant, seen_of_target
+from sgdmix_albu.datasets.sample import Sample
 from sgdmix_albu.mixing.fill import inpaint
 
 __all__ = [

@@ -11,10 +11,10 @@ from sgdmix_albu.audit.charts import histogram
 from sgdmix_albu.audit.page import SIDE, page
 from sgdmix_albu.audit.panels import Pixels
 from sgdmix_albu.audit.result import AuditResult
-from sgdmix_albu.audit.sample import Sample
 from sgdmix_albu.audit.signs import AGREEING, SIGNS, Flag
 from sgdmix_albu.audit.variant import Variant
 from sgdmix_albu.audit.verdict import COMPLETE, TOLERATED
+from sgdmix_albu.datasets.sample import Sample
 
 __all__ = ["render"]
 

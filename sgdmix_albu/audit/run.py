@@ -19,13 +19,14 @@ from sgdmix_albu.audit import gallery
 from sgdmix_albu.audit.output import check_folder, write_together
 from sgdmix_albu.audit.report import render
 from sgdmix_albu.audit.result import AuditResult, SignCount, VariantResult
-from sgdmix_albu.audit.sample import Sample, draw_sample, open_collection
 from sgdmix_albu.audit.signs import SIGNS, Flag, find_flags
 from sgdmix_albu.audit.variant import Variant, run_variant
 from sgdmix_albu.audit.verdict import Verdict, incomplete_share, judge, leaking_share, mean
 from sgdmix_albu.audit.witnesses import Better, hear
 from sgdmix_albu.bank.map_source import open_map_source
 from sgdmix_albu.classifiers import open_judge
+from sgdmix_albu.datasets.sample import Sample, draw_sample
+from sgdmix_albu.datasets.source import open_source
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
@@ -119,15 +120,15 @@ def run_audit(
     _check(saliency=saliency, mask=mask, samples=samples, pairs=pairs, candidates=candidates, size=size)
     check_folder(folder, overwrite)
     presets = {_name(spec): get_mask(spec) for spec in mask}
-    collection = open_collection(data, dataset=dataset, masks=masks, size=size)
+    source = open_source(data, dataset, size=size, flat=True, masks=masks)
     judge = None
     if model is not None:
-        judge = open_judge(model, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
+        judge = open_judge(model, source.class_names, arch=arch, class_names=class_names, normalize=normalize)
     options = options_of_each(saliency, saliency_options, metaclass_of(dataset))
     backends = {_name(one): open_map_source(one, judge, **own) for one, own in zip(saliency, options, strict=True)}
     better = Better.chosen(agreement_with, _name(agreement_with), backends)
     sample = draw_sample(
-        collection,
+        source,
         measured=max(pairs, samples),
         candidates=candidates,
         shown_classes=_SHOWN_CLASSES,

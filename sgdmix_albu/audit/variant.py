@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.audit import measures
-from sgdmix_albu.audit.sample import Sample
 from sgdmix_albu.audit.witnesses import NOBODY, Witnesses
+from sgdmix_albu.datasets.sample import Sample
 from sgdmix_albu.mixing.agreement import held_share, solid, solid_share
 from sgdmix_albu.mixing.composition import compose
 from sgdmix_albu.mixing.described import describe

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sgdmix_albu.audit.sample import Sample
 from sgdmix_albu.bank.map_source import MapSource, open_map_source
 from sgdmix_albu.classifiers import Judge
+from sgdmix_albu.datasets.sample import Sample
 from sgdmix_albu.errors import SGDMixError
 from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.masks import get_mask, upsampled

@@ -14,7 +14,7 @@ from sgdmix_albu.datasets.source import Item
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.images import decode_image
 
-__all__ = ["Loaded", "load_again", "load_pixels", "resized", "to_image", "to_pixels"]
+__all__ = ["Loaded", "load_again", "load_image", "load_pixels", "resized", "to_image", "to_pixels"]
 
 
 class Loaded(NamedTuple):
@@ -24,18 +24,23 @@ class Loaded(NamedTuple):
     sha256: bytes
 
 
-def load_pixels(item: Item, size: int | None) -> Loaded:
-    """An item's image, brought to size x size where a size is given.
+def load_image(item: Item) -> tuple[Image.Image, bytes]:
+    """An item's image, upright RGB, and the SHA-256 of its file.
 
     Raises:
         DataError: The image cannot be read, or its file is another than the one that was planned with.
     """
     content = item.reader.read(item.key)
-    if item.sha256 is not None and hashlib.sha256(content).hexdigest() != item.sha256:
+    digest = hashlib.sha256(content)
+    if item.sha256 is not None and digest.hexdigest() != item.sha256:
         raise DataError(f"{item.key} was changed after the plan was made, which knows another picture")
-    image = decode_image(content, item.reader.path(item.key))
-    pixels = to_pixels(image if size is None else resized(image, (size, size)))
-    return Loaded(pixels, hashlib.sha256(content).digest())
+    return decode_image(content, item.reader.path(item.key)), digest.digest()
+
+
+def load_pixels(item: Item, size: int | None) -> Loaded:
+    """An item's pixels, brought to size x size where a size is given; errors as of :func:`load_image`."""
+    image, sha256 = load_image(item)
+    return Loaded(to_pixels(image if size is None else resized(image, (size, size))), sha256)
 
 
 def load_again(item: Item, sha256: bytes, size: int | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What there is to read: a class-per-folder tree or an embedded data set, one interface."""
+"""What there is to read, listed once for all commands: a class-per-folder tree, its URL, or an embedded data set."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
+
+from PIL import Image
 
 from sgdmix_albu.datasets import EMBEDDED, get_dataset, list_datasets
-from sgdmix_albu.datasets.tree import content_of
+from sgdmix_albu.datasets.tree import as_png
+from sgdmix_albu.datasets.truth import MaskFolder, TrueMasks
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.images import IMAGE_SUFFIXES, class_folders, files_below, is_hidden, list_images
 from sgdmix_albu.io.places import local_path
@@ -44,8 +47,8 @@ class Item:
 
     Attributes:
         key: Its name in the set, ``"warbler/0001.jpg"``.
-        class_name: Its label.
-        label: Index of the label among the set's classes.
+        class_name: Its label; empty where images have none.
+        label: Index of the label among the set's classes; 0 where there are none.
         reader: Reads any image of the set.
         sha256: What its file must be, in hexadecimal; None for any.
     """
@@ -55,6 +58,12 @@ class Item:
     label: int
     reader: Reader
     sha256: str | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """Its file; None where it is drawn, or lies on another machine."""
+        reader = self.reader
+        return Path(reader.path(self.key)) if isinstance(reader, Storage) and reader.local else None
 
 
 @dataclass(frozen=True)
@@ -70,14 +79,19 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Source:
-    """A set of labelled images, listed but not read.
+    """A set of images, listed but not read.
+
+    Each folder of the first level is a class, with images in it or without, in sorted order: torchvision's ImageFolder
+    counts alike, and so does a classifier that was trained there. An object store has no folders: there, a class is
+    what has a file. Hidden folders are none.
 
     Attributes:
         name: What the user calls it.
         items: What may be read, in the order of the set.
-        class_names: Label index to name, as torchvision's ImageFolder counts them.
+        class_names: Label index to name; empty where images have no classes.
         skipped: Image files that have no place in the set.
         ignored: Other files found there: what they are, and how many.
+        truth: True masks of the items, where there are any.
     """
 
     name: str
@@ -85,6 +99,7 @@ class Source:
     class_names: list[str]
     skipped: list[Skipped]
     ignored: Counter[str]
+    truth: TrueMasks | None = None
 
     def thinned(self, limit: int | None) -> Source:
         """At most ``limit`` items, spread evenly over the set."""
@@ -94,24 +109,38 @@ class Source:
         return replace(self, items=[self.items[k * total // limit] for k in range(limit)])
 
 
-def open_source(data: str | os.PathLike[str] | None, dataset: str | None = None, *, size: int | None = None) -> Source:
+def open_source(
+    data: str | os.PathLike[str] | None,
+    dataset: str | None = None,
+    *,
+    size: int | None = None,
+    flat: bool = False,
+    masks: str | os.PathLike[str] | None = None,
+) -> Source:
     """List a folder or an embedded data set.
 
     Args:
         data: A class-per-folder image tree or its URL; None with ``dataset``.
-        dataset: Name of an embedded data set ("aviary"); None with ``data``.
+        dataset: Name of an embedded data set ("aviary"), which brings its own true masks; None with ``data``.
         size: Side in pixels at which an embedded data set is drawn.
+        flat: Where no image lies in a class folder, take those of the folder itself, without classes.
+        masks: Folder of true masks: for ``owl/1.jpg`` the file ``owl/1.png``, object light, background dark. Images
+            without a mask are left out.
 
     Raises:
-        InvalidInputError: Both or none of ``data`` and ``dataset``, or one that is read from a folder of its own.
+        InvalidInputError: Both or none of ``data`` and ``dataset``, ``masks`` with ``dataset``, or a data set that is
+            read from a folder of its own.
         UnknownNameError: No such embedded data set.
-        DataError: No such folder, or no image in a class folder.
+        DataError: No such folder, no image in a class folder, or none that has a mask.
     """
     if (data is None) == (dataset is None):
         raise InvalidInputError(f"expected either data or dataset, got data={data!r} and dataset={dataset!r}")
     if dataset is None:
         folder = local_path(str(data))
-        return _remote(str(data)) if folder is None else _folder(folder)
+        source = _remote(str(data)) if folder is None else _folder(folder, flat)
+        return source if masks is None else _with_masks(source, MaskFolder(Path(masks).expanduser()))
+    if masks is not None:
+        raise InvalidInputError(f"dataset {dataset!r} brings its own true masks; leave masks out")
     if dataset in list_datasets() and dataset not in EMBEDDED:
         raise InvalidInputError(
             f"{dataset!r} is not embedded: write its photographs as a class-per-folder tree with "
@@ -149,26 +178,49 @@ def _remote(url: str) -> Source:
     return Source(url, items, classes, odd + _without_label(loose), ignored)
 
 
-def _folder(root: Path) -> Source:
-    items, skipped = [], []
+def _folder(root: Path, flat: bool) -> Source:
+    try:
+        entries = list_images(root)
+    except DataError:
+        found = _flat(root) if flat and root.is_dir() else None
+        if found is None or not found.items:
+            raise
+        return found
     reader = open_reader(root)
-    entries = list_images(root)
-    for entry in entries:
-        if _printable(entry.key):
-            items.append(Item(entry.key, entry.class_name, entry.label, reader))
-        else:
-            skipped.append(Skipped(entry.key, "its name is not valid UTF-8"))
+    items, odd = _readable(Item(entry.key, entry.class_name, entry.label, reader) for entry in entries)
     names = (path.relative_to(root).as_posix() for path in files_below(root, hidden=True))
     loose, ignored = _others(names, {entry.key for entry in entries})
-    return Source(str(root), items, class_folders(root), skipped + _without_label(loose), ignored)
+    return Source(str(root), items, class_folders(root), odd + _without_label(loose), ignored)
 
 
-def _printable(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _flat(root: Path) -> Source:
+    reader = open_reader(root)
+    images, ignored = _others((path.name for path in root.iterdir() if not path.is_dir()), set())
+    items, odd = _readable(Item(name, "", 0, reader) for name in images)
+    return Source(str(root), items, [], odd, ignored)
+
+
+def _readable(listed: Iterable[Item]) -> tuple[list[Item], list[Skipped]]:
+    """The items, and those that no manifest can name."""
+    items, odd = [], []
+    for item in listed:
+        try:
+            item.key.encode()
+            items.append(item)
+        except UnicodeEncodeError:
+            odd.append(Skipped(item.key, "its name is not valid UTF-8"))
+    return items, odd
+
+
+def _with_masks(source: Source, masks: MaskFolder) -> Source:
+    """The items of which there is a true mask."""
+    items = [item for item in source.items if masks.has(item.key)]
+    if not items:
+        key = source.items[0].key
+        raise DataError(
+            f"found no true mask for any of {len(source.items)} images; for {key} expected {masks.path(key)}"
+        )
+    return replace(source, items=items, truth=masks)
 
 
 def _others(names: Iterable[str], listed: set[str]) -> tuple[list[str], Counter[str]]:
@@ -195,25 +247,33 @@ def _suffix(name: str) -> str:
 
 
 def _embedded(name: str, size: int) -> Source:
-    reader = _Drawn(name, size)
-    classes = list(reader.images.classes)
-    items = [
-        Item(key, classes[label], label, reader) for key, label in zip(reader.rows, reader.images.targets, strict=True)
-    ]
-    return Source(f"{name} (embedded)", items, classes, [], Counter())
+    drawn = _Drawn(name, size)
+    classes = list(drawn.images.classes)
+    rows = zip(drawn.rows, drawn.images.targets, strict=True)
+    items = [Item(key, classes[label], label, drawn) for key, label in rows]
+    return Source(f"{name} (embedded)", items, classes, [], Counter(), drawn)
 
 
 class _Drawn:
-    """The images of an embedded data set, under the names that their files would have."""
+    """The images of an embedded data set, under the names that their files would have, and their masks."""
 
     def __init__(self, name: str, size: int) -> None:
         self.images = get_dataset(name, split="train", size=size)
         self.rows = {key: row for row, key in enumerate(self.images.source_keys)}
+        self._last: tuple[str, Any] = ("", None)  # an image is often followed by its mask
 
     def read(self, key: str) -> bytes:
-        if key not in self.rows:
-            raise DataError(f"the embedded data set has no image {key}")
-        return content_of(self.images, self.rows[key])
+        return as_png(Image.fromarray(self._sample(key).image))
+
+    def mask(self, key: str, size: tuple[int, int]) -> Image.Image:
+        return Image.fromarray(self._sample(key).mask)
 
     def path(self, key: str) -> str:
         return key
+
+    def _sample(self, key: str) -> Any:
+        if key not in self.rows:
+            raise DataError(f"the embedded data set has no image {key}")
+        if self._last[0] != key:
+            self._last = (key, self.images.render(self.rows[key]))
+        return self._last[1]

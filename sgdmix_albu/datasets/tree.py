@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from tqdm import tqdm
 
 from sgdmix_albu.errors import DataError
@@ -16,7 +17,7 @@ from sgdmix_albu.io.files import TEMPORARY, make_folder, read_regular, refusals_
 from sgdmix_albu.io.images import MAX_BYTES
 from sgdmix_albu.io.places import check_apart
 
-__all__ = ["content_of", "write_tree"]
+__all__ = ["as_png", "content_of", "write_tree"]
 
 
 def write_tree(dataset: Any, folder: str | os.PathLike[str]) -> None:
@@ -65,11 +66,14 @@ def content_of(dataset: Any, index: int) -> bytes:
         DataError: The file cannot be read.
     """
     paths = getattr(dataset, "paths", None)
-    if paths is None:
-        content = io.BytesIO()
-        dataset[index][0].save(content, format="PNG")
-        return content.getvalue()
-    return read_regular(paths[index], MAX_BYTES)
+    return as_png(dataset[index][0]) if paths is None else read_regular(paths[index], MAX_BYTES)
+
+
+def as_png(image: Image.Image) -> bytes:
+    """An image as the bytes of a PNG file."""
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    return content.getvalue()
 
 
 def _fill(dataset: Any, folder: Path) -> None:

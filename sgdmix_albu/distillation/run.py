@@ -18,9 +18,10 @@ from torch import Tensor
 
 from sgdmix_albu import __version__
 from sgdmix_albu.arguments import check_count, check_switch, said
-from sgdmix_albu.audit.sample import Collection, Reader, Sample, open_collection
 from sgdmix_albu.bank.map_source import MapSource, open_map_source
 from sgdmix_albu.classifiers import open_judge
+from sgdmix_albu.datasets.sample import Sample, Sampler
+from sgdmix_albu.datasets.source import Source, open_source
 from sgdmix_albu.distillation.training import Schedule, batches_of, train
 from sgdmix_albu.distillation.views import Examples
 from sgdmix_albu.errors import DataError, InvalidInputError
@@ -154,18 +155,18 @@ def distil(
         raise InvalidInputError("expected a teacher, or a folder of masks; only the embedded data set brings its own")
     place = _device(device)
     progress = progress or Progress()
-    collection = open_collection(data, dataset=dataset, masks=masks, size=_KEPT)
+    listed = open_source(data, dataset, size=_KEPT, flat=True, masks=masks)
     judge = None
     if model is not None:
-        judge = open_judge(model, collection.class_names, arch=arch, class_names=class_names, normalize=normalize)
+        judge = open_judge(model, listed.class_names, arch=arch, class_names=class_names, normalize=normalize)
     (own,) = options_of_each([teacher], options, metaclass_of(dataset))
     source = None if teacher is None else open_map_source(teacher, judge, **own)
-    photographs = _read(collection, limit, progress)
+    photographs = _read(listed.thinned(limit), progress)
     images = photographs.images
     if source is not None:
         maps, teacher_ms = _taught(source, photographs, progress)
     else:
-        assert photographs.truth is not None  # a collection with masks gives samples with masks
+        assert photographs.truth is not None  # a source with masks gives samples with masks
         maps, teacher_ms = photographs.truth * _WHITE, None
     if not bool((maps.flatten(1) > 0).any()):
         raise DataError(f"the teacher sees no object in any of {len(images)} photographs: there is nothing to learn")
@@ -232,17 +233,15 @@ def _device(name: str | None) -> torch.device:
     return place
 
 
-def _read(collection: Collection, limit: int, progress: Progress) -> Sample:
+def _read(source: Source, progress: Progress) -> Sample:
     """Photographs with their labels, files and true masks, where there are any."""
-    total = len(collection.keys)
-    rows = range(total) if total <= limit else [k * total // limit for k in range(limit)]
-    reader = Reader(collection, _KEPT)
-    reader.read(progress.over(rows, "reading", len(rows)), len(rows))
-    found = len(reader.rows)
+    sampler, total = Sampler(source, _KEPT), len(source.items)
+    sampler.read(progress.over(range(total), "reading", total), total)
+    found = len(sampler.rows)
     if found < _LEAST:
-        why = "".join(f" ({key}: {reason})" for key, reason in list(reader.skipped.items())[:1])
-        raise DataError(f"expected {_LEAST} readable photographs or more, found {found} in {collection.name}{why}")
-    return reader.sample(found, found)
+        why = "".join(f" ({key}: {reason})" for key, reason in list(sampler.skipped.items())[:1])
+        raise DataError(f"expected {_LEAST} readable photographs or more, found {found} in {source.name}{why}")
+    return sampler.sample(found, found)
 
 
 def _taught(teacher: MapSource, photographs: Sample, progress: Progress) -> tuple[Tensor, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +13,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
+from sgdmix_albu.datasets.pixels import load_image
+from sgdmix_albu.datasets.source import Item, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.io.images import class_folders, list_images, read_image
 from sgdmix_albu.refine.finetuning.labelled import Labelled, labelled
 
 __all__ = ["MapsOfFiles", "TrainingImages"]
@@ -54,10 +54,13 @@ class TrainingImages:
 
     def __init__(self, data: str | os.PathLike[str] | Any, resolution: int, *, progress: bool = False) -> None:
         self.resolution = resolution
-        self._files: list[Path] | None = None
-        names: list[str] | None = None
+        self._items: list[Item] = []
         if isinstance(data, str | os.PathLike):
-            source, names, self._files = _of_folder(data)
+            listed = open_source(data)
+            self._items = items = listed.items
+            source = Labelled(
+                tuple(listed.class_names), [item.label for item in items], lambda row: load_image(items[row])[0]
+            )
         else:
             source = labelled(data)
         if not source.labels:
@@ -71,7 +74,9 @@ class TrainingImages:
             try:
                 image = self._read(row)
             except (DataError, OSError) as error:  # Pillow's complaints are OSErrors
-                self.skipped.append((names[row] if names else f"image {row}", _FOLDERS.sub("", str(error))))
+                self.skipped.append(
+                    (self._items[row].key if self._items else f"image {row}", _FOLDERS.sub("", str(error)))
+                )
                 continue
             self._rows.append(row)
             digest.update(image.numpy().tobytes())
@@ -99,11 +104,11 @@ class TrainingImages:
             InvalidInputError: The images are not files of a folder.
             DataError: The bank does not know the image.
         """
-        if self._files is None:
+        path = self._items[self._rows[row]].file if self._items else None
+        if path is None:
             raise InvalidInputError("a saliency bank knows images by their files: expected a folder to fine-tune on")
-        path = self._files[self._rows[row]]
         found = Image.fromarray(bank.of_file(path, int(self.labels[row])).numpy())
-        whole = found.resize(read_image(path).size, Image.Resampling.BILINEAR)
+        whole = found.resize(self._source.image(self._rows[row]).size, Image.Resampling.BILINEAR)
         square = ImageOps.fit(whole, (self.resolution, self.resolution), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(square))
 
@@ -119,12 +124,3 @@ class TrainingImages:
             raise InvalidInputError(f"expected PIL images or uint8 tensors, image {row} is {type(image).__name__}")
         square = ImageOps.fit(image.convert("RGB"), (self.resolution, self.resolution), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(square)).permute(2, 0, 1)
-
-
-def _of_folder(data: str | os.PathLike[str]) -> tuple[Labelled, list[str], list[Path]]:
-    """A tree's classes, labels and images; and the images' names, and files."""
-    entries = list_images(data)
-    found = Labelled(
-        tuple(class_folders(data)), [entry.label for entry in entries], lambda row: read_image(entries[row].path)
-    )
-    return found, [entry.key for entry in entries], [entry.path for entry in entries]
