@@ -16,9 +16,9 @@ import numpy as np
 
 from sgdmix_albu.bank.descriptors import GRID, Descriptors
 from sgdmix_albu.datasets.source import Item
-from sgdmix_albu.expand.plan.outputs import plan_tasks
-from sgdmix_albu.expand.plan.rows import task_line
-from sgdmix_albu.expand.summary import Settings
+from sgdmix_albu.expand.plan.rows import row_line
+from sgdmix_albu.expand.plan.settings import Settings
+from sgdmix_albu.expand.plan.targets import plan_rows
 from sgdmix_albu.io.storage import Storage
 
 BLOCK = 4096
@@ -35,8 +35,8 @@ def main() -> None:
         before = peak()
         began = time.perf_counter()
         settings = Settings(multiplier=arguments.multiplier, candidates=arguments.candidates)
-        tasks = plan_tasks(known, range(len(known)), settings, Counter())
-        Storage(folder).write_lines("plan.jsonl", (task_line(task) for task in tasks))
+        planned = plan_rows(known, range(len(known)), settings, Counter())
+        Storage(folder).write_lines("plan.jsonl", map(row_line, planned))
         seconds = time.perf_counter() - began
         file = Path(folder, "plan.jsonl")
         rows = sum(1 for _ in file.open("rb"))

@@ -14,9 +14,11 @@ __all__ = [
     "accepts",
     "check_choice",
     "check_count",
+    "check_counts",
     "check_names",
     "check_number",
     "check_plain",
+    "check_seed",
     "check_sequence",
     "check_switch",
     "check_text",
@@ -107,6 +109,18 @@ def check_count(name: str, value: Any, expected: str, *, least: int = 1, most: i
     if not whole or not least <= int(value) <= most:
         limit = f" ({most} at the most)" if whole and int(value) > most else ""
         raise InvalidInputError(f"{name} {expected}{limit}, got {said(value)}")
+
+
+def check_counts(**counts: int | None) -> None:
+    """Refuse numbers below 1; None stands for a default."""
+    for name, count in counts.items():
+        if count is not None:
+            check_count(name, count, "must be 1 or more")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what a generator of random numbers cannot count with."""
+    check_count("seed", seed, "must be a number from 0 to 2**63 - 1", least=0)
 
 
 def check_switch(**switches: Any) -> None:

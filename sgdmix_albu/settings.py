@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
-from sgdmix_albu.arguments import check_choice, check_count, check_number, check_plain, check_switch, check_text
+from sgdmix_albu.arguments import (
+    check_choice,
+    check_count,
+    check_counts,
+    check_number,
+    check_plain,
+    check_sequence,
+    check_switch,
+    check_text,
+)
 from sgdmix_albu.types import (
     BEST_FILL,
     BEST_SALIENCY,
@@ -151,6 +160,7 @@ class SaliencySettings:
 
     def __post_init__(self) -> None:
         check_text(saliency=self.saliency)
+        check_choice("normalize", self.normalize, get_args(Normalize))
         object.__setattr__(self, "options", check_plain(self.options))  # a copy: nobody changes it meanwhile
 
     @property
@@ -176,7 +186,7 @@ class RefinerSettings:
         guidance: Classifier-free guidance scale; None for the refiner's own.
         scheduler: Name of one of diffusers' schedulers; None for the base's.
         dtype: Of the weights, "float32", "float16" or "bfloat16"; None for half precision on a GPU, single elsewhere.
-        loras: Further LoRA files or hub ids, for all images.
+        loras: Further LoRA files, for all images.
         device: "cpu", "cuda", ...; None for a GPU if there is one.
         compile: Compile the network, which pays for long runs.
     """
@@ -202,8 +212,18 @@ class RefinerSettings:
         check_text(refiner=self.name)
         check_choice("preserve", self.preserve, get_args(Preserve))
         check_switch(compile=self.compile)
-        if self.steps is not None:
-            check_count("steps", self.steps, "must be 1 or more")
+        if isinstance(self.strengths, str):
+            check_choice("strengths", self.strengths, ("adaptive",))
+        elif self.strengths is not None:
+            check_sequence(self.strengths, "strengths")
+            for strength in self.strengths:
+                check_number("strengths", strength, "must lie in (0, 1]", low=0, high=1, open_low=True)
+            object.__setattr__(self, "strengths", tuple(self.strengths))  # a copy: nobody changes it meanwhile
+        check_sequence(self.loras, "loras")
+        object.__setattr__(self, "loras", tuple(self.loras))
+        check_counts(steps=self.steps)
+        if self.guidance is not None:
+            check_number("guidance", self.guidance, "must be 0 or more", low=0, high=math.inf)
         if self.dtype is not None:
             check_choice("dtype", self.dtype, ("float32", "float16", "bfloat16"))
 
@@ -228,7 +248,6 @@ class FileSettings:
     shards: bool = option(False, "tar shards as WebDataset reads them, not folders")
 
     def __post_init__(self) -> None:
-        if self.size is not None:
-            check_count("size", self.size, "must be 1 or more")
+        check_counts(size=self.size)
         check_choice("image_format", self.image_format, get_args(ImageFormat))
         check_switch(shards=self.shards)

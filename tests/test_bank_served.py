@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ def test_a_bank_has_no_options_and_looks_through_nothing(photos: Path, bank: str
         mix(photos, tmp_path / "out", saliency=bank, saliency_options={"microbatch": 2})
     with pytest.raises(InvalidInputError, match="looks through no model"):
         mix(photos, tmp_path / "out", saliency=bank, model="any.pt")
-    with pytest.raises(DataError, match="no saliency bank in nowhere"):
+    with pytest.raises(DataError, match="no saliency bank in .*nowhere"):
         mix(photos, tmp_path / "out", saliency="bank:nowhere")
     with pytest.raises(InvalidInputError, match="a bank is made of what a backend computes"):
         make_bank(photos, tmp_path / "another", saliency=bank)
@@ -226,9 +227,9 @@ def test_expanding_by_a_bank(photos: Path, bank: str, tmp_path: Path, monkeypatc
 def test_expanding_with_other_options_is_another_run(photos: Path, tmp_path: Path) -> None:
     settings = Settings(saliency="quadrant", mask="otsu", fill="source", max_coverage=1.0, multiplier=1)
     looks = [SaliencySettings("quadrant", options={"darkest": darkest}) for darkest in (True, False)]
-    expand(photos, tmp_path / "out", settings, look=looks[0])
+    expand(photos, tmp_path / "out", replace(settings, saliency=looks[0]))
     with pytest.raises(DataError, match="saliency_options"):
-        expand(photos, tmp_path / "out", settings, look=looks[1])
+        expand(photos, tmp_path / "out", replace(settings, saliency=looks[1]))
 
 
 def test_the_audit_by_a_bank(photos: Path, bank: str, tmp_path: Path) -> None:

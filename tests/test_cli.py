@@ -106,6 +106,7 @@ def test_mix(run: Run, tmp_path: Path) -> None:
     (data / "class 0" / "empty.png").touch()
     code, out, err = run("mix", data, tmp_path / "out", "--overwrite", "--p", 0)
     assert (code, err) == (1, "")
+    assert "mixed    0 of 12 images" in out
     assert "skipped  class 0/empty.png: cannot read" in out
     assert "unmixed  12: left out by --p" in out
 
@@ -116,7 +117,7 @@ def test_mix(run: Run, tmp_path: Path) -> None:
         (["none", "out"], "expected a folder of images, none is not there"),
         (["data", "data/out"], "must lie apart"),
         (["data", "."], "must lie apart"),
-        (["data", "full"], "full is not empty"),
+        (["data", "full"], "full holds files of others"),
         (["data", "out", "--p", "2"], "p must be a probability"),
         (["data", "out", "--saliency", "spectral_residuals"], "did you mean 'spectral_residual'?"),
         (["data", "out", "--mask", "otsus"], "did you mean 'otsu'?"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.expand import Settings, generate, verify
-from sgdmix_albu.expand.plan.rows import Task, read_tasks, task_line
+from sgdmix_albu.expand.plan.rows import Row, read_rows, row_line
 from sgdmix_albu.io.progress import Progress
 
 QUIET = Progress(quiet=True)
@@ -27,7 +27,7 @@ junk = st.binary(max_size=120) | st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 ).map(lambda value: json.dumps(value).encode())
-TASK = Task("a/1.png", "a", 0, "a/1.jpg", "b/2.jpg", "b", 0, 7, 0.1, 5, 0.7, "a bird")
+ROW = Row("a/1.png", "a", 0, "a/1.jpg", "b/2.jpg", "b", 0, 7, 0.1, 5, 0.7, "a bird")
 
 
 @pytest.fixture(scope="module")
@@ -162,34 +162,35 @@ def test_killed_between_the_manifest_and_the_end(photographs: Path, tmp_path: Pa
 def test_a_plan_line_that_is_none(line: bytes) -> None:
     for one in filter(None, line.splitlines()):
         with pytest.raises(DataError):
-            read_tasks(one)
+            read_rows(one)
 
 
 @many
-@given(field=st.sampled_from(Task.__slots__), value=junk)
+@given(field=st.sampled_from(Row.__slots__), value=junk)
 def test_a_plan_line_with_a_wrong_field(field: str, value: bytes) -> None:
-    row = json.loads(task_line(TASK))
+    row = json.loads(row_line(ROW))
     try:
         row[field] = json.loads(value)
     except ValueError:
         return
     try:
-        (task,) = read_tasks(json.dumps(row).encode())
+        (planned,) = read_rows(json.dumps(row).encode())
     except DataError:
         return
-    for name in (task.name, task.source, task.target):
+    assert (planned.target is None) == (planned.unmixed is not None)
+    for name in (planned.name, *(key for _, key in planned.images)):
         assert name
         assert ".." not in name.split("/")
         assert not name.startswith("/")
-    assert task.strength is None or 0 < task.strength <= 1
+    assert planned.strength is None or 0 < planned.strength <= 1
 
 
 @pytest.mark.parametrize("name", ["../x.png", "/etc/x.png", "a/../../x", "", "a\0b"])
 def test_names_that_lead_out(name: str) -> None:
     for field in ("name", "source", "target"):
-        row = {**json.loads(task_line(TASK)), field: name}
+        row = {**json.loads(row_line(ROW)), field: name}
         with pytest.raises(DataError, match="leads out of its folder"):
-            read_tasks(json.dumps(row).encode())
+            read_rows(json.dumps(row).encode())
 
 
 def test_a_run_of_another_time(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ def done(out: Storage) -> Expansion:
         written=8,
         lost=0,
         left_out=Counter(),
+        unmixed=Counter(),
         skipped=[],
         came=[],
         ignored=Counter(),

@@ -54,7 +54,7 @@ def runs(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             generate(photographs, folder / "begun", settings=FILES, workers=1, progress=Stop(2))
         generate(photographs, folder / "finished", settings=FILES, workers=1, progress=QUIET)
         generate(photographs, folder / "shards", settings=SHARDS, workers=1, progress=QUIET)
-    mix_folder(photographs, folder / "mixed", saliency="spectral_residual", mask="otsu", jobs=1, progress=QUIET)
+        mix_folder(photographs, folder / "mixed", saliency="spectral_residual", mask="otsu", jobs=1, progress=QUIET)
     assert (folder / "begun" / ".sgdmix" / "done").exists()
     return folder
 
@@ -79,7 +79,7 @@ STATE = {
     ],
     "finished": ["metadata.jsonl", ".sgdmix-run.json", ".sgdmix-quarantine.jsonl", "class 0/000-00.png"],
     "shards": ["metadata.jsonl", "shard-000000.tar"],
-    "mixed": ["metadata.jsonl", ".sgdmix-mixed.json", "class 0/000.png"],
+    "mixed": ["metadata.jsonl", ".sgdmix-run.json", "class 0/000.png"],
 }
 NO_FILES = {
     "pipe": os.mkfifo,
@@ -120,6 +120,10 @@ def check(out: Path, photographs: Path, name: str) -> None:
 
 
 def take_up(out: Path, photographs: Path, name: str, **options: Any) -> None:
+    if name == "mixed":
+        options = {"saliency": "spectral_residual", "mask": "otsu", "jobs": 1, **options}
+        mix_folder(photographs, out, progress=QUIET, **options)
+        return
     settings = SHARDS if name == "shards" else FILES
     generate(photographs, out, settings=settings, workers=1, progress=QUIET, **options)
 
@@ -131,10 +135,7 @@ def pool(out: Path, photographs: Path, name: str) -> None:
 
 
 def anew(out: Path, photographs: Path, name: str) -> None:
-    if name == "mixed":
-        mix_folder(photographs, out, saliency="spectral_residual", mask="otsu", jobs=1, progress=QUIET, overwrite=True)
-    else:
-        take_up(out, photographs, name, overwrite=True)
+    take_up(out, photographs, name, overwrite=True)
 
 
 @contextlib.contextmanager
@@ -185,6 +186,10 @@ def plan_with(out: Path, **fields: Any) -> None:
         *[({"seed": seed}, "expected a whole number") for seed in (10**400, 0.5, True, "1", None)],
         *[({"strength": strength}, "strength") for strength in (0, 1.5, 10**400, "0.7")],
         ({"source_place": 10**12}, "part-"),
+        ({"target": None}, "half a target"),
+        ({"unmixed": "not_drawn"}, "half a target"),
+        ({"unmixed": "just so"}, "unmixed"),
+        ({"refused": -1}, "a whole number from 0"),
         ({"further": 1}, "'further' is no field"),
         ({"prompt": "x" * 10**5}, "at most 10000 characters"),
     ],
@@ -212,6 +217,7 @@ def test_a_plan_made_to_harm(
         lambda about: about["plan"].update(unusable=[[1, 2]]),
         lambda about: about.update(manifest={"rows": 1, "sha256": "x" * 64, "chunks": []}),
         lambda about: about.update(manifest={"rows": 1, "sha256": "0" * 64, "chunks": [1]}),
+        lambda about: about.update(manifest={"rows": 1, "sha256": "0" * 64, "chunks": [], "unmixed": {"so": 1}}),
         lambda about: about.update(settings=[]),
         lambda about: about.update(schema=True),
         lambda about: about.update(schema="2"),
@@ -242,7 +248,7 @@ def test_a_class_folder_that_is_a_link(
         (tmp_path / "mine" / one).write_bytes(b"precious")
     (out / "class 0").symlink_to(tmp_path / "mine")
     for command in (take_up, anew):
-        with pytest.raises(DataError, match="link leads out|other settings|not empty|others"):
+        with pytest.raises(DataError, match="link leads out|others"):
             command(out, photographs, name)
     assert {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()} == dict.fromkeys(names, b"precious")
 

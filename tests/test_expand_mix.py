@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.models import resnet18
 
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
-from sgdmix_albu.expand import mix_folder, verify
+from sgdmix_albu.expand import Expansion, Settings, generate, mix_folder, verify
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.saliency import SaliencyBackend, register_backend
 
@@ -44,13 +45,26 @@ def metadata(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
 
 
+def asked_in(out: Path) -> dict[str, Any]:
+    """The settings of a run, which stand once for all its images."""
+    settings: dict[str, Any] = json.loads((out / ".sgdmix-run.json").read_text())["settings"]
+    return settings
+
+
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file but the lock."""
+    """Every file but the lock and the holder's name."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != ".sgdmix-lock"
+        if path.is_file() and path.name not in (".sgdmix-lock", ".sgdmix-holder")
     }
+
+
+# What a finished run keeps beside the images.
+KEPT = {
+    "metadata.jsonl",
+    *(f".sgdmix-{name}" for name in ("run.json", "images.jsonl", "plan.jsonl", "quarantine.jsonl")),
+}
 
 
 def foreground(image: np.ndarray) -> np.ndarray:
@@ -113,7 +127,7 @@ def test_targets_lose_their_objects_to_paint(photographs: Path, tmp_path: Path) 
 def test_painted_backgrounds_meet_the_source_at_a_soft_border(photographs: Path, tmp_path: Path) -> None:
     for name, feather in (("hard", 0), ("soft", None), ("wide", 4)):
         mix(photographs, tmp_path / name, fill="inpaint", feather=feather)
-    assert [metadata(tmp_path / name)[0]["feather"] for name in ("hard", "soft", "wide")] == [0, None, 4]
+    assert [asked_in(tmp_path / name)["feather"] for name in ("hard", "soft", "wide")] == [0, None, 4]
     for row in metadata(tmp_path / "soft"):
         hard, soft = (pixels(tmp_path / name / row["file_name"]) for name in ("hard", "soft"))
         own = foreground(pixels(photographs / row["source"]))
@@ -154,8 +168,10 @@ def test_metadata_says_everything(photographs: Path, tmp_path: Path) -> None:
     mix(photographs, tmp_path, seed=7, candidates=5, max_coverage=0.9)
     (row, *others) = metadata(tmp_path)
     assert row["file_name"] == "class 0/000.png"
-    assert (row["seed"], row["candidates"], row["max_coverage"]) == (7, 5, 0.9)
-    assert (row["saliency"], row["mask"], row["source_threshold"]) == ("brightness", "bright", 0.5)
+    asked = asked_in(tmp_path)
+    assert (asked["seed"], asked["candidates"], asked["max_coverage"], asked["p"]) == (7, 5, 0.9, 1.0)
+    assert (row["saliency"], row["mask"], row["fill"]) == ("brightness", "bright", "source")
+    assert (row["source_threshold"], row["target_threshold"], row["refused_over_coverage"]) == (0.5, 0.5, 0)
     assert row["versions"]["torch"] == torch.__version__
     assert 0 < row["distance"] < 1
     assert all(other.keys() == row.keys() for other in others)
@@ -191,7 +207,7 @@ def test_a_single_image(tmp_path: Path) -> None:
     data = write_tree(tmp_path / "data", classes=1, images=1)
     summary = mix(data, tmp_path / "out")
     assert (summary.mixed, summary.unmixed) == (0, Counter(no_target=1))
-    assert "unmixed  1: no candidate; written as they are" in str(summary)
+    assert "unmixed  1: no further candidate; written as they are" in str(summary)
 
 
 def test_torchvision_reads_the_result(photographs: Path, tmp_path: Path) -> None:
@@ -263,13 +279,17 @@ def test_awkward_files_are_mixed_or_listed_and_nothing_is_lost(tmp_path: Path) -
     rows = metadata(tmp_path / "out")
     assert len(rows) == summary.written == 6 + 9
     names = {row["file_name"] for row in rows}
-    assert names | {"metadata.jsonl", ".sgdmix-mixed.json"} == contents(tmp_path / "out").keys()
+    assert names | KEPT == contents(tmp_path / "out").keys()
     sizes = {Path(row["source"]).name: pixels(tmp_path / "out" / row["file_name"]).shape[:2] for row in rows}
     assert sizes["turned.jpg"] == (48, 40)
     assert sizes["large.jpg"] == (1500, 2000)
     assert {row["file_name"] for row in rows} >= {"kinds of files/same.png.png", "kinds of files/same.bmp.png"}
     assert contents(data) == before
-    for word in ("truncated.jpg: cannot read", "loose.png: it lies in no class folder", "mixed    15 of 20 images"):
+    for word in (
+        "truncated.jpg: cannot read",
+        "loose.png: it lies in no class folder",
+        "written  15 of 15 images from 19 sources",
+    ):
         assert word in str(summary)
 
 
@@ -289,32 +309,49 @@ def test_a_file_that_vanishes_while_the_run_goes_on(photographs: Path, tmp_path:
     reasons = {one.key: one.reason for one in summary.skipped}
     assert "No such file" in reasons["class 1/002.png"]
     rows = metadata(tmp_path / "out")
-    assert len(rows) + len(reasons) == 12
+    assert len(rows) + summary.lost == 12
+    assert reasons.keys() == {"class 1/002.png"}  # which others lost as their target, too
     assert "class 1/002.png" not in {row["target"] for row in rows}
 
 
-def test_the_output_is_only_touched_when_the_input_has_been_read(photographs: Path, tmp_path: Path) -> None:
+def test_other_settings_are_another_run(photographs: Path, tmp_path: Path) -> None:
+    """As of an expansion: refused, unless the folder is begun anew; what means nothing changes nothing."""
     mix(photographs, tmp_path / "out")
     before = contents(tmp_path / "out")
-
-    def broken(images: Tensor) -> Tensor:
-        raise SGDMixError("no such layer")
-
-    register_backend("broken", broken)
-    with pytest.raises(SGDMixError, match="no such layer"):
-        mix(photographs, tmp_path / "out", saliency="broken", overwrite=True)
-    with pytest.raises(DataError, match="not empty"):
-        mix(photographs, tmp_path / "out")
+    with pytest.raises(SGDMixError, match="no such backend|unknown"):
+        mix(photographs, tmp_path / "out", saliency="brightnes", overwrite=True)
+    with pytest.raises(DataError, match=r"begun with other settings: limit None \(now 3\)"):
+        mix(photographs, tmp_path / "out", limit=3)
+    assert mix(photographs, tmp_path / "out").written == 0
     assert contents(tmp_path / "out") == before
     mix(photographs, tmp_path / "out", limit=3, image_format="jpg", overwrite=True)
-    assert {Path(name).suffix for name in contents(tmp_path / "out")} == {".jpg", ".jsonl", ".json"}
+    made = contents(tmp_path / "out").keys() - KEPT
+    assert (len(made), {Path(name).suffix for name in made}) == (3, {".jpg"})
 
 
-def test_interrupted(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_generate_is_another_runs(photographs: Path, tmp_path: Path) -> None:
+    generate(photographs, tmp_path, settings=Settings("brightness", "bright", fill="source"))
+    with pytest.raises(DataError, match=r"begun with other settings: keep_unmixed False \(now True\), multiplier 5"):
+        mix(photographs, tmp_path)
+
+
+def test_a_mix_is_an_expansion_that_keeps_what_stays_unmixed(photographs: Path, tmp_path: Path) -> None:
+    mix(photographs, tmp_path / "mixed", p=0.5, seed=1)
+    settings = Settings("brightness", "bright", fill="source", multiplier=1, p=0.5, seed=1)
+    done = generate(photographs, tmp_path / "made", settings=settings)
+    assert isinstance(done, Expansion)
+    assert "left out by --p" in str(done)
+    mixed, made = contents(tmp_path / "mixed"), contents(tmp_path / "made")
+    wanted = {row["file_name"] for row in metadata(tmp_path / "mixed") if row["mixed"]}
+    assert {name: mixed[name] for name in wanted} == {name: made[name] for name in made if name.endswith(".png")}
+    assert done.left_out == Counter(not_drawn=12 - len(wanted))
+
+
+def test_interrupted(photographs: Path, tmp_path: Path, small_chunks: None) -> None:
     class Interrupting(Progress):
-        def over(self, items: Any, label: str, total: int) -> Any:
+        def over(self, items: Any, label: str, total: int, **_: Any) -> Iterator[Any]:
             for done, item in enumerate(items):
-                if label == "mixing" and done == 4:
+                if label == "expanding" and done == 1:
                     raise KeyboardInterrupt
                 yield item
 
@@ -326,8 +363,11 @@ def test_interrupted(photographs: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert "metadata.jsonl" not in left
     assert not [name for name in left if name.endswith(".tmp")]
     assert all(pixels(tmp_path / "out" / name).size for name in left if name.endswith(".png"))
-    mix(photographs, tmp_path / "out", overwrite=True)
-    assert len(contents(tmp_path / "out")) == 12 + 2
+    there = sum(name.endswith(".png") for name in left)
+    done = mix(photographs, tmp_path / "out")  # the same call goes on
+    assert (done.written, done.there, done.mixed) == (12 - there, 12, 12)
+    mix(photographs, tmp_path / "quiet")
+    assert contents(tmp_path / "out") == contents(tmp_path / "quiet")
 
 
 def test_disk_full(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,12 +384,14 @@ def test_disk_full(photographs: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     left = contents(tmp_path)
     assert "metadata.jsonl" not in left
     assert not [name for name in left if name.endswith(".tmp")]
+    monkeypatch.undo()
+    assert mix(photographs, tmp_path).there == 12
 
 
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        *[("p", 2), ("candidates", 0), ("size", 0), ("limit", 0), ("jobs", 0), ("seed", -1)],
+        *[("p", 2), ("candidates", 0), ("size", 0), ("limit", 0), ("seed", -1)],
         *[("feather", -1), ("feather", float("nan"))],
         *[("target_class", "x"), ("fill", "x"), ("image_format", "gif"), ("normalize", "x")],
     ],
@@ -359,6 +401,8 @@ def test_settings_are_checked_before_anything_is_made(
 ) -> None:
     with pytest.raises(InvalidInputError, match=setting):
         mix(photographs, tmp_path / "out", **{setting: value})
+    with pytest.raises(InvalidInputError, match="workers"):
+        mix(photographs, tmp_path / "out", jobs=0)
     assert not (tmp_path / "out").exists()
 
 
@@ -399,7 +443,7 @@ def test_a_classifier_gets_its_pixels_and_its_outputs(photographs: Path, tmp_pat
     assert min(low for low, _ in seen) >= 0
     assert run("unknown classes", 4)["explained"] == "predicted"
     assert {labels for _, labels in seen} == {None}
-    assert targets == ["label", "label", "predicted"]
+    assert targets == ["label"] * 4 + ["predicted"] * 2  # once to see whether it fits, once by the worker
 
 
 def test_gradcam_and_a_model_that_takes_one_size(photographs: Path, tmp_path: Path) -> None:
@@ -468,7 +512,10 @@ def test_two_at_once_on_a_new_folder(photographs: Path, tmp_path: Path) -> None:
         thread.join()
     (winner,) = done
     assert len(told) == 3
-    assert all("another sgdmix process is working on" in str(error) or "not empty" in str(error) for error in told)
+    assert all(
+        "another sgdmix process is working on" in str(error) or "begun with other settings: seed" in str(error)
+        for error in told
+    )
     mix(photographs, tmp_path / "alone", seed=winner)
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
     assert verify(tmp_path / "out", progress=Progress(quiet=True)).good
@@ -488,6 +535,6 @@ def test_what_was_mixed_can_be_verified(photographs: Path, tmp_path: Path) -> No
     assert ([one[:22] for one in found.wrong], found.strangers) == (["class 1/002.png: it wa"], ["class 1/mine.png"])
     (tmp_path / "metadata.jsonl").write_bytes(b"".join(lines[:-1]))
     assert "metadata.jsonl: it was changed: 11 rows, 12 were written" in verify(tmp_path, progress=quiet).wrong
-    (tmp_path / ".sgdmix-mixed.json").unlink()
-    with pytest.raises(DataError, match="which say what the manifest must be; copy hidden files too"):
+    (tmp_path / ".sgdmix-run.json").unlink()
+    with pytest.raises(DataError, match="which says what the manifest must be; copy hidden files too"):
         verify(tmp_path, progress=quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,8 +16,10 @@ from torch import Tensor
 from sgdmix_albu.bank.descriptors import GRID, Descriptors
 from sgdmix_albu.datasets.source import Item
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.expand import Settings
 from sgdmix_albu.expand.plan import targets as planning
-from sgdmix_albu.expand.plan.targets import Row, draw_candidate_rows, output_names
+from sgdmix_albu.expand.plan.rows import Row
+from sgdmix_albu.expand.plan.targets import draw_candidate_rows, output_names
 
 
 def descriptors(maps: Tensor, masks: Tensor, labels: list[int] | None = None) -> Descriptors:
@@ -38,7 +41,9 @@ def descriptors(maps: Tensor, masks: Tensor, labels: list[int] | None = None) ->
 
 
 def plan_rows(known: Descriptors, **settings: Any) -> list[Row]:
-    return list(planning.plan_rows(known, **{"fill": "source", **settings}))
+    """One output of each image, unmixed ones too; places are rows of the descriptors."""
+    asked = Settings(**{"fill": "source", "multiplier": 1, "keep_unmixed": True, **settings})
+    return list(planning.plan_rows(known, range(len(known)), asked, Counter()))
 
 
 def random_maps(count: int, seed: int = 0) -> Tensor:
@@ -70,22 +75,24 @@ def test_every_other_row_is_equally_likely() -> None:
 
 def test_targets_are_the_nearest_of_all() -> None:
     maps = random_maps(40)
-    rows = plan_rows(descriptors(maps, maps > 200), suffix=".png", candidates=100)
+    rows = plan_rows(descriptors(maps, maps > 200), candidates=100)
     values = maps.flatten(1).double().numpy() / 255
     distances = np.sqrt(((values[:, None] - values[None]) ** 2).mean(2))
     np.fill_diagonal(distances, np.inf)
-    assert [row.target for row in rows] == distances.argmin(1).tolist()
+    assert [row.target_place for row in rows] == distances.argmin(1).tolist()
     np.testing.assert_allclose([row.distance for row in rows], distances.min(1), atol=1e-6)
 
 
 def test_targets_are_the_nearest_of_those_drawn() -> None:
     maps = random_maps(40)
-    rows = plan_rows(descriptors(maps, maps > 200), suffix=".png", candidates=7, seed=5)
+    rows = plan_rows(descriptors(maps, maps > 200), candidates=7, seed=5)
     drawn = draw_candidate_rows(np.arange(40), 40, 7, seed=5).tolist()
     values = maps.flatten(1).double().numpy() / 255
     for row in rows:
-        distances = {other: ((values[row.source] - values[other]) ** 2).mean() for other in drawn[row.source]}
-        assert row.target == min(distances, key=distances.__getitem__)
+        distances = {
+            other: ((values[row.source_place] - values[other]) ** 2).mean() for other in drawn[row.source_place]
+        }
+        assert row.target_place == min(distances, key=distances.__getitem__)
 
 
 def test_rounded_averages_hide_no_nearer_target() -> None:
@@ -99,8 +106,8 @@ def test_rounded_averages_hide_no_nearer_target() -> None:
     maps[:, :4, :4] += 9  # no map is flat
     masks = torch.zeros(3, 64, 64, dtype=torch.bool)
     masks[:, 20:30, 20:30] = True
-    row = plan_rows(descriptors(torch.from_numpy(maps), masks), suffix=".png")[0]
-    assert row.target == 1
+    row = plan_rows(descriptors(torch.from_numpy(maps), masks))[0]
+    assert row.target_place == 1
     assert row.distance == pytest.approx(0.25 / 255)
 
 
@@ -108,29 +115,29 @@ def test_rounded_averages_hide_no_nearer_target() -> None:
 def test_the_plan_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     maps = random_maps(10).repeat(3, 1, 1)  # ties: every map three times
     known = descriptors(maps, maps > 200, [row % 2 for row in range(30)])
-    expected = plan_rows(known, suffix=".png", candidates=12, max_coverage=0.4, target_class="different", p=0.8)
+    expected = plan_rows(known, candidates=12, max_coverage=0.4, target_class="different", p=0.8)
     assert {row.unmixed for row in expected} >= {None, "not_drawn"}
     monkeypatch.setattr(planning, "_BLOCK", block)
-    rows = plan_rows(known, suffix=".png", candidates=12, max_coverage=0.4, target_class="different", p=0.8)
+    rows = plan_rows(known, candidates=12, max_coverage=0.4, target_class="different", p=0.8)
     assert rows == expected
 
 
 def test_seeds() -> None:
     maps = random_maps(30)
     known = descriptors(maps, maps > 200)
-    one, same, other = (plan_rows(known, suffix=".png", candidates=3, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (plan_rows(known, candidates=3, seed=seed) for seed in (1, 1, 2))
     assert one == same
-    assert [row.target for row in one] != [row.target for row in other]
+    assert [row.target_place for row in one] != [row.target_place for row in other]
 
 
 @pytest.mark.parametrize("target_class", ["same", "different"])
 def test_class_constraint(target_class: str) -> None:
     labels = [0, 1, 2] * 5
     maps = random_maps(15)
-    rows = plan_rows(descriptors(maps, maps > 200, labels), suffix=".png", target_class=target_class)
+    rows = plan_rows(descriptors(maps, maps > 200, labels), target_class=target_class)
     for row in rows:
-        assert row.target is not None
-        assert (labels[row.target] == labels[row.source]) == (target_class == "same")
+        assert row.target_place is not None
+        assert (labels[row.target_place] == labels[row.source_place]) == (target_class == "same")
 
 
 def test_crowded_unions_fall_back_to_the_next_nearest_then_to_none() -> None:
@@ -140,8 +147,11 @@ def test_crowded_unions_fall_back_to_the_next_nearest_then_to_none() -> None:
     masks = torch.zeros(3, GRID, GRID, dtype=torch.bool)
     masks[0, :32], masks[1, 32:], masks[2, :16] = True, True, True
     # 0 and 1 fill the canvas, 1 and 2 three quarters of it, 0 and 2 one half.
-    rows = plan_rows(descriptors(maps, masks), suffix=".png", max_coverage=0.7)
-    assert [(row.target, row.refused, row.unmixed) for row in rows[:2]] == [(2, 1, None), (None, 2, "over_coverage")]
+    rows = plan_rows(descriptors(maps, masks), max_coverage=0.7)
+    assert [(row.target_place, row.refused, row.unmixed) for row in rows[:2]] == [
+        (2, 1, None),
+        (None, 2, "over_coverage"),
+    ]
 
 
 def test_painted_targets_are_judged_by_masks_of_their_own() -> None:
@@ -153,9 +163,12 @@ def test_painted_targets_are_judged_by_masks_of_their_own() -> None:
     masks[0, :32], masks[1, :44], masks[2, 32:], masks[3, :45] = True, True, True, True
     # Of 64 rows 0 and 2 have a half, which are no hindrance to each other as a union would be. 1 has 44, and 45 with
     # the rim of its hole: it may be a source and not a target. 3 may be neither.
-    rows = plan_rows(descriptors(maps, masks), suffix=".png", fill="inpaint", max_coverage=44.5 / 64)
-    assert [(row.target, row.refused, row.unmixed) for row in rows[:2]] == [(2, 1, None), (0, 0, None)]
-    assert [(row.target, row.refused, row.unmixed) for row in rows[2:]] == [(0, 1, None), (None, 3, "over_coverage")]
+    rows = plan_rows(descriptors(maps, masks), fill="inpaint", max_coverage=44.5 / 64)
+    assert [(row.target_place, row.refused, row.unmixed) for row in rows[:2]] == [(2, 1, None), (0, 0, None)]
+    assert [(row.target_place, row.refused, row.unmixed) for row in rows[2:]] == [
+        (0, 1, None),
+        (None, 3, "over_coverage"),
+    ]
 
 
 @pytest.mark.parametrize("rows_left", [1, 2])
@@ -163,9 +176,9 @@ def test_a_hole_leaves_something_to_paint_from(rows_left: int) -> None:
     maps = random_maps(2)
     masks = torch.zeros(2, GRID, GRID, dtype=torch.bool)
     masks[0, :8], masks[1, rows_left:] = True, True
-    first, second = plan_rows(descriptors(maps, masks), suffix=".png", fill="inpaint", max_coverage=1.0)
-    assert (first.target, first.unmixed) == ((None, "over_coverage") if rows_left == 1 else (1, None))
-    assert second.target == 0
+    first, second = plan_rows(descriptors(maps, masks), fill="inpaint", max_coverage=1.0)
+    assert (first.target_place, first.unmixed) == ((None, "over_coverage") if rows_left == 1 else (1, None))
+    assert second.target_place == 0
 
 
 def test_reasons_for_staying_unmixed() -> None:
@@ -173,16 +186,16 @@ def test_reasons_for_staying_unmixed() -> None:
     masks = maps > 200
     maps[1] = 0
     masks[2] = False
-    rows = plan_rows(descriptors(maps, masks), suffix=".png")
+    rows = plan_rows(descriptors(maps, masks))
     assert [row.unmixed for row in rows] == [None, "flat_saliency", "empty_mask", None]
-    assert [row.target for row in rows] == [3, None, None, 0]
-    assert {row.unmixed for row in plan_rows(descriptors(maps, masks), suffix=".png", p=0.0)} == {"not_drawn"}
+    assert [row.target_place for row in rows] == [3, None, None, 0]
+    assert {row.unmixed for row in plan_rows(descriptors(maps, masks), p=0.0)} == {"not_drawn"}
 
 
 def test_a_single_image_has_no_candidate() -> None:
     maps = random_maps(1)
-    (row,) = plan_rows(descriptors(maps, maps > 200), suffix=".png")
-    assert (row.target, row.distance, row.unmixed) == (None, None, "no_target")
+    (row,) = plan_rows(descriptors(maps, maps > 200))
+    assert (row.target_place, row.distance, row.unmixed) == (None, None, "no_target")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +204,7 @@ def test_a_single_image_has_no_candidate() -> None:
 def test_settings_out_of_range(settings: dict[str, object]) -> None:
     maps = random_maps(3)
     with pytest.raises(InvalidInputError):
-        plan_rows(descriptors(maps, maps > 200), suffix=".png", **settings)
+        plan_rows(descriptors(maps, maps > 200), **settings)
 
 
 part = st.text("ab.-é ", min_size=1, max_size=4).filter(lambda text: text.strip(". ") != "")

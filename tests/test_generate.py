@@ -363,8 +363,7 @@ def test_refined_images_are_the_same_for_any_number_of_processes(
             data,
             tmp_path / str(workers),
             settings,
-            refiner=RefinerSettings(str(refiner), preserve="soft", device="cpu"),
-            strengths=(0.3, 0.9),
+            refiner=RefinerSettings(str(refiner), strengths=(0.3, 0.9), preserve="soft", device="cpu"),
             workers=workers,
         )
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
@@ -384,8 +383,8 @@ def test_holes_are_drawn_anew_where_the_strength_leaves_the_rest_alone(
     data, refiner = insects
     settings = Settings(saliency="spectral_residual", mask="otsu", fill=fill, multiplier=1)
     expand(data, tmp_path / "mixed", settings)
-    refining = RefinerSettings(str(refiner), device="cpu", hole_strength=1.0)
-    expand(data, tmp_path / "refined", settings, refiner=refining, strengths=(0.05,), workers=1)
+    refining = RefinerSettings(str(refiner), strengths=(0.05,), device="cpu", hole_strength=1.0)
+    expand(data, tmp_path / "refined", settings, refiner=refining, workers=1)
     rows = rows_of(tmp_path / "refined")
     assert {(row["strength"], row["timestep"], row["accepted"]) for row in rows} == {(0.0, None, True)}
     for row in rows:
@@ -402,8 +401,8 @@ def test_the_base_is_noted_found_from_anywhere_and_not_changed(
     settings = Settings(saliency="spectral_residual", mask="otsu", multiplier=1)
 
     def made(base: str) -> Expansion:
-        refining = RefinerSettings(str(refiner), base=base, device="cpu")
-        return expand(data, tmp_path / "out", settings, refiner=refining, strengths=(0.3,), workers=1, limit=2)
+        refining = RefinerSettings(str(refiner), base=base, strengths=(0.3,), device="cpu")
+        return expand(data, tmp_path / "out", settings, refiner=refining, workers=1, limit=2)
 
     made("sd15/")
     rows = rows_of(tmp_path / "out")
@@ -508,17 +507,18 @@ def test_a_teacher_decides_on_the_strength(
     """The largest strength of the refiner's at which torchvision's use of the teacher still names the class."""
     settings, confidences = teacher
     mixing = Settings(saliency="spectral_residual", mask="otsu", multiplier=3)
-    refining = {"refiner": RefinerSettings(str(insects[1]), preserve="none", device="cpu"), "workers": 1}
+    refining = RefinerSettings(str(insects[1]), preserve="none", device="cpu")
     rungs = {}
     for strength in (0.9, 0.6, 0.3):
-        expand(insects[0], tmp_path / str(strength), mixing, strengths=(strength,), **refining)
+        one = dataclasses.replace(refining, strengths=(strength,))
+        expand(insects[0], tmp_path / str(strength), mixing, refiner=one, workers=1)
         for row in rows_of(tmp_path / str(strength)):
             seen = confidences(tmp_path / str(strength) / row["file_name"])
             sure = float(seen[row["label_index"]])
             assert abs(sure - 0.5) > 0.001  # rounding decides nothing here
             rungs[row["file_name"], strength] = sure > 0.5
-    adaptive = {**refining, "refiner": dataclasses.replace(refining["refiner"], adaptive=True), "teacher": settings}
-    expand(insects[0], tmp_path / "out", mixing, **adaptive)
+    adaptive = dataclasses.replace(refining, strengths="adaptive")
+    expand(insects[0], tmp_path / "out", mixing, refiner=adaptive, teacher=settings, workers=1)
     planned = (tmp_path / "out" / ".sgdmix-plan.jsonl").read_text().splitlines()
     assert {json.loads(line)["strength"] for line in planned} == {None}  # nobody knows yet
     rows = rows_of(tmp_path / "out")

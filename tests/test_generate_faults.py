@@ -207,7 +207,11 @@ def test_wrong_arguments_are_told_before_anything_is_written(photographs: Path, 
         ({"address": "auto"}, InvalidInputError, "go with engine='ray'"),
         ({"refiner": RefinerSettings("nope")}, UnknownNameError, "unknown refiner 'nope'"),
         ({"refiner": RefinerSettings("cub")}, DataError, "sgdmix finetune"),
-        ({"refiner": RefinerSettings("cub", adaptive=True)}, InvalidInputError, "adaptive strength needs a teacher"),
+        (
+            {"refiner": RefinerSettings("cub", strengths="adaptive")},
+            InvalidInputError,
+            "adaptive strength needs a teacher",
+        ),
         ({"teacher": TeacherSettings("nope.pt", "resnet18")}, DataError, "nope.pt"),
         ({"settings": Settings(saliency="nope")}, UnknownNameError, "unknown saliency backend 'nope'"),
         ({"settings": Settings(mask="nope")}, UnknownNameError, "nope"),
@@ -664,8 +668,8 @@ def test_what_a_lost_worker_left_lying_goes(photographs: Path, tmp_path: Path) -
 
 
 def test_strengths_without_a_refiner(photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"strengths are a refiner's, and none is named, got \[0.5\]"):
-        expand(photographs, tmp_path, strengths=[0.5])
+    with pytest.raises(InvalidInputError, match=r"strengths are a refiner's, and none is named, got \(0.5,\)"):
+        expand(photographs, tmp_path, refiner=RefinerSettings(strengths=[0.5]))
 
 
 def test_what_its_workers_die_of_is_given_up(

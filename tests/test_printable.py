@@ -87,7 +87,7 @@ def test_commands_print_names_and_obey_none(
     said = run(capfd, "verify", tmp_path / "more")
     assert "stranger\\x1b[2J" in said
     assert sum(line.startswith("verified") for line in said.splitlines()) == 1  # by us, not by a name
-    run(capfd, "mix", hostile_tree, out, *FAST)  # not empty
+    run(capfd, "mix", hostile_tree, out, *FAST)  # which is there
     run(capfd, "mix", f"nowhere{HOSTILE}", tmp_path / "other")
     run(capfd, "generate", hostile_tree, tmp_path / "other", "--refiner", f"no{HOSTILE}")
 

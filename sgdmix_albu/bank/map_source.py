@@ -17,7 +17,7 @@ from torch import Tensor
 from sgdmix_albu.arguments import said
 from sgdmix_albu.classifiers import Judge, open_judge
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.io.places import settled
+from sgdmix_albu.io.places import settled, settled_files
 from sgdmix_albu.saliency import SaliencyBackend, SaliencyBank, get_backend
 from sgdmix_albu.saliency.judged import JudgedBackend, looks_through_a_model
 from sgdmix_albu.saliency.resolve import DISTILLED, SERVED
@@ -152,10 +152,8 @@ def from_anywhere(settings: SaliencySettings) -> SaliencySettings:
     named = {name: str(settings.options[name]) for name in _PLACES if name in settings.options}
     local = {name: settled(place) for name, place in named.items() if Path(place).expanduser().exists()}
     return replace(
-        settings,
+        settled_files(settings, "model", "class_names"),
         saliency=name_from_anywhere(settings.saliency),
-        model=None if settings.model is None else settled(settings.model),
-        class_names=None if settings.class_names is None else settled(settings.class_names),
         options={**settings.options, **local},
     )
 

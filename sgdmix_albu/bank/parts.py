@@ -122,6 +122,7 @@ class _Execution(NamedTuple):
     ends: NDArray[Any]
     digests: NDArray[Any]
     agreement: NDArray[Any]
+    thresholds: NDArray[Any]
 
 
 class BankBuilder:
@@ -231,6 +232,11 @@ class DescriptorBank:
         part, row = self._known(place)
         agreement = float(part.agreement[row])
         return None if math.isnan(agreement) else agreement
+
+    def threshold(self, place: int) -> float:
+        """The saliency above which a pixel of an image entered its mask."""
+        part, row = self._known(place)
+        return float(part.thresholds[row])
 
     def _known(self, place: int) -> tuple[_Execution, int]:
         found = self._row(place)

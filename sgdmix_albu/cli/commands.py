@@ -53,11 +53,7 @@ def _mix(commands: _Commands) -> None:
     def run(*, options: list[str], **arguments: Any) -> int:
         from sgdmix_albu.expand import mix_folder
 
-        summary = mix_folder(saliency_options=_options(options), **arguments)
-        print(summary)
-        if not summary.written:
-            raise _nothing_written(summary.out)
-        return 1 if summary.skipped else 0
+        return _expanded(mix_folder(saliency_options=_options(options), **arguments))
 
     mix = _command(commands, "mix", run, "write a mixed copy of a folder of labelled images, and what was done to each")
     add_data(mix, "folder to write; one folder per class and metadata.jsonl")
@@ -73,26 +69,15 @@ def _mix(commands: _Commands) -> None:
 
 
 def _generate(commands: _Commands) -> None:
-    def run(*, options: list[str], name: str, **arguments: Any) -> int:
-        from sgdmix_albu.expand import Expansion, SaliencySettings, Settings, TeacherSettings, generate
-        from sgdmix_albu.expand import RefinerSettings as Refiner
+    def run(*, options: list[str], strengths: list[str] | None, **arguments: Any) -> int:
+        from sgdmix_albu.expand import Settings, generate
 
-        teacher = made(TeacherSettings, arguments, prefix="teacher_", model=arguments.pop("teacher"))
-        refiner = {field: arguments.pop(field) for field in ("base", "preserve", "hole_strength", "device")}
-        strengths = arguments.pop("strengths")
-        adaptive = strengths == ["adaptive"]
-        result = generate(
-            look=made(SaliencySettings, dict(arguments), options=_options(options) or {}),
-            settings=made(Settings, arguments),
-            refiner=None if name == "none" else Refiner(name, adaptive=adaptive, **refiner),
-            strengths=None if adaptive or not strengths else [_strength(text) for text in strengths],
-            teacher=teacher if teacher.model else None,
-            **{key: value for key, value in arguments.items() if key not in vars(SaliencySettings("a"))},
-        )
-        print(result)
-        if isinstance(result, Expansion) and result.there == 0:
-            raise _nothing_written(result.out)
-        return 1 if isinstance(result, Expansion) and (result.skipped or result.came) else 0
+        teacher = made(ClassifierSettings, arguments, prefix="teacher_", model=arguments.pop("teacher"))
+        refiner = made(RefinerSettings, arguments, strengths=_strengths(strengths))
+        saliency = made(SaliencySettings, arguments, options=_options(options) or {})
+        settings = made(Settings, arguments, saliency=saliency)
+        teacher = teacher if teacher.model else None
+        return _expanded(generate(settings=settings, refiner=refiner, teacher=teacher, **arguments))
 
     generate = _command(
         commands, "generate", run, "expand a folder of labelled images; interrupted, the same command goes on"
@@ -108,8 +93,7 @@ def _generate(commands: _Commands) -> None:
     refine.add_argument(
         "--refiner", dest="name", required=True, metavar="KEY_OR_DIR", help="see: sgdmix refiners; or none"
     )
-    later = ["steps", "guidance", "scheduler", "dtype", "loras", "compile"]
-    add_settings(refine, RefinerSettings, without=["name", *later])
+    add_settings(refine, RefinerSettings, without=["name"])
     teacher = generate.add_argument_group(
         "teacher, a classifier that judges each output, and decides adaptive strengths"
     )
@@ -390,11 +374,24 @@ def _options(texts: list[str]) -> dict[str, Any] | None:
     return parse_options(texts) or None
 
 
-def _strength(text: str) -> float:
+def _strengths(texts: list[str] | None) -> tuple[float, ...] | str | None:
+    if texts is None:
+        return None
+    if texts == ["adaptive"]:
+        return "adaptive"
     try:
-        return float(text)
+        return tuple(map(float, texts))
     except ValueError:
-        raise InvalidInputError(f"--strengths takes numbers in (0, 1], or adaptive alone, got {text!r}") from None
+        said = " ".join(texts)
+        raise InvalidInputError(f"--strengths takes numbers in (0, 1], or adaptive alone, got {said!r}") from None
+
+
+def _expanded(result: Any) -> int:
+    """Print what an expansion did, or a dry run expects; the exit code."""
+    print(result)
+    if getattr(result, "there", None) == 0:
+        raise DataError(f"no image was written to {result.out}; the lines above say why")
+    return 1 if getattr(result, "skipped", ()) or getattr(result, "came", ()) else 0
 
 
 def _say(line: str) -> None:
@@ -410,7 +407,3 @@ def _say_skipped(skipped: Iterable[tuple[str, str]], more: str | None = None) ->
         _say(f"skipped  {key}: {reason}")
     if len(skipped) > len(shown):
         _say(f"skipped  {len(skipped) - len(shown)} more, see {more}")
-
-
-def _nothing_written(out: object) -> DataError:
-    return DataError(f"no image was written to {out}; the lines above say why")

@@ -13,12 +13,12 @@ from sgdmix_albu.lazy import lazy
 
 if TYPE_CHECKING:
     from sgdmix_albu.bank.make import make_bank
-    from sgdmix_albu.expand.mix import Summary, mix_folder
+    from sgdmix_albu.expand.mix import mix_folder
     from sgdmix_albu.expand.pipeline import generate
-    from sgdmix_albu.expand.plan.settings import RefinerSettings, TeacherSettings
+    from sgdmix_albu.expand.plan.settings import Settings, TeacherSettings
     from sgdmix_albu.expand.store.verify import Verified, verify
-    from sgdmix_albu.expand.summary import Expansion, Forecast, Settings
-    from sgdmix_albu.settings import SaliencySettings
+    from sgdmix_albu.expand.summary import Expansion, Forecast
+    from sgdmix_albu.settings import RefinerSettings, SaliencySettings
 
 __all__ = [
     "Expansion",
@@ -26,7 +26,6 @@ __all__ = [
     "RefinerSettings",
     "SaliencySettings",
     "Settings",
-    "Summary",
     "TeacherSettings",
     "Verified",
     "generate",
@@ -39,11 +38,11 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         ".pipeline": ["generate"],
-        ".mix": ["Summary", "mix_folder"],
-        ".plan.settings": ["RefinerSettings", "TeacherSettings"],
+        ".mix": ["mix_folder"],
+        ".plan.settings": ["Settings", "TeacherSettings"],
         ".store.verify": ["Verified", "verify"],
-        ".summary": ["Expansion", "Forecast", "Settings"],
+        ".summary": ["Expansion", "Forecast"],
         "sgdmix_albu.bank.make": ["make_bank"],
-        "sgdmix_albu.settings": ["SaliencySettings"],
+        "sgdmix_albu.settings": ["RefinerSettings", "SaliencySettings"],
     },
 )

@@ -1,48 +1,42 @@
-"""``sgdmix generate``: a labelled image set in, a larger one out. Plan, execute, resume."""
+"""``sgdmix generate``: a labelled image set in, a larger one out. Describe, plan, expand; and resume."""
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
-from sgdmix_albu.bank.descriptors import Descriptors, check_some_usable
-from sgdmix_albu.bank.map_source import from_anywhere, name_from_anywhere, open_saliency, shown
+from sgdmix_albu.arguments import check_choice, check_counts
+from sgdmix_albu.bank.descriptors import check_some_usable
+from sgdmix_albu.bank.map_source import name_from_anywhere
 from sgdmix_albu.bank.parts import BankBuilder, BankSettings, Described, DescriptorBank, parts_of
-from sgdmix_albu.bank.reference import open_reference
-from sgdmix_albu.datasets.source import Source, open_source
+from sgdmix_albu.datasets.source import open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.expand.asked import Asked
 from sgdmix_albu.expand.execute.local import Engine, LocalEngine
-from sgdmix_albu.expand.execute.worker import BANK, TRIES, Expander, Job, Report
+from sgdmix_albu.expand.execute.worker import Expander, Job, Report
 from sgdmix_albu.expand.forecast import TRIAL, forecast
-from sgdmix_albu.expand.plan.checks import check_choice, check_counts
-from sgdmix_albu.expand.plan.outputs import plan_tasks
-from sgdmix_albu.expand.plan.rows import Chunk, Task
-from sgdmix_albu.expand.plan.settings import RefinerSettings, TeacherSettings
+from sgdmix_albu.expand.names import BANK, METADATA, TRIES
+from sgdmix_albu.expand.plan.rows import Chunk
+from sgdmix_albu.expand.plan.settings import Settings
+from sgdmix_albu.expand.plan.targets import plan_rows
 from sgdmix_albu.expand.store.listing import taken_up
-from sgdmix_albu.expand.store.manifest import METADATA
 from sgdmix_albu.expand.store.run import Run, stored_listing
-from sgdmix_albu.expand.summary import Expansion, Forecast, Settings
+from sgdmix_albu.expand.summary import Expansion, Forecast
 from sgdmix_albu.io.clock import Clock
-from sgdmix_albu.io.places import check_apart, settled
+from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.threads import default_jobs
 from sgdmix_albu.mixing.blending import edge_width
-from sgdmix_albu.mixing.masks import get_mask
-from sgdmix_albu.refine.catalogue import metaclass_of
-from sgdmix_albu.saliency.options import prompted
-from sgdmix_albu.settings import SaliencySettings
+from sgdmix_albu.settings import ClassifierSettings, RefinerSettings
 
 __all__ = ["generate"]
 
@@ -53,10 +47,8 @@ def generate(
     *,
     dataset: str | None = None,
     settings: Settings | None = None,
-    look: SaliencySettings | None = None,
     refiner: RefinerSettings | None = None,
-    strengths: Sequence[float] | None = None,
-    teacher: TeacherSettings | None = None,
+    teacher: ClassifierSettings | None = None,
     engine: Literal["local", "ray"] = "local",
     workers: int | None = None,
     gpus_per_worker: float | None = None,
@@ -77,10 +69,8 @@ def generate(
         out: The folder to write, or its URL.
         dataset: Name of an embedded data set in the place of ``data``.
         settings: Saliency, masks, number, seed, format; None for the defaults.
-        look: The classifier that saliency looks through, where the backend needs one.
-        refiner: None leaves the mixed images as they are.
-        strengths: To draw each image's translation strength from; None for the refiner's own.
-        teacher: Says what it sees in every output; decides the strength where that is adaptive.
+        refiner: None, or one of the name "none", leaves the mixed images as they are.
+        teacher: A classifier that says what it sees in every output; decides the strength where that is adaptive.
         engine: "local" for this machine, "ray" for a Ray cluster.
         workers: At once; None for one a core, or one for each GPU share.
         gpus_per_worker: With Ray: share of a GPU that each worker gets; None for 1 where there is a refiner and a GPU.
@@ -101,284 +91,176 @@ def generate(
     settings, progress = settings or Settings(), progress or Progress()
     check_counts(workers=workers, limit=limit)
     _check_engine(engine, address, gpus_per_worker)
-    if refiner is not None and refiner.adaptive and teacher is None:
-        raise InvalidInputError("an adaptive strength needs a teacher")
-    if refiner is None and strengths is not None:
-        raise InvalidInputError(f"strengths are a refiner's, and none is named, got {list(strengths)}")
     check_apart(out, data)
     source = open_source(data, dataset, size=settings.size)
     begun = None if overwrite or dry_run else stored_listing(Storage(out))
-    gone: list[str] = []
-    came: list[str] = []
+    gone: list[str] = []  # images of the run that is taken up which are not there any more
+    came: list[str] = []  # and those that are there since
     if begun is None:
         source = source.thinned(limit)
     else:
         source, gone, came = taken_up(source, begun, os.fspath(out))
     if METADATA in source.class_names:
         raise DataError(f"a class is called {METADATA}, which is the manifest's name; rename its folder")
-    look = look or SaliencySettings(settings.saliency)
-    work = _Work(data, dataset, source, settings, look, refiner, strengths, teacher)
-    work.limit, work.gone, work.came = limit, gone, [] if limit else came
-    hands = _engine(engine, work, progress, workers=workers, gpus=gpus_per_worker, address=address)
+    asked = Asked.of(source, data, dataset, limit, settings, refiner, teacher)
+    hands = _engine(engine, asked, progress, workers=workers, gpus=gpus_per_worker, address=address)
     try:
         if dry_run:
-            few = work.only(source.thinned(TRIAL))
-            trial = partial(few.run, engine=hands, overwrite=False, progress=Progress(quiet=True))
+            few = replace(asked, source=source.thinned(TRIAL))
             shared = None if address is None else Storage(out)
-            return forecast(source, few.source, settings.multiplier, hands, trial, shared)
-        return work.run(Storage(out), hands, overwrite=overwrite, progress=progress)
+            return forecast(
+                source,
+                few.source,
+                settings.multiplier,
+                hands,
+                lambda place: _Expansion(few, place, hands, Progress(quiet=True)).run(),
+                shared,
+            )
+        work = _Expansion(asked, Storage(out), hands, progress, gone, [] if limit else came)
+        return work.run(overwrite=overwrite)
     finally:
         hands.close()
 
 
-@dataclass
-class _Course:
-    """Who works, who is told, and what was told: kept while a run goes on."""
-
-    engine: Engine
-    progress: Progress
-    clock: Clock = field(default_factory=Clock)
-    described: list[Described] = field(default_factory=list)
-    reports: list[Report] = field(default_factory=list)
-
-
-_FILES = ("model", "class_names")  # of a teacher
-
-
-def _of_anywhere(teacher: TeacherSettings) -> TeacherSettings:
-    """The same classifier from any folder: workers may start elsewhere."""
-    files: dict[str, Any] = {name: getattr(teacher, name) for name in _FILES}
-    settled_files: dict[str, Any] = {name: settled(file) for name, file in files.items() if file is not None}
-    return dataclasses.replace(teacher, **settled_files)
-
-
-def _prompted(
-    look: SaliencySettings, dataset: str | None, refiner: RefinerSettings | None, teacher: TeacherSettings | None
-) -> SaliencySettings:
-    """With what all classes are as the prompt of a backend that takes one: as the refiner says, or the data set."""
-    if look.options == prompted(look.saliency, look.options, "any"):
-        return look
-    metaclass = metaclass_of(dataset) if refiner is None else refiner.open(teacher).spec.metaclass
-    return dataclasses.replace(look, options=prompted(look.saliency, look.options, metaclass))
-
-
-def _without_folder(base: str) -> str:
-    """A base's name: a hub's, or that of its folder."""
-    return Path(base).name if Path(base).expanduser().is_dir() else base
-
-
-def _named(teacher: TeacherSettings) -> dict[str, Any]:
-    """A teacher's settings without the folders of its files, which are nobody's business."""
-    files = {name: value and Path(value).name for name, value in vars(teacher).items() if name in _FILES}
-    return {**dataclasses.asdict(teacher), **files}
-
-
-class _Work:
-    """A run's settings, all of them looked into before anything is done."""
+class _Expansion:
+    """One run in one folder: what it works with, and what was told of it."""
 
     def __init__(
         self,
-        data: str | os.PathLike[str] | None,
-        dataset: str | None,
-        source: Source,
-        settings: Settings,
-        look: SaliencySettings,
-        refiner: RefinerSettings | None,
-        strengths: Sequence[float] | None,
-        teacher: TeacherSettings | None,
+        asked: Asked,
+        out: Storage,
+        engine: Engine,
+        progress: Progress,
+        gone: Iterable[str] = (),
+        came: Iterable[str] = (),
     ) -> None:
-        # Absolute: the same folder however it was called, and for workers that start elsewhere.
-        self.data = None if data is None else settled(data)
-        self.dataset = dataset
-        look = from_anywhere(_prompted(look, dataset, refiner, teacher))
-        teacher = None if teacher is None else _of_anywhere(teacher)
-        self.source, self.settings, self.look, self.refiner, self.teacher = source, settings, look, refiner, teacher
-        get_mask(settings.mask)
-        noted = open_saliency(look, source.class_names).noted
-        _, judging = (None, {}) if settings.better is None else open_reference(settings.better, source.class_names)
-        self.noted: dict[str, Any] = {
-            "saliency": settings.saliency,
-            "mask": settings.mask,
-            "fill": settings.fill,
-            "min_agreement": settings.min_agreement or None,  # None as in runs of versions that did not ask
-            "agreement_with": settings.better and shown(settings.better),
-            **noted,
-            **judging,
-        }
-        self.limit: int | None = None
-        self.gone: list[str] = []  # images of the run that is taken up which are not there any more
-        self.came: list[str] = []  # and those that are there since
-        self.prompts: dict[str, str] = {}
-        self.strengths: tuple[float, ...] = ()
-        self.judged: dict[str, Any] = {}
-        if teacher is not None:
-            sha256 = teacher.open(source.class_names).sha256
-            self.judged = {**_named(teacher), "sha256": sha256}
-        if refiner is not None:
-            from sgdmix_albu.refine import list_refiners
-            from sgdmix_albu.refine.components import base_fingerprint, base_folder, settled_base
-            from sgdmix_albu.refine.preserve import check_mode
-            from sgdmix_albu.refine.strength import check_strength
+        self.asked, self.out, self.engine, self.progress, self.came = asked, out, engine, progress, list(came)
+        self.store = Run(out, asked.everything(), asked.source.class_names, asked.source.items, tuple(gone))
+        self.bank, self.parts = DescriptorBank(out.below(BANK)), parts_of(asked.source.items)
+        # Where workers note what they begin, if the engine repeats what a lost one had.
+        self.tries = None if isinstance(engine, LocalEngine) else out.below(TRIES)
+        self.clock = Clock()
+        self.described: list[Described] = []
+        self.reports: list[Report] = []
 
-            check_mode(refiner.preserve)
-            # Workers may start elsewhere, and the same command may be given again from another folder.
-            refiner = self.refiner = dataclasses.replace(
-                refiner,
-                name=refiner.name if refiner.name in list_refiners() else settled_base(refiner.name),
-                base=refiner.base and settled_base(refiner.base),
-            )
-            opened = refiner.open(teacher)
-            base = base_folder(opened.base, opened.revision)
-            self.noted |= {"base": _without_folder(opened.base), "base_sha256": base_fingerprint(base)}
-            if not refiner.adaptive:
-                self.strengths = tuple(sorted(strengths or opened.spec.strengths))
-                check_strength(self.strengths)
-            self.prompts = {name: opened.prompt_for(name) for name in {item.class_name for item in source.items}}
-            self.noted |= {"refiner": opened.spec.key, "refiner_sha256": opened.sha256, "preserve": refiner.preserve}
-            self.noted |= {"hole_strength": opened.hole_strength}
-
-    def only(self, source: Source) -> _Work:
-        """The same work on fewer images."""
-        other = copy.copy(self)
-        other.source = source
-        return other
-
-    def everything(self) -> dict[str, Any]:
-        """What the outputs follow from, as it is noted in the run's file."""
-        asked = dataclasses.asdict(self.settings)
-        return {
-            # Not where the images are: a folder may be moved, and its path is nobody's business.
-            "dataset": self.dataset,
-            "limit": self.limit,
-            **asked,
-            "feather": edge_width(self.settings.fill, self.settings.feather),
-            **self.noted,
-            "strengths": "adaptive" if self.refiner and self.refiner.adaptive else list(self.strengths),
-            **{f"teacher_{name}": value for name, value in self.judged.items()},
-            "chunk": self.settings.chunk,
-        }
-
-    def run(self, out: Storage, engine: Engine, *, overwrite: bool, progress: Progress) -> Expansion:
+    def run(self, *, overwrite: bool = False) -> Expansion:
         """Do what is left of it."""
-        course = _Course(engine, progress)
-        run = Run(out, self.everything(), self.source.class_names, self.source.items, self.gone)
-        with run.locked():
-            run.begin(overwrite=overwrite)
-            if run.finished():
-                return self._told(run, course)
-            if run.planned is None:
-                self._describe(out, course)
-                with course.clock("plan"):
-                    self._plan(run)
-            chunks = run.chunks(self.settings.chunk)
-            left = run.left(chunks)
-            self._describe(out, course, (place for task in run.tasks(left) for place in task.places))
-            self._expand(out, left, course)
-            with course.clock("manifest"):
-                run.finish(chunks)
-            return self._told(run, course)
+        with self.store.locked():
+            self.store.begin(overwrite=overwrite)
+            if self.store.finished():
+                return self._told()
+            if self.store.planned is None:
+                self._describe()
+                with self.clock("plan"):
+                    self._plan()
+            chunks = self.store.chunks(self.asked.settings.chunk)
+            left = self.store.left(chunks)
+            self._describe(place for row in self.store.rows(left) for place, _ in row.images)
+            self._expand(left)
+            with self.clock("manifest"):
+                self.store.finish(chunks)
+            return self._told()
 
-    def _describe(self, out: Storage, course: _Course, holding: Iterable[int] | None = None) -> None:
+    def _describe(self, holding: Iterable[int] | None = None) -> None:
         """Those of the bank's parts that are not there: of all images, or of those in some places of the listing.
 
         A run that is taken up after it was finished, since an image is gone, has no bank any more.
         """
-        bank, local = DescriptorBank(out.below(BANK)), isinstance(course.engine, LocalEngine)
-        missing = bank.missing(parts_of(self.source.items))
+        missing = self.bank.missing(self.parts)
         if missing and holding is not None:
-            missing = bank.missing(parts_of(self.source.items, holding))
+            missing = self.bank.missing(parts_of(self.asked.source.items, holding))
         if not missing:
             return
+        asked, local = self.asked, isinstance(self.engine, LocalEngine)
         settings = BankSettings(
-            bank.storage,
-            self.data,
-            self.dataset,
-            self.settings.size,
-            self.look,
-            self.settings.mask,
-            tuple(self.source.class_names),
-            self.settings.better and name_from_anywhere(self.settings.better),
+            self.bank.storage,
+            asked.data,
+            asked.dataset,
+            asked.settings.size,
+            asked.backend,
+            asked.settings.mask,
+            tuple(asked.source.class_names),
+            asked.settings.better and name_from_anywhere(asked.settings.better),
             jobs=default_jobs() if local else 1,
-            tries=_tries(out, course.engine),
+            tries=self.tries,
         )
         # Threads would share the model that saliency looks through; each reads with several threads instead.
-        hands = LocalEngine(1, progress=course.progress) if local else course.engine
+        hands = LocalEngine(1, progress=self.progress) if local else self.engine
         total = sum(len(part.images) for part in missing)
         # Closed before the lock is: nobody works on when this process stops reading.
         with (
-            course.clock("saliency and masks"),
+            self.clock("saliency and masks"),
             closing(hands.run(partial(BankBuilder, settings), missing)) as results,
         ):
-            for described in course.progress.over(results, "saliency and masks", total, images=attrgetter("images")):
-                course.described.append(described)
+            for described in self.progress.over(results, "saliency and masks", total, images=attrgetter("images")):
+                self.described.append(described)
 
-    def _expand(self, out: Storage, left: list[Chunk], course: _Course) -> None:
-        total = sum(chunk.rows for chunk in left)
-        with (
-            course.clock("mixing and refining" if self.refiner else "mixing"),
-            closing(course.engine.run(partial(Expander, self._job(out, course.engine)), left)) as results,
-        ):
-            for report in course.progress.over(results, "expanding", total, images=_images_of):
-                course.reports.append(report)
-
-    def _plan(self, run: Run) -> None:
-        parts, bank = parts_of(self.source.items), DescriptorBank(run.out.below(BANK))
-        unusable = bank.skipped(parts)
-        check_some_usable(len(self.source.items) - len(unusable), len(self.source.items), unusable)
-        known, places = bank.load(self.source.items, parts)
-        left_out: Counter[str] = Counter()
+    def _plan(self) -> None:
+        source, left_out = self.asked.source, Counter[str]()
+        unusable = self.bank.skipped(self.parts)
+        check_some_usable(len(source.items) - len(unusable), len(source.items), unusable)
+        known, places = self.bank.load(source.items, self.parts)
+        rows = plan_rows(
+            known,
+            places,
+            self.asked.settings,
+            left_out,
+            strengths=self.asked.strengths,
+            prompts=self.asked.prompts,
+        )
 
         def digest_of(place: int) -> str | None:
-            return bank.sha256(place).hex() if bank.describes(place) else None
+            return self.bank.sha256(place).hex() if self.bank.describes(place) else None
 
-        run.plan(self.tasks(known, places, left_out), left_out, [*self.source.skipped, *unusable], digest_of)
+        self.store.plan(rows, left_out, [*source.skipped, *unusable], digest_of)
 
-    def tasks(self, known: Descriptors, places: Sequence[int], left_out: Counter[str]) -> Iterator[Task]:
-        """The plan of a described set."""
-        return plan_tasks(known, places, self.settings, left_out, strengths=self.strengths, prompts=self.prompts)
-
-    def _job(self, out: Storage, engine: Engine) -> Job:
-        return Job(
-            out=out,
-            data=self.data,
-            dataset=self.dataset,
-            size=self.settings.size,
-            class_names=tuple(self.source.class_names),
-            image_format=self.settings.image_format,
-            shards=self.settings.shards,
-            fill=self.settings.fill,
-            feather=edge_width(self.settings.fill, self.settings.feather),
-            refiner=self.refiner,
-            teacher=self.teacher,
-            noted=self.noted,
-            tries=_tries(out, engine),
+    def _expand(self, left: list[Chunk]) -> None:
+        asked = self.asked
+        job = Job(
+            out=self.out,
+            data=asked.data,
+            dataset=asked.dataset,
+            size=asked.settings.size,
+            class_names=tuple(asked.source.class_names),
+            image_format=asked.settings.image_format,
+            shards=asked.settings.shards,
+            fill=asked.settings.fill,
+            feather=edge_width(asked.settings.fill, asked.settings.feather),
+            refiner=asked.refiner,
+            teacher=asked.teacher,
+            noted=asked.noted,
+            tries=self.tries,
         )
+        total = sum(chunk.rows for chunk in left)
+        with (
+            self.clock("mixing and refining" if asked.refiner else "mixing"),
+            closing(self.engine.run(partial(Expander, job), left)) as results,
+        ):
+            for report in self.progress.over(results, "expanding", total, images=_images_of):
+                self.reports.append(report)
 
-    def _told(self, run: Run, course: _Course) -> Expansion:
+    def _told(self) -> Expansion:
         stages: Counter[str] = Counter()
-        for report in course.reports:
+        for report in self.reports:
             stages.update(report.seconds)
-        planned, made = run.planned or {"rows": 0, "left_out": {}}, run.made or {"rows": 0}
+        planned, made = self.store.planned or {"rows": 0, "left_out": {}}, self.store.made or {"rows": 0}
         return Expansion(
-            out=run.out.root,
-            sources=len(self.source.items),
+            out=self.out.root,
+            sources=len(self.asked.source.items),
             planned=planned["rows"],
-            written=sum(report.written for report in course.reports),
+            written=sum(report.written for report in self.reports),
             lost=planned["rows"] - made["rows"],
             left_out=Counter(planned["left_out"]),
-            skipped=run.quarantined(),
+            unmixed=Counter(made.get("unmixed")),
+            skipped=self.store.quarantined(),
             came=self.came,
-            ignored=self.source.ignored,
-            seconds=course.clock.seconds,
-            described=sum(part.images for part in course.described),
-            describing=sum(part.seconds for part in course.described),
+            ignored=self.asked.source.ignored,
+            seconds=self.clock.seconds,
+            described=sum(part.images for part in self.described),
+            describing=sum(part.seconds for part in self.described),
             stages=dict(stages),
-            size=sum(report.size for report in course.reports),
+            size=sum(report.size for report in self.reports),
         )
-
-
-def _tries(out: Storage, engine: Engine) -> Storage | None:
-    return None if isinstance(engine, LocalEngine) else out.below(TRIES)
 
 
 def _images_of(report: Report) -> int:
@@ -386,9 +268,9 @@ def _images_of(report: Report) -> int:
 
 
 def _engine(
-    kind: str, work: _Work, progress: Progress, *, workers: int | None, gpus: float | None, address: str | None
+    kind: str, asked: Asked, progress: Progress, *, workers: int | None, gpus: float | None, address: str | None
 ) -> Engine:
-    refines = work.refiner is not None and work.refiner.device != "cpu"
+    refines = asked.refiner is not None and asked.refiner.device != "cpu"
     if kind == "ray":
         from sgdmix_albu.expand.execute.ray import RayEngine
 
@@ -396,7 +278,7 @@ def _engine(
         return RayEngine(workers, gpus=gpus if refines or gpus is not None else 0, address=address, progress=progress)
     if refines and torch.cuda.is_available():
         return LocalEngine(workers or 3, progress=progress)  # they share the model: one refines, others mix and write
-    return LocalEngine(workers or default_jobs(), "threads" if work.refiner is None else "processes", progress)
+    return LocalEngine(workers or default_jobs(), "threads" if asked.refiner is None else "processes", progress)
 
 
 def _check_engine(kind: str, address: str | None, gpus: float | None) -> None:

@@ -1,108 +1,28 @@
-"""What an expansion is asked for, what is expected of it, and what it did."""
+"""What is expected of an expansion, and what it did."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from numbers import Integral, Real
-from typing import Literal
+from dataclasses import dataclass
 
-from sgdmix_albu.arguments import check_switch, check_text
-from sgdmix_albu.bank.reference import check_agreement
 from sgdmix_albu.datasets.source import Skipped, ignored_lines
-from sgdmix_albu.expand.execute.pair import FORMATS
-from sgdmix_albu.expand.plan.checks import check_choice, check_counts, check_seed
-from sgdmix_albu.expand.store.manifest import METADATA
-from sgdmix_albu.expand.store.run import QUARANTINE
+from sgdmix_albu.expand.names import METADATA, QUARANTINE
 from sgdmix_albu.io.progress import time_line
 from sgdmix_albu.printable import printable
-from sgdmix_albu.settings import MixSettings
-from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, TargetClass
 
-__all__ = ["Expansion", "Forecast", "Settings"]
+__all__ = ["Expansion", "Forecast"]
 
-_CHUNK, _SHARD = 32, 512  # rows that are worked on together: of files, and of a tar shard
 _SHOWN = 20  # skipped images that are printed; the quarantine list has all
-_WHY_LEFT_OUT = {
-    "flat_saliency": "the source's saliency map is flat",
-    "empty_mask": "the source's mask is empty",
-    "doubtful": "the source's mask holds less of what --agreement sees than --min-agreement",
+_WHY = {  # an output is left out, or its image stays unmixed
+    "not_drawn": "left out by --p",
+    "flat_saliency": "the saliency map is flat",
+    "empty_mask": "the mask is empty",
+    "doubtful": "the mask holds less of what --agreement sees than --min-agreement",
     "no_target": "no further candidate",
     "over_coverage": "with each candidate more than --max-coverage would be kept, or painted over",
     "long_name": "the output's file name would be too long",
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the outputs follow from, besides the images. Checked when made.
-
-    Attributes:
-        saliency: A backend's name.
-        mask: A preset's name.
-        candidates: Candidates drawn from the whole set for each output.
-        target_class: "any", or only targets of the "same" or a "different" class.
-        fill: What stands where the target's object was: "source" keeps the source's pixels there (the paper's union
-            mask), "inpaint" paints the object out of the target and keeps the source by its own mask.
-        max_coverage: The largest share of an image that a union mask may cover; with "inpaint", that the source's
-            mask may, and the hole that is painted.
-        multiplier: Outputs of each image.
-        seed: The same seed gives the same outputs.
-        size: Bring all images to size x size; None keeps each as it is.
-        image_format: "png" or "jpg".
-        feather: Width in pixels of the fade outside the mask; None for a hard edge with "source" and a soft border
-            with "inpaint".
-        shards: Write tar shards instead of files.
-        min_agreement: The least share of a better backend's object that a mask must hold; images with less are
-            neither sources nor targets. 0 for any: nobody else is asked.
-        agreement_with: The better backend's name.
-    """
-
-    saliency: str = BEST_SALIENCY
-    mask: str = BEST_MASK
-    candidates: int = 50
-    target_class: TargetClass = "any"
-    fill: Fill = BEST_FILL
-    max_coverage: float = 0.95
-    multiplier: int = 5
-    seed: int = 0
-    size: int | None = None
-    image_format: Literal["png", "jpg"] = "png"
-    feather: float | None = None
-    shards: bool = False
-    min_agreement: float = 0
-    agreement_with: str = BEST_SALIENCY
-
-    def __post_init__(self) -> None:
-        MixSettings(
-            candidates=self.candidates,
-            max_coverage=self.max_coverage,
-            target_class=self.target_class,
-            fill=self.fill,
-            feather=self.feather,
-        )
-        check_text(saliency=self.saliency, mask=self.mask)
-        check_agreement(self.min_agreement, self.agreement_with, self.saliency)
-        check_switch(shards=self.shards)
-        check_choice("image_format", self.image_format, FORMATS)
-        check_counts(multiplier=self.multiplier, size=self.size)
-        check_seed(self.seed)
-        # They are written as JSON, which knows Python's own numbers only.
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, bool) and isinstance(value, Real):
-                object.__setattr__(self, field.name, int(value) if isinstance(value, Integral) else float(value))
-
-    @property
-    def better(self) -> str | None:
-        """The better backend, if anybody is asked."""
-        return self.agreement_with if self.min_agreement > 0 else None
-
-    @property
-    def chunk(self) -> int:
-        """Rows that are worked on together."""
-        return _SHARD if self.shards else _CHUNK
 
 
 @dataclass(frozen=True)
@@ -117,6 +37,7 @@ class Expansion:
         lost: Outputs that could not be made: an image became unreadable meanwhile, is too long to refine, or the
             refiner's numbers broke; the same call tries again.
         left_out: Reason to number of outputs that were not planned.
+        unmixed: Reason to number of images in the folder that are as they were, where those are kept.
         skipped: Images that could not be used, and why.
         came: Images that are there since the run began, and so not in its plan.
         ignored: Other files found in the input: what they are, and how many.
@@ -133,6 +54,7 @@ class Expansion:
     written: int
     lost: int
     left_out: Counter[str]
+    unmixed: Counter[str]
     skipped: list[Skipped]
     came: list[str]
     ignored: Counter[str]
@@ -147,6 +69,11 @@ class Expansion:
         """Number of images in the folder, of this run or an earlier one."""
         return self.planned - self.lost
 
+    @property
+    def mixed(self) -> int:
+        """Number of those that were mixed."""
+        return self.there - self.unmixed.total()
+
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
@@ -157,7 +84,11 @@ class Expansion:
         if self.lost:
             yield f"lost     {self.lost}: they could not be made, for the reasons below; the same command tries again"
         for reason, count in sorted(self.left_out.items()):
-            yield f"left out {count}: {_WHY_LEFT_OUT[reason]}"
+            yield f"left out {count}: {_WHY[reason]}"
+        if self.unmixed:
+            yield f"mixed    {self.mixed} of {self.there} images"
+        for reason, count in sorted(self.unmixed.items()):
+            yield f"unmixed  {count}: {_WHY[reason]}; written as they are"
         for one in self.skipped[:_SHOWN]:
             yield f"skipped  {one}"
         if len(self.skipped) > _SHOWN:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from sgdmix_albu.errors import DataError
 
-__all__ = ["check_apart", "is_url", "local_path", "settled"]
+__all__ = ["check_apart", "is_url", "local_path", "settled", "settled_files"]
+
+T = TypeVar("T")
 
 _FILE = ("file://", "local://")  # what fsspec calls this machine
 
@@ -41,6 +45,22 @@ def settled(path: str | os.PathLike[str]) -> str:
     """The same place from any folder: an absolute path with ``~`` replaced, links kept; a URL as it is."""
     local = local_path(path)
     return os.fspath(path) if local is None else os.path.abspath(local)  # noqa: PTH100
+
+
+def settled_files(settings: T, *names: str) -> T:
+    """Settings that mean the same from any folder, since workers may start elsewhere.
+
+    Args:
+        settings: A dataclass.
+        names: Its fields that may name files: what is there becomes an absolute path, a hub's name stays as it is.
+    """
+
+    def there(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(there, value))
+        return settled(value) if value is not None and Path(value).expanduser().exists() else value
+
+    return replace(settings, **{name: there(getattr(settings, name)) for name in names})  # type: ignore[type-var]
 
 
 def check_apart(out: str | os.PathLike[str] | None, *sources: str | os.PathLike[str] | None) -> None:

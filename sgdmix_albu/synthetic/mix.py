@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from sgdmix_albu.arguments import check_count, check_names, said
+from sgdmix_albu.arguments import check_count, check_names, check_seed, said
 from sgdmix_albu.errors import DataError, InvalidInputError, InvalidTypeError
-from sgdmix_albu.expand.plan.checks import check_seed
 from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode, check_transform
 from sgdmix_albu.synthetic.pool import SyntheticPool, opened
 from sgdmix_albu.synthetic.real import RealImages

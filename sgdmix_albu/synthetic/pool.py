@@ -13,7 +13,8 @@ from PIL import Image
 
 from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.expand.store.manifest import METADATA, manifest_row
+from sgdmix_albu.expand.names import METADATA
+from sgdmix_albu.expand.store.manifest import manifest_row
 from sgdmix_albu.expand.store.shards import image_places
 from sgdmix_albu.io.files import open_regular, read_part
 from sgdmix_albu.io.images import decode_image, read_image

@@ -642,13 +642,16 @@ CALLS = [
     _call("synthetic.synthetic_samples", "samples_of", "samples folder", "p mode class_names"),
     _call(
         "expand.Settings",
-        other=f"saliency:backend mask:preset {_MIX} multiplier:count seed size:count image_format:text shards:flag",
+        other=f"saliency:backend mask:preset p {_MIX} multiplier:count seed keep_unmixed:flag size:count "
+        "image_format:text shards:flag",
         truth=_storable,
     ),
     _call(
         "expand.SaliencySettings", needed="backend", other="model:folder arch:text class_names:folder normalize:text"
     ),
-    _call("expand.RefinerSettings", needed="text", other="base:folder preserve:text adaptive:flag device:text"),
+    _call(
+        "expand.RefinerSettings", needed="text", other="base:folder preserve:text steps:count guidance:rate device:text"
+    ),
     _call("expand.TeacherSettings", needed="text", other="arch:text class_names:folder normalize:text"),
     _call(
         "recipes.settings.Settings",

@@ -194,7 +194,7 @@ class Running:
 
 
 _USED = (
-    *(f"sgdmix_albu.expand.{name}" for name in ("pipeline", "mix", "store.verify", "execute.worker")),
+    *(f"sgdmix_albu.expand.{name}" for name in ("pipeline", "asked", "mix", "store.verify", "execute.worker")),
     *("sgdmix_albu.cli", "sgdmix_albu.bank.build", "sgdmix_albu.saliency.spectral_residual", "torch"),
 )
 

@@ -12,8 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,22 +25,27 @@ from sgdmix_albu.datasets.pixels import load_again
 from sgdmix_albu.datasets.source import Item, open_reader
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.expand.execute.pair import encoded, mix_pair
-from sgdmix_albu.expand.plan.rows import Chunk, Task, batched, read_tasks
-from sgdmix_albu.expand.plan.settings import RefinerSettings, TeacherSettings
+from sgdmix_albu.expand.names import BANK, PLAN, done_name
+from sgdmix_albu.expand.plan.rows import Chunk, Row, batched, read_rows
+from sgdmix_albu.expand.plan.settings import open_refiner, open_teacher
 from sgdmix_albu.expand.store.notes import note_bytes, read_note
 from sgdmix_albu.expand.store.shards import shard_bytes, shard_name
 from sgdmix_albu.io.attempts import begin_try
 from sgdmix_albu.io.storage import Storage
+from sgdmix_albu.settings import ClassifierSettings, RefinerSettings
 from sgdmix_albu.types import Fill
 
 if TYPE_CHECKING:
     from sgdmix_albu.refine.refiner import Refiner
 
-__all__ = ["BANK", "DONE", "PLAN", "TRIES", "Expander", "Job", "Report", "done_name"]
+__all__ = ["Expander", "Job", "Report"]
 
-# Where a run keeps what it needs, below the output folder; all hidden, so that other readers pass over it.
-PLAN, BANK, DONE, TRIES = ".sgdmix-plan.jsonl", ".sgdmix/bank", ".sgdmix/done", ".sgdmix/tries"
 _TOGETHER = 32  # outputs that are mixed, refined and encoded together, and held as pixels
+# What a row of the manifest says of an output where it is known: every row has the same fields, and reads as a table.
+_FACTS = (
+    *(f"{role}_{fact}" for role in ("source", "target") for fact in ("sha256", "coverage", "threshold", "agreement")),
+    *("strength", "timestep", "accepted", "teacher", "teacher_confidence"),
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Job:
     fill: Fill
     feather: float | None
     refiner: RefinerSettings | None
-    teacher: TeacherSettings | None
+    teacher: ClassifierSettings | None
     noted: dict[str, Any]
     tries: Storage | None
 
@@ -90,31 +95,13 @@ class Report:
 
 @dataclass
 class _Output:
-    """An output on its way."""
+    """An output on its way: its pixels, what is the source's in them and what is paint, and facts for the manifest."""
 
-    task: Task
+    row: Row
     pixels: Tensor
     kept: Tensor
     hole: Tensor
-    shares: tuple[float, float]
-    agreements: tuple[float | None, float | None]
-    files: tuple[bytes, bytes]
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-class _Made(NamedTuple):
-    """An output, encoded, and its row of the manifest."""
-
-    row: dict[str, Any]
-    content: bytes
-
-
-class _Lost(NamedTuple):
-    """An output that cannot be made, and which image is to blame."""
-
-    task: Task
-    key: str
-    reason: str
+    facts: dict[str, Any]
 
 
 class Expander:
@@ -124,8 +111,8 @@ class Expander:
         self.job = job
         self._reader = open_reader(job.data, job.dataset, size=job.size)
         self._bank = DescriptorBank(job.out.below(BANK))
-        self._teacher = None if job.teacher is None else job.teacher.open(job.class_names)
-        self._refiner = None if job.refiner is None else job.refiner.open(job.teacher)
+        self._teacher = None if job.teacher is None else open_teacher(job.teacher, job.class_names)
+        self._refiner = None if job.refiner is None else open_refiner(job.refiner, job.teacher)
         self._lock = threading.Lock()  # one model, one image at a time; mixing and writing go on beside it
         self._versions = _versions(self._refiner is not None)
 
@@ -137,17 +124,18 @@ class Expander:
         if self.job.tries is not None:
             begin_try(self.job.tries, f"chunk {chunk.number}")
         clock: Counter[str] = Counter()
-        made: list[_Made] = []
-        lost: list[_Lost] = []
-        for tasks in batched(read_tasks(self.job.out.read(PLAN, chunk.start, chunk.end)), _TOGETHER):
+        made: list[tuple[dict[str, Any], bytes]] = []  # rows of the manifest, and files
+        lost: list[dict[str, Any]] = []  # what cannot be made, which image is to blame, and why
+        for rows in batched(read_rows(self.job.out.read(PLAN, chunk.start, chunk.end)), _TOGETHER):
             with _timed(clock, "mix"):
-                outputs = list(self._mixed(tasks, lost))
+                outputs = list(self._mixed(rows, lost))
             with self._lock:
                 if self._refiner is not None and self.job.refiner is not None:
                     with _timed(clock, "refine"):
-                        for part in _alike(outputs):
+                        for part in _alike(output for output in outputs if output.row.target is not None):
                             lost += self._refine(self._refiner, self.job.refiner, part)
-                    outputs = _without(outputs, lost)
+                    gone = {gap["file_name"] for gap in lost}
+                    outputs = [output for output in outputs if output.row.name not in gone]
                 if self._teacher is not None:
                     with _timed(clock, "judge"):
                         for part in _alike(outputs):
@@ -156,7 +144,7 @@ class Expander:
                 made += self._encoded(outputs, lost)
         with _timed(clock, "write"):
             self._write(chunk, made, lost)
-        return Report(len(made), len(lost), dict(clock), sum(len(one.content) for one in made))
+        return Report(len(made), len(lost), dict(clock), sum(len(content) for _, content in made))
 
     def _done(self, chunk: Chunk) -> Report | None:
         """What another worker did, who was lost before he could tell: an engine repeats more than is missing."""
@@ -167,61 +155,69 @@ class Expander:
         made = [row for row in rows if "skipped" not in row]
         return Report(len(made), len(rows) - len(made), {}, sum(row["bytes"] for row in made))
 
-    def _mixed(self, tasks: Sequence[Task], lost: list[_Lost]) -> Iterator[_Output]:
-        for task in tasks:
-            # Outside: an image may go bad, which costs its outputs; a bank that does is an error.
-            keys = dict(zip(task.places, (task.source, task.target), strict=True))
-            unknown = [key for place, key in keys.items() if not self._bank.describes(place)]
-            if unknown:
-                place = task.places[(task.source, task.target).index(unknown[0])]
-                lost.append(_Lost(task, unknown[0], self._bank.why(unknown[0], place) or "nothing is known of it"))
-                continue
-            own, other = map(self._bank.mask, task.places)
-            files = [self._bank.sha256(place) for place in task.places]
-            pixels = []
-            for key, sha256 in zip(keys.values(), files, strict=True):
-                try:
-                    pixels.append(load_again(Item(key, "", 0, self._reader), sha256, self.job.size))
-                except DataError as error:
-                    lost.append(_Lost(task, key, str(error)))
-                    break
+    def _mixed(self, rows: Sequence[Row], lost: list[dict[str, Any]]) -> Iterator[_Output]:
+        for row in rows:
+            output = self._mix(row)
+            if isinstance(output, _Output):
+                yield output
             else:
-                source, target = pixels
-                try:
-                    pair = mix_pair(source, target, own, other, fill=self.job.fill, feather=self.job.feather)
-                except DataError as error:
-                    lost.append(_Lost(task, task.source, str(error)))
-                    continue
-                shares = float(own.float().mean()), float(other.float().mean())
-                agreements = self._bank.agreement(task.source_place), self._bank.agreement(task.target_place)
-                yield _Output(task, *pair, shares, agreements, (files[0], files[1]))
+                lost.append(output)
 
-    def _refine(self, refiner: Refiner, settings: RefinerSettings, outputs: Sequence[_Output]) -> list[_Lost]:
+    def _mix(self, row: Row) -> _Output | dict[str, Any]:
+        """One output, or why there is none: an image that goes bad costs its outputs, a bank that does is an error."""
+        pixels: list[Tensor] = []
+        masks: list[Tensor] = []
+        facts: dict[str, Any] = {}
+        for role, (place, key) in zip(("source", "target"), row.images, strict=False):
+            if not self._bank.describes(place):
+                return _gap(row, key, self._bank.why(key, place) or "nothing is known of it")
+            mask, sha256 = self._bank.mask(place), self._bank.sha256(place)
+            try:
+                pixels.append(load_again(Item(key, "", 0, self._reader), sha256, self.job.size))
+            except DataError as error:
+                return _gap(row, key, error)
+            masks.append(mask)
+            facts |= {
+                f"{role}_sha256": sha256.hex(),
+                f"{role}_coverage": float(mask.float().mean()),
+                f"{role}_threshold": self._bank.threshold(place),
+                f"{role}_agreement": self._bank.agreement(place),
+            }
+        if row.target is None:  # as it is
+            everywhere = torch.ones_like(masks[0])
+            return _Output(row, pixels[0], everywhere, ~everywhere, facts)
+        try:
+            pair = mix_pair(pixels[0], pixels[1], masks[0], masks[1], fill=self.job.fill, feather=self.job.feather)
+        except DataError as error:
+            return _gap(row, row.source, error)
+        return _Output(row, *pair, facts)
+
+    def _refine(self, refiner: Refiner, settings: RefinerSettings, outputs: Sequence[_Output]) -> list[dict[str, Any]]:
         """Refine images of one size; those that cannot be, or that came out broken, and why."""
         try:
             refiner.check_size(*outputs[0].pixels.shape[1:])
         except InvalidInputError as error:
-            return [_Lost(output.task, output.task.source, f"it cannot be refined: {error}") for output in outputs]
-        labels = [output.task.label for output in outputs]
-        strengths = torch.tensor([output.task.strength or 1.0 for output in outputs], dtype=torch.float64)
+            return [_gap(output.row, output.row.source, f"it cannot be refined: {error}") for output in outputs]
+        labels = [output.row.label for output in outputs]
+        strengths = torch.tensor([output.row.strength or 1.0 for output in outputs], dtype=torch.float64)
         refined = refiner.refine(
             torch.stack([output.pixels for output in outputs]),
             classes=labels,
             strength="adaptive" if settings.adaptive else strengths,
-            seeds=[output.task.seed for output in outputs],
+            seeds=[output.row.seed for output in outputs],
             masks=torch.stack([output.kept for output in outputs]),
             holes=torch.stack([output.hole for output in outputs]),
             preserve=settings.preserve,
         )
         for place, output in enumerate(outputs):
             output.pixels = refined.images[place]
-            output.facts = {
+            output.facts |= {
                 "strength": refined.strengths[place],
                 "timestep": refined.timesteps[place],
                 "accepted": refined.accepted[place],
             }
         return [
-            _Lost(output.task, output.task.source, "the refiner gave NaN or infinite numbers, in single precision too")
+            _gap(output.row, output.row.source, "the refiner gave NaN or infinite numbers, in single precision too")
             for output, broken in zip(outputs, refined.broken, strict=True)
             if broken
         ]
@@ -231,56 +227,49 @@ class Expander:
         for output, sure, number in zip(outputs, confidence.tolist(), named.tolist(), strict=True):
             output.facts |= {"teacher": self.job.class_names[number], "teacher_confidence": round(sure, 6)}
 
-    def _encoded(self, outputs: Sequence[_Output], lost: list[_Lost]) -> Iterator[_Made]:
+    def _encoded(
+        self, outputs: Sequence[_Output], lost: list[dict[str, Any]]
+    ) -> Iterator[tuple[dict[str, Any], bytes]]:
         for output in outputs:
             try:
                 content = encoded(output.pixels, self.job.image_format)
             except DataError as error:
-                lost.append(_Lost(output.task, output.task.source, str(error)))
+                lost.append(_gap(output.row, output.row.source, error))
                 continue
-            yield _Made(self._row(output, content), content)
+            yield self._manifest_row(output, content), content
 
-    def _write(self, chunk: Chunk, made: Sequence[_Made], lost: Sequence[_Lost]) -> None:
-        rows = [one.row for one in made]
+    def _write(self, chunk: Chunk, made: Sequence[tuple[dict[str, Any], bytes]], lost: list[dict[str, Any]]) -> None:
+        rows = [row for row, _ in made]
         if self.job.shards:
             rows = [{**row, "shard": shard_name(chunk.number)} for row in rows]
-            content = shard_bytes(zip(rows, (one.content for one in made), strict=True))
+            shard = shard_bytes(zip(rows, (content for _, content in made), strict=True))
             if rows:
-                self.job.out.write(shard_name(chunk.number), content)
-            rows = [{**row, "shard_bytes": len(content)} for row in rows]
+                self.job.out.write(shard_name(chunk.number), shard)
+            rows = [{**row, "shard_bytes": len(shard)} for row in rows]
         else:
             for row, content in made:
                 self.job.out.write(row["file_name"], content)
-        for one in lost:
-            self.job.out.remove(one.task.name)  # of an earlier run that had it; the manifest will not name it
-        gaps = [{"file_name": one.task.name, "skipped": one.key, "reason": one.reason} for one in lost]
-        self.job.out.write(done_name(chunk.number), note_bytes([*rows, *gaps]))
+        for gap in lost:
+            self.job.out.remove(gap["file_name"])  # of an earlier run that had it; the manifest will not name it
+        self.job.out.write(done_name(chunk.number), note_bytes([*rows, *lost]))
 
-    def _row(self, output: _Output, content: bytes) -> dict[str, Any]:
-        """A row of the manifest; every row has the same fields, so that it reads as a table."""
-        task = output.task
+    def _manifest_row(self, output: _Output, content: bytes) -> dict[str, Any]:
+        row = output.row
         return {
-            "file_name": task.name,
-            "label": task.label,
-            "label_index": task.label_index,
-            "source": task.source,
-            "target": task.target,
-            "target_label": task.target_label,
-            "source_sha256": output.files[0].hex(),
-            "target_sha256": output.files[1].hex(),
-            "distance": task.distance,
-            "source_coverage": output.shares[0],
-            "target_coverage": output.shares[1],
-            "source_agreement": output.agreements[0],
-            "target_agreement": output.agreements[1],
+            "file_name": row.name,
+            "label": row.label,
+            "label_index": row.label_index,
+            "mixed": row.target is not None,
+            "unmixed_because": row.unmixed,
+            "source": row.source,
+            "target": row.target,
+            "target_label": row.target_label,
+            "distance": row.distance,
             "kept": float(output.kept.float().mean()),
-            "seed": task.seed,
-            "prompt": task.prompt,
-            "strength": None,
-            "timestep": None,
-            "accepted": None,
-            "teacher": None,
-            "teacher_confidence": None,
+            "refused_over_coverage": row.refused,
+            "seed": row.seed,
+            "prompt": row.prompt,
+            **dict.fromkeys(_FACTS),
             **output.facts,
             **self.job.noted,
             "bytes": len(content),
@@ -289,23 +278,17 @@ class Expander:
         }
 
 
-def done_name(number: int) -> str:
-    """The note that a chunk is done."""
-    return f"{DONE}/{number:06d}.jsonl"
+def _gap(row: Row, key: str, reason: object) -> dict[str, Any]:
+    """What stands in the place of an output that cannot be made: which image is to blame, and why."""
+    return {"file_name": row.name, "skipped": key, "reason": str(reason)}
 
 
-def _alike(outputs: Sequence[_Output]) -> Iterable[list[_Output]]:
+def _alike(outputs: Iterable[_Output]) -> Iterable[list[_Output]]:
     """Images of one size, in the plan's order."""
     sizes: dict[tuple[int, ...], list[_Output]] = {}
     for output in outputs:
         sizes.setdefault(tuple(output.pixels.shape), []).append(output)
     return sizes.values()
-
-
-def _without(outputs: Sequence[_Output], lost: Sequence[_Lost]) -> list[_Output]:
-    """The outputs that are not lost, in their order."""
-    gone = {one.task.name for one in lost}
-    return [output for output in outputs if output.task.name not in gone]
 
 
 @contextmanager

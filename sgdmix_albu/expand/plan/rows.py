@@ -15,16 +15,19 @@ from itertools import islice
 from typing import TypeVar
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.expand.store.manifest import output_name
-from sgdmix_albu.io.records import UnsoundError, name_below, number, optional, parse, record, text, whole
+from sgdmix_albu.expand.names import output_name
+from sgdmix_albu.io.records import UnsoundError, name_below, number, one_of, optional, parse, record, text, whole
 
-__all__ = ["Chunk", "Task", "batched", "chunks_of", "read_tasks", "task_line"]
+__all__ = ["UNMIXED", "Chunk", "Row", "batched", "chunks_of", "read_rows", "row_line"]
 
 T = TypeVar("T")
 
+# Why an image may stay unmixed.
+UNMIXED = ("not_drawn", "flat_saliency", "empty_mask", "doubtful", "no_target", "over_coverage")
+
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Row:
     """One output image, as planned.
 
     Attributes:
@@ -32,7 +35,7 @@ class Task:
         label: The source's class.
         label_index: Its number among the set's classes.
         source: Key of the source image.
-        target: Key of the target image.
+        target: Key of the target image; None where the source stays unmixed, and so are the next three.
         target_label: The target's class.
         source_place: The source's place in the listing.
         target_place: The target's.
@@ -40,25 +43,31 @@ class Task:
         seed: Of the refinement.
         strength: Its translation strength S; None where it is found out ("adaptive") or nothing is refined.
         prompt: Its prompt; None where nothing is refined.
+        unmixed: Why the source stays unmixed, one of ``UNMIXED``; None where it is mixed.
+        refused: Nearer candidates refused because the union, or the hole that is painted, would have covered too
+            much; None in plans of versions that did not say.
     """
 
     name: str
     label: str
     label_index: int
     source: str
-    target: str
-    target_label: str
+    target: str | None
+    target_label: str | None
     source_place: int
-    target_place: int
-    distance: float
+    target_place: int | None
+    distance: float | None
     seed: int
     strength: float | None
     prompt: str | None
+    unmixed: str | None = None
+    refused: int | None = None
 
     @property
-    def places(self) -> tuple[int, int]:
-        """The source's and the target's."""
-        return self.source_place, self.target_place
+    def images(self) -> list[tuple[int, str]]:
+        """Place and key of the source, and of the target where there is one."""
+        images = ((self.source_place, self.source), (self.target_place, self.target))
+        return [(place, key) for place, key in images if place is not None and key is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,44 +80,45 @@ class Chunk:
     rows: int
 
 
-_FIELDS = tuple(field.name for field in dataclasses.fields(Task))
-_TASK = record(
+_FIELDS = tuple(field.name for field in dataclasses.fields(Row))
+_ROW = record(
     {
         "name": output_name,
         "label": text(4096),
         "label_index": whole(),
         "source": name_below,
-        "target": name_below,
-        "target_label": text(4096),
+        "target": optional(name_below),
+        "target_label": optional(text(4096)),
         "source_place": whole(),
-        "target_place": whole(),
-        "distance": number(0, 1),
+        "target_place": optional(whole()),
+        "distance": optional(number(0, 1)),
         "seed": whole(),
         "strength": optional(number(0, 1, above=True)),
         "prompt": optional(text()),
-    }
+    },
+    may={"unmixed": optional(one_of(*UNMIXED)), "refused": optional(whole())},
 )
 
 
-def task_line(task: Task) -> bytes:
+def row_line(row: Row) -> bytes:
     """A line of the plan.
 
     Example:
-        >>> line = task_line(Task("a/1.png", "a", 0, "a/1.jpg", "b/2.jpg", "b", 0, 7, 0.1, 5, 0.7, "a bird"))
-        >>> read_tasks(line)[0].target
+        >>> line = row_line(Row("a/1.png", "a", 0, "a/1.jpg", "b/2.jpg", "b", 0, 7, 0.1, 5, 0.7, "a bird"))
+        >>> read_rows(line)[0].target
         'b/2.jpg'
     """
-    row = {name: getattr(task, name) for name in _FIELDS}
-    return json.dumps(row, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    fields = {name: getattr(row, name) for name in _FIELDS}
+    return json.dumps(fields, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
-def read_tasks(content: bytes) -> list[Task]:
+def read_rows(content: bytes) -> list[Row]:
     """Lines of a plan.
 
     Raises:
-        DataError: A line is not what :func:`task_line` writes.
+        DataError: A line is not what :func:`row_line` writes.
     """
-    return [_task(line) for line in io.BytesIO(content)]  # splitlines() breaks at \r too
+    return [_read(line) for line in io.BytesIO(content)]  # splitlines() breaks at \r too
 
 
 def chunks_of(lines: Iterable[bytes], rows: int) -> Iterator[Chunk]:
@@ -137,12 +147,13 @@ def batched(items: Iterable[T], count: int) -> Iterator[list[T]]:
         yield batch
 
 
-def _task(line: bytes) -> Task:
+def _read(line: bytes) -> Row:
     try:
-        return Task(**parse(line, _TASK))
+        row = Row(**parse(line, _ROW))
+        target = {value is None for value in (row.target, row.target_label, row.target_place, row.distance)}
+        if target != {row.unmixed is not None}:
+            raise UnsoundError("it has half a target")
     except UnsoundError as error:
-        raise DataError(f"not a line of a plan: {error}: {_shown(line)}") from error
-
-
-def _shown(line: bytes) -> str:
-    return ascii(line[:80].decode("ascii", "replace"))
+        shown = ascii(line[:80].decode("ascii", "replace"))
+        raise DataError(f"not a line of a plan: {error}: {shown}") from error
+    return row

@@ -1,12 +1,13 @@
-"""Which target for which source. Everything random is decided here, from one seed."""
+"""Which outputs, and which target for which source. Everything random is decided here, from one seed."""
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -14,99 +15,104 @@ from numpy.typing import NDArray
 
 from sgdmix_albu.bank.descriptors import GRID, Descriptors
 from sgdmix_albu.bank.reference import doubted
+from sgdmix_albu.expand.plan.rows import Row
+from sgdmix_albu.expand.plan.settings import Settings
 from sgdmix_albu.mixing.fill import grown
-from sgdmix_albu.settings import MixSettings
-from sgdmix_albu.types import BEST_FILL, Fill, TargetClass
 
-__all__ = ["UNMIXED", "Row", "draw_candidate_rows", "output_names", "plan_rows", "uniform"]
+__all__ = ["draw_candidate_rows", "output_names", "plan_rows", "uniform"]
 
 Array: TypeAlias = NDArray[Any]
 
-# Why an image may stay unmixed.
-UNMIXED = ("not_drawn", "flat_saliency", "empty_mask", "doubtful", "no_target", "over_coverage")
-
 # Sources that are compared at once, each with its own candidates: with 50 of them, 13 MB of coarse maps.
 _BLOCK = 256
+_STREAM = 2**32  # of the counter-based generator, for seeds and strengths; targets are drawn from those below
+_LONGEST = 255  # bytes of a file name, on every file system in use
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One output image.
+def plan_rows(
+    known: Descriptors,
+    places: Sequence[int],
+    settings: Settings,
+    left_out: Counter[str],
+    *,
+    strengths: Sequence[float] = (),
+    prompts: Mapping[str, str] | None = None,
+) -> Iterator[Row]:
+    """Every output of a set, in the set's order; all that is random in them is drawn here.
 
-    Attributes:
-        name: Its file below the output folder, with forward slashes.
-        source: Row of the source among the descriptors.
-        target: Row of the target, or None where the image stays unmixed.
-        distance: Root-mean-square difference of the two maps; None where unmixed.
-        unmixed: Why the image stays unmixed, one of ``UNMIXED``, or None where it is mixed.
-        refused: Nearer candidates refused because the union, or the hole that is painted, would have covered too much.
-        repeat: Which of the source's outputs this is, from 0.
+    Each image's targets are chosen among candidates drawn from the whole set. Time grows with N times the candidates,
+    memory with N. The nearest target is exact, on the 64 x 64 grid, where coverage is judged too. A source never gets
+    the same target twice. The same seed and images give the same plan; more outputs leave the first ones as they were.
+
+    Args:
+        known: The N images that can be used, each a source and a possible candidate.
+        places: Their places in the listing.
+        settings: Number, seed and so on.
+        left_out: Counts, by reason, the outputs that would be nothing but copies of their source, or cannot be named.
+        strengths: To draw from; none where nothing is refined.
+        prompts: Class name to prompt; None where nothing is refined.
+
+    Yields:
+        The outputs of the first source, of the second, and so on.
     """
+    suffix, repeats = f".{settings.image_format}", settings.multiplier
+    endings = [suffix] if repeats == 1 else [f"-{repeat:02d}{suffix}" for repeat in range(repeats)]
+    everyone = np.arange(len(known))
+    draws = [uniform(settings.seed, _STREAM + repeat, everyone, 2) for repeat in range(repeats)]
+    bodies = output_names([item.key for item in known.items], "")
+    for source, repeat, choice in _choices(known, settings):
+        name, item = bodies[source] + endings[repeat], known.items[source]
+        if choice.unmixed is not None and not settings.keep_unmixed:
+            left_out[choice.unmixed] += 1
+            continue
+        if len(os.fsencode(name.rpartition("/")[2])) > _LONGEST:
+            left_out["long_name"] += 1
+            continue
+        chance, which = draws[repeat][source].tolist()
+        target = None if choice.target is None else known.items[choice.target]
+        yield Row(
+            name=name,
+            label=item.class_name,
+            label_index=item.label,
+            source=item.key,
+            target=None if target is None else target.key,
+            target_label=None if target is None else target.class_name,
+            source_place=places[source],
+            target_place=None if choice.target is None else places[choice.target],
+            distance=choice.distance,
+            seed=int(chance * 2**53),
+            strength=strengths[int(which * len(strengths))] if strengths and target else None,
+            prompt=prompts[item.class_name] if prompts and target else None,
+            unmixed=choice.unmixed,
+            refused=choice.refused,
+        )
 
-    name: str
-    source: int
+
+class _Choice(NamedTuple):
+    """A source's target, and how far it is; or why there is none. And how many nearer ones were refused."""
+
     target: int | None
     distance: float | None
     unmixed: str | None
     refused: int
-    repeat: int = 0
 
 
-def plan_rows(
-    descriptors: Descriptors,
-    *,
-    suffix: str,
-    p: float = 1.0,
-    candidates: int = 50,
-    target_class: TargetClass = "any",
-    fill: Fill = BEST_FILL,
-    max_coverage: float = 0.95,
-    min_agreement: float = 0,
-    repeats: int = 1,
-    seed: int = 0,
-) -> Iterator[Row]:
-    """Choose each image's target among candidates drawn from the whole set.
-
-    Time grows with N times ``candidates``, memory with N. The nearest target is exact, on the 64 x 64 grid, where
-    coverage is judged too. A source never gets the same target twice.
-
-    Args:
-        descriptors: The N images, each a source and a possible candidate.
-        suffix: Of the output files, ``".png"``; with several repeats ``"-00.png"`` and so on are put before it.
-        p: Probability that an image is mixed.
-        candidates: Candidates drawn for each source, without replacement, anew for each repeat.
-        target_class: "any", or only targets of the "same" or a "different" class.
-        fill: What stands where the target's object was: "source" or "inpaint".
-        max_coverage: The largest share of an image that a union mask may cover; with "inpaint", that the source's
-            mask may, and the hole that is painted.
-        min_agreement: The least agreement with a better backend of an image that is source or target; 0 for any.
-        repeats: Outputs of each source.
-        seed: The same seed and descriptors give the same plan; more repeats leave the first ones as they were.
-
-    Yields:
-        The outputs of the first source, of the second, and so on.
-
-    Raises:
-        InvalidInputError: A setting is out of range.
-    """
-    MixSettings(p=p, candidates=candidates, max_coverage=max_coverage, target_class=target_class, fill=fill)
-    bodies = output_names([item.key for item in descriptors.items], "")
-    endings = [suffix] if repeats == 1 else [f"-{repeat:02d}{suffix}" for repeat in range(repeats)]
-    finder = _Finder(descriptors, target_class, fill, max_coverage, min_agreement)
-    count = len(descriptors)
+def _choices(known: Descriptors, settings: Settings) -> Iterator[tuple[int, int, _Choice]]:
+    """For each source, and each of its repeats, the choice."""
+    finder, count = _Finder(known, settings), len(known)
     for start in range(0, count, _BLOCK):
         sources = np.arange(start, min(start + _BLOCK, count))
         earlier = np.full((len(sources), 0), -1)
         rounds = []
-        for repeat in range(repeats):
-            applied = uniform(seed, 2 * repeat, sources, 1)[:, 0] < p
-            drawn = draw_candidate_rows(sources, count, candidates, seed=seed, repeat=repeat)
+        for repeat in range(settings.multiplier):
+            applied = uniform(settings.seed, 2 * repeat, sources, 1)[:, 0] < settings.p
+            drawn = draw_candidate_rows(sources, count, settings.candidates, seed=settings.seed, repeat=repeat)
             found = finder.nearest(sources, drawn, applied, earlier)
             earlier = np.column_stack([earlier, found.target])
             rounds.append((applied, found))
         for place, source in enumerate(sources.tolist()):
             for repeat, (applied, found) in enumerate(rounds):
-                yield _row(bodies[source] + endings[repeat], source, repeat, place, found, finder, bool(applied[place]))
+                yield source, repeat, finder.choice(source, found, place, bool(applied[place]))
 
 
 def draw_candidate_rows(sources: Array, pool: int, candidates: int, *, seed: int = 0, repeat: int = 0) -> Array:
@@ -186,15 +192,13 @@ class _Found:
 class _Finder:
     """Nearest targets, exactly, without comparing all maps in full."""
 
-    def __init__(
-        self, known: Descriptors, target_class: TargetClass, fill: Fill, max_coverage: float, min_agreement: float
-    ) -> None:
-        self.known, self.target_class = known, target_class
-        self.room = max_coverage * known.maps[0].size if len(known) else 0
+    def __init__(self, known: Descriptors, settings: Settings) -> None:
+        self.known, self.target_class = known, settings.target_class
+        self.room = settings.max_coverage * known.maps[0].size if len(known) else 0
         self.labels = np.array([item.label for item in known.items])
-        self.usable = ~known.flat & ~known.empty & ~doubted(known.agreement, min_agreement)
+        self.usable = ~known.flat & ~known.empty & ~doubted(known.agreement, settings.min_agreement)
         self.coarse = known.coarse()
-        self.crowding = None if fill == "source" else _crowding(known.grid_masks)
+        self.crowding = None if settings.fill == "source" else _crowding(known.grid_masks)
 
     def nearest(self, sources: Array, drawn: Array, applied: Array, earlier: Array) -> _Found:
         """The nearest candidate of each source that leaves room; of equally near ones the first.
@@ -226,7 +230,14 @@ class _Finder:
         best.refused[:] = (np.isfinite(refused_at) & (refused_at <= best.squared[:, None])).sum(1)
         return best
 
-    def reason(self, source: int, refused: int) -> str:
+    def choice(self, source: int, found: _Found, place: int, applied: bool) -> _Choice:
+        """What was found for a source, in one place of the block."""
+        target, refused = int(found.target[place]), int(found.refused[place])
+        if target >= 0:  # the distance is a root mean square in [0, 1]
+            return _Choice(target, float(np.sqrt(found.squared[place] / self.known.maps[0].size) / 255), None, refused)
+        return _Choice(None, None, self._reason(source, refused) if applied else "not_drawn", refused)
+
+    def _reason(self, source: int, refused: int) -> str:
         """Why a source that was to be mixed was not."""
         if self.known.flat[source]:
             return "flat_saliency"
@@ -235,10 +246,6 @@ class _Finder:
         if not self.usable[source]:
             return "doubtful"
         return "over_coverage" if refused else "no_target"
-
-    def distance(self, squared: float) -> float:
-        """Root mean square, in [0, 1]."""
-        return float(np.sqrt(squared / self.known.maps[0].size) / 255)
 
     def _crowded(self, own: Array, row: Array) -> Array:
         """(B,) bool: whether a union mask fills the image; or a mask of its own, or the hole that is painted."""
@@ -293,10 +300,3 @@ def _crowding(grid_masks: Array) -> tuple[Array, Array]:
         bits = np.unpackbits(grid_masks[start : start + 4096], axis=1).reshape(-1, GRID, GRID)
         holes[start : start + 4096] = grown(torch.from_numpy(bits).bool()).flatten(1).sum(1).numpy()
     return np.bitwise_count(grid_masks).sum(1, dtype=np.int64), holes
-
-
-def _row(name: str, source: int, repeat: int, place: int, found: _Found, finder: _Finder, applied: bool) -> Row:
-    target, refused = int(found.target[place]), int(found.refused[place])
-    if target >= 0:
-        return Row(name, source, target, finder.distance(found.squared[place]), None, refused, repeat)
-    return Row(name, source, None, None, finder.reason(source, refused) if applied else "not_drawn", refused, repeat)

@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from sgdmix_albu.errors import DataError
+from sgdmix_albu.expand.names import METADATA, output_name
+from sgdmix_albu.expand.plan.rows import UNMIXED
 from sgdmix_albu.expand.store.shards import is_shard
-from sgdmix_albu.io.images import is_hidden
-from sgdmix_albu.io.records import UnsoundError, name_below, optional, parse, record, sha256, text, whole
+from sgdmix_albu.io.records import UnsoundError, name_below, one_of, optional, parse, record, sha256, text, whole
 
-__all__ = [
-    "METADATA",
-    "ROW",
-    "Written",
-    "is_there",
-    "manifest_row",
-    "manifest_rows",
-    "output_name",
-    "read_note_of_manifest",
-    "write_note",
-]
-
-METADATA = "metadata.jsonl"  # the name that Hugging Face's imagefolder looks for
-
-
-class Written(NamedTuple):
-    """How many rows a manifest has, and the SHA-256 of the file."""
-
-    rows: int
-    sha256: str
-
-
-def output_name(value: Any) -> str:
-    """The kind of an output's file name: an image below the folder, and none of the files that a run keeps there."""
-    name = name_below(value)
-    parts = PurePosixPath(name).parts
-    if parts[0] == METADATA or is_hidden(parts[0]):
-        raise UnsoundError(f"it is the name of a file that is kept here: {name!r:.60}")
-    if PurePosixPath(name).suffix not in (".png", ".jpg") or str(PurePosixPath(name)) != name:
-        raise UnsoundError(f"it is no name of an output: {name!r:.60}")
-    return name
+__all__ = ["ROW", "is_there", "manifest_row", "manifest_rows"]
 
 
 def _shard(value: Any) -> str:
@@ -63,10 +32,9 @@ ROW = record(
         "bytes": whole(),
         "sha256": sha256,
     },
-    may={"shard": _shard, "shard_bytes": whole()},
+    may={"shard": _shard, "shard_bytes": whole(), "unmixed_because": optional(one_of(*UNMIXED))},
     others=True,
 )
-_WRITTEN = record({"rows": whole(), "sha256": sha256})
 
 
 def manifest_row(line: bytes) -> dict[str, Any] | None:
@@ -106,17 +74,3 @@ def is_there(row: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
     if "shard" in row:
         return bool(sizes.get(row["shard"]) == row["shard_bytes"])
     return bool(sizes.get(row["file_name"]) == row["bytes"])
-
-
-def write_note(written: Written) -> bytes:
-    """What a manifest must be, as a file."""
-    return json.dumps(written._asdict()).encode() + b"\n"
-
-
-def read_note_of_manifest(content: bytes) -> Written:
-    """The same, read.
-
-    Raises:
-        UnsoundError: It is not such a file.
-    """
-    return Written(**parse(content, _WRITTEN))

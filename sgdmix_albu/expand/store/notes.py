@@ -8,7 +8,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sgdmix_albu.expand.store.manifest import ROW, output_name
+from sgdmix_albu.expand.names import output_name
+from sgdmix_albu.expand.store.manifest import ROW
 from sgdmix_albu.io.records import UnsoundError, name_below, parse, record, text
 
 __all__ = ["note_bytes", "read_note"]

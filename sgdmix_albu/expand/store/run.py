@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 from sgdmix_albu.datasets.source import Item, Skipped
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.expand.execute.worker import PLAN, TRIES, done_name
-from sgdmix_albu.expand.plan.rows import Chunk, Task, chunks_of, read_tasks, task_line
-from sgdmix_albu.expand.plan.targets import UNMIXED
-from sgdmix_albu.expand.store.listing import LISTING, Listed, listing_lines, listing_sum, read_listing
-from sgdmix_albu.expand.store.manifest import METADATA, is_there, manifest_row
+from sgdmix_albu.expand.names import LISTING, METADATA, PLAN, QUARANTINE, RUN, TRIES, WORK, done_name
+from sgdmix_albu.expand.plan.rows import UNMIXED, Chunk, Row, chunks_of, read_rows, row_line
+from sgdmix_albu.expand.store.listing import Listed, listing_lines, listing_sum, read_listing
+from sgdmix_albu.expand.store.manifest import is_there, manifest_row
 from sgdmix_albu.expand.store.notes import note_bytes, read_note
 from sgdmix_albu.expand.store.shards import is_shard
 from sgdmix_albu.io.lock import locked
@@ -37,11 +36,11 @@ from sgdmix_albu.io.records import (
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.sums import Summed
 
-__all__ = ["QUARANTINE", "RUN", "Begun", "Run", "read_run", "stored_listing"]
+__all__ = ["Begun", "Run", "read_run", "stored_listing"]
 
-RUN, QUARANTINE = ".sgdmix-run.json", ".sgdmix-quarantine.jsonl"
-_WORK = ".sgdmix"
 _SCHEMA = 2
+_BEFORE = {"fill": "source", "p": 1.0, "keep_unmixed": False}  # of runs of versions that knew nothing else
+_COUNTS = record({}, may=dict.fromkeys((*UNMIXED, "long_name"), whole()))
 _ABOUT = record(
     {
         "schema": whole(),
@@ -52,12 +51,14 @@ _ABOUT = record(
                     "rows": whole(),
                     "sha256": sha256,
                     "images_sha256": sha256,
-                    "left_out": record({}, may=dict.fromkeys((*UNMIXED, "long_name"), whole())),
+                    "left_out": _COUNTS,
                     "unusable": items(pair(text(), text())),
                 }
             )
         ),
-        "manifest": optional(record({"rows": whole(), "sha256": sha256, "chunks": items(text(64))})),
+        "manifest": optional(
+            record({"rows": whole(), "sha256": sha256, "chunks": items(text(64))}, may={"unmixed": _COUNTS})
+        ),
         "sha256": sha256,
     }
 )
@@ -94,7 +95,7 @@ class Run:
         self.out, self.class_names, self.listing, self.gone = out, class_names, listing, frozenset(gone)
         self.wanted = {**settings, "images": len(listing), "images_sha256": listing_sum(class_names, listing)}
         self.planned: dict[str, Any] | None = None  # rows and sum of the plan, and what it leaves out
-        self.made: dict[str, Any] | None = None  # rows and sum of the manifest, and sums of its chunks
+        self.made: dict[str, Any] | None = None  # rows and sum of the manifest, sums of its chunks, what stayed unmixed
 
     def locked(self) -> AbstractContextManager[None]:
         """Nobody else works on the folder meanwhile; a process that is killed holds no lock.
@@ -102,8 +103,9 @@ class Run:
         Raises:
             DataError: Somebody does.
         """
+        command = "sgdmix mix" if self.wanted["keep_unmixed"] else "sgdmix generate"
         # An object store has no locks.
-        return locked(Path(self.out.root), "sgdmix generate") if self.out.local else nullcontext()
+        return locked(Path(self.out.root), command) if self.out.local else nullcontext()
 
     def begin(self, *, overwrite: bool) -> None:
         """Take up the run that is there, or begin one.
@@ -129,7 +131,7 @@ class Run:
 
     def plan(
         self,
-        tasks: Iterable[Task],
+        rows: Iterable[Row],
         left_out: Counter[str],
         unusable: Sequence[Skipped],
         digest_of: Callable[[int], str | None],
@@ -137,12 +139,12 @@ class Run:
         """Write the plan, and of which files it is.
 
         Args:
-            tasks: Its outputs.
-            left_out: Outputs that are left out, by reason; complete when the tasks have been read.
+            rows: Its outputs.
+            left_out: Outputs that are left out, by reason; complete when the rows have been read.
             unusable: Images that are left out, and why.
             digest_of: SHA-256 of the file of the image in a place of the listing; None of one that is left out.
         """
-        lines = Summed(map(task_line, tasks))
+        lines = Summed(map(row_line, rows))
         self.out.write_lines(PLAN, lines)
         self.planned = {
             "rows": lines.rows,
@@ -178,7 +180,7 @@ class Run:
             sound = sound and row is not None and is_there(row, sizes)
         as_written = self.made is not None and lines.sha256 == self.made["sha256"]
         if sound and as_written and self.planned is not None and self._complete(lines.rows):
-            self.out.remove(_WORK)  # the run may have ended between its last two steps
+            self.out.remove(WORK)  # the run may have ended between its last two steps
             return True
         self._restore_notes(sizes)
         self.out.remove(METADATA)
@@ -192,10 +194,10 @@ class Run:
         named = (row["file_name"] for row in map(manifest_row, self.out.lines(METADATA)) if row is not None)
         name = next(named, None)
         for line in self.out.lines(PLAN):
-            (task,) = read_tasks(line)
-            if task.name == name:
+            (planned,) = read_rows(line)
+            if planned.name == name:
                 name = next(named, None)
-            elif not {task.source, task.target} & self.gone:
+            elif not self.gone.intersection(key for _, key in planned.images):
                 return False
         return name is None
 
@@ -217,14 +219,14 @@ class Run:
         rows = read_note(self.out.read(done_name(chunk.number)))
         if rows is None or len(rows) != chunk.rows:
             return False
-        if {row["file_name"] for row in rows} != {task.name for task in self.tasks([chunk])}:
+        if {row["file_name"] for row in rows} != {row.name for row in self.rows([chunk])}:
             return False  # another chunk's, copied or renamed
         return all(row["skipped"] in self.gone if "skipped" in row else is_there(row, sizes) for row in rows)
 
-    def tasks(self, chunks: Iterable[Chunk]) -> Iterator[Task]:
+    def rows(self, chunks: Iterable[Chunk]) -> Iterator[Row]:
         """The outputs of some chunks."""
         for chunk in chunks:
-            yield from read_tasks(self.out.read(PLAN, chunk.start, chunk.end))
+            yield from read_rows(self.out.read(PLAN, chunk.start, chunk.end))
 
     def quarantined(self) -> list[Skipped]:
         """The images of a finished run that could not be used, and why.
@@ -248,9 +250,11 @@ class Run:
         assert self.planned is not None  # chunks are a plan's
         reasons = dict(self.planned["unusable"])
         digest, count, sums = hashlib.sha256(), 0, []
+        unmixed: Counter[str] = Counter()
         for chunk in chunks:
             rows = self._noted(chunk)
             reasons |= {row["skipped"]: row["reason"] for row in rows if "skipped" in row}
+            unmixed.update(filter(None, (row.get("unmixed_because") for row in rows)))
             lines = _lines(rows)
             digest.update(lines)
             count += lines.count(b"\n")
@@ -258,11 +262,11 @@ class Run:
         listed = (json.dumps({"source": key, "reason": reason}).encode() + b"\n" for key, reason in reasons.items())
         self.out.write_lines(QUARANTINE, listed)
         self.out.sweep()  # of workers that were lost with their machine
-        self.made = {"rows": count, "sha256": digest.hexdigest(), "chunks": sums}
+        self.made = {"rows": count, "sha256": digest.hexdigest(), "chunks": sums, "unmixed": dict(unmixed)}
         self._note()
         # The last: a folder with a manifest is finished.
         self.out.write_lines(METADATA, (_lines(self._noted(chunk)) for chunk in chunks))
-        self.out.remove(_WORK)
+        self.out.remove(WORK)
 
     def _list(self, digest_of: Callable[[int], str | None] = lambda place: None) -> str:
         """Write the listing; the SHA-256 of the file."""
@@ -285,7 +289,7 @@ class Run:
         Its settings and plan go last: interrupted, it is a run that lacks images.
         """
         self.out.remove(METADATA)
-        self.out.remove(_WORK)
+        self.out.remove(WORK)
         there = self.out.sizes()
         for name in self._outputs():
             if name in there:
@@ -300,7 +304,7 @@ class Run:
         with contextlib.suppress(DataError):
             for line in self.out.lines(PLAN):
                 with contextlib.suppress(DataError):
-                    yield from (task.name for task in read_tasks(line))
+                    yield from (row.name for row in read_rows(line))
 
     def _noted(self, chunk: Chunk) -> list[dict[str, Any]]:
         rows = read_note(self.out.read(done_name(chunk.number)))
@@ -320,7 +324,7 @@ class Run:
         rows = (row for row in map(manifest_row, self.out.lines(METADATA)) if row is not None and is_there(row, sizes))
         row = next(rows, None)
         for chunk in chunks:
-            names = {task.name for task in self.tasks([chunk])}
+            names = {row.name for row in self.rows([chunk])}
             found = []
             while row is not None and row["file_name"] in names:
                 found.append(row)
@@ -349,8 +353,7 @@ def read_run(out: Storage) -> Begun:
     told = about.pop("sha256")
     if told != _sum_of(about):
         raise _damaged(out, RUN, "its sum is another")
-    # Runs of versions that knew no other way to fill.
-    return Begun({"fill": "source", **about["settings"]}, about["plan"], about["manifest"])
+    return Begun({**_BEFORE, **about["settings"]}, about["plan"], about["manifest"])
 
 
 def stored_listing(out: Storage) -> Listed | None:

@@ -12,14 +12,13 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.expand.store.files import MIXED
-from sgdmix_albu.expand.store.manifest import METADATA, Written, manifest_rows, read_note_of_manifest
-from sgdmix_albu.expand.store.run import RUN, read_run
+from sgdmix_albu.expand.names import METADATA, RUN
+from sgdmix_albu.expand.store.manifest import manifest_rows
+from sgdmix_albu.expand.store.run import read_run
 from sgdmix_albu.expand.store.shards import image_places, inside, same_shard
 from sgdmix_albu.io.files import read_part
 from sgdmix_albu.io.images import IMAGE_SUFFIXES
 from sgdmix_albu.io.progress import Progress
-from sgdmix_albu.io.records import UnsoundError
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.sums import Summed
 from sgdmix_albu.printable import printable
@@ -66,11 +65,16 @@ def verify(out: str | os.PathLike[str], *, progress: Progress | None = None) -> 
         DataError: No such folder, not finished, or a damaged manifest.
     """
     storage, progress = Storage(out), progress or Progress()
-    written = _written(storage)
+    if not storage.has(METADATA):
+        unfinished = f"{storage.root} is not finished: run the same command again"
+        raise DataError(unfinished if storage.has(RUN) else f"{storage.root} has no {METADATA}")
+    if not storage.has(RUN):
+        raise DataError(f"{storage.root} has no {RUN}, which says what the manifest must be; copy hidden files too")
+    written = read_run(storage).manifest
     wrong = _manifest_faults(storage, written)
     named: set[str] = set()
     images = right = 0
-    for row, fault in progress.over(_checked(storage), "verifying", written.rows if written else 0):
+    for row, fault in progress.over(_checked(storage), "verifying", written["rows"] if written else 0):
         images += 1
         if row["file_name"] in named:
             fault = "it is named twice"
@@ -83,35 +87,13 @@ def verify(out: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     return Verified(images, wrong, sorted(set(there) - named), right)
 
 
-def _written(storage: Storage) -> Written | None:
-    """What the manifest must be; None where a run says that it wrote none.
-
-    Raises:
-        DataError: There is none, or nothing says so.
-    """
-    run = storage.has(RUN)
-    if not storage.has(METADATA):
-        unfinished = f"{storage.root} is not finished: run the same `sgdmix generate` again"
-        raise DataError(unfinished if run else f"{storage.root} has no {METADATA}")
-    if run:
-        made = read_run(storage).manifest
-        return None if made is None else Written(made["rows"], made["sha256"])
-    if not storage.has(MIXED):
-        raise DataError(
-            f"{storage.root} has neither {RUN} nor {MIXED}, which say what the manifest must be; copy hidden files too"
-        )
-    try:
-        return read_note_of_manifest(storage.read(MIXED))
-    except UnsoundError as error:
-        raise DataError(f"{storage.path(MIXED)} is damaged: {error}; mix again with --overwrite") from error
-
-
-def _manifest_faults(storage: Storage, written: Written | None) -> list[str]:
+def _manifest_faults(storage: Storage, written: dict[str, Any] | None) -> list[str]:
+    """Whether the manifest is what its run says that it wrote."""
     lines = Summed(storage.lines(METADATA))
     deque(lines, maxlen=0)
-    if written is not None and written.sha256 == lines.sha256:
+    if written is not None and written["sha256"] == lines.sha256:
         return []
-    return [f"{METADATA}: it was changed: {lines.rows} rows, {written.rows if written else 'none'} were written"]
+    return [f"{METADATA}: it was changed: {lines.rows} rows, {written['rows'] if written else 'none'} were written"]
 
 
 def _checked(storage: Storage) -> Iterator[tuple[dict[str, Any], str | None]]:

@@ -1,0 +1,175 @@
+"""What a run is asked for: all of it is looked into before anything is done."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sgdmix_albu.bank.map_source import from_anywhere, open_saliency, shown
+from sgdmix_albu.bank.reference import open_reference
+from sgdmix_albu.datasets.source import Source
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.expand.plan.settings import Settings, open_refiner, open_teacher
+from sgdmix_albu.io.files import sha256_of
+from sgdmix_albu.io.places import settled, settled_files
+from sgdmix_albu.mixing.blending import edge_width
+from sgdmix_albu.mixing.masks import get_mask
+from sgdmix_albu.refine.catalogue import list_refiners, metaclass_of
+from sgdmix_albu.saliency.options import prompted
+from sgdmix_albu.settings import ClassifierSettings, RefinerSettings, SaliencySettings
+
+__all__ = ["Asked"]
+
+_HOW = ("steps", "guidance", "scheduler", "dtype")  # of a refiner; noted where asked, as in runs that could not ask
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run's settings, looked into: files by names that mean the same from any folder, and what follows from them.
+
+    Attributes:
+        source: The images.
+        data: Their tree, or None.
+        dataset: The embedded data set, or None.
+        limit: As many of them were taken at most.
+        settings: What the outputs follow from.
+        backend: The saliency backend.
+        refiner: None to leave the mixed images as they are.
+        teacher: Judges every output; None for nobody.
+        noted: What every row of the manifest repeats.
+        judged: What is noted of the teacher.
+        strengths: To draw from; none where nothing is refined, or the teacher decides.
+        prompts: Class name to prompt; none where nothing is refined.
+    """
+
+    source: Source
+    data: str | None
+    dataset: str | None
+    limit: int | None
+    settings: Settings
+    backend: SaliencySettings
+    refiner: RefinerSettings | None
+    teacher: ClassifierSettings | None
+    noted: dict[str, Any]
+    judged: dict[str, Any]
+    strengths: tuple[float, ...]
+    prompts: dict[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        data: str | os.PathLike[str] | None,
+        dataset: str | None,
+        limit: int | None,
+        settings: Settings,
+        refiner: RefinerSettings | None,
+        teacher: ClassifierSettings | None,
+    ) -> Asked:
+        """Look into everything.
+
+        Raises:
+            InvalidInputError: A setting means nothing.
+            DataError: Weights or a bank cannot be used.
+            UnknownNameError: No such backend, preset, refiner or class.
+        """
+        if refiner is not None and refiner.name == "none":
+            if refiner.strengths is not None:
+                raise InvalidInputError(f"strengths are a refiner's, and none is named, got {refiner.strengths}")
+            refiner = None
+        if refiner is not None and refiner.adaptive and teacher is None:
+            raise InvalidInputError("an adaptive strength needs a teacher")
+        teacher = teacher and settled_files(teacher, "model", "class_names")
+        if refiner is not None:
+            files = ["base", "loras"] if refiner.name in list_refiners() else ["name", "base", "loras"]
+            refiner = settled_files(refiner, *files)
+        backend = from_anywhere(_prompted(settings.backend, dataset, refiner, teacher))
+        get_mask(settings.mask)
+        noted = open_saliency(backend, source.class_names).noted
+        _, judging = (None, {}) if settings.better is None else open_reference(settings.better, source.class_names)
+        judged = {}
+        if teacher is not None:
+            shown_files = {name: file and Path(file).name for name, file in asdict(teacher).items() if name in _FILES}
+            judged = {**asdict(teacher), **shown_files, "sha256": open_teacher(teacher, source.class_names).sha256}
+        refining, strengths, prompts = _looked_into(refiner, teacher, source)
+        return cls(
+            source=source,
+            # Absolute: the same folder however it was called, and for workers that start elsewhere.
+            data=None if data is None else settled(data),
+            dataset=dataset,
+            limit=limit,
+            settings=settings,
+            backend=backend,
+            refiner=refiner,
+            teacher=teacher,
+            noted={
+                "mask": settings.mask,
+                "fill": settings.fill,
+                "min_agreement": settings.min_agreement or None,  # None as in runs of versions that did not ask
+                "agreement_with": settings.better and shown(settings.better),
+                **noted,
+                **judging,
+                **refining,
+            },
+            judged=judged,
+            strengths=strengths,
+            prompts=prompts,
+        )
+
+    def everything(self) -> dict[str, Any]:
+        """What the outputs follow from, as it is noted in the run's file."""
+        return {
+            # Not where the images are: a folder may be moved, and its path is nobody's business.
+            "dataset": self.dataset,
+            "limit": self.limit,
+            **asdict(self.settings),
+            "feather": edge_width(self.settings.fill, self.settings.feather),
+            **self.noted,
+            "strengths": "adaptive" if self.refiner and self.refiner.adaptive else list(self.strengths),
+            **{f"teacher_{name}": value for name, value in self.judged.items()},
+            "chunk": self.settings.chunk,
+        }
+
+
+_FILES = ("model", "class_names")  # of a teacher: noted without their folders, which are nobody's business
+
+
+def _prompted(
+    backend: SaliencySettings,
+    dataset: str | None,
+    refiner: RefinerSettings | None,
+    teacher: ClassifierSettings | None,
+) -> SaliencySettings:
+    """With what all classes are as the prompt of a backend that takes one: as the refiner says, or the data set."""
+    if backend.options == prompted(backend.saliency, backend.options, "any"):
+        return backend
+    metaclass = metaclass_of(dataset) if refiner is None else open_refiner(refiner, teacher).spec.metaclass
+    return replace(backend, options=prompted(backend.saliency, backend.options, metaclass))
+
+
+def _looked_into(
+    refiner: RefinerSettings | None, teacher: ClassifierSettings | None, source: Source
+) -> tuple[dict[str, Any], tuple[float, ...], dict[str, str]]:
+    """What is noted of a refiner, the strengths to draw from, and the prompts of the classes."""
+    if refiner is None:
+        return {}, (), {}
+    from sgdmix_albu.refine.components import base_fingerprint, base_folder
+
+    opened = open_refiner(refiner, teacher)
+    how = {name: value for name in _HOW if (value := getattr(refiner, name)) is not None}
+    if refiner.loras:
+        how["loras"] = [f"{Path(file).name} {sha256_of(Path(file))}" for file in refiner.loras]
+    noted = {
+        # A hub's name, or that of its folder.
+        "base": Path(opened.base).name if Path(opened.base).expanduser().is_dir() else opened.base,
+        "base_sha256": base_fingerprint(base_folder(opened.base, opened.revision)),
+        "refiner": opened.spec.key,
+        "refiner_sha256": opened.sha256,
+        "preserve": refiner.preserve,
+        "hole_strength": opened.hole_strength,
+        **how,
+    }
+    drawn = () if refiner.adaptive else tuple(sorted(map(float, refiner.strengths or opened.spec.strengths)))
+    return noted, drawn, {name: opened.prompt_for(name) for name in {item.class_name for item in source.items}}
