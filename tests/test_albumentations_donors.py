@@ -14,6 +14,7 @@ import torch
 
 from sgdmix_albu.albumentations import SGDMix
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing import draw
 from sgdmix_albu.saliency import SaliencyBackend, get_backend, register_backend
 
 SIDE = 48
@@ -55,6 +56,19 @@ def counting() -> type[Counting]:
 
 def donors(*images: np.ndarray, **more: Any) -> list[dict[str, Any]]:
     return [{"image": image, **more} for image in images]
+
+
+def test_the_target_is_a_donor_that_was_drawn():
+    mix = SGDMix("spectral_residual", candidates=1, p=1)
+    chosen = set()
+    for _ in range(12):
+        replay = A.ReplayCompose([mix])(image=SCENES[0], sgdmix_metadata=donors(*SCENES[1:]))["replay"]
+        params = replay["transforms"][0]["params"]
+        params = params.get("params", params)  # albumentationsx wraps them
+        drawn = draw(1, 6, candidates=1, generator=torch.Generator().manual_seed(params["seed"])).candidates
+        assert params["target"] == drawn[0].nonzero()[:, 0].tolist()
+        chosen.update(params["target"])
+    assert len(chosen) > 2
 
 
 # Never the image itself

@@ -238,6 +238,16 @@ def test_memory_over_epochs_never_gives_an_image_itself() -> None:
     assert changed.any()
 
 
+def test_memory_passes_over_the_image_itself_to_the_next() -> None:
+    images = torch.stack([scene(i)[0] for i in range(6)])
+    mix = SGDMix("spectral_residual", mask="otsu", memory=8, max_coverage=1.0)
+    mix.make_params([images[:4]])
+    plan = mix.make_params([images[2:]])["plan"]
+    assert plan.applied.all()
+    assert (plan.distance > 0).all()
+    assert not plan.guards.duplicate.any()
+
+
 @pytest.mark.parametrize("key_getter", ["id", lambda sample: sample["id"]])
 @pytest.mark.parametrize("as_ids", [list, torch.tensor, lambda ids: [f"{i}.jpg" for i in ids]])
 def test_views_are_told_by_their_key(key_getter, as_ids) -> None:
