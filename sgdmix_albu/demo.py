@@ -20,7 +20,8 @@ from sgdmix_albu.audit.drift_result import DriftResult
 from sgdmix_albu.audit.panels import strip
 from sgdmix_albu.audit.result import AuditResult
 from sgdmix_albu.audit.run import run_audit
-from sgdmix_albu.classifiers.small import accuracy, train
+from sgdmix_albu.classifiers import Judge
+from sgdmix_albu.classifiers.small import train
 from sgdmix_albu.datasets.aviary import Aviary
 from sgdmix_albu.errors import InvalidInputError, MissingExtraError
 from sgdmix_albu.mixing.mix import mix_batch
@@ -95,7 +96,7 @@ def run_demo(
 
     with _step(2, "Train a small classifier, for Grad-CAM to look through and to judge refined images"):
         model = train(images, labels, epochs=epochs, seed=seed)
-        right = accuracy(model, unseen, answers)
+        right = float(Judge(model, None, "none").names(unseen, answers).float().mean())
         print(f"      {right:.0%} of the held-out birds named rightly (by chance: {1 / classes:.0%})")
 
     with _step(3, "Mix: the object of one picture on the background of another"):

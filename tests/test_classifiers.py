@@ -129,3 +129,24 @@ def test_model_and_images_may_be_apart(of_model, of_images):
         found = Judge(model, (1, 0), "imagenet").logits(images)
         assert str(found.device) == str(images.device)
         assert found.shape == (2, 4)
+
+
+def test_images_are_brought_to_the_size_that_a_classifier_was_trained_at() -> None:
+    images = torch.rand(2, 3, 12, 20)
+    shown = Judge(Means(), None, "none", side=8).pixels(images)
+    torch.testing.assert_close(
+        shown, torch.nn.functional.interpolate(images, size=(8, 8), mode="bilinear", antialias=True)
+    )
+    square = images[..., :12]
+    assert torch.equal(Judge(Means(), None, "none", side=12).pixels(square), square)
+
+
+def test_which_images_are_given_their_label() -> None:
+    """Of more images than are shown at once, by all outputs of the model."""
+    images = torch.zeros(100, 3, 4, 4, dtype=torch.uint8)
+    images[torch.arange(100), torch.arange(100) % 3] = 255
+    labels = torch.arange(100) % 2
+    in_order = Judge(Means(), None, "none").names(images, labels)
+    assert torch.equal(in_order, torch.arange(100) % 3 == labels)
+    by_name = Judge(Means(), (2, 0), "none").names(images, labels)
+    assert torch.equal(by_name, torch.arange(100) % 3 == torch.tensor([2, 0])[labels])

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from torchvision.models import vision_transformer
 from torchvision.transforms.v2.functional import normalize
 
-from sgdmix_albu.classifiers.architectures import (
-    load_classifier,
+from sgdmix_albu.classifiers import (
+    Judge,
     new_classifier,
     open_classifier,
     read_checkpoint,
-    standardized,
 )
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 
@@ -87,7 +86,7 @@ def test_nothing_in_the_file_is_executed(tmp_path: Path) -> None:
     for name, write in [("a.pt", torch.save), ("b.pt", lambda o, p: p.write_bytes(pickle.dumps(o)))]:
         write({"weight": Bomb()}, tmp_path / name)
         with pytest.raises(DataError, match="tensors alone"):
-            load_classifier(tmp_path / name, "resnet18")
+            open_classifier(tmp_path / name, "resnet18")
     assert not (tmp_path / "executed").exists()
 
 
@@ -100,7 +99,7 @@ def test_unreadable_files(tmp_path: Path, content: bytes | None, reason: str) ->
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match=reason):
-        load_classifier(path, "resnet18")
+        open_classifier(path, "resnet18")
 
 
 def test_a_file_without_parameters(tmp_path: Path) -> None:
@@ -115,13 +114,13 @@ def test_a_file_without_parameters(tmp_path: Path) -> None:
 
 def test_another_architecture_is_refused_with_the_difference(weights: Path) -> None:
     with pytest.raises(DataError, match=r"torchvision's resnet18: \d+ parameters missing .*conv1\.weight|bn1"):
-        load_classifier(weights, "resnet18")
+        open_classifier(weights, "resnet18")
     with pytest.raises(UnknownNameError, match=r"did you mean .*'resnet18'"):
-        load_classifier(weights, "resnet_18")
+        open_classifier(weights, "resnet_18")
     with pytest.raises(UnknownNameError):
-        load_classifier(weights, "hf-hub:timm/resnet18")
+        open_classifier(weights, "hf-hub:timm/resnet18")
     with pytest.raises(InvalidInputError, match="--arch"):
-        load_classifier(weights)
+        open_classifier(weights)
 
 
 def test_class_names_must_match_the_weights(tmp_path: Path, network: nn.Module) -> None:
@@ -143,10 +142,10 @@ def test_outputs_for_classes(tmp_path: Path, weights: Path) -> None:
         open_classifier(weights, "mobilenet_v3_small", class_names=tmp_path / "none.txt")
 
 
-def test_standardized_equals_torchvision() -> None:
+def test_what_a_judge_shows_is_standardized_as_torchvision_does() -> None:
     images = torch.rand(2, 3, 5, 4)
     expected = normalize(images, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    torch.testing.assert_close(standardized(images), expected)
+    torch.testing.assert_close(Judge(nn.Identity(), None, "imagenet").pixels(images), expected)
 
 
 @pytest.fixture

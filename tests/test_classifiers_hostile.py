@@ -16,7 +16,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from sgdmix_albu.classifiers.architectures import load_classifier, open_classifier, read_checkpoint
+from sgdmix_albu.classifiers import open_classifier, read_checkpoint
 from sgdmix_albu.errors import DataError
 
 ARCH = "mobilenet_v3_small"
@@ -123,7 +123,7 @@ def test_a_bias_for_more_classes_than_there_are_weights(tmp_path: Path, state: d
     weights = {name: value for name, value in state.items() if name != "classifier.3.weight"}
     torch.save({**weights, "classifier.3.bias": bias}, tmp_path / "weights.pt")
     with pytest.raises(DataError, match=r"1 parameters missing .*1 of another shape \('classifier\.3\.bias' \(1000,\)"):
-        load_classifier(tmp_path / "weights.pt", ARCH)
+        open_classifier(tmp_path / "weights.pt", ARCH)
 
 
 def test_a_transformer_for_images_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ def test_a_transformer_for_images_of_any_size(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(torchvision.models.vision_transformer, "_vision_transformer", narrow)
     torch.save({"encoder.pos_embedding": torch.zeros(1, 10**6, 1)}, tmp_path / "weights.pt")
     with pytest.raises(DataError, match="do not fit torchvision's vit_b_16"):
-        load_classifier(tmp_path / "weights.pt", "vit_b_16")
+        open_classifier(tmp_path / "weights.pt", "vit_b_16")
     assert sizes == [224]
 
 

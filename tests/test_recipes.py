@@ -23,7 +23,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from sgdmix_albu.classifiers.architectures import new_classifier, open_classifier
+from sgdmix_albu.classifiers import new_classifier, open_classifier
 from sgdmix_albu.cli import main as sgdmix
 from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.datasets.aviary import Aviary

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sgdmix_albu.arguments import accepts
+from sgdmix_albu.arguments import accepts, check_count
 from sgdmix_albu.audit.drift_report import BEFORE, Outputs, grid, plot, render
 from sgdmix_albu.audit.drift_result import Cell, DriftResult
-from sgdmix_albu.audit.output import check_folder, write_together
-from sgdmix_albu.audit.variant import Variant, run_variant
-from sgdmix_albu.bank.map_source import MapSource, open_map_source
+from sgdmix_albu.audit.output import check_folder, noted, write_together
+from sgdmix_albu.audit.teacher import trained_teacher
+from sgdmix_albu.audit.variant import Variant, draw_pairs, run_variant
+from sgdmix_albu.bank.map_source import open_map_source
 from sgdmix_albu.classifiers import Judge, open_judge
-from sgdmix_albu.classifiers.small import accuracy, train
 from sgdmix_albu.datasets.sample import Sample, draw_sample
-from sgdmix_albu.datasets.source import Source, open_source
+from sgdmix_albu.datasets.source import open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.places import check_apart
-from sgdmix_albu.mixing.masks import MaskPreset, get_mask
-from sgdmix_albu.mixing.plan import draw
+from sgdmix_albu.mixing.masks import get_mask
 from sgdmix_albu.refine import Refiner, get_refiner
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.settings import MixSettings
-from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Preserve
 
 __all__ = ["run_drift"]
 
 _STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-_MODES = ("none", "soft", "strict")
-_TEACHER_IMAGES, _TEACHER_SIDE, _TEACHER_EPOCHS, _HELD_OUT = 3000, 64, 14, 0.2
+_MODES = get_args(Preserve)
 
 
 def run_drift(
@@ -100,44 +97,112 @@ def run_drift(
     check_apart(out, data)
     folder = Path(out).expanduser()
     check_folder(folder, overwrite)
-    MixSettings(fill=fill)
-    strengths, modes = _checked(strengths, preserve, sources, candidates)
+    MixSettings(candidates=candidates, fill=fill)
+    check_count("sources", sources, "must be a positive integer")
+    strengths, modes = _checked(strengths, preserve)
     model = get_refiner(refiner) if isinstance(refiner, str | os.PathLike) else refiner
     side = size or int(getattr(getattr(model, "spec", None), "resolution", 224))
-    images = open_source(data, dataset, size=side, flat=True)
-    if not images.class_names:
-        raise DataError(f"a drift sweep needs classes: expected one folder per class in {images.name}")
+    source = open_source(data, dataset, size=side, flat=True)
+    if not source.class_names:
+        raise DataError(f"a drift sweep needs classes: expected one folder per class in {source.name}")
     metaclass = model.spec.metaclass if isinstance(model, Refiner) else metaclass_of(dataset)
     (options,) = options_of_each([saliency], saliency_options, metaclass)
-    source, preset = open_map_source(saliency, **options), get_mask(mask)
+    backend, preset = open_map_source(saliency, **options), get_mask(mask)
     if isinstance(model, Refiner):
-        for name in sorted({item.class_name for item in images.items}):
+        for name in sorted({item.class_name for item in source.items}):
             model.prompt_for(name)  # better to learn now than after a teacher was trained that it does not know one
-    sample = draw_sample(images, measured=sources, candidates=candidates, shown_classes=0, size=side, seed=seed)
+    sample = draw_sample(source, measured=sources, candidates=candidates, shown_classes=0, size=side, seed=seed)
     held_out: float | None = None
     if teacher is None:
-        judge, held_out = _trained_teacher(images, dataset, seed, judged=sample.keys[: sample.sources])
+        judge, held_out = trained_teacher(source, dataset, seed, judged=set(sample.keys[: sample.sources]))
     else:
-        judge = open_judge(teacher, images.class_names, arch=arch, class_names=class_names, normalize=normalize)
-    variant = _mixed(sample, source, preset, (saliency, mask), fill, candidates, seed)
-    right = _named(judge, sample.images[: sample.sources], sample.labels)
+        judge = open_judge(teacher, source.class_names, arch=arch, class_names=class_names, normalize=normalize)
+    maps, milliseconds = backend.timed(sample.images, sample.labels, sample.files)
+    variant = run_variant(
+        sample,
+        draw_pairs(sample, candidates, seed),
+        maps,
+        preset,
+        saliency=saliency,
+        mask=mask,
+        fill=fill,
+        max_coverage=0.95,
+        map_milliseconds=milliseconds,
+    )
+    assert sample.labels is not None  # a source with classes gives samples with labels
+    right = judge.names(sample.images[: sample.sources], sample.labels[: sample.sources])
     rows = (right & variant.plan.applied).nonzero()[:, 0]
     if not len(rows):
         raise DataError(
             f"no source can be judged: of {sample.sources} the teacher names {int(right.sum())} rightly, and "
             f"{int(variant.plan.applied.sum())} were mixed"
         )
-    assert sample.labels is not None  # a source with classes gives samples with labels
-    labels, mixed = sample.labels[rows], variant.mixed[rows]
-    before = Outputs(mixed, ~_named(judge, mixed, labels))
+    asked = [(mode, strength) for mode in modes for strength in strengths]
+    cells, outputs = _swept(model, judge, sample, variant, rows, asked, seed)
+    grids = {f"grid-{mode}.png": grid(sample, variant, rows.tolist(), outputs, mode, strengths) for mode in modes}
+    result = DriftResult(
+        folder=folder,
+        cells=tuple(cells),
+        sources=sample.sources,
+        unmixed=int((~variant.plan.applied).sum()),
+        misnamed=int((~right).sum()),
+        teacher_accuracy=held_out,
+        settings=noted(
+            data=data,
+            dataset=dataset,
+            refiner=refiner if isinstance(refiner, str | os.PathLike) else repr(refiner),
+            strengths=strengths,
+            preserve=modes,
+            teacher=teacher,
+            arch=arch,
+            class_names=class_names,
+            normalize=normalize,
+            saliency=saliency,
+            saliency_options=saliency_options,
+            mask=mask,
+            fill=fill,
+            candidates=candidates,
+            size=side,
+            seed=seed,
+        ),
+        files=("report.html", "drift.json", "drift.svg", *grids),
+        skipped=sample.skipped,
+    )
+    page = render(result, sample, variant, rows.tolist(), outputs)
+    contents = {**grids, "drift.svg": plot(result), "report.html": page, "drift.json": result.to_json()}
+    write_together(folder, "drift.json", contents, overwrite=overwrite)
+    return result
+
+
+def _checked(strengths: Sequence[float], preserve: Sequence[str]) -> tuple[list[float], list[str]]:
+    if isinstance(preserve, str) or not isinstance(preserve, Sequence) or not preserve or set(preserve) - set(_MODES):
+        raise InvalidInputError(f"preserve must be a list of {', '.join(map(repr, _MODES))}, got {preserve!r}")
+    numbers = isinstance(strengths, Sequence) and all(isinstance(strength, int | float) for strength in strengths)
+    if not numbers or not strengths or not all(0 < strength <= 1 for strength in strengths):
+        raise InvalidInputError(f"strengths must be a list of numbers in (0, 1], got {strengths!r}")
+    return sorted(set(map(float, strengths))), [mode for mode in _MODES if mode in preserve]
+
+
+def _swept(
+    model: Any,
+    judge: Judge,
+    sample: Sample,
+    variant: Variant,
+    rows: Tensor,
+    asked: Sequence[tuple[str, float]],
+    seed: int,
+) -> tuple[list[Cell], dict[tuple[str, float], Outputs]]:
+    """The mixes of these rows, refined in every mode at every strength: what drifted, and the pictures."""
+    assert sample.labels is not None  # as above
+    mixed, labels = variant.mixed[rows], sample.labels[rows]
+    before = Outputs(mixed, ~judge.names(mixed, labels))
     cells = [Cell(*BEFORE, None, int(before.drifted.sum()), len(rows))]
     outputs: dict[tuple[str, float], Outputs] = {BEFORE: before}
-    seeds = torch.randint(2**62, (len(rows),), generator=torch.Generator().manual_seed(seed))
     painted = variant.plan.painted
     # A refiner of a user's own need not know of holes.
     holes: dict[str, Any] = {"holes": painted[rows]} if painted is not None and accepts(model.refine, "holes") else {}
-    grid_of_cells = [(mode, strength) for mode in modes for strength in strengths]
-    for mode, strength in tqdm(grid_of_cells, desc="drift", unit="cell", disable=None, leave=False):
+    seeds = torch.randint(2**62, (len(rows),), generator=torch.Generator().manual_seed(seed))
+    for mode, strength in tqdm(asked, desc="drift", unit="cell", disable=None, leave=False):
         refined = model.refine(
             mixed,
             classes=[sample.classes[row] for row in rows.tolist()],
@@ -152,144 +217,8 @@ def run_drift(
                 f"the refiner gave NaN or infinite numbers for {sum(refined.broken)} of {len(rows)} images at strength "
                 f"{strength}: there is nothing to measure before its weights are whole"
             )
-        found = Outputs(refined.images, ~_named(judge, refined.images, labels))
-        outputs[mode, strength] = found
+        found = outputs[mode, strength] = Outputs(refined.images, ~judge.names(refined.images, labels))
         (timestep, _), *_ = Counter(refined.timesteps).most_common(1)
         added = int((found.drifted & ~before.drifted).sum())
         cells.append(Cell(mode, strength, timestep, int(found.drifted.sum()), len(rows), added))
-    grids = {f"grid-{mode}.png": grid(sample, variant, rows.tolist(), outputs, mode, strengths) for mode in modes}
-    result = DriftResult(
-        folder=folder,
-        cells=tuple(cells),
-        sources=sample.sources,
-        unmixed=int((~variant.plan.applied).sum()),
-        misnamed=int((~right).sum()),
-        teacher_accuracy=held_out,
-        settings={
-            "data": None if data is None else str(data),
-            "dataset": dataset,
-            "refiner": _name(refiner),
-            "strengths": strengths,
-            "preserve": modes,
-            "teacher": None if teacher is None else _name(teacher),
-            "arch": arch,
-            "class_names": None if class_names is None else str(class_names),
-            "normalize": normalize,
-            "saliency": saliency,
-            "saliency_options": dict(saliency_options or {}) or None,
-            "mask": mask,
-            "fill": fill,
-            "candidates": candidates,
-            "size": side,
-            "seed": seed,
-        },
-        files=("report.html", "drift.json", "drift.svg", *grids),
-        skipped=sample.skipped,
-    )
-    text = json.dumps(result.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    page = render(result, sample, variant, rows.tolist(), outputs)
-    write_together(
-        folder,
-        "drift.json",
-        {**grids, "drift.svg": plot(result), "report.html": page, "drift.json": text},
-        overwrite=overwrite,
-    )
-    return result
-
-
-def _name(given: Any) -> str:
-    if isinstance(given, str | os.PathLike):
-        return os.fspath(given)
-    return type(given).__name__ if isinstance(given, nn.Module) else repr(given)
-
-
-def _checked(
-    strengths: Sequence[float], preserve: Sequence[str], sources: int, candidates: int
-) -> tuple[list[float], list[str]]:
-    if isinstance(preserve, str) or not isinstance(preserve, Sequence) or not preserve or set(preserve) - set(_MODES):
-        raise InvalidInputError(f"preserve must be a list of {', '.join(map(repr, _MODES))}, got {preserve!r}")
-    numbers = isinstance(strengths, Sequence) and all(isinstance(strength, int | float) for strength in strengths)
-    if not numbers or not strengths or not all(0 < strength <= 1 for strength in strengths):
-        raise InvalidInputError(f"strengths must be a list of numbers in (0, 1], got {strengths!r}")
-    for name, value in (("sources", sources), ("candidates", candidates)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InvalidInputError(f"{name} must be a positive integer, got {value!r}")
-    return sorted(set(map(float, strengths))), [mode for mode in _MODES if mode in preserve]
-
-
-def _mixed(
-    sample: Sample,
-    source: MapSource,
-    preset: MaskPreset,
-    names: tuple[str, str],
-    fill: Fill,
-    candidates: int,
-    seed: int,
-) -> Variant:
-    """Mix every source once."""
-    maps, milliseconds = source.timed(sample.images, sample.labels, sample.files)
-    draws = draw(
-        sample.sources, len(sample.images), candidates=candidates, generator=torch.Generator().manual_seed(seed)
-    )
-    return run_variant(
-        sample,
-        draws,
-        maps,
-        preset,
-        saliency=names[0],
-        mask=names[1],
-        fill=fill,
-        max_coverage=0.95,
-        map_milliseconds=milliseconds,
-    )
-
-
-def _named(judge: Judge, images: Tensor, labels: Tensor | None) -> Tensor:
-    """(N,) bool: whether the teacher gives each uint8 image its class."""
-    assert labels is not None
-    found = torch.cat([judge.logits(part).argmax(1) for part in torch.split(images, 64)])
-    labels = labels[: len(images)].to(found.device)
-    wanted = judge.outputs_of(labels)
-    return found == (labels if wanted is None else wanted)
-
-
-def _trained_teacher(
-    everything: Source, dataset: str | None, seed: int, *, judged: Sequence[str]
-) -> tuple[Judge, float]:
-    """A small classifier that has not seen the images to be judged, and its accuracy on others it has not seen."""
-    if dataset is not None:  # the embedded birds can be drawn in any number
-        from sgdmix_albu.datasets import get_dataset
-
-        birds = get_dataset(dataset, per_species=150, size=_TEACHER_SIDE, seed=seed + 1)
-        pixels = torch.stack([torch.from_numpy(birds.render(row).image) for row in range(len(birds))])
-        images, labels = pixels.permute(0, 3, 1, 2).contiguous(), torch.tensor(birds.targets)
-    else:
-        drawn = draw_sample(
-            everything, measured=_TEACHER_IMAGES, candidates=0, shown_classes=0, size=_TEACHER_SIDE, seed=seed + 1
-        )
-        assert drawn.labels is not None
-        unseen = torch.tensor([key not in set(judged) for key in drawn.keys])
-        images, labels = drawn.images[unseen], drawn.labels[unseen]
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    kept = max(1, round(_HELD_OUT * len(images)))
-    held, used = order[:kept], order[kept:]
-    if not len(used):
-        raise DataError("too few images to train a teacher on; pass one: --teacher FILE")
-    model = train(images[used], labels[used], epochs=_TEACHER_EPOCHS, seed=seed, classes=len(everything.class_names))
-    judge = open_judge(_Resized(model), everything.class_names, normalize="none")
-    return judge, accuracy(model, images[held], labels[held])
-
-
-class _Resized(nn.Module):
-    """A classifier that is shown images at the size it was trained at."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        if images.shape[-1] != _TEACHER_SIDE:
-            side = (_TEACHER_SIDE, _TEACHER_SIDE)
-            images = nn.functional.interpolate(images, size=side, mode="bilinear", antialias=True)
-        scores: Tensor = self.model(images)
-        return scores
+    return cells, outputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = [
     "doubtful_table",
     "doubts",
     "figures",
+    "files",
     "headings",
     "steps",
     "table",
@@ -134,7 +136,7 @@ def compared(variants: Sequence[Variant]) -> list[str]:
     return ["source", *(title for variant in variants for title in (variant.name, "result"))]
 
 
-def comparison(sample: Sample, variants: list[Variant], rows: list[int]) -> Image.Image:
+def comparison(sample: Sample, variants: Sequence[Variant], rows: list[int]) -> Image.Image:
     """A panel with the same sources side by side: mask and result of every variant."""
     cells = [
         [
@@ -148,3 +150,30 @@ def comparison(sample: Sample, variants: list[Variant], rows: list[int]) -> Imag
         for row in rows
     ]
     return panels.panel(cells, compared(variants), [sample.keys[row] for row in rows])
+
+
+def files(
+    sample: Sample,
+    variants: Sequence[Variant],
+    flags: Sequence[dict[str, list[Flag]]],
+    shown: list[int],
+    class_rows: list[int],
+) -> dict[str, Image.Image]:
+    """The panels that are written beside the report, by file name."""
+    pictures: dict[str, Image.Image] = {}
+    for variant, flagged in zip(variants, flags, strict=True):
+        stem = _slug(variant.name)
+        pictures[f"samples-{stem}.png"] = table(sample, variant, shown)
+        if class_rows:
+            pictures[f"classes-{stem}.png"] = table(sample, variant, class_rows)
+        doubtful = doubtful_rows(flagged)
+        if doubtful:
+            pictures[f"doubtful-{stem}.png"] = doubtful_table(sample, variant, doubtful)
+    if len(variants) > 1:
+        pictures["comparison.png"] = comparison(sample, variants, shown)
+    return pictures
+
+
+def _slug(text: str) -> str:
+    """A variant's name as a file name."""
+    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")

@@ -1,12 +1,16 @@
-"""A report's folder: all its files appear together, and only a report's own files are ever replaced."""
+"""What a report writes: settings as JSON has them, and a folder whose files appear together and replace their own."""
 
 from __future__ import annotations
 
 import errno
+import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -15,9 +19,43 @@ from sgdmix_albu.io.files import LARGEST, read_regular, refusals_named, umask
 from sgdmix_albu.io.lock import locked
 from sgdmix_albu.io.records import UnsoundError, items, parse, record, text
 
-__all__ = ["check_folder", "write_together"]
+__all__ = ["called", "check_folder", "noted", "write_together"]
 
 _INDEX = record({"files": items(text(255))}, others=True)
+
+
+def called(spec: Any) -> str:
+    """How a backend, preset, model or refiner is called in a report.
+
+    Example:
+        >>> called("otsu"), called(Path("net.pt")), called(len), called({})
+        ('otsu', 'net.pt', 'len', 'dict')
+    """
+    if isinstance(spec, str | os.PathLike):
+        return os.fspath(spec)
+    return getattr(spec, "__name__", None) or type(spec).__name__
+
+
+def noted(**settings: Any) -> dict[str, Any]:
+    """Settings for JSON: objects by what they are called, no options as None.
+
+    Example:
+        >>> noted(mask=["otsu", Path("own")], saliency_options={}, seed=0)
+        {'mask': ['otsu', 'own'], 'saliency_options': None, 'seed': 0}
+    """
+    return {name: _plain(value) for name, value in settings.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value) or None
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Real):
+        return int(value) if isinstance(value, Integral) else float(value)
+    return called(value)
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -32,13 +70,13 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         raise DataError(f"{folder} is not empty; choose another folder, or pass overwrite to replace an earlier report")
 
 
-def write_together(folder: Path, index: str, contents: Mapping[str, str | Image.Image], *, overwrite: bool) -> None:
+def write_together(folder: Path, index: str, contents: Mapping[str, Any], *, overwrite: bool) -> None:
     """Write all files beside the folder, then move them there; an earlier report's files go first.
 
     Args:
         folder: Where the report goes.
         index: The JSON file among them whose "files" names all of them, so that the next run can replace them.
-        contents: Text or picture by file name.
+        contents: Text, picture, or what becomes JSON, by file name.
         overwrite: Whether there may be something in the folder.
 
     Raises:
@@ -49,10 +87,12 @@ def write_together(folder: Path, index: str, contents: Mapping[str, str | Image.
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             for name, content in contents.items():
-                if isinstance(content, str):
-                    (fresh / name).write_text(content, encoding="utf-8")
-                else:
+                if isinstance(content, Image.Image):
                     content.save(fresh / name)
+                    continue
+                if not isinstance(content, str):
+                    content = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+                (fresh / name).write_text(content, encoding="utf-8")
             fresh.chmod(0o777 & ~umask())
             if overwrite and folder.is_dir() and any(folder.iterdir()):
                 with locked(folder, "sgdmix audit or drift"):

@@ -15,11 +15,11 @@ from sgdmix_albu.mixing.agreement import held_share, solid, solid_share
 from sgdmix_albu.mixing.composition import compose
 from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.masks import MaskPreset
-from sgdmix_albu.mixing.plan import plan_mix
+from sgdmix_albu.mixing.plan import draw, plan_mix
 from sgdmix_albu.mixing.selection import pairwise_distances
 from sgdmix_albu.types import Draws, Fill, MixPlan
 
-__all__ = ["Variant", "run_variant", "seen_of_target"]
+__all__ = ["Variant", "draw_pairs", "run_variant", "seen_of_target"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ class Variant:
         return f"{self.saliency} + {self.mask}"
 
 
+def draw_pairs(sample: Sample, candidates: int, seed: int) -> Draws:
+    """Which candidates each source has; the same for every variant, so that they compare."""
+    generator = torch.Generator().manual_seed(seed)
+    return draw(sample.sources, len(sample.images), candidates=candidates, generator=generator)
+
+
 def run_variant(
     sample: Sample,
     draws: Draws,
@@ -71,7 +77,7 @@ def run_variant(
 
     Args:
         sample: The images; the first ``sample.sources`` are mixed.
-        draws: From :func:`sgdmix_albu.mixing.draw`; the same for every variant, so that they compare.
+        draws: From :func:`draw_pairs`.
         maps: (N, h, w) from :meth:`sgdmix_albu.bank.map_source.MapSource.timed`.
         preset: The mask preset.
         saliency: The backend's name.

@@ -1,224 +1,28 @@
-"""A classifier from a file of weights, for Grad-CAM and its kin on the command line.
-
-The architecture is a name that torchvision or timm knows.
-"""
+"""Networks by name: those that torchvision and timm know, with any number of classes, for images of any size."""
 
 from __future__ import annotations
 
-import math
-import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sgdmix_albu.classifiers.weights import Checkpoint, read_checkpoint
-from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
-from sgdmix_albu.io.files import read_regular, write_whole
-from sgdmix_albu.mixing.colour import IMAGENET
+from sgdmix_albu.errors import InvalidInputError, UnknownNameError
 from sgdmix_albu.registry import import_optional, nearest_names
 
-__all__ = [
-    "Checkpoint",
-    "Classifier",
-    "load_classifier",
-    "new_classifier",
-    "open_classifier",
-    "read_checkpoint",
-    "save_classifier",
-    "standardized",
-]
-
-Shapes: TypeAlias = dict[str, tuple[int, ...]]
-
-_MOST_NAMES = 2**24  # bytes of a file of class names
-_LARGEST_SIDE = 4096  # pixels of the images that a vision transformer is made for
-_PROBE_CLASSES = 1000  # what most published weights have, so that most models are built once
+__all__ = ["at_size", "build", "check_size", "libraries", "patch_of", "quietly"]
 
 
-@dataclass(frozen=True)
-class Classifier:
-    """A classifier ready for use.
-
-    Attributes:
-        model: In evaluation mode, on the CPU.
-        arch: The architecture's name.
-        num_classes: Number of outputs, read from the weights.
-        class_names: Names of the outputs in their order, or None where nothing gives them.
-        sha256: Of the weights file.
-    """
-
-    model: nn.Module
-    arch: str
-    num_classes: int
-    class_names: tuple[str, ...] | None
-    sha256: str
-
-    def outputs_for(self, classes: Sequence[str]) -> list[int] | None:
-        """The output that stands for each class of a data set.
-
-        By name, where the outputs have names; where they have none and there are as many as classes, in order,
-        as for a model trained on torchvision's ImageFolder. Else None: the model does not know these classes.
-        """
-        names = self.class_names
-        if names is None:
-            return list(range(self.num_classes)) if self.num_classes == len(classes) else None
-        return [names.index(name) for name in classes] if set(classes) <= set(names) else None
-
-
-def load_classifier(path: str | os.PathLike[str], arch: str | None = None) -> nn.Module:
-    """The model of :func:`open_classifier`.
-
-    Example:
-        >>> import tempfile, torchvision
-        >>> file = Path(tempfile.mkdtemp()) / "weights.pt"
-        >>> torch.save(torchvision.models.resnet18(num_classes=10).state_dict(), file)
-        >>> load_classifier(file, "resnet18").fc
-        Linear(in_features=512, out_features=10, bias=True)
-    """
-    return open_classifier(path, arch).model
-
-
-def open_classifier(
-    path: str | os.PathLike[str], arch: str | None = None, *, class_names: str | os.PathLike[str] | None = None
-) -> Classifier:
-    """Build a torchvision or timm classifier and fill it with the weights of a file.
-
-    The number of classes is read from the weights. Where both libraries know the name, the one whose parameters
-    the weights fit is taken.
-
-    Args:
-        path: A safetensors file, or what ``torch.save`` made of ``model.state_dict()`` or of
-            ``{"arch": "resnet18", "class_names": [...], "state_dict": model.state_dict()}``.
-        arch: A model name of torchvision or timm; None takes the file's own.
-        class_names: A text file with the names of the outputs, one a line; None takes the weights file's own.
-
-    Returns:
-        The model in evaluation mode, on the CPU, and what is known of it.
-
-    Raises:
-        DataError: The file cannot be read, holds more than tensors, or does not fit the architecture.
-        UnknownNameError: Neither library knows the architecture.
-        InvalidInputError: Neither ``arch`` nor the file names an architecture.
-        MissingExtraError: A safetensors file, and safetensors is not installed.
-    """
-    checkpoint = read_checkpoint(path)
-    name = arch or checkpoint.arch
-    if name is None:
-        raise InvalidInputError(f"{path} does not name its architecture; give one, for example --arch resnet18")
-    model, num_classes = _fitting_model(name, checkpoint)
-    names = checkpoint.class_names if class_names is None else _read_names(Path(class_names).expanduser())
-    if names is not None and len(names) != num_classes:
-        raise DataError(f"{class_names or path} names {len(names)} classes, the weights have {num_classes}")
-    return Classifier(model.eval(), name, num_classes, names, checkpoint.sha256)
-
-
-def new_classifier(
-    arch: str, classes: Sequence[str], weights: str | os.PathLike[str] | None = None, *, size: int | None = None
-) -> tuple[nn.Module, str | None]:
-    """A torchvision or timm classifier to train on classes of your own; initial values from torch's generator.
-
-    Args:
-        arch: A model name of torchvision or timm.
-        classes: Names of the outputs.
-        weights: Pretrained weights as :func:`open_classifier` reads them, whatever their number of classes: the last
-            layer is replaced by a new one. None for random values throughout.
-        size: Side in pixels of the images to come, for torchvision's vision transformers, whose position embeddings
-            are interpolated where the weights were trained at another size; None keeps the weights' own, or 224.
-
-    Returns:
-        The model in training mode, on the CPU, and the SHA-256 of the weights file.
-
-    Raises:
-        DataError: The weights cannot be read or do not fit.
-        UnknownNameError: Neither library knows the architecture.
-        InvalidInputError: The model does not end in a linear layer, or cannot take images of that size.
-
-    Example:
-        >>> new_classifier("resnet18", ["owl", "tit"])[0].fc
-        Linear(in_features=512, out_features=2, bias=True)
-    """
-    _check_size(arch, size)
-    if weights is None:
-        _, build = next(_builders(arch, size))
-        return _quiet(build, len(classes)).train(), None
-    trained = open_classifier(weights, arch)
-    model = _at_size(trained.model, arch, trained.num_classes, size)
-    heads = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module.out_features == trained.num_classes
-    ]
-    if not heads:
-        raise InvalidInputError(f"{arch} does not end in a linear layer of {trained.num_classes} outputs")
-    head = model.get_submodule(heads[-1])
-    assert isinstance(head, nn.Linear)
-    model.set_submodule(heads[-1], nn.Linear(head.in_features, len(classes), bias=head.bias is not None))
-    return model.train(), trained.sha256
-
-
-def save_classifier(path: str | os.PathLike[str], model: nn.Module, *, arch: str, class_names: Sequence[str]) -> None:
-    """Write a classifier so that :func:`open_classifier` needs nothing but the file.
-
-    Raises:
-        DataError: The operating system refused.
-
-    Example:
-        >>> import tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "birds.pt"
-        >>> model, _ = new_classifier("resnet18", ["owl", "tit"])
-        >>> save_classifier(file, model, arch="resnet18", class_names=["owl", "tit"])
-        >>> open_classifier(file).class_names
-        ('owl', 'tit')
-    """
-    content = {"arch": arch, "class_names": list(class_names), "state_dict": model.state_dict()}
-    write_whole(path, lambda file: torch.save(content, file))
-
-
-def _read_names(path: Path) -> tuple[str, ...]:
-    try:
-        lines = read_regular(path, _MOST_NAMES).decode("utf-8-sig").splitlines()
-    except (DataError, UnicodeDecodeError) as error:
-        reason = str(error).removeprefix(f"cannot read {path}: ")
-        raise DataError(f"cannot read the class names {path}: {reason}") from error
-    return tuple(line.strip() for line in lines if line.strip())
-
-
-def standardized(images: Tensor) -> Tensor:
-    """(B, 3, H, W) float in [0, 1] with ImageNet's mean and deviation, which most classifiers expect."""
-    mean, std = map(images.new_tensor, IMAGENET)
-    return (images - mean[:, None, None]) / std[:, None, None]
-
-
-def _fitting_model(arch: str, checkpoint: Checkpoint) -> tuple[nn.Module, int]:
-    """The first library's model of that name which the weights fit, filled, and its number of classes."""
-    wanted = {key: tuple(value.shape) for key, value in checkpoint.tensors.items()}
-    misfits = []
-    for library, build in _builders(arch, _side(arch, wanted)):
-        model, classes = _build(build, _PROBE_CLASSES), _PROBE_CLASSES
-        found = _classes(_shapes(model), wanted)
-        if found not in (None, _PROBE_CLASSES):
-            model, classes = _build(build, found), found
-        misfit = _fill(model, checkpoint.tensors)
-        if misfit is None:
-            return model, classes
-        misfits.append(f"{library}'s {arch}: {misfit}")
-    raise DataError(f"the weights in {checkpoint.path} do not fit " + "; nor ".join(misfits))
-
-
-def _builders(arch: str, side: int | None = None) -> Iterator[tuple[str, Callable[[int], nn.Module]]]:
+def libraries(arch: str, side: int | None = None) -> Iterator[tuple[str, Callable[[int], nn.Module]]]:
     """Each library that knows the name, and how it builds the model with a number of classes."""
     models = import_optional("torchvision.models")
     known = models.list_models(module=models)
     found = False
     if arch in known:
         found = True
-        options = {} if side is None or _patch(arch) is None else {"image_size": side}
+        options = {} if side is None or patch_of(arch) is None else {"image_size": side}
         yield "torchvision", lambda classes: models.get_model(arch, weights=None, num_classes=classes, **options)
     try:
         timm = import_optional("timm")
@@ -234,88 +38,43 @@ def _builders(arch: str, side: int | None = None) -> Iterator[tuple[str, Callabl
         raise UnknownNameError(f"{where} know no classifier {arch!r}{nearest_names(arch, everything)}{note}")
 
 
-def _patch(arch: str) -> int | None:
+def patch_of(arch: str) -> int | None:
     """Side of the patches of torchvision's vision transformers, ``vit_b_16``; they are made for images of one size."""
     name = re.fullmatch(r"vit_[blh]_(\d+)", arch)
     return int(name[1]) if name else None
 
 
-def _check_size(arch: str, size: int | None) -> None:
-    patch = _patch(arch)
+def check_size(arch: str, size: int | None) -> None:
+    """Refuse images that are not made of whole patches.
+
+    Raises:
+        InvalidInputError: They are not.
+    """
+    patch = patch_of(arch)
     if size is not None and patch is not None and size % patch:
         raise InvalidInputError(f"{arch} takes images whose side is a multiple of {patch} pixels, got {size}")
 
 
-def _side(arch: str, wanted: Shapes) -> int | None:
-    """The side in pixels that a file's vision transformer was made for, by the number of its positions."""
-    patch, positions = _patch(arch), wanted.get("encoder.pos_embedding", ())
-    if patch is None or len(positions) != 3:
-        return None
-    side = math.isqrt(max(positions[1] - 1, 1)) * patch  # the first position is the class token's
-    return side if side <= _LARGEST_SIDE else None
-
-
-def _at_size(model: nn.Module, arch: str, classes: int, size: int | None) -> nn.Module:
+def at_size(model: nn.Module, arch: str, classes: int, size: int | None) -> nn.Module:
     """The same model for images of another size, where it is one that cares."""
     transformers = import_optional("torchvision.models.vision_transformer")
     if size is None or not isinstance(model, transformers.VisionTransformer) or model.image_size == size:
         return model
-    _, build = next(_builders(arch, size))
-    other = _build(build, classes)
+    _, builder = next(libraries(arch, size))
+    other = build(builder, classes)
     patch = model.patch_size
     other.load_state_dict(transformers.interpolate_embeddings(size, patch, model.state_dict()))
     return other
 
 
-def _build(build: Callable[[int], nn.Module], classes: int) -> nn.Module:
-    # Initial weights are random and about to be replaced: the caller's random state should not notice.
+def build(builder: Callable[[int], nn.Module], classes: int) -> nn.Module:
+    """A model with random weights, which are about to be replaced: the caller's random state does not notice."""
     with torch.random.fork_rng():
-        return _quiet(build, classes)
+        return quietly(builder, classes)
 
 
-def _quiet(build: Callable[[int], nn.Module], classes: int) -> nn.Module:
+def quietly(builder: Callable[[int], nn.Module], classes: int) -> nn.Module:
+    """The same with weights from torch's generator."""
     with warnings.catch_warnings():  # some torchvision models warn of their slow initialisation
         warnings.simplefilter("ignore")
-        return build(classes)
-
-
-def _shapes(model: nn.Module) -> Shapes:
-    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
-
-
-def _classes(built: Shapes, wanted: Shapes) -> int | None:
-    """Number of classes in the weights: the size found where the built model has the probe's."""
-    matching = [
-        key
-        for key, shape in built.items()
-        if shape[:1] == (_PROBE_CLASSES,) and key in wanted and wanted[key][1:] == shape[1:] and wanted[key]
-    ]
-    sizes = {wanted[key][0] for key in matching}
-    # A bias alone may name more classes than there is memory for; their weights are in the file where a matrix is.
-    return sizes.pop() if len(sizes) == 1 and any(len(built[key]) > 1 for key in matching) else None
-
-
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
-    """Load the weights; or say what keeps them from fitting.
-
-    The model is asked, not its names compared: modules know what they were called in older files, torchvision's own
-    ResNet-50 and ViT-B/16 among them.
-    """
-    built = _shapes(model)
-    other = sorted(key for key in built.keys() & tensors.keys() if built[key] != tuple(tensors[key].shape))
-    try:
-        absent, extra = model.load_state_dict(
-            {key: value for key, value in tensors.items() if key not in other}, strict=False
-        )
-    except RuntimeError as error:  # another shape under an older name
-        return str(error).splitlines()[-1].strip()
-    missing = set(absent) - set(other)
-    said = [
-        f"{len(keys)} {what} (such as {min(keys)!r})"
-        for keys, what in [(missing, "parameters missing"), (extra, "parameters unknown")]
-        if keys
-    ]
-    if other:
-        key = other[0]
-        said.append(f"{len(other)} of another shape ({key!r} {built[key]}, the file has {tuple(tensors[key].shape)})")
-    return ", ".join(said) or None
+        return builder(classes)

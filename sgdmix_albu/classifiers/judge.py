@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sgdmix_albu.classifiers.architectures import open_classifier, standardized
+from sgdmix_albu.classifiers.loading import open_classifier
 from sgdmix_albu.classifiers.untouched import untouched
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
-from sgdmix_albu.mixing.colour import to_float
+from sgdmix_albu.mixing.colour import IMAGENET, to_float
 from sgdmix_albu.types import Normalize
 
 __all__ = ["Judge", "Normalize", "open_judge"]
+
+_SHOWN = 64  # images at once
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Judge:
         normalize: What the model expects of pixels in [0, 1]: "imagenet", its mean and deviation, or "none".
         name: What errors call it.
         sha256: Of its weights file, or None.
+        side: Images are brought to side x side for it; None where it takes any size.
 
     Example:
         >>> judge = Judge(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), (2, 0), "none")
@@ -46,9 +50,10 @@ class Judge:
     normalize: Normalize
     name: str = "the classifier"
     sha256: str | None = None
+    side: int | None = None
 
     def pixels(self, images: Tensor) -> Tensor:
-        """What the model is shown: float32, normalised, where the images are.
+        """What the model is shown: float32, normalised, at its size, where the images are.
 
         Args:
             images: (B, 3, H, W), uint8, or float in [0, 1]; the dtype decides, nothing is guessed from the values.
@@ -68,7 +73,12 @@ class Judge:
                     f"expected float images in [0, 1] for {self.name}, "
                     f"got values from {float(low):g} to {float(high):g}"
                 )
-        return standardized(unit) if self.normalize == "imagenet" else unit
+        if self.normalize == "imagenet":
+            mean, std = (unit.new_tensor(values)[:, None, None] for values in IMAGENET)
+            unit = (unit - mean) / std
+        if self.side is None or unit.shape[-2:] == (self.side, self.side):
+            return unit
+        return F.interpolate(unit, size=(self.side, self.side), mode="bilinear", antialias=True)
 
     def logits(self, images: Tensor) -> Tensor:
         """All of the model's outputs, (B, N), on the images' device.
@@ -104,6 +114,18 @@ class Judge:
     def outputs_of(self, labels: Tensor) -> Tensor | None:
         """The output that stands for each label, (B,) int64, on the labels' device; None where they are not known."""
         return None if self.outputs is None else torch.tensor(self.outputs, device=labels.device)[labels]
+
+    def names(self, images: Tensor, labels: Tensor) -> Tensor:
+        """(N,) bool: whether each image is given its label, among all of the model's outputs.
+
+        Args:
+            images: (N, 3, H, W), as in :meth:`pixels`; they are shown a few at a time.
+            labels: (N,) int64.
+        """
+        found = torch.cat([self.logits(part).argmax(1) for part in torch.split(images, _SHOWN)])
+        labels = labels.to(found.device)
+        wanted = self.outputs_of(labels)
+        return found == (labels if wanted is None else wanted)
 
 
 def open_judge(

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from sgdmix_albu.classifiers.untouched import seeded
 
-__all__ = ["accuracy", "small_cnn", "train"]
+__all__ = ["small_cnn", "train"]
 
 _BATCH = 64
 
@@ -71,13 +71,6 @@ def train(images: Tensor, labels: Tensor, *, epochs: int, seed: int = 0, classes
                 progress.set_postfix(loss=f"{loss.item():.2f}", refresh=False)
         progress.close()
     return model.eval()
-
-
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of the uint8 images (N, 3, H, W) whose label the model puts first."""
-    with torch.inference_mode():
-        scores = torch.cat([model(part.float() / 255) for part in torch.split(images, 4 * _BATCH)])
-    return float((scores.argmax(1) == labels).float().mean())
 
 
 def _varied(images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.transforms import v2
 
-from sgdmix_albu.classifiers.architectures import new_classifier
+from sgdmix_albu.classifiers import new_classifier
 from sgdmix_albu.datasets.tree import write_tree
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.io.places import check_apart

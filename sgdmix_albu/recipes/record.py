@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from sgdmix_albu.classifiers.architectures import save_classifier
+from sgdmix_albu.classifiers import save_classifier
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.files import refusals_named, write_whole
 
