@@ -9,8 +9,6 @@ from __future__ import annotations
 from sgdmix_albu.errors import SGDMixError
 from sgdmix_albu.io.storage import Storage
 
-__all__ = ["begin_try"]
-
 _MOST = 5
 
 

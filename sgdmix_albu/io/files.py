@@ -15,23 +15,6 @@ from typing import BinaryIO
 
 from sgdmix_albu.errors import DataError
 
-__all__ = [
-    "LARGEST",
-    "TEMPORARY",
-    "check_own",
-    "kind_of_file",
-    "make_folder",
-    "open_regular",
-    "path_inside",
-    "read_part",
-    "read_regular",
-    "refusals_named",
-    "sha256_of",
-    "stays_below",
-    "umask",
-    "write_whole",
-]
-
 TEMPORARY = ".sgdmix-"  # how the names of unfinished files begin
 LARGEST = 2**30  # bytes that are read into memory at once; an image of the most pixels that are read has half of it
 # It can only be read by setting it, which no other thread may see.

@@ -13,8 +13,6 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["INTERRUPTED", "Interrupts"]
-
 INTERRUPTED = 130  # what shells report: 128 and SIGINT
 
 

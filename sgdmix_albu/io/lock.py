@@ -14,8 +14,6 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.files import TEMPORARY, check_own, read_regular, refusals_named, write_whole
 from sgdmix_albu.printable import printable
 
-__all__ = ["HOLDER", "LOCK", "locked"]
-
 LOCK, HOLDER = ".sgdmix-lock", ".sgdmix-holder"
 _LONGEST = 200  # bytes of what a holder says of itself
 

@@ -10,8 +10,6 @@ from urllib.parse import unquote
 
 from sgdmix_albu.errors import DataError
 
-__all__ = ["check_apart", "is_url", "local_path", "settled", "settled_files"]
-
 T = TypeVar("T")
 
 _FILE = ("file://", "local://")  # what fsspec calls this machine

@@ -9,8 +9,6 @@ from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["Progress", "time_line"]
-
 T = TypeVar("T")
 
 

@@ -15,25 +15,6 @@ from typing import Any, NoReturn, TypeAlias
 from sgdmix_albu.io.files import stays_below
 from sgdmix_albu.printable import printable
 
-__all__ = [
-    "Kind",
-    "UnsoundError",
-    "anything",
-    "flag",
-    "items",
-    "mapping",
-    "name_below",
-    "number",
-    "one_of",
-    "optional",
-    "pair",
-    "parse",
-    "record",
-    "sha256",
-    "text",
-    "whole",
-]
-
 Kind: TypeAlias = Callable[[Any], Any]
 
 _DEEPEST = 32  # lists in lists and objects in objects; none of our files has more than four

@@ -17,8 +17,6 @@ from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.io.files import LARGEST, TEMPORARY, open_regular, path_inside, read_part, refusals_named, write_whole
 from sgdmix_albu.io.places import is_url, local_path
 
-__all__ = ["Storage"]
-
 _LONGEST = 2**20  # bytes of a line; ours have about a thousand
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 
-__all__ = ["Summed"]
-
 
 class Summed:
     r"""Lines as they pass; what is known of them is known once all have passed.

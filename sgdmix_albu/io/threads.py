@@ -11,8 +11,6 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["default_jobs", "one_thread_each", "ordered_map"]
-
 T = TypeVar("T")
 R = TypeVar("R")
 

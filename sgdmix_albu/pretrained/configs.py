@@ -31,8 +31,6 @@ from sgdmix_albu.io.records import (
     whole,
 )
 
-__all__ = ["check_encoder", "check_model", "check_scheduler", "check_segmenter", "check_tokenizer", "read_json"]
-
 _LARGEST = 10_000_000  # of a number; of a list, a thousandth
 _MOST_BYTES = 2**26  # of a JSON file; the longest, a tokenizer's, have four million bytes
 _WIDEST = 100_000

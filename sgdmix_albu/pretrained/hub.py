@@ -11,8 +11,6 @@ from pathlib import Path
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["fetch", "folder_of"]
-
 _BASE = "base=FOLDER (--base FOLDER)"
 
 

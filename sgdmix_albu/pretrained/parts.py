@@ -13,8 +13,6 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.pretrained.configs import check_tokenizer
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["PICKLES", "load_model", "load_tokenizer", "loaded"]
-
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 

@@ -19,8 +19,6 @@ from sgdmix_albu.pretrained.hub import folder_of
 from sgdmix_albu.pretrained.parts import load_model, load_tokenizer
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["Segmenter", "segmenter_files", "segmenter_folder"]
-
 _KINDS = {"clipseg": "CLIPSegForImageSegmentation", "sam3": "Sam3Model"}
 _FILES = (
     "config.json",

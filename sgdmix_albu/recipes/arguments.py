@@ -11,8 +11,6 @@ import torch
 
 from sgdmix_albu.synthetic import Mode
 
-__all__ = ["arguments", "whole"]
-
 
 def arguments(recipe: str, description: str, data_sets: Sequence[str]) -> argparse.ArgumentParser:
     """What every recipe asks for.

@@ -27,10 +27,8 @@ from sgdmix_albu.recipes.settings import Settings
 from sgdmix_albu.recipes.training import Machine, fit, predict
 from sgdmix_albu.synthetic import SyntheticMix
 
-__all__ = ["experiment", "guarded"]
 
-
-class Judge(Protocol):
+class _Judge(Protocol):
     """Predictions and their images to measures."""
 
     def __call__(self, predictions: NDArray[np.int64], part: Part) -> Measures: ...
@@ -53,7 +51,7 @@ def experiment(
     parts: Parts,
     settings: Settings,
     views: tuple[v2.Transform, v2.Transform],
-    judge: Judge,
+    judge: _Judge,
     choose: str,
 ) -> int:
     """Train, let validation choose the epoch, judge the test images once, say and write the result.

@@ -15,8 +15,6 @@ from sgdmix_albu.classifiers import save_classifier
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.files import refusals_named, write_whole
 
-__all__ = ["Record"]
-
 
 class Record:
     """Where a run is written.

@@ -15,8 +15,6 @@ from typing import Any, TypeAlias
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.records import UnsoundError, anything, flag, mapping, number, one_of, parse, record, whole
 
-__all__ = ["Scales", "adapter_scales"]
-
 Scales: TypeAlias = Callable[[str, int], float]
 """The name of a layer, and its rank, to what the product of its matrices is multiplied by."""
 

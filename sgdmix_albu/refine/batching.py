@@ -9,8 +9,6 @@ import torch
 
 from sgdmix_albu.errors import DataError
 
-__all__ = ["in_batches"]
-
 _Result = TypeVar("_Result")
 
 _MOST = 64

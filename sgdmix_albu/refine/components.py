@@ -24,16 +24,6 @@ from sgdmix_albu.pretrained.parts import PICKLES, load_model, load_tokenizer, lo
 from sgdmix_albu.refine.schedulers import SCHEDULERS
 from sgdmix_albu.registry import import_optional
 
-__all__ = [
-    "Components",
-    "Encoder",
-    "base_fingerprint",
-    "base_folder",
-    "fingerprint_of",
-    "load_base",
-    "settled_base",
-]
-
 _DECIDING = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 _EMBEDDED = "embedded:"
 # No "*fp16*": the plain file is what every repository has, and it is cast on loading.

@@ -23,8 +23,6 @@ from sgdmix_albu.refine.tensors import read_safetensors
 from sgdmix_albu.refine.tokens import add_tokens, most_bytes, read_embedding
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["Loaded", "load"]
-
 
 @dataclass(frozen=True)
 class Loaded:

@@ -15,8 +15,6 @@ from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.tensors import read_safetensors
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["apply_lora"]
-
 _NAMES = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
 _BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")  # how a UNet's names begin where a file leaves "unet." out
 # The two matrices of a layer as kohya, peft, older diffusers and its text encoders name them.

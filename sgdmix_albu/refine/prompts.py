@@ -11,8 +11,6 @@ from torch import Tensor
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.refine.components import Components, Encoder
 
-__all__ = ["Embedded", "Prompts"]
-
 
 @dataclass(frozen=True)
 class Embedded:

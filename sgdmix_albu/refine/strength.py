@@ -13,8 +13,6 @@ from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.colour import to_float
 
-__all__ = ["ADAPTIVE", "check_hole_strength", "check_strength", "strengths_for", "vouched"]
-
 ADAPTIVE = "adaptive"
 
 

@@ -12,8 +12,6 @@ from sgdmix_albu.io.files import open_regular
 from sgdmix_albu.io.records import UnsoundError, anything, items, mapping, one_of, parse, record, text, whole
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["read_safetensors"]
-
 _DTYPES = ("F64", "F32", "F16", "BF16")
 _LONGEST_HEADER = 2**25  # bytes; a whole Stable Diffusion XL has half a million
 _TENSOR = record({"dtype": one_of(*_DTYPES), "shape": items(whole(1), most=8), "data_offsets": anything})

@@ -14,8 +14,6 @@ from sgdmix_albu.errors import DataError, InvalidInputError, InvalidTypeError
 from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.tensors import read_safetensors
 
-__all__ = ["EmbeddingFile", "add_tokens", "embedding_file", "most_bytes", "read_embedding"]
-
 EmbeddingFile: TypeAlias = str | os.PathLike[str] | tuple[str | os.PathLike[str], str]
 
 # Automatic1111 names the two encoders of Stable Diffusion XL clip_l and clip_g, as diffusers' pivotal tuning does,

@@ -20,8 +20,6 @@ from sgdmix_albu.refine.preserve import Preserve, composite, hole_shares, streng
 from sgdmix_albu.refine.setup import RefinerSetup
 from sgdmix_albu.refine.strength import vouched
 
-__all__ = ["Refined", "Work", "check_shape"]
-
 _LONGEST = 4  # times the shorter side: memory grows with the square of the area
 
 

@@ -18,8 +18,6 @@ from sgdmix_albu.mixing.colour import Normalization, check_colours, check_finite
 from sgdmix_albu.mixing.masks import rounded
 from sgdmix_albu.tensors import FLOATS, PIXELS, check_tensor
 
-__all__ = ["FunctionBackend", "SaliencyBackend", "normalize_maps", "resize_maps"]
-
 
 class SaliencyBackend(ABC):
     """Images in, saliency maps out.

@@ -21,8 +21,6 @@ from sgdmix_albu.saliency.modelled import LayerBackend, Target
 from sgdmix_albu.saliency.options import check_options
 from sgdmix_albu.saliency.tokens import find_layout, to_grid
 
-__all__ = ["AttributionBackend", "CaptumBackend", "GradCam"]
-
 _PASS = 64  # images that a method which multiplies its batch puts through the model at once
 _CELLS = 8  # features along each side where a method works on pieces of the image
 _SEED = 0

@@ -8,8 +8,6 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.registry import Registry
 from sgdmix_albu.saliency.attributions import METHODS
 
-__all__ = ["BACKENDS", "GIVEN", "list_backends", "register_backend"]
-
 GIVEN = "given"  # not a backend: the faces take the maps that travel with the samples
 
 _HOME = "sgdmix_albu.saliency"

@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["fingerprint"]
-
 
 def fingerprint(value: Any) -> str:
     """SHA-256 over an object's type and everything it holds.

@@ -16,8 +16,6 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency.levels import refuse_class_ids
 from sgdmix_albu.tensors import PIXELS, check_tensor
 
-__all__ = ["SaliencyMap", "collate", "given_maps", "scaled_maps"]
-
 _ROUNDING = 1e-4  # by which interpolation may step over the ends of [0, 1]
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["modules_in"]
-
 _MOST = 100_000  # things looked through; whoever holds more holds a data set
 _PLAIN = (str, bytes, int, float, complex, type, types.ModuleType, type(None))
 

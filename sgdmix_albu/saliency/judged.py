@@ -13,8 +13,6 @@ from sgdmix_albu.saliency.modelled import ModelBackend
 from sgdmix_albu.saliency.options import maker_of, takes
 from sgdmix_albu.saliency.resolve import get_backend, makes_backends
 
-__all__ = ["JudgedBackend", "looks_through_a_model"]
-
 
 class JudgedBackend(SaliencyBackend):
     """A backend by name that is shown images and classes as its classifier knows them.

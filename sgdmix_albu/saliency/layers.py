@@ -15,8 +15,6 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.registry import nearest_names
 from sgdmix_albu.saliency.tokens import Layout, find_layout, from_grid, to_grid
 
-__all__ = ["check_layer", "find_layer", "gridded"]
-
 _LISTED = 8  # candidates named in an error
 
 

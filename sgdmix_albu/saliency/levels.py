@@ -10,8 +10,6 @@ from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["refuse_class_ids"]
-
 # Trimaps have 3 classes, PASCAL VOC 21; no saliency that is stretched to [0, 255] stays as dark as that.
 _FEW = 32
 # Larger ids (ADE20K's 150, COCO-Stuff's 182) are told by being few in an image, unevenly spaced and flat inside.

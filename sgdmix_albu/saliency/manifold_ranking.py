@@ -15,8 +15,6 @@ from sgdmix_albu.mixing.colour import rgb_to_lab
 from sgdmix_albu.saliency.base import SaliencyBackend, normalize_maps
 from sgdmix_albu.tensors import FLOATS, check_tensor
 
-__all__ = ["ManifoldRanking", "manifold_ranking"]
-
 _GRID = 24  # nodes on a side of the graph
 _SAMPLES = 6  # image samples on a side of a node, for its mean and its texture
 _RADIUS = 2  # nodes are linked to their neighbours' neighbours, as in Yang et al.

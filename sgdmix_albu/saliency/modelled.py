@@ -19,8 +19,6 @@ from sgdmix_albu.saliency.base import SaliencyBackend
 from sgdmix_albu.saliency.layers import check_layer, find_layer, gridded
 from sgdmix_albu.tensors import FLOATS, INTEGERS, check_tensor
 
-__all__ = ["LayerBackend", "ModelBackend", "Target", "unwrapped"]
-
 Target = Literal["label", "predicted"] | int
 
 

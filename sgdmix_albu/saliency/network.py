@@ -13,8 +13,6 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["SIDE", "SaliencyNetwork"]
-
 SIDE = 160  # pixels a side of what the network looks at, whatever the image's own size
 
 # Kernel, expansion, channels, stride, blocks: EfficientNet-Lite0's stages, the last one cut to its first block.

@@ -12,8 +12,6 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.registry import nearest_names
 from sgdmix_albu.saliency.catalogue import BACKENDS
 
-__all__ = ["check_options", "maker_of", "options_of_each", "parse_options", "prompted", "takes"]
-
 # Of few digits: a commit's forty may all be digits.
 _TEXTS = ("model", "model_path", "prompt", "revision", "session", "weights")
 _NUMBER = re.compile(r"[+-]?(\d{1,18}|\d{0,18}\.\d{1,18}|\d{1,18}\.)([eE][+-]?\d{1,2})?", re.ASCII)

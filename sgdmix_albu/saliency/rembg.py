@@ -18,8 +18,6 @@ from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.registry import import_optional, nearest_names
 from sgdmix_albu.saliency.base import SaliencyBackend
 
-__all__ = ["Rembg"]
-
 
 class Rembg(SaliencyBackend):
     """Salient object segmentation by one of rembg's networks: by far the best masks here, and the slowest.

@@ -16,8 +16,6 @@ from sgdmix_albu.saliency.catalogue import BACKENDS, GIVEN, list_backends
 from sgdmix_albu.saliency.layers import check_layer
 from sgdmix_albu.saliency.options import check_options, maker_of
 
-__all__ = ["DISTILLED", "SERVED", "backend_unless_given", "get_backend", "makes_backends"]
-
 DISTILLED = ".safetensors"  # how the name of a file that ``sgdmix distil`` wrote ends
 SERVED = "bank:"  # before the folder of a bank, whose maps stand for a backend's
 

@@ -16,8 +16,6 @@ from sgdmix_albu.saliency.base import SaliencyBackend
 from sgdmix_albu.saliency.fingerprint import fingerprint
 from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
 
-__all__ = ["EMBEDDED", "SalientObject", "open_network", "squashed"]
-
 EMBEDDED = Path(__file__).parent / "embedded" / "salient_object.safetensors"
 
 _CONTRAST = 1 / 255  # images of less have no object

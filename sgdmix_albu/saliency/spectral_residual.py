@@ -11,8 +11,6 @@ from torch import Tensor
 from sgdmix_albu.mixing.colour import Normalization
 from sgdmix_albu.saliency.base import SaliencyBackend
 
-__all__ = ["SpectralResidual"]
-
 _SIZE = 64  # the paper's working resolution
 _SIGMA = 2.5  # the smoothing of the authors' published code, in pixels of the 64 x 64 map
 _LEAST_ROWS = 96  # enough samples for an anti-aliased 64

@@ -15,8 +15,6 @@ from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.pretrained.segmenter import Segmenter, segmenter_files, segmenter_folder
 from sgdmix_albu.saliency.base import SaliencyBackend
 
-__all__ = ["Text"]
-
 
 class Text(SaliencyBackend):
     """Segmentation of what a prompt names, by CLIPSeg (Lüddecke and Ecker, CVPR 2022) or SAM 3 (Carion et al., 2025).

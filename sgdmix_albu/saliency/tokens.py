@@ -8,8 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "find_layout", "from_grid", "to_grid"]
-
 _MOST_PREFIX_TOKENS = 16  # class, distillation and register tokens before the patches
 
 

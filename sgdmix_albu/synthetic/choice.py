@@ -12,8 +12,6 @@ from sgdmix_albu.arguments import check_choice, check_number, said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.synthetic.pool import SyntheticPool
 
-__all__ = ["Choice", "Mode", "check_share_and_mode", "check_transform"]
-
 Mode: TypeAlias = Literal["source", "class", "pool", "balanced"]
 
 

@@ -18,8 +18,6 @@ from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode, che
 from sgdmix_albu.synthetic.pool import SyntheticPool, opened
 from sgdmix_albu.synthetic.real import RealImages
 
-__all__ = ["SyntheticMix"]
-
 
 class SyntheticMix(Dataset[Any]):
     """A data set in which each image is replaced, with probability p, by a synthetic one.

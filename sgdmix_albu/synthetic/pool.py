@@ -21,8 +21,6 @@ from sgdmix_albu.io.images import decode_image, read_image
 from sgdmix_albu.io.places import local_path
 from sgdmix_albu.io.storage import Storage
 
-__all__ = ["SyntheticPool", "opened"]
-
 
 class SyntheticPool:
     """The images that ``sgdmix generate`` wrote, by source and class. Cheap to send to workers.

@@ -12,8 +12,6 @@ from torch.utils.data import Subset
 from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["RealImages"]
-
 
 class RealImages:
     """Classes, labels, keys and transforms, by the position of an image in the data set or its subset.

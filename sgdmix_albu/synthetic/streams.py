@@ -17,8 +17,6 @@ from sgdmix_albu.printable import printable
 from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode, check_transform
 from sgdmix_albu.synthetic.pool import SyntheticPool, opened
 
-__all__ = ["synthetic_batches", "synthetic_samples"]
-
 _PATIENCE = 1000  # samples without a known key before a warning
 
 

@@ -21,8 +21,6 @@ from sgdmix_albu.datasets.aviary.species import MAX_SPECIES, Species, species_ta
 from sgdmix_albu.datasets.aviary.splits import LAYOUTS, SPLITS, class_counts
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["Aviary", "AviarySample"]
-
 _Function = TypeVar("_Function", bound=Callable[..., Any] | None)
 
 

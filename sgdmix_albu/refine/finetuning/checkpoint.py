@@ -18,8 +18,6 @@ from sgdmix_albu.refine.finetuning.settings import Settings, differences
 from sgdmix_albu.refine.tensors import read_safetensors
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint"]
-
 CHECKPOINT = "checkpoint.safetensors"
 
 

@@ -18,8 +18,6 @@ from sgdmix_albu.datasets.source import Item, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.refine.finetuning.labelled import Labelled, labelled
 
-__all__ = ["MapsOfFiles", "TrainingImages"]
-
 # The folders of an absolute path: the refiner's card, which others may get, must not tell where its data were.
 _FOLDERS = re.compile(r"(?<![\w.])/(?:[^/'\":\n]+/)+")
 

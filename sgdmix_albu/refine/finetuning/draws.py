@@ -9,8 +9,6 @@ from torch import Tensor
 
 from sgdmix_albu.refine.finetuning.settings import Settings
 
-__all__ = ["Draws", "draw"]
-
 
 @dataclass(frozen=True)
 class Draws:

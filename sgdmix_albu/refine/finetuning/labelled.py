@@ -11,8 +11,6 @@ from torch.utils.data import ConcatDataset, Subset
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.labels import class_ids
 
-__all__ = ["Labelled", "labelled"]
-
 # Where data sets keep the labels of all their images: this package's and CIFAR's, Aircraft's and Flowers', STL-10's.
 _LABELS = ("targets", "_labels", "labels")
 _PAIRS = ("samples", "_samples")  # lists of (path, label): Stanford Cars

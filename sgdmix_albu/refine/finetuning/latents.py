@@ -17,8 +17,6 @@ from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.finetuning.data import MapsOfFiles, TrainingImages
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["Latents", "cached_latents"]
-
 _BATCH = 16
 
 

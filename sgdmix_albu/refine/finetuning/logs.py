@@ -8,8 +8,6 @@ from pathlib import Path
 from sgdmix_albu.io.files import refusals_named
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["LossLog"]
-
 
 class LossLog:
     """Losses by step.

@@ -23,8 +23,6 @@ from sgdmix_albu.refine.finetuning.trainer import Trainer
 from sgdmix_albu.refine.folder import CARD, RefinerCard
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["finetune"]
-
 
 def finetune(
     data: Any,

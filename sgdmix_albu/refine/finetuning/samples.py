@@ -14,8 +14,6 @@ from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.denoise import denoise
 from sgdmix_albu.refine.finetuning.data import TrainingImages
 
-__all__ = ["save_samples"]
-
 _CLASSES = 8
 _STRENGTHS = (0.5, 0.9, 1.0)
 

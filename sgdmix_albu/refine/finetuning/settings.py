@@ -11,8 +11,6 @@ from typing import Any
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.refine.catalogue import RefinerSpec
 
-__all__ = ["Settings", "bf16_pays", "differences", "settings_for"]
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:

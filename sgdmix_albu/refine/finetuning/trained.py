@@ -15,8 +15,6 @@ from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.tokens import add_tokens
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["Trained", "initial_vectors"]
-
 _ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 
 

@@ -30,8 +30,6 @@ from sgdmix_albu.refine.finetuning.trained import Trained, initial_vectors
 from sgdmix_albu.refine.folder import CARD, RefinerCard, class_tokens, write_refiner
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["Trainer"]
-
 _WARM_UP, _COOL_DOWN = 0.02, 0.25  # shares of the steps
 
 
