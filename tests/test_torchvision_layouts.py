@@ -104,7 +104,7 @@ def test_gradients_flow_as_through_cutmix() -> None:
     first = uses(scenes().requires_grad_(), LABELS)[0]
     first.sum().backward()
     uses(scenes(), LABELS)  # nothing remembered holds on to the graph
-    assert not any(rows.requires_grad for rows in uses._memory._leaves)
+    assert not any(rows.requires_grad for rows in uses._memory._rows.values())
 
 
 @pytest.mark.parametrize(
@@ -278,14 +278,16 @@ def test_a_memory_keeps_the_latest() -> None:
             thresholds=torch.zeros(1),
             areas=torch.zeros(1, dtype=torch.int32),
             flat=torch.zeros(1, dtype=torch.bool),
+            sums=torch.tensor([number]),
         )
-        memory.store([image], known, torch.tensor([number]), [f"n{number}"])
+        memory.store([image], known, [f"n{number}"])
         recalled = memory.recall([image], known)
         assert recalled is not None
         latest = set(range(max(0, number - 3), number + 1))
         assert {int(row[0, 0, 0]) for row in recalled.leaves[0]} == latest
         assert set(recalled.keys) == {f"n{one}" for one in latest}
-        assert recalled.sums.tolist() == [int(row[0, 0, 0]) for row in recalled.leaves[0]]
+        assert recalled.described.sums is not None
+        assert recalled.described.sums.tolist() == [int(row[0, 0, 0]) for row in recalled.leaves[0]]
 
 
 @pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])

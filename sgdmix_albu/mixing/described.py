@@ -30,6 +30,7 @@ class Described:
         areas: (N,) int32, pixels in each mask.
         flat: (N,) bool, the saliency map is constant at 8 bits and says nothing.
         labels: (N,) int64, or None where no class constraint needs them.
+        sums: (N,) int64 of :func:`sgdmix_albu.mixing.selection.bit_sums`, or None where they are not known already.
     """
 
     maps: Tensor
@@ -38,6 +39,7 @@ class Described:
     areas: Tensor
     flat: Tensor
     labels: Tensor | None = None
+    sums: Tensor | None = None
 
     def row(self, i: int) -> Described:
         """The i-th image alone, copied, N = 1."""

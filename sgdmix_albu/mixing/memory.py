@@ -23,14 +23,12 @@ class Recalled:
 
     Attributes:
         described: What selection needs to know of them.
-        sums: (N,) int64, their :func:`sgdmix_albu.mixing.selection.bit_sums`.
         keys: N sample identities, None where nobody told.
         leaves: For each tensor of a sample (the image first) the memory's own (N, ...) rows: they change with the next
             :meth:`Memory.store`.
     """
 
     described: Described
-    sums: Tensor
     keys: list[Hashable | None]
     leaves: list[Tensor]
 
@@ -57,11 +55,9 @@ class Memory:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._leaves: list[Tensor] = []
-        self._described: dict[str, Any] = {}
+        self._rows: dict[Any, Tensor] = {}
         self._keys: list[Hashable | None] = []
         self._used = self._next = 0
-        self._forget()
 
     def __len__(self) -> int:
         return self._used
@@ -73,45 +69,33 @@ class Memory:
             leaves: The batch's tensors, each (B, ...), the image first.
             described: What is known of the batch's images.
         """
-        if self._used and not self._fits(leaves, described):
-            self._forget()
+        columns = _columns(leaves, described)
+        if self._rows.keys() != columns.keys() or not all(_alike(self._rows[name], columns[name]) for name in columns):
+            self._used = self._next = 0
         if not self._used:
             return None
-        known: dict[str, Any] = {
-            name: None if rows is None else rows[: self._used] for name, rows in self._described.items()
-        }
-        return Recalled(
-            Described(**known),
-            self._sums[: self._used],
-            self._keys[: self._used],
-            [rows[: self._used] for rows in self._leaves],
-        )
+        known = {name: rows[: self._used] for name, rows in self._rows.items()}
+        own = [known.pop(place) for place in range(len(leaves))]
+        return Recalled(Described(**known), self._keys[: self._used], own)
 
-    def store(
-        self,
-        leaves: Sequence[Tensor],
-        described: Described,
-        sums: Tensor,
-        keys: Sequence[Hashable] | None = None,
-    ) -> None:
+    def store(self, leaves: Sequence[Tensor], described: Described, keys: Sequence[Hashable] | None = None) -> None:
         """Remember the batch's images, copied, so that later changes to the batch do not reach them."""
         count = min(self.size, len(described.masks))
         if not count:
             return
+        columns = _columns(leaves, described)
         if not self._used:
             try:
-                self._make(leaves, described, sums)
+                self._make(columns)
             except (MemoryError, RuntimeError) as error:
                 raise InvalidInputError(f"there is no room for a memory of {self.size} such images: {error}") from error
         new = range(len(described.masks) - count, len(described.masks))
         places = [(self._next + i) % self.size for i in range(count)]
-        where = torch.tensor(places, device=sums.device)
-        for rows, leaf in zip(self._leaves, leaves, strict=True):
-            _write(rows, where, leaf.detach().as_subclass(Tensor)[new.start :])
-        for name, value in vars(described).items():
-            if value is not None:
-                _write(self._described[name], where, value[new.start :])
-        _write(self._sums, where, sums[new.start :])
+        where = torch.tensor(places, device=described.masks.device)
+        for name, column in columns.items():
+            # As integers: torch writes no uint16 rows by index.
+            rows = as_integers(self._rows[name])
+            rows.index_copy_(0, where.to(rows.device), as_integers(column[new.start :]))
         for place, i in zip(places, new, strict=True):
             self._keys[place] = None if keys is None else keys[i]
         self._next = (self._next + count) % self.size
@@ -119,38 +103,19 @@ class Memory:
 
     # Tensors made in inference mode could not be written outside it: one transform may serve validation and training.
     @torch.inference_mode(False)
-    def _make(self, leaves: Sequence[Tensor], described: Described, sums: Tensor) -> None:
-        self._leaves = [_room(self.size, leaf) for leaf in leaves]
-        self._described = {
-            name: None if value is None else _room(self.size, value) for name, value in vars(described).items()
+    def _make(self, columns: dict[Any, Tensor]) -> None:
+        self._rows = {
+            name: torch.empty(self.size, *column.shape[1:], dtype=column.dtype, device=column.device)
+            for name, column in columns.items()
         }
-        self._sums = _room(self.size, sums)
         self._keys = [None] * self.size
 
-    def _forget(self) -> None:
-        self._used = self._next = 0
-        self._leaves = []
-        self._described = {}
-        self._sums = torch.zeros(0, dtype=torch.int64)
-        self._keys = []
 
-    def _fits(self, leaves: Sequence[Tensor], described: Described) -> bool:
-        return (
-            len(leaves) == len(self._leaves)
-            and all(_alike(rows, leaf) for rows, leaf in zip(self._leaves, leaves, strict=True))
-            and self._described["maps"].shape[1:] == described.maps.shape[1:]
-            and (self._described["labels"] is None) == (described.labels is None)
-        )
+def _columns(leaves: Sequence[Tensor], described: Described) -> dict[Any, Tensor]:
+    """What there is to remember, an image a row: a sample's tensors by their places, what is known of it by name."""
+    known = {name: value for name, value in vars(described).items() if value is not None}
+    return {place: leaf.detach().as_subclass(Tensor) for place, leaf in enumerate(leaves)} | known
 
 
-def _room(size: int, like: Tensor) -> Tensor:
-    return torch.empty(size, *like.shape[1:], dtype=like.dtype, device=like.device)
-
-
-def _alike(rows: Tensor, leaf: Tensor) -> bool:
-    return rows.shape[1:] == leaf.shape[1:] and rows.dtype == leaf.dtype and rows.device == leaf.device
-
-
-def _write(rows: Tensor, places: Tensor, values: Tensor) -> None:
-    # As integers: torch writes no uint16 rows by index.
-    as_integers(rows).index_copy_(0, places.to(rows.device), as_integers(values))
+def _alike(rows: Tensor, column: Tensor) -> bool:
+    return rows.shape[1:] == column.shape[1:] and rows.dtype == column.dtype and rows.device == column.device

@@ -18,7 +18,7 @@ from sgdmix_albu.mixing.described import Described, check_batch, describe
 from sgdmix_albu.mixing.masks import MaskPreset, check_range, get_mask
 from sgdmix_albu.mixing.memory import Recalled
 from sgdmix_albu.mixing.plan import check_draws, draw, plan_mix, repeats_of
-from sgdmix_albu.mixing.selection import bit_sums, keys_of
+from sgdmix_albu.mixing.selection import keys_of
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, Draws, Fill, MixedBatch, MixPlan, Rows, TargetClass
 
@@ -108,7 +108,6 @@ def plan_batch(
     *,
     ids: Sequence[Hashable] | Tensor | None = None,
     by_pixels: bool = True,
-    sums: Tensor | None = None,
     recalled: Recalled | None = None,
     generator: torch.Generator | None = None,
     draws: Draws | None = None,
@@ -117,28 +116,28 @@ def plan_batch(
 
     Args:
         images: (B, C, H, W).
-        described: From :func:`describe`, of the same images.
+        described: From :func:`describe`, of the same images; with their ``sums`` beside a memory.
         settings: How to mix.
         ids: As in :func:`mix_batch`.
         by_pixels: Whether images of exactly a source's pixels are refused.
-        sums: (B,), :func:`sgdmix_albu.mixing.selection.bit_sums` of the images, where they are known already.
-        recalled: What a memory holds: the pool's rows from B on.
+        recalled: What the memory holds: the pool's rows from B on.
         generator: Of the draws.
         draws: Of an earlier call.
 
     Returns:
         The plan, without mixes that would change nothing, and the draws.
     """
-    pool, pool_ids, pool_sums = described, ids, sums
+    pool, pool_ids = described, ids
     rows: Rows = images
     if recalled is not None:
         pool = described.followed_by(recalled.described)
         rows = [*images, *recalled.leaves[0]]
         pool_ids = None if ids is None else [*keys_of(ids), *recalled.keys]
-        pool_sums = torch.cat([bit_sums(images) if sums is None else sums, recalled.sums])
     if draws is None:
         draws = draw(len(images), len(rows), p=settings.p, candidates=settings.candidates, generator=generator)
-    repeats = repeats_of(images, rows, ids=ids, pool_ids=pool_ids, by_pixels=by_pixels, sums=sums, pool_sums=pool_sums)
+    repeats = repeats_of(
+        images, rows, ids=ids, pool_ids=pool_ids, by_pixels=by_pixels, sums=described.sums, pool_sums=pool.sums
+    )
     return choose(pool, draws, settings, images, rows, repeats), draws
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -248,7 +249,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             if not isinstance(other, tv_tensors.Mask):  # depth has NaN where nothing was measured
                 check_finite(other)
         described = describe(found, coloured, self._preset, None if self.target_class == "any" else classes)
-        sums = bit_sums(images)
+        described = replace(described, sums=bit_sums(images))
         keys = None if ids is None else keys_of(ids)
         recalled = self._memory.recall(flat_inputs, described)
         stream = own_stream(self.generator, self._rank() or 0)
@@ -258,12 +259,11 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             MixSettings.of(self),
             ids=keys,
             by_pixels=self.exclude_duplicates,
-            sums=sums,
             recalled=recalled,
             generator=stream,
         )
         plan, remembered = (plan, []) if recalled is None else recalled.taken(plan)
-        self._memory.store(flat_inputs, described, sums, keys)
+        self._memory.store(flat_inputs, described, keys)
         self.guard_counts.update(plan.guards.counts())
         refine = None
         if self._refiner is not None and classes is not None:
