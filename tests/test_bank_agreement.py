@@ -137,7 +137,7 @@ def test_a_run_that_never_asked_goes_on(discs: Path, tmp_path: Path) -> None:
     """Settings of a finished run from before there was an agreement lack both fields."""
     settings = dataclasses.replace(SETTINGS, min_agreement=0)
     expand(discs, tmp_path / "out", settings)
-    from sgdmix_albu.expand.store.run import _sum_of
+    from sgdmix_albu.expand.store.run_file import _sum_of
 
     path = tmp_path / "out" / ".sgdmix-run.json"
     about = json.loads(path.read_text())

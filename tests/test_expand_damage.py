@@ -195,7 +195,7 @@ def test_names_that_lead_out(name: str) -> None:
 
 def test_a_run_of_another_time(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as later:
-        later.setattr("sgdmix_albu.expand.store.run._SCHEMA", 99)
+        later.setattr("sgdmix_albu.expand.store.run_file._SCHEMA", 99)
         generate(photographs, tmp_path, settings=SETTINGS, progress=QUIET)
     with pytest.raises(DataError, match="has schema 99, this version reads 2"):
         generate(photographs, tmp_path, settings=SETTINGS, progress=QUIET)

@@ -14,7 +14,7 @@ from expand_helpers import write_tree
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.expand import Expansion, mix_folder
-from sgdmix_albu.expand.store.notes import note_bytes
+from sgdmix_albu.expand.store.done import done_bytes
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.storage import Storage
 
@@ -206,5 +206,5 @@ def test_metadata_is_ascii(tmp_path: Path) -> None:
     raw = (tmp_path / "out" / "metadata.jsonl").read_bytes()
     assert raw.isascii()
     with pytest.raises(ValueError, match="not JSON compliant"):
-        note_bytes([{"a": float("nan")}])
+        done_bytes([{"a": float("nan")}])
     assert {json.loads(line)["label"] for line in raw.splitlines()} == {"tit é\u2028", "class 1", "class 2"}

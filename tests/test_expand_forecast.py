@@ -23,7 +23,7 @@ class Cluster:
     def run(self, make: Any, items: Any) -> Any:
         raise NotImplementedError
 
-    def hands(self) -> int:
+    def concurrency(self) -> int:
         return 3
 
     def close(self) -> None: ...

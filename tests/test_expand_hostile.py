@@ -24,8 +24,8 @@ from expand_helpers import Stop, write_tree
 from sgdmix_albu.bank.descriptors import unpacked
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.expand import Settings, generate, mix_folder, verify
-from sgdmix_albu.expand.store import notes
-from sgdmix_albu.expand.store import run as running
+from sgdmix_albu.expand.store import done as done_file
+from sgdmix_albu.expand.store.run_file import _sum_of
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.synthetic import SyntheticPool
 
@@ -158,7 +158,7 @@ def sign(out: Path, change: Callable[[dict[str, Any]], None]) -> None:
     about = json.loads(path.read_bytes())
     del about["sha256"]
     change(about)
-    path.write_text(json.dumps({**about, "sha256": running._sum_of(about)}))
+    path.write_text(json.dumps({**about, "sha256": _sum_of(about)}))
 
 
 def plan_with(out: Path, **fields: Any) -> None:
@@ -378,11 +378,11 @@ def test_a_note_in_the_place_of_another(run_in: Callable[[str], Path], photograp
 
 
 def test_a_note_larger_than_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = notes.note_bytes([{"file_name": "owl/1.png", "skipped": "owl/1.jpg", "reason": "it is empty"}])
-    monkeypatch.setattr(notes, "_LARGEST", len(content))
-    assert notes.read_note(content) is not None
-    monkeypatch.setattr(notes, "_LARGEST", len(content) - 1)
-    assert notes.read_note(content) is None
+    content = done_file.done_bytes([{"file_name": "owl/1.png", "skipped": "owl/1.jpg", "reason": "it is empty"}])
+    monkeypatch.setattr(done_file, "_LARGEST", len(content))
+    assert done_file.read_done(content) is not None
+    monkeypatch.setattr(done_file, "_LARGEST", len(content) - 1)
+    assert done_file.read_done(content) is None
 
 
 def test_two_outputs_in_one_line_of_a_plan(run_in: Callable[[str], Path], photographs: Path) -> None:

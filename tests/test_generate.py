@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import ANY
 
 import numpy as np
@@ -40,7 +41,7 @@ from torchvision.transforms._presets import ImageClassification
 from torchvision.transforms.functional import normalize, to_tensor
 
 from sgdmix_albu import cli
-from sgdmix_albu.errors import DataError
+from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.expand import Expansion, RefinerSettings, Settings, TeacherSettings, verify
 from sgdmix_albu.expand.execute.local import LocalEngine
 from sgdmix_albu.io.progress import Progress
@@ -415,6 +416,75 @@ def test_the_base_is_noted_found_from_anywhere_and_not_changed(
     config.write_text(config.read_text() + " ")
     with pytest.raises(DataError, match="begun with other settings: base_sha256"):
         made(str(tmp_path / "sd15"))
+
+
+def tiny_lora(folder: Path) -> str:
+    """A LoRA file of one layer."""
+    from safetensors.torch import save_file
+
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        down, up = torch.randn(2, 16), torch.randn(16, 2)
+    state = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": torch.tensor(2.0)}
+    save_file(state, folder / "style.safetensors")
+    return str(folder / "style.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "noted"),
+    [
+        ("steps", 12, 12),
+        ("guidance", 1.0, 1.0),
+        ("scheduler", "EulerAncestralDiscreteScheduler", "EulerAncestralDiscreteScheduler"),
+        ("dtype", "bfloat16", "bfloat16"),
+        ("loras", "a tiny one", ANY),
+    ],
+)
+def test_what_a_refiner_is_asked_for_is_done_and_noted(
+    insects: tuple[Path, Path], tmp_path: Path, name: str, value: object, noted: object
+) -> None:
+    """Each changes the images, and a run goes on under the same only."""
+    data, refiner = insects
+    plain = RefinerSettings(str(refiner), strengths=(0.9,), preserve="none", device="cpu")
+    options = {name: (tiny_lora(tmp_path),) if name == "loras" else value}
+    asked = dataclasses.replace(plain, **options)
+    expand(data, tmp_path / "plain", REAL, refiner=plain, workers=1, limit=2)
+    expand(data, tmp_path / "asked", REAL, refiner=asked, workers=1, limit=2)
+    pairs = [
+        (pixels(tmp_path / "plain" / row["file_name"]), pixels(tmp_path / "asked" / row["file_name"]))
+        for row in rows_of(tmp_path / "asked")
+    ]
+    assert pairs
+    assert any((one != other).any() for one, other in pairs)
+    assert {name in row for row in rows_of(tmp_path / "plain")} == {False}  # as in runs that could not ask
+    for row in rows_of(tmp_path / "asked"):
+        assert row[name] == noted
+        assert name != "loras" or row[name][0].startswith("style.safetensors ")  # its sum, and not where it is
+    assert expand(data, tmp_path / "asked", REAL, refiner=asked, workers=1, limit=2).written == 0
+    with pytest.raises(DataError, match=f"begun with other settings: {name}"):
+        expand(data, tmp_path / "asked", REAL, refiner=plain, workers=1, limit=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be 1 or more, got 0"),
+        ({"guidance": -1}, "guidance must be 0 or more, got -1"),
+        ({"scheduler": "Eulr"}, "scheduler must be one of .*, got 'Eulr'"),
+        ({"dtype": "float8"}, "dtype must be one of float32, float16, bfloat16, got 'float8'"),
+        ({"loras": ["nowhere.safetensors"]}, "nowhere.safetensors"),
+        ({"strengths": "high"}, "strengths must be one of adaptive, got 'high'"),
+        ({"strengths": (0.5, 2)}, r"strengths must lie in \(0, 1\], got 2"),
+    ],
+)
+def test_what_a_refiner_cannot_be_asked_is_told_before_any_work(
+    insects: tuple[Path, Path], tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    data, refiner = insects
+    with pytest.raises((InvalidInputError, DataError), match=message):
+        expand(data, tmp_path / "out", REAL, refiner=RefinerSettings(str(refiner), device="cpu", **options))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture

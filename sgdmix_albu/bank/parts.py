@@ -28,7 +28,7 @@ from sgdmix_albu.bank.map_source import open_saliency
 from sgdmix_albu.bank.reference import open_reference
 from sgdmix_albu.datasets.source import Item, Skipped, open_reader
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.io.attempts import begin_try
+from sgdmix_albu.io.attempts import begin_attempt
 from sgdmix_albu.io.files import refusals_named
 from sgdmix_albu.io.images import MAX_PIXELS
 from sgdmix_albu.io.records import UnsoundError, items, pair, parse, text
@@ -140,7 +140,7 @@ class BankBuilder:
         """Describe the part's images."""
         began = time.perf_counter()
         if self.settings.tries is not None:
-            begin_try(self.settings.tries, f"bank part {part.number}")
+            begin_attempt(self.settings.tries, f"bank part {part.number}")
         items = [Item(key, class_name, label, self._reader, digest) for key, class_name, label, digest in part.images]
         with one_thread_each():
             reading = ordered_map(lambda item: read_pixels(item, self.settings.size), items, self.settings.jobs)

@@ -58,8 +58,8 @@ def forecast(
 
 def _scaled(done: Expansion, sources: float, outputs: float, engine: Engine) -> dict[str, float]:
     """The steps' seconds; of what workers do, their time at work is multiplied, and the rest, their start, is not."""
-    describing = done.describing / (1 if isinstance(engine, LocalEngine) else engine.hands())
-    expanding = sum(done.stages.values()) / engine.hands()
+    describing = done.describing / (1 if isinstance(engine, LocalEngine) else engine.concurrency())
+    expanding = sum(done.stages.values()) / engine.concurrency()
     seconds = {}
     for step, taken in done.seconds.items():
         if step == "saliency and masks":

@@ -8,14 +8,14 @@ from typing import Any
 from sgdmix_albu.io.images import is_hidden
 from sgdmix_albu.io.records import UnsoundError, name_below
 
-__all__ = ["BANK", "LISTING", "METADATA", "PLAN", "QUARANTINE", "RUN", "TRIES", "WORK", "done_name", "output_name"]
+__all__ = ["BANK", "LISTING", "METADATA", "PLAN", "QUARANTINE", "RUN", "ATTEMPTS", "WORK", "done_name", "output_name"]
 
 METADATA = "metadata.jsonl"  # the manifest: the name that Hugging Face's imagefolder looks for
 # All hidden, so that other readers pass over them: those that stay, and those that go when the run is finished.
 RUN, LISTING = ".sgdmix-run.json", ".sgdmix-images.jsonl"
 PLAN, QUARANTINE = ".sgdmix-plan.jsonl", ".sgdmix-quarantine.jsonl"
 WORK = ".sgdmix"
-BANK, TRIES = f"{WORK}/bank", f"{WORK}/tries"
+BANK, ATTEMPTS = f"{WORK}/bank", f"{WORK}/attempts"
 
 
 def done_name(number: int) -> str:

@@ -23,12 +23,13 @@ from sgdmix_albu.expand.asked import Asked
 from sgdmix_albu.expand.execute.local import Engine, LocalEngine
 from sgdmix_albu.expand.execute.worker import Expander, Job, Report
 from sgdmix_albu.expand.forecast import TRIAL, forecast
-from sgdmix_albu.expand.names import BANK, METADATA, TRIES
+from sgdmix_albu.expand.names import ATTEMPTS, BANK, METADATA
 from sgdmix_albu.expand.plan.rows import Chunk
 from sgdmix_albu.expand.plan.settings import Settings
 from sgdmix_albu.expand.plan.targets import plan_rows
 from sgdmix_albu.expand.store.listing import taken_up
-from sgdmix_albu.expand.store.run import Run, stored_listing
+from sgdmix_albu.expand.store.run import Run
+from sgdmix_albu.expand.store.run_file import stored_listing
 from sgdmix_albu.expand.summary import Expansion, Forecast
 from sgdmix_albu.io.clock import Clock
 from sgdmix_albu.io.places import check_apart
@@ -103,7 +104,7 @@ def generate(
     if METADATA in source.class_names:
         raise DataError(f"a class is called {METADATA}, which is the manifest's name; rename its folder")
     asked = Asked.of(source, data, dataset, limit, settings, refiner, teacher)
-    hands = _engine(engine, asked, progress, workers=workers, gpus=gpus_per_worker, address=address)
+    chosen = _engine(engine, asked, progress, workers=workers, gpus=gpus_per_worker, address=address)
     try:
         if dry_run:
             few = replace(asked, source=source.thinned(TRIAL))
@@ -112,14 +113,14 @@ def generate(
                 source,
                 few.source,
                 settings.multiplier,
-                hands,
-                lambda place: _Expansion(few, place, hands, Progress(quiet=True)).run(),
+                chosen,
+                lambda place: _Expansion(few, place, chosen, Progress(quiet=True)).run(),
                 shared,
             )
-        work = _Expansion(asked, Storage(out), hands, progress, gone, [] if limit else came)
+        work = _Expansion(asked, Storage(out), chosen, progress, gone, [] if limit else came)
         return work.run(overwrite=overwrite)
     finally:
-        hands.close()
+        chosen.close()
 
 
 class _Expansion:
@@ -137,8 +138,8 @@ class _Expansion:
         self.asked, self.out, self.engine, self.progress, self.came = asked, out, engine, progress, list(came)
         self.store = Run(out, asked.everything(), asked.source.class_names, asked.source.items, tuple(gone))
         self.bank, self.parts = DescriptorBank(out.below(BANK)), parts_of(asked.source.items)
-        # Where workers note what they begin, if the engine repeats what a lost one had.
-        self.tries = None if isinstance(engine, LocalEngine) else out.below(TRIES)
+        # Where workers write down what they begin, if the engine repeats what a lost one had.
+        self.attempts = None if isinstance(engine, LocalEngine) else out.below(ATTEMPTS)
         self.clock = Clock()
         self.described: list[Described] = []
         self.reports: list[Report] = []
@@ -182,15 +183,15 @@ class _Expansion:
             tuple(asked.source.class_names),
             asked.settings.better and name_from_anywhere(asked.settings.better),
             jobs=default_jobs() if local else 1,
-            tries=self.tries,
+            tries=self.attempts,
         )
         # Threads would share the model that saliency looks through; each reads with several threads instead.
-        hands = LocalEngine(1, progress=self.progress) if local else self.engine
+        engine = LocalEngine(1, progress=self.progress) if local else self.engine
         total = sum(len(part.images) for part in missing)
         # Closed before the lock is: nobody works on when this process stops reading.
         with (
             self.clock("saliency and masks"),
-            closing(hands.run(partial(BankBuilder, settings), missing)) as results,
+            closing(engine.run(partial(BankBuilder, settings), missing)) as results,
         ):
             for described in self.progress.over(results, "saliency and masks", total, images=attrgetter("images")):
                 self.described.append(described)
@@ -229,7 +230,7 @@ class _Expansion:
             refiner=asked.refiner,
             teacher=asked.teacher,
             noted=asked.noted,
-            tries=self.tries,
+            attempts=self.attempts,
         )
         total = sum(chunk.rows for chunk in left)
         with (

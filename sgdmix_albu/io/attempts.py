@@ -12,11 +12,11 @@ from sgdmix_albu.io.storage import Storage
 _MOST = 5
 
 
-def begin_try(storage: Storage, name: str) -> None:
-    """Note that a piece of work is begun once more.
+def begin_attempt(storage: Storage, name: str) -> None:
+    """Write down that a piece of work is begun once more.
 
     Args:
-        storage: Where the notes are.
+        storage: Where it is written down.
         name: Of the piece.
 
     Raises:

@@ -22,7 +22,7 @@ __all__ = ["Engine", "LocalEngine"]
 T = TypeVar("T")
 R = TypeVar("R")
 
-_LOOK = 0.1  # seconds between two looks whether Ctrl-C was pressed
+_POLL = 0.1  # seconds between two looks whether Ctrl-C was pressed
 
 
 class Engine(Protocol):
@@ -40,7 +40,7 @@ class Engine(Protocol):
         """
         ...
 
-    def hands(self) -> int:
+    def concurrency(self) -> int:
         """How many work at once."""
         ...
 
@@ -100,7 +100,7 @@ class LocalEngine:
             if interrupts.count and not told:
                 self._tell(workers.busy)
                 told = True
-            yield from workers.results(_LOOK)
+            yield from workers.results(_POLL)
 
     def _finish(self, workers: Workers, interrupts: Interrupts) -> None:
         """What was begun is finished when one item fails, or the reader stops: it may have taken long."""
@@ -110,7 +110,7 @@ class LocalEngine:
                 self._tell(workers.busy)
                 told = True
             with suppress(Exception):  # the first error is on its way already
-                deque(workers.results(_LOOK), maxlen=0)
+                deque(workers.results(_POLL), maxlen=0)
         workers.end(at_once=interrupts.count > 1)
 
     def _tell(self, busy: int) -> None:
@@ -119,8 +119,8 @@ class LocalEngine:
             "stops at once. Either way the same command goes on from what is done"
         )
 
-    def hands(self) -> int:
-        """See :meth:`Engine.hands`."""
+    def concurrency(self) -> int:
+        """See :meth:`Engine.concurrency`."""
         return self.workers
 
     def close(self) -> None:

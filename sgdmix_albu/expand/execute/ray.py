@@ -85,8 +85,8 @@ class RayEngine:
         except Exception as error:  # Ray has an error of its own for every way to lose a worker
             raise SGDMixError(f"Ray gave up: {_cause(error)}; the same command goes on from what is done") from error
 
-    def hands(self) -> int:
-        """See :meth:`sgdmix_albu.expand.execute.local.Engine.hands`; known once it has run."""
+    def concurrency(self) -> int:
+        """See :meth:`sgdmix_albu.expand.execute.local.Engine.concurrency`; known once it has run."""
         return self._actors
 
     def close(self) -> None:

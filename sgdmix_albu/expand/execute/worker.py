@@ -28,9 +28,9 @@ from sgdmix_albu.expand.execute.pair import encoded, mix_pair
 from sgdmix_albu.expand.names import BANK, PLAN, done_name
 from sgdmix_albu.expand.plan.rows import Chunk, Row, batched, read_rows
 from sgdmix_albu.expand.plan.settings import open_refiner, open_teacher
-from sgdmix_albu.expand.store.notes import note_bytes, read_note
+from sgdmix_albu.expand.store.done import done_bytes, read_done
 from sgdmix_albu.expand.store.shards import shard_bytes, shard_name
-from sgdmix_albu.io.attempts import begin_try
+from sgdmix_albu.io.attempts import begin_attempt
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.settings import ClassifierSettings, RefinerSettings
 from sgdmix_albu.types import Fill
@@ -65,7 +65,7 @@ class Job:
         refiner: None to leave the mixed images as they are.
         teacher: Judges every output; None for nobody.
         noted: Settings to repeat in every row of the manifest.
-        tries: Where to note what is begun, if the engine repeats what a lost worker had.
+        attempts: Where each beginning is written down, if the engine repeats what a lost worker had.
     """
 
     out: Storage
@@ -80,7 +80,7 @@ class Job:
     refiner: RefinerSettings | None
     teacher: ClassifierSettings | None
     noted: dict[str, Any]
-    tries: Storage | None
+    attempts: Storage | None
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,12 @@ class Expander:
         self._versions = _versions(self._refiner is not None)
 
     def __call__(self, chunk: Chunk) -> Report:
-        """Make a chunk's files, then the note that they are there."""
+        """Make a chunk's files, then the file that says so."""
         done = self._done(chunk)
         if done is not None:
             return done
-        if self.job.tries is not None:
-            begin_try(self.job.tries, f"chunk {chunk.number}")
+        if self.job.attempts is not None:
+            begin_attempt(self.job.attempts, f"chunk {chunk.number}")
         clock: Counter[str] = Counter()
         made: list[tuple[dict[str, Any], bytes]] = []  # rows of the manifest, and files
         lost: list[dict[str, Any]] = []  # what cannot be made, which image is to blame, and why
@@ -149,7 +149,7 @@ class Expander:
     def _done(self, chunk: Chunk) -> Report | None:
         """What another worker did, who was lost before he could tell: an engine repeats more than is missing."""
         name = done_name(chunk.number)
-        rows = read_note(self.job.out.read(name)) if self.job.out.has(name) else None
+        rows = read_done(self.job.out.read(name)) if self.job.out.has(name) else None
         if rows is None:
             return None
         made = [row for row in rows if "skipped" not in row]
@@ -251,7 +251,7 @@ class Expander:
                 self.job.out.write(row["file_name"], content)
         for gap in lost:
             self.job.out.remove(gap["file_name"])  # of an earlier run that had it; the manifest will not name it
-        self.job.out.write(done_name(chunk.number), note_bytes([*rows, *lost]))
+        self.job.out.write(done_name(chunk.number), done_bytes([*rows, *lost]))
 
     def _manifest_row(self, output: _Output, content: bytes) -> dict[str, Any]:
         row = output.row

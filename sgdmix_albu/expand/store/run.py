@@ -9,68 +9,25 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sgdmix_albu.datasets.source import Item, Skipped
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.expand.names import LISTING, METADATA, PLAN, QUARANTINE, RUN, TRIES, WORK, done_name
-from sgdmix_albu.expand.plan.rows import UNMIXED, Chunk, Row, chunks_of, read_rows, row_line
-from sgdmix_albu.expand.store.listing import Listed, listing_lines, listing_sum, read_listing
+from sgdmix_albu.expand.names import ATTEMPTS, LISTING, METADATA, PLAN, QUARANTINE, RUN, WORK, done_name
+from sgdmix_albu.expand.plan.rows import Chunk, Row, chunks_of, read_rows, row_line
+from sgdmix_albu.expand.store.done import done_bytes, read_done
+from sgdmix_albu.expand.store.listing import listing_lines, listing_sum
 from sgdmix_albu.expand.store.manifest import is_there, manifest_row
-from sgdmix_albu.expand.store.notes import note_bytes, read_note
+from sgdmix_albu.expand.store.run_file import RunFile, check_same, read_run, write_run
 from sgdmix_albu.expand.store.shards import is_shard
 from sgdmix_albu.io.lock import locked
-from sgdmix_albu.io.records import (
-    UnsoundError,
-    anything,
-    items,
-    mapping,
-    optional,
-    pair,
-    parse,
-    record,
-    sha256,
-    text,
-    whole,
-)
+from sgdmix_albu.io.records import UnsoundError, parse, record, text
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.sums import Summed
 
-__all__ = ["Begun", "Run", "read_run", "stored_listing"]
+__all__ = ["Run"]
 
-_SCHEMA = 2
-_BEFORE = {"fill": "source", "p": 1.0, "keep_unmixed": False}  # of runs of versions that knew nothing else
-_COUNTS = record({}, may=dict.fromkeys((*UNMIXED, "long_name"), whole()))
-_ABOUT = record(
-    {
-        "schema": whole(),
-        "settings": mapping(anything),
-        "plan": optional(
-            record(
-                {
-                    "rows": whole(),
-                    "sha256": sha256,
-                    "images_sha256": sha256,
-                    "left_out": _COUNTS,
-                    "unusable": items(pair(text(), text())),
-                }
-            )
-        ),
-        "manifest": optional(
-            record({"rows": whole(), "sha256": sha256, "chunks": items(text(64))}, may={"unmixed": _COUNTS})
-        ),
-        "sha256": sha256,
-    }
-)
 _QUARANTINED = record({"source": text(), "reason": text()})
-
-
-class Begun(NamedTuple):
-    """What a run's file says: what was asked for, what is planned, what was written."""
-
-    settings: dict[str, Any]
-    plan: dict[str, Any] | None
-    manifest: dict[str, Any] | None
 
 
 class Run:
@@ -115,18 +72,17 @@ class Run:
         """
         begun = self.out.has(RUN)
         if begun and not overwrite:
-            begun_with = read_run(self.out)
-            _check_same(self.out.root, begun_with.settings, self.wanted)
-            self.planned, self.made = begun_with.plan, begun_with.manifest
+            settings, self.planned, self.made = read_run(self.out)
+            check_same(self.out.root, settings, self.wanted)
         else:
             if not begun:
                 self._check_empty()
             self._clear()
             self._list()
-            self._note()  # from here on it is the new run's folder
+            self._save()  # from here on it is the new run's folder
             for name in (PLAN, QUARANTINE):
                 self.out.remove(name)
-        self.out.remove(TRIES)  # an interruption is not the work's fault
+        self.out.remove(ATTEMPTS)  # an interruption is not the work's fault
         self.out.sweep()
 
     def plan(
@@ -153,7 +109,7 @@ class Run:
             "left_out": dict(left_out),
             "unusable": [[one.key, one.reason] for one in unusable],
         }
-        self._note()
+        self._save()
 
     def chunks(self, rows: int) -> list[Chunk]:
         """The plan's stretches.
@@ -170,7 +126,7 @@ class Run:
     def finished(self) -> bool:
         """Whether the manifest is there as it was written, with every file, and a row for each output that can be made.
 
-        One that is not is taken away; what it still says of files that are there is kept as notes.
+        One that is not is taken away; what it still says of files that are there is kept.
         """
         if not self.out.has(METADATA):
             return False
@@ -182,7 +138,7 @@ class Run:
         if sound and as_written and self.planned is not None and self._complete(lines.rows):
             self.out.remove(WORK)  # the run may have ended between its last two steps
             return True
-        self._restore_notes(sizes)
+        self._restore_done(sizes)
         self.out.remove(METADATA)
         return False
 
@@ -202,7 +158,7 @@ class Run:
         return name is None
 
     def left(self, chunks: Sequence[Chunk]) -> list[Chunk]:
-        """The chunks that are not done: without a note, or an image of theirs is missing. None of them has a note."""
+        """The chunks that are not done, and of which nothing says so any more: an image may be missing."""
         sizes = self.out.sizes()
         left = []
         for chunk in chunks:
@@ -216,7 +172,7 @@ class Run:
 
     def _done(self, chunk: Chunk, sizes: Mapping[str, int]) -> bool:
         """An image that could not be read is tried again, unless it is gone: a network may have been down."""
-        rows = read_note(self.out.read(done_name(chunk.number)))
+        rows = read_done(self.out.read(done_name(chunk.number)))
         if rows is None or len(rows) != chunk.rows:
             return False
         if {row["file_name"] for row in rows} != {row.name for row in self.rows([chunk])}:
@@ -246,13 +202,13 @@ class Run:
         return found
 
     def finish(self, chunks: Sequence[Chunk]) -> None:
-        """Write the manifest from the notes, list what could not be used, and drop what the run needed."""
+        """Write the manifest from what the chunks say, list what could not be used, and drop what the run needed."""
         assert self.planned is not None  # chunks are a plan's
         reasons = dict(self.planned["unusable"])
         digest, count, sums = hashlib.sha256(), 0, []
         unmixed: Counter[str] = Counter()
         for chunk in chunks:
-            rows = self._noted(chunk)
+            rows = self._done_rows(chunk)
             reasons |= {row["skipped"]: row["reason"] for row in rows if "skipped" in row}
             unmixed.update(filter(None, (row.get("unmixed_because") for row in rows)))
             lines = _lines(rows)
@@ -263,9 +219,9 @@ class Run:
         self.out.write_lines(QUARANTINE, listed)
         self.out.sweep()  # of workers that were lost with their machine
         self.made = {"rows": count, "sha256": digest.hexdigest(), "chunks": sums, "unmixed": dict(unmixed)}
-        self._note()
+        self._save()
         # The last: a folder with a manifest is finished.
-        self.out.write_lines(METADATA, (_lines(self._noted(chunk)) for chunk in chunks))
+        self.out.write_lines(METADATA, (_lines(self._done_rows(chunk)) for chunk in chunks))
         self.out.remove(WORK)
 
     def _list(self, digest_of: Callable[[int], str | None] = lambda place: None) -> str:
@@ -274,9 +230,8 @@ class Run:
         self.out.write_lines(LISTING, lines)
         return lines.sha256
 
-    def _note(self) -> None:
-        about = {"schema": _SCHEMA, "settings": self.wanted, "plan": self.planned, "manifest": self.made}
-        self.out.write(RUN, json.dumps({**about, "sha256": _sum_of(about)}, indent=1).encode() + b"\n")
+    def _save(self) -> None:
+        write_run(self.out, RunFile(self.wanted, self.planned, self.made))
 
     def _check_empty(self) -> None:
         strangers = [name for name in self.out.sizes() if not name.startswith(".sgdmix")]
@@ -306,14 +261,14 @@ class Run:
                 with contextlib.suppress(DataError):
                     yield from (row.name for row in read_rows(line))
 
-    def _noted(self, chunk: Chunk) -> list[dict[str, Any]]:
-        rows = read_note(self.out.read(done_name(chunk.number)))
+    def _done_rows(self, chunk: Chunk) -> list[dict[str, Any]]:
+        rows = read_done(self.out.read(done_name(chunk.number)))
         if rows is None:
             raise DataError(f"{self.out.path(done_name(chunk.number))} was damaged meanwhile; run the same again")
         return rows
 
-    def _restore_notes(self, sizes: Mapping[str, int]) -> None:
-        """The notes that the manifest was made from, of those chunks that are still whole.
+    def _restore_done(self, sizes: Mapping[str, int]) -> None:
+        """What says that a chunk is done, from the manifest that was made of it, for those that are still whole.
 
         Manifest and plan have one order, so that both are read once. A row in a wrong place, which we never wrote,
         ends it: what follows is made again.
@@ -330,77 +285,15 @@ class Run:
                 found.append(row)
                 row = next(rows, None)
             if len(found) == len(names) and _short_sum(_lines(found)) == self.made["chunks"][chunk.number]:
-                self.out.write(done_name(chunk.number), note_bytes(found))
+                self.out.write(done_name(chunk.number), done_bytes(found))
 
 
-def read_run(out: Storage) -> Begun:
-    """What a folder's run was asked for, what it planned and what it wrote.
-
-    Raises:
-        DataError: Damaged, or of another version.
-    """
-    content = out.read(RUN)
-    try:
-        schema = parse(content, record({"schema": whole()}, others=True))["schema"]
-        if schema != _SCHEMA:
-            raise DataError(
-                f"{out.path(RUN)} has schema {schema}, this version reads {_SCHEMA}; go on with the version that "
-                "began it, or pass --overwrite to begin anew"
-            )
-        about = parse(content, _ABOUT)
-    except UnsoundError as error:
-        raise _damaged(out, RUN, error) from error
-    told = about.pop("sha256")
-    if told != _sum_of(about):
-        raise _damaged(out, RUN, "its sum is another")
-    return Begun({**_BEFORE, **about["settings"]}, about["plan"], about["manifest"])
-
-
-def stored_listing(out: Storage) -> Listed | None:
-    """The images that a folder's run was begun with; None where there is no run.
-
-    Raises:
-        DataError: Damaged.
-    """
-    if not out.has(RUN):
-        return None
-    begun, lines = read_run(out), Summed(out.lines(LISTING))
-    try:
-        listed = read_listing(lines)
-    except UnsoundError as error:
-        raise _damaged(out, LISTING, error) from error
-    if begun.plan is not None and begun.plan["images_sha256"] != lines.sha256:
-        raise _damaged(out, LISTING, "its sum is another")
-    return listed
-
-
-def _damaged(out: Storage, name: str, why: object) -> DataError:
-    return DataError(f"{out.path(name)} is damaged ({why}); pass --overwrite to begin anew")
-
-
-def _lines(noted: Iterable[Mapping[str, Any]]) -> bytes:
+def _lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """The manifest's lines of a chunk."""
-    made = (json.dumps(row, allow_nan=False).encode() for row in noted if "skipped" not in row)
+    made = (json.dumps(row, allow_nan=False).encode() for row in rows if "skipped" not in row)
     return b"".join(line + b"\n" for line in made)
 
 
 def _short_sum(lines: bytes) -> str:
     """Enough to see damage, and short: there is one for each chunk."""
     return hashlib.sha256(lines).hexdigest()[:16]
-
-
-def _sum_of(about: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(about, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def _check_same(root: str, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    other = [
-        f"{name} {begun.get(name)!r} (now {wanted.get(name)!r})"
-        for name in sorted({*begun, *wanted})
-        if begun.get(name) != wanted.get(name)
-    ]
-    if other:
-        raise DataError(
-            f"the run in {root} was begun with other settings: {', '.join(other[:4])}; go on with those, choose "
-            "another folder, or pass --overwrite to begin anew"
-        )

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.expand.names import METADATA, RUN
 from sgdmix_albu.expand.store.manifest import manifest_rows
-from sgdmix_albu.expand.store.run import read_run
+from sgdmix_albu.expand.store.run_file import read_run
 from sgdmix_albu.expand.store.shards import image_places, inside, same_shard
 from sgdmix_albu.io.files import read_part
 from sgdmix_albu.io.images import IMAGE_SUFFIXES

@@ -1,4 +1,4 @@
-"""The note that a chunk is done: a row for each of its images, under a sum that shows whether it is whole."""
+"""The file that says that a chunk is done: a row for each of its images, under a sum that shows whether it is whole."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from sgdmix_albu.expand.names import output_name
 from sgdmix_albu.expand.store.manifest import ROW
 from sgdmix_albu.io.records import UnsoundError, name_below, parse, record, text
 
-__all__ = ["note_bytes", "read_note"]
+__all__ = ["done_bytes", "read_done"]
 
 _LARGEST = 2**26  # bytes; 512 rows of a shard have less than a million
 _GAP = record({"file_name": output_name, "skipped": name_below, "reason": text()})
 
 
-def note_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """A note.
+def done_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Its content.
 
     Example:
-        >>> read_note(note_bytes([{"file_name": "owl/1.png", "skipped": "owl/1.jpg", "reason": "it is empty"}]))
+        >>> read_done(done_bytes([{"file_name": "owl/1.png", "skipped": "owl/1.jpg", "reason": "it is empty"}]))
         [{'file_name': 'owl/1.png', 'skipped': 'owl/1.jpg', 'reason': 'it is empty'}]
     """
     lines = b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows)
     return hashlib.sha256(lines).hexdigest().encode() + b"\n" + lines
 
 
-def read_note(content: bytes) -> list[dict[str, Any]] | None:
-    """The rows of a note: of the manifest, or of an output that could not be made. None where it is no note.
+def read_done(content: bytes) -> list[dict[str, Any]] | None:
+    """Its rows: of the manifest, or of an output that could not be made. None where it is no such file.
 
     Example:
-        >>> read_note(note_bytes([{"file_name": "owl/1.png"}])) is None
+        >>> read_done(done_bytes([{"file_name": "owl/1.png"}])) is None
         True
     """
     digest, _, lines = content.partition(b"\n")
