@@ -19,8 +19,6 @@ import torch
 from sgdmix_albu.albumentations.arrays import Array
 from sgdmix_albu.mixing.visibility import visible_fractions, visible_points
 
-__all__ = ["seen_boxes", "seen_points"]
-
 _ROUNDING = 1e-5  # pipelines hold boxes as float32 shares of the image
 
 

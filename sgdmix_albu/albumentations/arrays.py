@@ -16,8 +16,6 @@ from sgdmix_albu.mixing.blending import blend
 from sgdmix_albu.mixing.fill import inpaint, inpaint_nearest
 from sgdmix_albu.tensors import PIXELS, check_tensor
 
-__all__ = ["Array", "composite", "cut", "from_tensor", "painted", "resized", "stacked", "to_tensor"]
-
 Array: TypeAlias = npt.NDArray[Any]
 
 

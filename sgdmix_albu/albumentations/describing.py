@@ -28,8 +28,6 @@ from sgdmix_albu.saliency.levels import refuse_class_ids
 if TYPE_CHECKING:
     from sgdmix_albu.saliency.base import SaliencyBackend
 
-__all__ = ["Describer", "repeats"]
-
 # Two versions of one photograph on a grid of 8 x 8 means. Of 250 photographs resized to 64 x 64 and 224 x 224 by OpenCV
 # (linear, cubic, area, Lanczos) and by our filter, the two differ by 0.22 of the photograph's own contrast at the most
 # (root mean square); different photographs differ by 0.56 at least.

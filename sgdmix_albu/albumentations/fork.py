@@ -21,8 +21,6 @@ from torch.utils.data import get_worker_info
 
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["ForkHooks", "albumentations"]
-
 _BINDING = {"bboxes": "_bbox_instance_id", "keypoints": "_kp_instance_id"}
 _NO_UPDATE_CHECK = "NO_ALBUMENTATIONS_UPDATE"
 

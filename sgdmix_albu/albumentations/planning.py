@@ -18,8 +18,6 @@ from sgdmix_albu.mixing.selection import same_ids
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import MixPlan
 
-__all__ = ["plan_call"]
-
 
 def plan_call(
     data: Mapping[str, Any],

@@ -17,8 +17,6 @@ from sgdmix_albu.albumentations.arrays import Array, from_tensor, resized, to_te
 from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["Pool", "PoolImages", "Row", "check_keys", "check_picture", "names_of_masks", "read_pool", "row_key"]
-
 Row: TypeAlias = dict[str, Any]
 
 _PICTURES = {"image", "images", "mask", "masks"}

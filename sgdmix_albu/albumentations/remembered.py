@@ -15,8 +15,6 @@ import torch
 from sgdmix_albu.albumentations.arrays import Array
 from sgdmix_albu.mixing.described import Described
 
-__all__ = ["Remembered", "Seen", "content"]
-
 
 class Seen(NamedTuple):
     """What is known of one picture.

@@ -10,8 +10,6 @@ from sgdmix_albu.albumentations.arrays import Array, composite, cut, painted
 from sgdmix_albu.albumentations.pool import Pool, Row, row_key
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["backgrounds_of", "mixed_target", "nothing_to_mix"]
-
 
 def mixed_target(
     name: str,

@@ -15,8 +15,6 @@ from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.labels import class_ids
 
-__all__ = ["read_ids", "read_labels"]
-
 
 def read_labels(data: Mapping[str, Any], pool: Pool, key: str, metadata_key: str, *, names: bool) -> Tensor | None:
     """(N,) int64, the class of each row of the pool; None where the sources have no labels.

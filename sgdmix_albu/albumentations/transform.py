@@ -27,8 +27,6 @@ from sgdmix_albu.saliency.resolve import backend_unless_given
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, TargetClass
 
-__all__ = ["SGDMix"]
-
 _TARGETS = ("image", "images", "mask", "masks", "bboxes", "keypoints")
 
 

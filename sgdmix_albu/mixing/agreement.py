@@ -15,8 +15,6 @@ from torch import Tensor
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.tensors import BOOL, check_tensor
 
-__all__ = ["check_masks", "check_pair", "held_share", "solid", "solid_share"]
-
 _RIM = 75  # parts of the shorter side; 3 pixels of 224: outlines of two backends differ by as much
 
 

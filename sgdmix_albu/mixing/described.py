@@ -16,8 +16,6 @@ from sgdmix_albu.mixing.labels import class_ids
 from sgdmix_albu.mixing.masks import MaskPreset, check_range, working_maps
 from sgdmix_albu.tensors import FLOATS, PIXELS, check_tensor
 
-__all__ = ["Described", "areas", "check_batch", "describe"]
-
 
 @dataclass(frozen=True)
 class Described:

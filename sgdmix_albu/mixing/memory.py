@@ -14,8 +14,6 @@ from sgdmix_albu.mixing.described import Described
 from sgdmix_albu.mixing.selection import as_integers
 from sgdmix_albu.types import MixPlan
 
-__all__ = ["Memory", "Recalled"]
-
 
 @dataclass(frozen=True)
 class Recalled:

@@ -22,8 +22,6 @@ from sgdmix_albu.mixing.selection import keys_of
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, Draws, Fill, MixedBatch, MixPlan, Rows, TargetClass
 
-__all__ = ["choose", "mix_batch", "plan_batch"]
-
 
 def mix_batch(
     images: Tensor,

@@ -25,8 +25,6 @@ from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import BOOL, FLOATS, PIXELS, check_rows, check_tensor
 from sgdmix_albu.types import BEST_FILL, Draws, Fill, Guards, MixPlan, Rows, TargetClass
 
-__all__ = ["check_draws", "draw", "plan_mix", "plan_pairs", "repeats_of"]
-
 
 def draw(
     batch: int, pool: int, *, p: float = 1.0, candidates: int = 50, generator: torch.Generator | None = None

@@ -17,8 +17,6 @@ from torchvision.transforms.v2 import functional
 from sgdmix_albu.mixing.visibility import visible_fractions, visible_points
 from sgdmix_albu.types import MixPlan
 
-__all__ = ["without_erased", "without_erased_of"]
-
 _OUTSIDE = -1
 _OBB = ("XYWHR", "CXCYWHR", "XYXYXYXY")
 

@@ -13,8 +13,6 @@ from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency.given import SaliencyMap
 
-__all__ = ["Getter", "check_getters", "default_labels", "keys_in", "labels_in", "maps_in"]
-
 Getter: TypeAlias = Callable[[Any], Any]
 
 

@@ -14,8 +14,6 @@ from sgdmix_albu.types import MixPlan, Preserve
 if TYPE_CHECKING:
     from sgdmix_albu.refine.refiner import Refined, Refiner
 
-__all__ = ["open_refiner", "refine_mixed"]
-
 
 def open_refiner(refiner: str | os.PathLike[str] | Refiner | None, strength: Any, preserve: Any) -> Refiner | None:
     """The refiner that a user means, once it is known that it can work so.

@@ -15,8 +15,6 @@ from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency.given import SaliencyMap
 
-__all__ = ["IMAGE_WORDS", "MASK_WORDS", "OBJECT_WORDS", "Leaf", "Name", "Role", "check_roles", "role_of"]
-
 Name: TypeAlias = "str | int | tuple[int, ...]"
 Role: TypeAlias = Literal["image", "mask", "instances", "keep"]
 

@@ -17,8 +17,6 @@ from sgdmix_albu.errors import InvalidInputError, InvalidTypeError
 from sgdmix_albu.tensors import PIXELS, check_tensor
 from sgdmix_albu.torchvision.roles import IMAGE_WORDS, MASK_WORDS, OBJECT_WORDS, Leaf, Name, Role, role_of
 
-__all__ = ["Erasable", "Mixed", "read_sample"]
-
 
 @dataclass(frozen=True)
 class Mixed:

@@ -8,8 +8,6 @@ import torch
 import torch.distributed
 from torch.utils.data import get_worker_info
 
-__all__ = ["own_stream", "rank_of_process"]
-
 
 def own_stream(generator: torch.Generator | None, rank: int) -> torch.Generator:
     """A generator for one call, from one number of the parent stream, the rank and, if need be, the worker.

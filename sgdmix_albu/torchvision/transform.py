@@ -39,8 +39,6 @@ from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Preserv
 if TYPE_CHECKING:
     from sgdmix_albu.refine.refiner import Refined, Refiner
 
-__all__ = ["SGDMix"]
-
 
 class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
     """Put each image of a batch on the background of its best-matching neighbour; labels stay the source's.
