@@ -97,7 +97,7 @@ def run_drift(
     check_apart(out, data)
     folder = Path(out).expanduser()
     check_folder(folder, overwrite)
-    MixSettings(candidates=candidates, fill=fill)
+    mixing = MixSettings(candidates=candidates, fill=fill)
     check_count("sources", sources, "must be a positive integer")
     strengths, modes = _checked(strengths, preserve)
     model = get_refiner(refiner) if isinstance(refiner, str | os.PathLike) else refiner
@@ -125,8 +125,7 @@ def run_drift(
         preset,
         saliency=saliency,
         mask=mask,
-        fill=fill,
-        max_coverage=0.95,
+        settings=mixing,
         map_milliseconds=milliseconds,
     )
     assert sample.labels is not None  # a source with classes gives samples with labels

@@ -112,7 +112,7 @@ def run_audit(
     """
     check_apart(out, data, masks)
     folder = Path(out).expanduser()
-    MixSettings(candidates=candidates, fill=fill, max_coverage=max_coverage)
+    mixing = MixSettings(candidates=candidates, fill=fill, max_coverage=max_coverage)
     _check_names(saliency=saliency, mask=mask)
     for name, count in (("samples", samples), ("pairs", pairs), ("size", size)):
         check_count(name, count, "must be a positive integer")
@@ -147,8 +147,7 @@ def run_audit(
             preset,
             saliency=name,
             mask=preset_name,
-            fill=fill,
-            max_coverage=max_coverage,
+            settings=mixing,
             map_milliseconds=milliseconds,
             witnesses=witnesses.about(name),
         )

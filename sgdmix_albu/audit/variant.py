@@ -17,7 +17,8 @@ from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.masks import MaskPreset
 from sgdmix_albu.mixing.plan import draw, plan_mix
 from sgdmix_albu.mixing.selection import pairwise_distances
-from sgdmix_albu.types import Draws, Fill, MixPlan
+from sgdmix_albu.settings import MixSettings
+from sgdmix_albu.types import Draws, MixPlan
 
 __all__ = ["Variant", "draw_pairs", "run_variant", "seen_of_target"]
 
@@ -68,8 +69,7 @@ def run_variant(
     *,
     saliency: str,
     mask: str,
-    fill: Fill,
-    max_coverage: float,
+    settings: MixSettings,
     map_milliseconds: float,
     witnesses: Witnesses = NOBODY,
 ) -> Variant:
@@ -82,15 +82,14 @@ def run_variant(
         preset: The mask preset.
         saliency: The backend's name.
         mask: The preset's name.
-        fill: What stands where the target's object was.
-        max_coverage: The largest share of an image that may be kept, or painted over.
+        settings: How to mix; all sources are.
         map_milliseconds: What a map took, per image.
         witnesses: Who else says where the objects are.
     """
     start = time.perf_counter()
     described = describe(maps, sample.images, preset)
     mask_milliseconds = 1000 * (time.perf_counter() - start) / len(sample.images)
-    plan = plan_mix(described, draws, max_coverage=max_coverage, fill=fill)
+    plan = plan_mix(described, draws, max_coverage=settings.max_coverage, fill=settings.fill)
     return Variant(
         saliency=saliency,
         mask=mask,
