@@ -396,7 +396,7 @@ def test_two_audits_at_once_do_not_mix_their_files(tmp_path: Path) -> None:
     with locked(out, "sgdmix audit"), pytest.raises(DataError, match=r"another sgdmix process .* sgdmix audit"):
         write_together(out, "audit.json", {"report.html": "theirs"}, overwrite=True)
     assert (out / "report.html").read_text() == "mine"
-    assert not list(tmp_path.glob(".out.*"))
+    assert not list(tmp_path.glob(".sgdmix-*"))
 
 
 def test_an_index_that_is_no_file(tmp_path: Path) -> None:

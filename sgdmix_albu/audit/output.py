@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.io.files import LARGEST, read_regular, refusals_named, umask
+from sgdmix_albu.io.files import LARGEST, beside, read_regular
 from sgdmix_albu.io.lock import locked
 from sgdmix_albu.io.records import UnsoundError, items, parse, record, text
 
@@ -82,28 +80,22 @@ def write_together(folder: Path, index: str, contents: Mapping[str, Any], *, ove
     Raises:
         DataError: Another process has filled the folder meanwhile, or does so now; or the operating system refused.
     """
-    with refusals_named(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            for name, content in contents.items():
-                if isinstance(content, Image.Image):
-                    content.save(fresh / name)
-                    continue
-                if not isinstance(content, str):
-                    content = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-                (fresh / name).write_text(content, encoding="utf-8")
-            fresh.chmod(0o777 & ~umask())
-            if overwrite and folder.is_dir() and any(folder.iterdir()):
-                with locked(folder, "sgdmix audit or drift"):
-                    for name in _earlier_files(folder, index):
-                        (folder / name).unlink()
-                    for name in contents:
-                        (fresh / name).replace(folder / name)
-            else:
-                _moved(fresh, folder)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+    with beside(folder) as fresh:
+        for name, content in contents.items():
+            if isinstance(content, Image.Image):
+                content.save(fresh / name)
+                continue
+            if not isinstance(content, str):
+                content = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+            (fresh / name).write_text(content, encoding="utf-8")
+        if overwrite and folder.is_dir() and any(folder.iterdir()):
+            with locked(folder, "sgdmix audit or drift"):
+                for name in _earlier_files(folder, index):
+                    (folder / name).unlink()
+                for name in contents:
+                    (fresh / name).replace(folder / name)
+        else:
+            _moved(fresh, folder)
 
 
 def _moved(fresh: Path, folder: Path) -> None:

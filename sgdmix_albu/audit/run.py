@@ -20,7 +20,7 @@ from sgdmix_albu.audit.report import render
 from sgdmix_albu.audit.result import AuditResult
 from sgdmix_albu.audit.signs import find_flags
 from sgdmix_albu.audit.variant import draw_pairs, run_variant
-from sgdmix_albu.audit.witnesses import Better, hear
+from sgdmix_albu.audit.witnesses import Reference, hear
 from sgdmix_albu.bank.map_source import open_map_source
 from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.datasets.sample import draw_sample
@@ -124,7 +124,7 @@ def run_audit(
         judge = open_judge(model, source.class_names, arch=arch, class_names=class_names, normalize=normalize)
     options = options_of_each(saliency, saliency_options, metaclass_of(dataset))
     backends = {called(one): open_map_source(one, judge, **own) for one, own in zip(saliency, options, strict=True)}
-    better = Better.chosen(agreement_with, called(agreement_with), backends)
+    reference = Reference.chosen(agreement_with, called(agreement_with), backends)
     sample = draw_sample(
         source,
         measured=max(pairs, samples),
@@ -137,7 +137,7 @@ def run_audit(
         name: backend.timed(sample.images, sample.labels, sample.files)
         for name, backend in tqdm(backends.items(), desc="audit", unit="backend", disable=None, leave=False)
     }
-    witnesses = hear(sample, better, judge, {name: maps for name, (maps, _) in made.items()})
+    witnesses = hear(sample, reference, judge, {name: maps for name, (maps, _) in made.items()})
     draws = draw_pairs(sample, candidates, seed)
     variants = [
         run_variant(

@@ -1,4 +1,4 @@
-"""Who else can say where the objects are, where no true masks do: a better backend, and a classifier's evidence."""
+"""Witnesses, where no true masks are: a reference (a better backend), and a classifier's evidence (Grad-CAM)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sgdmix_albu.saliency.judged import JudgedBackend
 from sgdmix_albu.saliency.modelled import ModelBackend
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
-__all__ = ["NOBODY", "NONE", "Better", "Witnesses", "hear"]
+__all__ = ["NOBODY", "NONE", "Reference", "Witnesses", "hear"]
 
 NONE = "none"
 _EVIDENCE = "gradcam"
@@ -28,8 +28,8 @@ _TRAINING_FREE = ("manifold_ranking", "spectral_residual")
 
 
 @dataclass(frozen=True)
-class Better:
-    """The backend that others are compared with.
+class Reference:
+    """The better backend that others are compared with.
 
     Attributes:
         spec: Its name, or itself.
@@ -42,7 +42,9 @@ class Better:
     judged: frozenset[str]
 
     @classmethod
-    def chosen(cls, spec: str | SaliencyBackend | None, name: str, audited: Mapping[str, MapSource]) -> Better | None:
+    def chosen(
+        cls, spec: str | SaliencyBackend | None, name: str, audited: Mapping[str, MapSource]
+    ) -> Reference | None:
         """The one that was asked for, for all others; the default one, for those that measure worse than it.
 
         What another backend finds of a better one's masks says nothing, so nobody is compared with the default who
@@ -66,10 +68,10 @@ class Witnesses:
     """What else is known of N images; None where nobody was asked.
 
     Attributes:
-        name: The better backend's name.
+        name: The reference's name.
         masks: (N, H, W) bool, its masks.
         evidence: (N, H, W) float32, Grad-CAM of the audit's classifier where it is strong, 0 elsewhere.
-        judged: The backends that the better one can say something of.
+        judged: The backends that the reference can say something of.
     """
 
     name: str | None = None
@@ -86,23 +88,23 @@ class Witnesses:
 NOBODY = Witnesses()
 
 
-def hear(sample: Sample, better: Better | None, judge: Judge | None, known: Mapping[str, Tensor]) -> Witnesses:
+def hear(sample: Sample, reference: Reference | None, judge: Judge | None, known: Mapping[str, Tensor]) -> Witnesses:
     """Ask them.
 
     Args:
         sample: The images.
-        better: The backend that others are compared with, or None.
+        reference: The backend that others are compared with, or None.
         judge: The classifier whose evidence is looked at, or None.
         known: Maps (N, h, w) by backend, where they have been made already.
     """
     evidence = None if judge is None else _evidence(sample, judge, known)
-    if better is None:
+    if reference is None:
         return Witnesses(evidence=evidence)
-    maps = known.get(better.name)
+    maps = known.get(reference.name)
     if maps is None:
-        maps, _ = open_map_source(better.spec, judge).timed(sample.images, sample.labels, sample.files)
+        maps, _ = open_map_source(reference.spec, judge).timed(sample.images, sample.labels, sample.files)
     masks = describe(maps, sample.images, get_mask(BEST_MASK)).masks
-    return Witnesses(better.name, masks, evidence, better.judged)
+    return Witnesses(reference.name, masks, evidence, reference.judged)
 
 
 def _evidence(sample: Sample, judge: Judge, known: Mapping[str, Tensor]) -> Tensor | None:

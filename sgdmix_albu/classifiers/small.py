@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from sgdmix_albu.classifiers.untouched import seeded
+from sgdmix_albu.io.threads import one_thread_each
 
 __all__ = ["small_cnn", "train"]
 
@@ -54,7 +52,8 @@ def train(images: Tensor, labels: Tensor, *, epochs: int, seed: int = 0, classes
     Returns:
         The classifier in evaluation mode; it expects uint8 scaled to [0, 1].
     """
-    with seeded(seed), _one_thread():
+    # Sums in the same order on any number of cores, hence the same weights; so small a model loses little time.
+    with seeded(seed), one_thread_each():
         model = small_cnn(classes or int(labels.max()) + 1)
         steps = -(-len(images) // _BATCH)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.01)
@@ -80,14 +79,3 @@ def _varied(images: Tensor) -> Tensor:
         pixels = pixels.flip(-1)
     shift = torch.randint(-6, 7, (2,)).tolist()
     return pixels.roll(shift, (-2, -1))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in the same order on any number of cores, hence the same weights; so small a model loses little time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.io.files import TEMPORARY, make_folder, read_regular, refusals_named, umask
+from sgdmix_albu.io.files import beside, make_folder, read_regular
 from sgdmix_albu.io.images import MAX_BYTES
 from sgdmix_albu.io.places import check_apart
 
@@ -33,6 +31,7 @@ def write_tree(dataset: Any, folder: str | os.PathLike[str]) -> None:
         DataError: ``folder`` is a file or holds anything already, or the operating system refused.
 
     Example:
+        >>> import tempfile
         >>> from sgdmix_albu.datasets import get_dataset
         >>> folder = tempfile.mkdtemp()
         >>> write_tree(get_dataset("aviary", species=2, per_species=1, size=32), folder)
@@ -43,16 +42,9 @@ def write_tree(dataset: Any, folder: str | os.PathLike[str]) -> None:
     check_apart(root, getattr(dataset, "root", None))
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(f"{root}: expected an empty folder or a new one")
-    with refusals_named(root):
-        root.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=root.parent))
-        try:
-            _fill(dataset, unfinished)
-            unfinished.chmod(0o777 & ~umask())
-            unfinished.replace(root)
-        except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
+    with beside(root) as unfinished:
+        _fill(dataset, unfinished)
+        unfinished.replace(root)
 
 
 def content_of(dataset: Any, index: int) -> bytes:

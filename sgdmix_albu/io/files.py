@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from sgdmix_albu.errors import DataError
 
 TEMPORARY = ".sgdmix-"  # how the names of unfinished files begin
 LARGEST = 2**30  # bytes that are read into memory at once; an image of the most pixels that are read has half of it
-# It can only be read by setting it, which no other thread may see.
+# Permissions that new files of this process do not get; read by setting it, which no other thread may see.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
@@ -53,11 +54,28 @@ def write_whole(
                 content(file)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).chmod(0o666 & ~umask())  # mkstemp makes files that only their owner can read
+            Path(temporary).chmod(0o666 & ~_UMASK)  # mkstemp makes files that only their owner can read
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[Path]:
+    """A new folder beside ``folder``, to be filled and then moved to its name; what is left of it is removed.
+
+    Raises:
+        DataError: The operating system refused.
+    """
+    with refusals_named(folder):
+        make_folder(folder.parent)
+        unfinished = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent))
+        try:
+            unfinished.chmod(0o777 & ~_UMASK)  # mkdtemp makes folders that only their owner can read
+            yield unfinished
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -205,8 +223,3 @@ def refusals_named(path: Path) -> Iterator[None]:
         if Path(named).name.startswith(TEMPORARY) and named.endswith(".tmp"):  # it was to become ``path``
             named = str(path)
         raise DataError(f"cannot write {named}: {error.strerror or error}") from error
-
-
-def umask() -> int:
-    """The permissions that new files of this process do not get, as they were when this module was loaded."""
-    return _UMASK
