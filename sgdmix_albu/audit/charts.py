@@ -10,8 +10,6 @@ from torch import Tensor
 
 from sgdmix_albu.audit.page import escape
 
-__all__ = ["Curve", "curves", "histogram"]
-
 _WIDTH, _HEIGHT, _BASE, _TOP = 260, 120, 100, 12
 
 

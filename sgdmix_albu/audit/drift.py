@@ -31,8 +31,6 @@ from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Preserve
 
-__all__ = ["run_drift"]
-
 _STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 _MODES = get_args(Preserve)
 

@@ -17,8 +17,6 @@ from sgdmix_albu.audit.panels import Pixels
 from sgdmix_albu.audit.variant import Variant
 from sgdmix_albu.datasets.sample import Sample
 
-__all__ = ["BEFORE", "Outputs", "grid", "plot", "render"]
-
 BEFORE = ("none", 0.0)  # the key of the mixed images among the outputs
 
 _ROWS = 8
@@ -33,7 +31,7 @@ class Outputs:
     drifted: Tensor
 
 
-Cells = Mapping[tuple[str, float], Outputs]
+_Cells = Mapping[tuple[str, float], Outputs]
 
 
 def plot(result: DriftResult) -> str:
@@ -56,7 +54,7 @@ def plot(result: DriftResult) -> str:
 
 
 def grid(
-    sample: Sample, variant: Variant, rows: list[int], outputs: Cells, mode: str, strengths: Sequence[float]
+    sample: Sample, variant: Variant, rows: list[int], outputs: _Cells, mode: str, strengths: Sequence[float]
 ) -> Image.Image:
     """Sources down, steps and strengths across; outputs that drifted are framed."""
     shown = range(min(_ROWS, len(rows)))
@@ -68,7 +66,7 @@ def grid(
     )
 
 
-def render(result: DriftResult, sample: Sample, variant: Variant, rows: list[int], outputs: Cells) -> str:
+def render(result: DriftResult, sample: Sample, variant: Variant, rows: list[int], outputs: _Cells) -> str:
     """The whole page."""
 
     def rows_of(mode: str) -> Iterator[tuple[str, list[Pixels]]]:
@@ -94,7 +92,7 @@ def _cells(
     sample: Sample,
     variant: Variant,
     rows: list[int],
-    outputs: Cells,
+    outputs: _Cells,
     mode: str,
     strengths: Sequence[float],
     place: int,

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Cell", "DriftResult", "wilson"]
-
 ASKED = 0.7  # the specification asks whether the class changes above this strength
 _WEAK = 0.7  # a teacher below this accuracy is doubted
 

@@ -11,8 +11,6 @@ from sgdmix_albu.audit.variant import Variant
 from sgdmix_albu.audit.verdict import incomplete_share, judge, leaking_share, mean
 from sgdmix_albu.datasets.sample import Sample
 
-__all__ = ["found_of", "rank"]
-
 _LEVELS = ("trusted", "unproven", "doubtful", "untrusted")
 
 

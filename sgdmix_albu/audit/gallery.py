@@ -15,23 +15,6 @@ from sgdmix_albu.audit.variant import Variant, seen_of_target
 from sgdmix_albu.datasets.sample import Sample
 from sgdmix_albu.mixing.fill import inpaint
 
-__all__ = [
-    "DOUBTED",
-    "WORST",
-    "caption",
-    "class_rows",
-    "compared",
-    "comparison",
-    "doubtful_rows",
-    "doubtful_table",
-    "doubts",
-    "figures",
-    "files",
-    "headings",
-    "steps",
-    "table",
-]
-
 WORST = 20  # doubtful images that are listed
 DOUBTED = ("source", "mask", "others see", "target", "result", "seen of target")
 

@@ -20,20 +20,6 @@ from sgdmix_albu.io.opencv import cv2
 from sgdmix_albu.mixing.agreement import check_masks, check_pair, held_share
 from sgdmix_albu.tensors import FLOATS, check_tensor
 
-__all__ = [
-    "area",
-    "border_share",
-    "corner_share",
-    "coverage",
-    "largest_piece_share",
-    "leak",
-    "mass_outside",
-    "overlap",
-    "shared_spot_share",
-    "spill",
-    "void_share",
-]
-
 
 def area(masks: Tensor) -> Tensor:
     """Share of each image that its mask covers: (B, H, W) bool to (B,) float32.

@@ -17,8 +17,6 @@ from sgdmix_albu.io.files import LARGEST, beside, read_regular
 from sgdmix_albu.io.lock import locked
 from sgdmix_albu.io.records import UnsoundError, items, parse, record, text
 
-__all__ = ["called", "check_folder", "noted", "write_together"]
-
 _INDEX = record({"files": items(text(255))}, others=True)
 
 

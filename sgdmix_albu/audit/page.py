@@ -17,8 +17,6 @@ from sgdmix_albu.audit import panels
 from sgdmix_albu.audit.panels import Pixels
 from sgdmix_albu.printable import printable
 
-__all__ = ["SIDE", "escape", "page"]
-
 SIDE = 176  # of pictures, in pixels
 
 

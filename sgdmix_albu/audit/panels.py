@@ -13,10 +13,8 @@ from torch import Tensor
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.opencv import cv2
 
-__all__ = ["heat", "masked", "panel", "photograph", "plate", "strip", "union"]
-
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-Picture: TypeAlias = "Tensor | npt.NDArray[np.generic] | Image.Image"
+_Picture: TypeAlias = "Tensor | npt.NDArray[np.generic] | Image.Image"
 
 # Readable on white and on black, and apart from each other for colour-blind eyes (Okabe and Ito).
 _MISSED = (213, 94, 0)
@@ -29,7 +27,7 @@ _GAP = 6
 _DRAWN_SIDE = 160
 
 
-def photograph(image: Picture) -> Pixels:
+def photograph(image: _Picture) -> Pixels:
     """An image in any usual form as (H, W, 3) uint8.
 
     Args:
@@ -72,7 +70,7 @@ def heat(saliency: Tensor | npt.NDArray[np.generic], size: tuple[int, int]) -> P
 
 
 def masked(
-    image: Picture,
+    image: _Picture,
     mask: Tensor | npt.NDArray[np.generic],
     truth: Tensor | npt.NDArray[np.generic] | None = None,
 ) -> Pixels:
@@ -93,7 +91,7 @@ def masked(
     return _outlined(shown, inside)
 
 
-def union(image: Picture, own: Tensor | npt.NDArray[np.generic], theirs: Tensor | npt.NDArray[np.generic]) -> Pixels:
+def union(image: _Picture, own: Tensor | npt.NDArray[np.generic], theirs: Tensor | npt.NDArray[np.generic]) -> Pixels:
     """The union mask on the source: own mask as it is, what only the target's mask adds in orange, the rest faded.
 
     Args:
@@ -108,7 +106,7 @@ def union(image: Picture, own: Tensor | npt.NDArray[np.generic], theirs: Tensor 
     return _outlined(_tinted(shown, added & ~inside, _VOID, 0.5), kept)
 
 
-def plate(image: Picture, hole: Tensor | npt.NDArray[np.generic]) -> Pixels:
+def plate(image: _Picture, hole: Tensor | npt.NDArray[np.generic]) -> Pixels:
     """A background of which a part was painted, that part outlined.
 
     Args:
@@ -152,13 +150,13 @@ def panel(
 
 
 def strip(
-    source: Picture,
+    source: _Picture,
     saliency: Tensor | npt.NDArray[np.generic],
-    target: Picture,
+    target: _Picture,
     mask: Tensor | npt.NDArray[np.generic],
-    mixed: Picture,
+    mixed: _Picture,
     *,
-    refined: Picture | None = None,
+    refined: _Picture | None = None,
     side: int = 256,
     titles: bool = True,
 ) -> Image.Image:

@@ -16,8 +16,6 @@ from sgdmix_albu.audit.variant import Variant
 from sgdmix_albu.audit.verdict import COMPLETE, TOLERATED
 from sgdmix_albu.datasets.sample import Sample
 
-__all__ = ["render"]
-
 _BADGES = {
     "trusted": "trusted",
     "unproven": "no warning",
@@ -81,7 +79,7 @@ def render(
         charts=lambda variant: _charts(variant, result.measured),
         mean_map=lambda variant: _mean_map(variant, result.measured),
         compared_with=_compared_with,
-        repetition=repetition(result.settings),
+        repetition=_repetition(result.settings),
         COMPLETE=COMPLETE,
         TOLERATED=TOLERATED,
     )
@@ -111,7 +109,7 @@ def _compared_with(variant: Variant) -> str:
     return "Compared with no better backend: --agreement names one."
 
 
-def repetition(settings: dict[str, Any]) -> str:
+def _repetition(settings: dict[str, Any]) -> str:
     """The command line that repeats an audit; a Python call where objects or finer settings were passed."""
     if settings["objects"] or any(settings[name] != value for name, value in _PYTHON_ONLY.items()):
         objects = settings["objects"]

@@ -8,8 +8,6 @@ from typing import Any
 
 from sgdmix_albu.audit.verdict import Level
 
-__all__ = ["AuditResult", "SignCount", "VariantResult"]
-
 
 @dataclass(frozen=True)
 class SignCount:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from sgdmix_albu.audit.variant import Variant
 from sgdmix_albu.types import Guards
 
-__all__ = ["AGREEING", "DOUBT", "LEAK", "OUTSIDE", "SEEN", "SIGNS", "Flag", "Sign", "find_flags"]
-
 # A mask is doubtful that holds less than this share of what a better backend sees, or outside of which more than this
 # share of a classifier's evidence lies. A target shows of which more than this share is seen: a bird's face is as much.
 AGREEING, OUTSIDE, SEEN = 0.75, 0.5, 0.05

@@ -13,8 +13,6 @@ from sgdmix_albu.datasets.sample import draw_sample
 from sgdmix_albu.datasets.source import Source
 from sgdmix_albu.errors import DataError
 
-__all__ = ["trained_teacher"]
-
 _IMAGES, _SIDE, _EPOCHS, _HELD_OUT = 3000, 64, 14, 0.2
 
 

@@ -20,8 +20,6 @@ from sgdmix_albu.mixing.selection import pairwise_distances
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import Draws, MixPlan
 
-__all__ = ["Variant", "draw_pairs", "run_variant", "seen_of_target"]
-
 
 @dataclass(frozen=True)
 class Variant:

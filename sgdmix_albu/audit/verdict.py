@@ -10,18 +10,6 @@ from torch import Tensor
 from sgdmix_albu.audit.signs import GREEDY, SIGNS, Flag, Sign
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
-__all__ = [
-    "COMPLETE",
-    "TOLERATED",
-    "Level",
-    "Verdict",
-    "incomplete_share",
-    "judge",
-    "leaking_share",
-    "mean",
-    "share",
-]
-
 # A mask is complete that holds at least this share of its object. A quarter of a bird is more than its head or
 # its tail: what is cut there is what tells fine-grained classes apart. The same quarter, showing in the mix, is
 # what a target may leak.

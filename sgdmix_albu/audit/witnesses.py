@@ -19,8 +19,6 @@ from sgdmix_albu.saliency.judged import JudgedBackend
 from sgdmix_albu.saliency.modelled import ModelBackend
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
-__all__ = ["NOBODY", "NONE", "Reference", "Witnesses", "hear"]
-
 NONE = "none"
 _EVIDENCE = "gradcam"
 _STRONG = 0.5  # of a map's greatest value; below, Grad-CAM's wide slopes tell of its resolution, not of the object

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sgdmix_albu.bank.map_source import open_saliency
-from sgdmix_albu.classifiers import Normalize
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.images import class_folders
 from sgdmix_albu.saliency import SaliencyBank, build_bank
 from sgdmix_albu.saliency.resolve import SERVED
 from sgdmix_albu.settings import SaliencySettings
-from sgdmix_albu.types import BEST_SALIENCY
+from sgdmix_albu.types import BEST_SALIENCY, Normalize
 
 __all__ = ["make_bank"]
 

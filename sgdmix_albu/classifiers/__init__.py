@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sgdmix_albu.lazy import lazy
 
 if TYPE_CHECKING:
-    from sgdmix_albu.classifiers.judge import Judge, Normalize, open_judge
+    from sgdmix_albu.classifiers.judge import Judge, open_judge
     from sgdmix_albu.classifiers.loading import Classifier, new_classifier, open_classifier, save_classifier
     from sgdmix_albu.classifiers.weights import Checkpoint, read_checkpoint
 
@@ -20,7 +20,6 @@ __all__ = [
     "Checkpoint",
     "Classifier",
     "Judge",
-    "Normalize",
     "new_classifier",
     "open_classifier",
     "open_judge",
@@ -31,7 +30,7 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        ".judge": ["Judge", "Normalize", "open_judge"],
+        ".judge": ["Judge", "open_judge"],
         ".loading": ["Classifier", "new_classifier", "open_classifier", "save_classifier"],
         ".weights": ["Checkpoint", "read_checkpoint"],
     },

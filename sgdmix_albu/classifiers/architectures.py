@@ -12,8 +12,6 @@ from torch import nn
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
 from sgdmix_albu.registry import import_optional, nearest_names
 
-__all__ = ["at_size", "build", "check_size", "libraries", "patch_of", "quietly"]
-
 
 def libraries(arch: str, side: int | None = None) -> Iterator[tuple[str, Callable[[int], nn.Module]]]:
     """Each library that knows the name, and how it builds the model with a number of classes."""

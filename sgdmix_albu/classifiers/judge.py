@@ -17,8 +17,6 @@ from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
 from sgdmix_albu.mixing.colour import IMAGENET, to_float
 from sgdmix_albu.types import Normalize
 
-__all__ = ["Judge", "Normalize", "open_judge"]
-
 _SHOWN = 64  # images at once
 
 

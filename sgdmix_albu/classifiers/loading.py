@@ -17,9 +17,7 @@ from sgdmix_albu.classifiers.weights import Checkpoint, read_checkpoint
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.files import read_regular, write_whole
 
-__all__ = ["Classifier", "new_classifier", "open_classifier", "save_classifier"]
-
-Shapes: TypeAlias = dict[str, tuple[int, ...]]
+_Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
 _MOST_NAMES = 2**24  # bytes of a file of class names
 _LARGEST_SIDE = 4096  # pixels of the images that a vision transformer is made for
@@ -183,7 +181,7 @@ def _fitting_model(arch: str, checkpoint: Checkpoint) -> tuple[nn.Module, int]:
     raise DataError(f"the weights in {checkpoint.path} do not fit " + "; nor ".join(misfits))
 
 
-def _side(arch: str, wanted: Shapes) -> int | None:
+def _side(arch: str, wanted: _Shapes) -> int | None:
     """The side in pixels that a file's vision transformer was made for, by the number of its positions."""
     patch, positions = patch_of(arch), wanted.get("encoder.pos_embedding", ())
     if patch is None or len(positions) != 3:
@@ -192,11 +190,11 @@ def _side(arch: str, wanted: Shapes) -> int | None:
     return side if side <= _LARGEST_SIDE else None
 
 
-def _shapes(model: nn.Module) -> Shapes:
+def _shapes(model: nn.Module) -> _Shapes:
     return {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
 
-def _classes(built: Shapes, wanted: Shapes) -> int | None:
+def _classes(built: _Shapes, wanted: _Shapes) -> int | None:
     """Number of classes in the weights: the size found where the built model has the probe's."""
     matching = [
         key

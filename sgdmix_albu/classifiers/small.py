@@ -10,8 +10,6 @@ from tqdm import tqdm
 from sgdmix_albu.classifiers.untouched import seeded
 from sgdmix_albu.io.threads import one_thread_each
 
-__all__ = ["small_cnn", "train"]
-
 _BATCH = 64
 
 

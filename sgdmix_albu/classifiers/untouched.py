@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["seeded", "untouched"]
-
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:

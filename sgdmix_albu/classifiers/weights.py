@@ -24,8 +24,6 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.files import open_regular
 from sgdmix_albu.io.records import Kind, UnsoundError, items, optional, parse, text
 
-__all__ = ["Checkpoint", "read_checkpoint"]
-
 _WRAPPERS = ("module.", "_orig_mod.")  # left by DistributedDataParallel and torch.compile
 _NESTED = ("state_dict", "model", "model_state_dict")
 

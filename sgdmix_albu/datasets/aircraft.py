@@ -5,8 +5,6 @@ from __future__ import annotations
 from sgdmix_albu.datasets.photographs import Listing, Photographs, columns
 from sgdmix_albu.errors import DataError
 
-__all__ = ["Aircraft"]
-
 
 class Aircraft(Photographs):
     """FGVC-Aircraft as ``fgvc-aircraft-2013b.tar.gz`` unpacks; the labels are the variants.

@@ -6,8 +6,6 @@ import numpy as np
 
 from sgdmix_albu.datasets.photographs import Listing, Photographs, matlab
 
-__all__ = ["Cars"]
-
 
 class Cars(Photographs):
     """Stanford Cars as its archives unpack beside each other, as torchvision's ``StanfordCars`` has them.

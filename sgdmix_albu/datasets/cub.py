@@ -5,8 +5,6 @@ from __future__ import annotations
 from sgdmix_albu.datasets.photographs import Listing, Photographs, columns, number
 from sgdmix_albu.errors import DataError
 
-__all__ = ["CUB"]
-
 
 class CUB(Photographs):
     """CUB-200-2011 as ``CUB_200_2011.tgz`` unpacks; arguments and attributes are those of :class:`Photographs`.

@@ -7,8 +7,6 @@ from torchvision.datasets import Flowers102
 
 from sgdmix_albu.datasets.photographs import Listing, Photographs, matlab
 
-__all__ = ["Flowers"]
-
 _LISTS = {"train": ("trnid",), "val": ("valid",), "test": ("tstid",), "all": ("trnid", "valid", "tstid")}
 
 

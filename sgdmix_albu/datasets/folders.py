@@ -8,8 +8,6 @@ from sgdmix_albu.datasets.photographs import Listing, Photographs
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.images import class_folders, list_images
 
-__all__ = ["Folders"]
-
 
 class Folders(Photographs):
     """Class-per-folder trees of two or three splits; arguments and attributes are those of :class:`Photographs`.

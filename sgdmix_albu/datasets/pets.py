@@ -5,8 +5,6 @@ from __future__ import annotations
 from sgdmix_albu.datasets.photographs import Listing, Photographs, columns, number
 from sgdmix_albu.errors import DataError
 
-__all__ = ["Pets"]
-
 _LISTS = {"train": "annotations/trainval.txt", "test": "annotations/test.txt"}
 
 

@@ -14,8 +14,6 @@ from sgdmix_albu.datasets.source import Item
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.images import decode_image
 
-__all__ = ["Loaded", "load_again", "load_image", "load_pixels", "resized", "to_image", "to_pixels"]
-
 
 class Loaded(NamedTuple):
     """An image: (3, H, W) uint8 pixels, and the SHA-256 of the file that they were read from."""

@@ -15,8 +15,6 @@ from sgdmix_albu.datasets.pixels import load_image
 from sgdmix_albu.datasets.source import Source
 from sgdmix_albu.errors import DataError
 
-__all__ = ["Sample", "Sampler", "draw_sample", "resized_mask"]
-
 
 @dataclass(frozen=True)
 class Sample:

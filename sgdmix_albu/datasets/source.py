@@ -20,8 +20,6 @@ from sgdmix_albu.io.places import local_path
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.printable import printable
 
-__all__ = ["Item", "Reader", "Skipped", "Source", "ignored_lines", "open_reader", "open_source"]
-
 _EMBEDDED_SIZE = 224
 
 

@@ -12,8 +12,6 @@ from PIL import Image
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.images import read_image
 
-__all__ = ["MaskFolder", "TrueMasks"]
-
 # A mask may have another resolution than its image, but not another shape: 2% allows for rounding.
 _ASPECT_TOLERANCE = 0.02
 

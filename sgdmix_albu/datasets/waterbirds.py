@@ -10,8 +10,6 @@ from typing import Any
 from sgdmix_albu.datasets.photographs import Listing, Photographs, table_text
 from sgdmix_albu.errors import DataError, InvalidInputError
 
-__all__ = ["Waterbirds"]
-
 _SPLITS = ("train", "val", "test")  # the column "split" counts them
 _COLUMNS = ("img_filename", "y", "split", "place")
 

@@ -36,8 +36,6 @@ from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
 from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.saliency.salient_object import EMBEDDED, SalientObject, open_network
 
-__all__ = ["Distilled", "agreement_of", "distil", "to_file"]
-
 _KEPT = 224  # pixels a side at which photographs are kept for training
 _HELD_OUT = 10  # every so many photographs are not trained on, but judged
 _LEAST = 2 * _HELD_OUT

@@ -14,8 +14,6 @@ from torch import Tensor
 from sgdmix_albu.distillation.views import Examples, draw_views
 from sgdmix_albu.saliency.network import SaliencyNetwork
 
-__all__ = ["Schedule", "batches_of", "saliency_loss", "train"]
-
 _WINDOW = 15  # of the surroundings in which a pixel is called near an edge, in pixels of the map
 _EDGE = 4.0  # how much more such a pixel counts
 _DECAY = 1e-2

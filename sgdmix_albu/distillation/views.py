@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Examples", "draw_views"]
-
 _PASTED = 0.3  # share of the views that get another photograph's object
 _SHOWN = 0.3  # the least share of the teacher's map that must lie within a view; else the whole photograph is taken
 
