@@ -165,6 +165,14 @@ def test_a_plan_line_that_is_none(line: bytes) -> None:
             read_rows(one)
 
 
+def test_a_plan_line_of_a_version_that_mixed_all() -> None:
+    line = json.loads(row_line(ROW))
+    del line["unmixed"], line["refused"]
+    (planned,) = read_rows(json.dumps(line).encode())
+    assert planned == ROW
+    assert (planned.unmixed, planned.refused) == (None, None)
+
+
 @many
 @given(field=st.sampled_from(Row.__slots__), value=junk)
 def test_a_plan_line_with_a_wrong_field(field: str, value: bytes) -> None:

@@ -27,6 +27,7 @@ from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
 from sgdmix_albu.expand import Expansion, Settings, generate, mix_folder, verify
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.saliency import SaliencyBackend, register_backend
+from sgdmix_albu.synthetic import SyntheticPool
 
 pytestmark = pytest.mark.usefixtures("by_hand")
 
@@ -194,6 +195,16 @@ def test_unmixed_images_are_written_as_they_are(photographs: Path, tmp_path: Pat
         assert np.array_equal(pixels(tmp_path / row["file_name"]), pixels(photographs / row["source"]))
         assert (row["target"], row["distance"], row["kept"]) == (None, None, 1.0)
         assert row["unmixed_because"] == "not_drawn"
+
+
+def test_a_loader_takes_them_too(photographs: Path, tmp_path: Path) -> None:
+    mix(photographs, tmp_path, p=0.5, seed=1, shards=True)
+    pool = SyntheticPool(tmp_path)
+    rows = metadata(tmp_path)
+    for place, row in enumerate(rows):
+        assert np.asarray(pool.image(place)).shape == pixels(photographs / row["source"]).shape
+    plain = next(place for place, row in enumerate(rows) if not row["mixed"])
+    assert np.array_equal(np.asarray(pool.image(plain)), pixels(photographs / rows[plain]["source"]))
 
 
 def test_one_size_for_all_and_jpeg(photographs: Path, tmp_path: Path) -> None:

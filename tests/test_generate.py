@@ -97,6 +97,7 @@ def test_a_run_of_a_version_that_knew_one_fill_goes_on(photographs: Path, tmp_pa
     file = tmp_path / "old" / ".sgdmix-run.json"
     about = json.loads(file.read_text())
     assert (about["settings"].pop("fill"), about.pop("sha256")) == ("source", ANY)
+    assert (about["settings"].pop("p"), about["settings"].pop("keep_unmixed")) == (1.0, False)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     file.write_text(json.dumps({**about, "sha256": digest}))
     parts = sorted((tmp_path / "old").rglob("*.npz"))

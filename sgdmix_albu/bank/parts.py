@@ -95,15 +95,14 @@ class Part:
     images: tuple[tuple[str, str, int, str | None], ...]
 
 
-def parts_of(items: Sequence[Item], holding: Iterable[int] | None = None) -> list[Part]:
-    """The listing in parts: all, or those that hold some places of it."""
-    starts = range(0, len(items), PART) if holding is None else sorted({place // PART * PART for place in holding})
+def parts_of(items: Sequence[Item]) -> list[Part]:
+    """The listing in parts."""
     return [
         Part(
             start // PART,
             tuple((item.key, item.class_name, item.label, item.sha256) for item in items[start : start + PART]),
         )
-        for start in starts
+        for start in range(0, len(items), PART)
     ]
 
 

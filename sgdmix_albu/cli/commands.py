@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from sgdmix_albu import __version__
@@ -56,16 +56,18 @@ def _mix(commands: _Commands) -> None:
         return _expanded(mix_folder(saliency_options=_options(options), **arguments))
 
     mix = _command(commands, "mix", run, "write a mixed copy of a folder of labelled images, and what was done to each")
-    add_data(mix, "folder to write; one folder per class and metadata.jsonl")
+    add_data(mix, "folder or URL to write; one folder per class and metadata.jsonl")
     how = mix.add_argument_group("how to mix")
     _add_mixing(how)
     _add_seed(how, "the same seed gives the same images")
     _add_classifier(mix)
     files = mix.add_argument_group("files")
-    add_settings(files, FileSettings, without=["shards"])
+    add_settings(files, FileSettings)
     _add_limit(files)
-    files.add_argument("--overwrite", action="store_true", help="replace what an earlier run left in OUT")
-    files.add_argument("--jobs", type=count, metavar="N", help="threads that read and write (default: one a core)")
+    files.add_argument("--overwrite", action="store_true", help="begin anew, and remove what an earlier run left")
+    who = mix.add_argument_group("who does it")
+    who.add_argument("--jobs", type=count, metavar="N", help="at once (default: one a core)")
+    _add_engine(who)
 
 
 def _generate(commands: _Commands) -> None:
@@ -87,7 +89,7 @@ def _generate(commands: _Commands) -> None:
     how.add_argument(
         "--multiplier", type=count, default=5, metavar="N", help="outputs of each image (default: %(default)s)"
     )
-    _add_mixing(how, without=["p"])
+    _add_mixing(how)
     _add_seed(how, "the same seed gives the same images")
     refine = generate.add_argument_group("how to refine")
     refine.add_argument(
@@ -106,10 +108,9 @@ def _generate(commands: _Commands) -> None:
     files.add_argument("--overwrite", action="store_true", help="begin anew, and remove what an earlier run left")
     files.add_argument("--dry-run", action="store_true", help="write nothing; say what to expect")
     who = generate.add_argument_group("who does it")
-    who.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: %(default)s)")
     who.add_argument("--workers", type=count, metavar="N", help="at once (default: one a core, or GPU share)")
     who.add_argument("--gpus-per-worker", type=float, metavar="F", help="with ray: share of a GPU of each worker")
-    who.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster: auto, ray://host:10001")
+    _add_engine(who)
 
 
 def _verify(commands: _Commands) -> None:
@@ -325,10 +326,10 @@ def _drift(commands: _Commands) -> None:
     add_settings(teacher, ClassifierSettings, without=["model"])
 
 
-def _add_mixing(group: argparse._ActionsContainer, without: Collection[str] = ()) -> None:
+def _add_mixing(group: argparse._ActionsContainer) -> None:
     add_settings(group, SaliencySettings)
     _add_mask(group)
-    add_settings(group, MixSettings, without=without)
+    add_settings(group, MixSettings)
     group.add_argument(
         "--min-agreement",
         type=float,
@@ -356,6 +357,11 @@ def _add_fill(group: argparse._ActionsContainer) -> None:
 
 def _add_seed(group: argparse._ActionsContainer, text: str) -> None:
     group.add_argument("--seed", type=seed, default=0, metavar="N", help=f"{text} (default: %(default)s)")
+
+
+def _add_engine(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: %(default)s)")
+    group.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster: auto, ray://host:10001")
 
 
 def _add_limit(group: argparse._ActionsContainer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,7 @@ from sgdmix_albu.refine.catalogue import list_refiners, metaclass_of
 from sgdmix_albu.saliency.options import prompted
 from sgdmix_albu.settings import ClassifierSettings, RefinerSettings, SaliencySettings
 
-__all__ = ["Asked"]
-
+_FILES = ("model", "class_names")  # of a teacher
 _HOW = ("steps", "guidance", "scheduler", "dtype")  # of a refiner; noted where asked, as in runs that could not ask
 
 
@@ -81,7 +81,7 @@ class Asked:
             refiner = None
         if refiner is not None and refiner.adaptive and teacher is None:
             raise InvalidInputError("an adaptive strength needs a teacher")
-        teacher = teacher and settled_files(teacher, "model", "class_names")
+        teacher = teacher and settled_files(teacher, *_FILES)
         if refiner is not None:
             files = ["base", "loras"] if refiner.name in list_refiners() else ["name", "base", "loras"]
             refiner = settled_files(refiner, *files)
@@ -89,10 +89,6 @@ class Asked:
         get_mask(settings.mask)
         noted = open_saliency(backend, source.class_names).noted
         _, judging = (None, {}) if settings.better is None else open_reference(settings.better, source.class_names)
-        judged = {}
-        if teacher is not None:
-            shown_files = {name: file and Path(file).name for name, file in asdict(teacher).items() if name in _FILES}
-            judged = {**asdict(teacher), **shown_files, "sha256": open_teacher(teacher, source.class_names).sha256}
         refining, strengths, prompts = _looked_into(refiner, teacher, source)
         return cls(
             source=source,
@@ -113,7 +109,7 @@ class Asked:
                 **judging,
                 **refining,
             },
-            judged=judged,
+            judged={} if teacher is None else _judged(teacher, source.class_names),
             strengths=strengths,
             prompts=prompts,
         )
@@ -133,9 +129,6 @@ class Asked:
         }
 
 
-_FILES = ("model", "class_names")  # of a teacher: noted without their folders, which are nobody's business
-
-
 def _prompted(
     backend: SaliencySettings,
     dataset: str | None,
@@ -147,6 +140,12 @@ def _prompted(
         return backend
     metaclass = metaclass_of(dataset) if refiner is None else open_refiner(refiner, teacher).spec.metaclass
     return replace(backend, options=prompted(backend.saliency, backend.options, metaclass))
+
+
+def _judged(teacher: ClassifierSettings, classes: Sequence[str]) -> dict[str, Any]:
+    """What is noted of a teacher: its settings, without the folders of its files, which are nobody's business."""
+    named = {name: value and Path(value).name if name in _FILES else value for name, value in asdict(teacher).items()}
+    return {**named, "sha256": open_teacher(teacher, classes).sha256}
 
 
 def _looked_into(

@@ -13,8 +13,6 @@ from sgdmix_albu.expand.summary import Expansion, Forecast
 from sgdmix_albu.io.files import TEMPORARY
 from sgdmix_albu.io.storage import Storage
 
-__all__ = ["TRIAL", "forecast"]
-
 TRIAL = 16  # images that a dry run takes, to see how long they need
 
 

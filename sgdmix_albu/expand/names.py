@@ -8,8 +8,6 @@ from typing import Any
 from sgdmix_albu.io.images import is_hidden
 from sgdmix_albu.io.records import UnsoundError, name_below
 
-__all__ = ["BANK", "LISTING", "METADATA", "PLAN", "QUARANTINE", "RUN", "ATTEMPTS", "WORK", "done_name", "output_name"]
-
 METADATA = "metadata.jsonl"  # the manifest: the name that Hugging Face's imagefolder looks for
 # All hidden, so that other readers pass over them: those that stay, and those that go when the run is finished.
 RUN, LISTING = ".sgdmix-run.json", ".sgdmix-images.jsonl"

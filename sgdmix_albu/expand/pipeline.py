@@ -169,7 +169,9 @@ class _Expansion:
         """
         missing = self.bank.missing(self.parts)
         if missing and holding is not None:
-            missing = self.bank.missing(parts_of(self.asked.source.items, holding))
+            size = len(self.parts[0].images)  # of all but the last
+            needed = {place // size for place in holding}
+            missing = [part for part in missing if part.number in needed]
         if not missing:
             return
         asked, local = self.asked, isinstance(self.engine, LocalEngine)

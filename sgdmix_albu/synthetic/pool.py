@@ -63,7 +63,8 @@ class SyntheticPool:
             self.by_source.setdefault(row["source"], []).append(place)
             self.by_class.setdefault(row["label"], []).append(place)
             self._note(row["source"], row["source_sha256"])
-            self._note(row["target"], row["target_sha256"])
+            if row["target"] is not None:  # else the image is its source, as it is
+                self._note(row["target"], row["target_sha256"])
         self._check()
 
     def __len__(self) -> int:
@@ -136,7 +137,7 @@ def _rows(out: Path) -> Iterator[Mapping[str, Any]]:
         raise DataError(f"{out} has no {METADATA}: sgdmix generate has not finished there")
     for number, line in enumerate(storage.lines(METADATA), start=1):
         row = manifest_row(line)
-        if row is None or row["target"] is None or row["target_sha256"] is None:
+        if row is None or (row["target"] is None) != (row["target_sha256"] is None):
             raise DataError(
                 f"line {number} of {out / METADATA} is damaged: expected an image's row as sgdmix generate writes it"
             )

@@ -17,8 +17,6 @@ from sgdmix_albu.io.interrupts import Interrupts
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.threads import one_thread_each
 
-__all__ = ["Engine", "LocalEngine"]
-
 T = TypeVar("T")
 R = TypeVar("R")
 

@@ -16,8 +16,6 @@ from sgdmix_albu.mixing.composition import compose
 from sgdmix_albu.mixing.plan import plan_pairs
 from sgdmix_albu.types import Fill
 
-__all__ = ["Pair", "encoded", "mix_pair"]
-
 # Level 1 is 2.5 times as fast as Pillow's default and gives photographs 5% larger. JPEG keeps full colour
 # resolution, since mask edges are sharp in colour too.
 _FORMATS: Mapping[str, tuple[str, Mapping[str, int]]] = {

@@ -27,8 +27,6 @@ import torch
 
 from sgdmix_albu.errors import SGDMixError
 
-__all__ = ["Processes", "Threads", "Workers"]
-
 
 class Workers(Protocol):
     """Do one item at a time each."""

@@ -22,8 +22,6 @@ from sgdmix_albu.expand.execute.reaper import Reaper
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.registry import import_optional
 
-__all__ = ["RayEngine"]
-
 T = TypeVar("T")
 R = TypeVar("R")
 

@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["Reaper"]
-
 _MARK = "SGDMIX_CLUSTER"
 _IN_ORDER = b"in order"  # what is told to it; of one that was killed it hears nothing
 # Seconds: a process that was being forked when its parent was killed bears no mark yet.

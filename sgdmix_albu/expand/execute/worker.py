@@ -38,8 +38,6 @@ from sgdmix_albu.types import Fill
 if TYPE_CHECKING:
     from sgdmix_albu.refine.refiner import Refiner
 
-__all__ = ["Expander", "Job", "Report"]
-
 _TOGETHER = 32  # outputs that are mixed, refined and encoded together, and held as pixels
 # What a row of the manifest says of an output where it is known: every row has the same fields, and reads as a table.
 _FACTS = (

@@ -18,8 +18,6 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.expand.names import output_name
 from sgdmix_albu.io.records import UnsoundError, name_below, number, one_of, optional, parse, record, text, whole
 
-__all__ = ["UNMIXED", "Chunk", "Row", "batched", "chunks_of", "read_rows", "row_line"]
-
 T = TypeVar("T")
 
 # Why an image may stay unmixed.

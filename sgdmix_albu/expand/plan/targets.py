@@ -19,8 +19,6 @@ from sgdmix_albu.expand.plan.rows import Row
 from sgdmix_albu.expand.plan.settings import Settings
 from sgdmix_albu.mixing.fill import grown
 
-__all__ = ["draw_candidate_rows", "output_names", "plan_rows", "uniform"]
-
 Array: TypeAlias = NDArray[Any]
 
 # Sources that are compared at once, each with its own candidates: with 50 of them, 13 MB of coarse maps.

@@ -12,8 +12,6 @@ from sgdmix_albu.expand.names import output_name
 from sgdmix_albu.expand.store.manifest import ROW
 from sgdmix_albu.io.records import UnsoundError, name_below, parse, record, text
 
-__all__ = ["done_bytes", "read_done"]
-
 _LARGEST = 2**26  # bytes; 512 rows of a shard have less than a million
 _GAP = record({"file_name": output_name, "skipped": name_below, "reason": text()})
 

@@ -18,8 +18,6 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.records import UnsoundError, name_below, optional, parse, record, sha256, text, whole
 from sgdmix_albu.io.sums import Summed
 
-__all__ = ["Listed", "listing_lines", "listing_sum", "read_listing", "taken_up"]
-
 _CLASS = record({"class": text(4096)})
 _IMAGE = record({"key": name_below, "label": whole(), "sha256": optional(sha256)})
 _SAMPLE = 16  # images whose content is looked at, to tell another folder from one that has changed

@@ -11,8 +11,6 @@ from sgdmix_albu.expand.plan.rows import UNMIXED
 from sgdmix_albu.expand.store.shards import is_shard
 from sgdmix_albu.io.records import UnsoundError, name_below, one_of, optional, parse, record, sha256, text, whole
 
-__all__ = ["ROW", "is_there", "manifest_row", "manifest_rows"]
-
 
 def _shard(value: Any) -> str:
     if not isinstance(value, str) or not is_shard(value):

@@ -25,8 +25,6 @@ from sgdmix_albu.io.records import UnsoundError, parse, record, text
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.sums import Summed
 
-__all__ = ["Run"]
-
 _QUARANTINED = record({"source": text(), "reason": text()})
 
 

@@ -27,8 +27,6 @@ from sgdmix_albu.io.records import (
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.sums import Summed
 
-__all__ = ["RunFile", "check_same", "read_run", "stored_listing", "write_run"]
-
 _SCHEMA = 2
 _BEFORE = {"fill": "source", "p": 1.0, "keep_unmixed": False}  # of runs of versions that knew nothing else
 _COUNTS = record({}, may=dict.fromkeys((*UNMIXED, "long_name"), whole()))

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
-__all__ = ["image_places", "inside", "is_shard", "member_name", "same_shard", "shard_bytes", "shard_name"]
-
 
 def shard_name(number: int) -> str:
     """The file of a shard.
