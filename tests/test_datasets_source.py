@@ -92,6 +92,21 @@ def test_a_url_lists_what_a_path_does(tmp_path: Path) -> None:
     assert [str(one) for one in there.skipped] == [str(one) for one in here.skipped] != []
 
 
+def test_samples_and_training_images_come_from_a_url_too(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "data", classes=2, images=3)
+    filesystem("memory").put(str(root), f"/{tmp_path.name}-read", recursive=True)
+    url = f"memory://{tmp_path.name}-read"
+    here, there = (
+        draw_sample(open_source(data), measured=4, candidates=2, shown_classes=0, size=16, seed=1)
+        for data in (root, url)
+    )
+    assert here.keys == there.keys
+    assert torch.equal(here.images, there.images)
+    assert here.files == tuple(root / key for key in here.keys)
+    assert there.files is None
+    assert TrainingImages(url, 16).pixels == TrainingImages(root, 16).pixels
+
+
 def test_names_that_no_text_can_hold(tmp_path: Path) -> None:
     (tmp_path / "owl").mkdir()
     try:
