@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sgdmix_albu.bank.descriptors import GRID, Descriptors
+from sgdmix_albu.bank.describe import GRID
+from sgdmix_albu.bank.descriptors import Descriptors
 from sgdmix_albu.datasets.source import Item
 from sgdmix_albu.expand.plan.rows import row_line
 from sgdmix_albu.expand.plan.settings import Settings
@@ -64,7 +65,7 @@ def synthetic(count: int, folder: Path) -> Descriptors:
     maps.flush()
     items = [Item(f"class {i % 1000}/{i:07d}.jpg", f"class {i % 1000}", i % 1000, NotImplemented) for i in range(count)]
     nothing = np.zeros(count, bool)
-    return Descriptors(items, maps, masks, np.zeros(count, np.float32), nothing, nothing, [], [], [])
+    return Descriptors(items, maps, masks, nothing, nothing, np.full(count, np.nan, np.float32))
 
 
 def peak() -> float:

@@ -19,6 +19,7 @@ from PIL import Image
 from saliency_models import cnn
 from torch import Tensor, nn
 
+from sgdmix_albu.bank import build as building
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.saliency import SaliencyBackend, SaliencyBank, build_bank, get_backend
 from sgdmix_albu.saliency.fingerprint import fingerprint
@@ -58,6 +59,10 @@ def folder(tmp_path: Path) -> Path:
 
 def build(folder: Path, backend: Any = "spectral_residual", **options: Any) -> SaliencyBank:
     return build_bank(folder, folder.parent / "bank", backend, progress=False, batch_size=2, **options)
+
+
+def size_of_maps(folder: Path) -> int:
+    return sum(path.stat().st_size for path in (folder.parent / "bank").glob("*.maps"))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -112,30 +117,50 @@ def test_only_what_changed_is_computed(folder: Path) -> None:
     assert second.keys == ["owl/deep/3.png", "tit/1.png", "tit/4.webp", "tit/moved.png"]
     assert torch.equal(second["tit/moved.png"], before["owl/1.png"])
     assert not second["tit/1.png"].any()
-    build(folder, backend, size=100)
+    build(folder, backend, size=100, overwrite=True)
     assert backend.seen == 10
+    build(folder, backend, size=100, overwrite=True)
+    assert backend.seen == 10  # the same settings: nothing is replaced
     other = Counting(power=2.0)
-    build(folder, other, size=100)
+    build(folder, other, size=100, overwrite=True)
     assert other.seen == 4
+
+
+def test_a_bank_of_other_settings_is_kept(folder: Path) -> None:
+    before = build(folder, Counting()).maps(range(5))
+    for changed, backend, options in (
+        ("size", Counting(), {"size": 100}),
+        ("backend", Counting(power=2.0), {}),
+        ("backend, size", Counting(power=2.0), {"size": 100}),
+    ):
+        with pytest.raises(
+            DataError, match=f"with another {changed}: name another folder, or replace it with overwrite"
+        ):
+            build(folder, backend, **options)
+        assert torch.equal(SaliencyBank(folder.parent / "bank").maps(range(5)), before)
+    with pytest.raises(InvalidInputError, match="overwrite must be True or False"):
+        build(folder, Counting(), overwrite="yes")
 
 
 def test_model_and_labels_count(folder: Path) -> None:
     model = cnn()
     first = build(folder, "gradcam", model=model, layer="features.0", size=32)
     assert first.shape == (16, 16)
-    rows = (folder.parent / "bank" / "maps.u8").stat().st_size
+    rows = size_of_maps(folder)
 
     def size_after(**options: Any) -> int:
         build(folder, "gradcam", model=model, layer="features.0", size=32, **options)
-        return (folder.parent / "bank" / "maps.u8").stat().st_size
+        return size_of_maps(folder)
 
     assert size_after() == rows
     (folder / "tit/1.png").rename(folder / "owl/0.png")  # now another class is explained
     assert size_after() == rows * 6 // 5
     with torch.no_grad():
         model.head[3].weight.add_(1)
-    assert size_after() == rows  # all anew
-    assert size_after(target="predicted") == rows
+    for changed in ({}, {"target": "predicted"}):
+        with pytest.raises(DataError, match="with another backend"):
+            size_after(**changed)
+        assert size_after(**changed, overwrite=True) == rows  # all anew
 
 
 def test_unreadable_images_are_listed(folder: Path) -> None:
@@ -155,8 +180,10 @@ KILLED = """
 import sys
 import time
 from pathlib import Path
+from sgdmix_albu.bank import parts
 from sgdmix_albu.saliency import build_bank
 
+parts.PART = 1
 calls = 0
 def brightness(images):
     global calls
@@ -180,21 +207,32 @@ def test_killed_run_is_taken_up(folder: Path) -> None:
     process.wait()
     with pytest.raises(DataError, match="is not finished; run build_bank again"):
         SaliencyBank(out)
-    assert len((out / "index.jsonl").read_text().splitlines()) == 2
+    assert [path.name for path in sorted(out.glob("*.json"))] == ["bank.json", "part-000000.json", "part-000001.json"]
+    assert not (out / "index.jsonl").exists()
+
+
+def test_what_a_slow_backend_computed_is_written_now_and_then(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "_OFTEN", 0.0)
+    bank = build(folder, Counting())
+    assert len(list(bank.folder.glob("part-*.maps"))) == 5
+    again = Counting()
+    assert torch.equal(build(folder, again).maps(range(5)), bank.maps(range(5)))
+    assert again.seen == 0
 
 
 @pytest.mark.parametrize("cut", range(0, 260, 20))
 def test_taken_up_wherever_writing_stopped(folder: Path, cut: int) -> None:
-    """The files as a kill may leave them: each cut short, the index perhaps in the middle of a line."""
+    """Files as a machine that lost its power may leave them: each cut short, the index not yet there."""
     whole = build(folder, Counting()).maps(range(5))
     out = folder.parent / "bank"
     header = json.loads((out / "bank.json").read_text())
     header["complete"] = False
     (out / "bank.json").write_text(json.dumps(header))
-    index = (out / "index.jsonl").read_bytes()
-    (out / "index.jsonl").write_bytes(index[: len(index) - 3 * cut])
-    maps = (out / "maps.u8").read_bytes()
-    (out / "maps.u8").write_bytes(maps[: len(maps) - cut // 10])
+    (out / "index.jsonl").unlink()
+    rows = (out / "part-000000.rows").read_bytes()
+    (out / "part-000000.rows").write_bytes(rows[: len(rows) - (cut > 200) * cut])
+    maps = (out / "part-000000.maps").read_bytes()
+    (out / "part-000000.maps").write_bytes(maps[: len(maps) - cut // 5])
     again = Counting()
     assert torch.equal(build(folder, again).maps(range(5)), whole)
     assert again.seen >= (cut > 0)
@@ -205,13 +243,24 @@ def test_taken_up_wherever_writing_stopped(folder: Path, cut: int) -> None:
     ("name", "change", "message"),
     [
         ("bank.json", lambda b: b[:40], "damaged: bank.json cannot be read"),
-        ("bank.json", lambda b: b.replace(b'"format": 1', b'"format": 9'), "has format 9, this version reads 1"),
+        (
+            "bank.json",
+            lambda b: b.replace(b'"format": 2', b'"format": 1'),
+            "format 1, this version reads 2; remove the folder",
+        ),
         ("bank.json", lambda b: None, "no saliency bank in"),
         ("index.jsonl", lambda b: b[:-5], "damaged: index.jsonl is missing or not what was written"),
         ("index.jsonl", lambda b: None, "damaged: index.jsonl"),
-        ("maps.u8", lambda b: b[:-1], "damaged: maps.u8 is missing or shorter"),
-        ("maps.u8", lambda b: None, "damaged: maps.u8"),
-        ("maps.u8", lambda b: bytes([b[0] ^ 1]) + b[1:], "damaged: the map of 'owl/1.png' is not what was written"),
+        ("part-000000.json", lambda b: b[:-5], "part-000000.json is damaged: not JSON"),
+        ("part-000000.json", lambda b: None, "part-000000.json is damaged: cannot read"),
+        ("part-000000.json", lambda b: b.replace(b"[64, 64]", b"[32, 128]"), "part-000000.rows is damaged"),
+        ("part-000000.rows", lambda b: b[:-1], "part-000000.rows is damaged: it is not what was written"),
+        ("part-000000.rows", lambda b: None, "part-000000.rows is damaged: cannot read"),
+        ("part-000000.rows", lambda b: b[:4] + bytes([b[4] ^ 1]) + b[5:], "part-000000.rows is damaged"),
+        ("part-000000.maps", lambda b: b[:-1], None),
+        ("part-000000.maps", lambda b: b[:4095], "part-000000.maps is damaged: it is not what was written; run"),
+        ("part-000000.maps", lambda b: None, "part-000000.maps is damaged: cannot read"),
+        ("part-000000.maps", lambda b: bytes([b[0] ^ 1]) + b[1:], "part-000000.maps is damaged"),
     ],
 )
 def test_damage_is_noticed(folder: Path, name: str, change: Any, message: str) -> None:
@@ -219,13 +268,19 @@ def test_damage_is_noticed(folder: Path, name: str, change: Any, message: str) -
     path = folder.parent / "bank" / name
     content = change(path.read_bytes())
     path.unlink() if content is None else path.write_bytes(content)
+    if message is None:  # of another map
+        SaliencyBank(path.parent)["owl/1.png"]
+        message = "part-000000.maps is damaged: it is not what was written; run build_bank again"
+        with pytest.raises(DataError, match=message):
+            SaliencyBank(path.parent)["tit/4.webp"]
+        return
     with pytest.raises(DataError, match=message):
         SaliencyBank(path.parent)["owl/1.png"]
 
 
 def test_damaged_map_is_computed_again(folder: Path) -> None:
     expected = build(folder, Counting()).maps(range(5))
-    path = folder.parent / "bank" / "maps.u8"
+    path = folder.parent / "bank" / "part-000000.maps"
     path.write_bytes(path.read_bytes()[:16] + bytes(16) + path.read_bytes()[32:])
     again = Counting()
     assert torch.equal(build(folder, again).maps(range(5)), expected)

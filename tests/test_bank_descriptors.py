@@ -13,12 +13,15 @@ from expand_helpers import bright, brightness, photograph, write_tree
 from PIL import Image
 from torch import Tensor
 
-from sgdmix_albu.bank import descriptors as describing
-from sgdmix_albu.bank.descriptors import Descriptors, describe_items
+from sgdmix_albu.bank import describe as describing
+from sgdmix_albu.bank.describe import Entry, described, read_pixels
+from sgdmix_albu.bank.descriptors import check_some_usable
 from sgdmix_albu.bank.map_source import MapSource
-from sgdmix_albu.datasets.source import Item, open_source
+from sgdmix_albu.bank.parts import Parts, rows_of
+from sgdmix_albu.datasets.source import Item, Skipped, open_source
 from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.io.storage import Storage
+from sgdmix_albu.io.threads import ordered_map
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.saliency import get_backend
 
@@ -34,44 +37,55 @@ def by(function: Callable[[Tensor, Tensor], Tensor]) -> Any:
     return lambda images, labels, digests: function(images, labels)
 
 
-def same(a: Descriptors, b: Descriptors) -> bool:
-    return (
-        [item.key for item in a.items] == [item.key for item in b.items]
-        and all(
-            np.array_equal(getattr(a, name), getattr(b, name))
-            for name in ("maps", "grid_masks", "thresholds", "flat", "empty")
-        )
-        and (a.packed, a.sizes, a.digests) == (b.packed, b.sizes, b.digests)
-    )
+def describe(listed: list[Item], maps_of: Any, preset: Any, jobs: int = 1) -> tuple[list[Entry], list[Skipped]]:
+    """What a bank keeps of images, and those that it cannot use."""
+    skipped: list[Skipped] = []
+    reading = ordered_map(lambda item: read_pixels(item, None), listed, jobs)
+    return list(described(reading, maps_of, preset, skipped, hopeless=1)), skipped
+
+
+def same(a: list[Entry], b: list[Entry]) -> bool:
+    plain = [
+        [{**vars(one), "map": one.map.tolist(), "agreement": str(one.agreement)} for one in part] for part in (a, b)
+    ]
+    return plain[0] == plain[1]
 
 
 def test_masks_come_back_exactly(tmp_path: Path) -> None:
     arrays = [photograph(seed, size) for seed, size in enumerate([(40, 48), (33, 7), (130, 65)])]
-    found, skipped = describe_items(items(tmp_path, arrays), by(brightness), bright)
+    found, skipped = describe(items(tmp_path, arrays), by(brightness), bright)
     assert skipped == []
+    parts = Parts(Storage(tmp_path / "bank"), "", masks=True)
+    maps = [one.map.tobytes() + one.grid_mask for one in found]
+    parts.write(0, rows_of(found, range(3)), maps, (64, 64), masks=[one.mask for one in found])
     for row, array in enumerate(arrays):
-        assert np.array_equal(found.mask(row).numpy(), array.astype(np.float32).mean(2) / 255 > 0.5)
-        assert found.digests[row] == hashlib.sha256((tmp_path / f"{row}.png").read_bytes()).digest()
+        assert np.array_equal(parts.mask(0, row).numpy(), array.astype(np.float32).mean(2) / 255 > 0.5)
+        digest = hashlib.sha256((tmp_path / f"{row}.png").read_bytes()).digest()
+        assert bytes(parts.read(0).rows["sha256"][row]) == found[row].sha256 == digest
+        assert parts.read(0).rows["size"][row].tolist() == list(array.shape[:2])
+    read, grid_masks = parts.maps(0)
+    assert np.array_equal(read, [one.map for one in found])
+    assert [one.tobytes() for one in grid_masks] == [one.grid_mask for one in found]
 
 
 def test_the_grid_is_an_area_average(tmp_path: Path) -> None:
     array = photograph(1, (128, 192))
-    found, _ = describe_items(items(tmp_path, [array]), by(brightness), bright)
+    found, _ = describe(items(tmp_path, [array]), by(brightness), bright)
     values = array.astype(np.float64).mean(2) / 255
     # describe() averages 3 x 3 first (192 pixels to 64), then the grid stretches the shorter side: compare on
     # an image whose sides are whole multiples of the grid.
-    assert found.maps.shape == (1, 64, 64)
-    assert abs(found.maps.mean() / 255 - values.mean()) < 0.01
-    assert abs(np.unpackbits(found.grid_masks).mean() - (values > 0.5).mean()) < 0.01
+    assert found[0].map.shape == (64, 64)
+    assert abs(found[0].map.mean() / 255 - values.mean()) < 0.01
+    assert abs(np.unpackbits(np.frombuffer(found[0].grid_mask, np.uint8)).mean() - (values > 0.5).mean()) < 0.01
 
 
 def test_flat_and_empty(tmp_path: Path) -> None:
     flat = np.full((20, 20, 3), 90, np.uint8)
     speck = np.full((200, 200, 3), 90, np.uint8)
     speck[5, 5] = 255  # too small for the grid, but not empty
-    found, _ = describe_items(items(tmp_path, [flat, photograph(0), speck]), by(brightness), bright)
-    assert found.flat.tolist() == [True, False, False]
-    assert found.empty.tolist() == [True, False, False]
+    found, _ = describe(items(tmp_path, [flat, photograph(0), speck]), by(brightness), bright)
+    assert [one.flat for one in found] == [True, False, False]
+    assert [one.empty for one in found] == [True, False, False]
 
 
 @pytest.mark.parametrize(("batch", "pixels", "jobs"), [(1, 10**9, 1), (5, 10**9, 3), (32, 10_000, 2)])
@@ -80,18 +94,18 @@ def test_one_result_for_any_batch(
 ) -> None:
     listed = open_source(write_tree(tmp_path)).items
     maps_of, preset = MapSource(get_backend("spectral_residual")), get_mask("otsu")
-    expected, _ = describe_items(listed, maps_of, preset)
+    expected, _ = describe(listed, maps_of, preset)
     monkeypatch.setattr(describing, "_BATCH", batch)
     monkeypatch.setattr(describing, "_BATCH_PIXELS", pixels)
-    found, _ = describe_items(listed, maps_of, preset, jobs=jobs)
+    found, _ = describe(listed, maps_of, preset, jobs=jobs)
     assert same(found, expected)
 
 
 def test_unreadable_images_are_listed(tmp_path: Path) -> None:
     listed = items(tmp_path, [photograph(0), photograph(1), photograph(2)])
     (tmp_path / "1.png").write_bytes(b"")
-    found, skipped = describe_items(listed, by(brightness), bright, jobs=2)
-    assert [item.key for item in found.items] == ["0.png", "2.png"]
+    found, skipped = describe(listed, by(brightness), bright, jobs=2)
+    assert [one.item.key for one in found] == ["0.png", "2.png"]
     assert [one.key for one in skipped] == ["1.png"]
     assert "is empty" in skipped[0].reason
 
@@ -104,8 +118,8 @@ def test_an_image_that_the_backend_refuses_does_not_take_others_with_it(tmp_path
 
     arrays = [np.minimum(photograph(seed), 254) for seed in range(4)]
     arrays[2][0, 0] = 255
-    found, skipped = describe_items(items(tmp_path, arrays), by(squeamish), bright)
-    assert [item.key for item in found.items] == ["0.png", "1.png", "3.png"]
+    found, skipped = describe(items(tmp_path, arrays), by(squeamish), bright)
+    assert [one.item.key for one in found] == ["0.png", "1.png", "3.png"]
     assert [str(one) for one in skipped] == ["2.png: too bright"]
 
 
@@ -114,14 +128,15 @@ def test_a_backend_that_refuses_everything_ends_the_run(tmp_path: Path) -> None:
         raise SGDMixError("no such layer")
 
     with pytest.raises(SGDMixError, match="no such layer"):
-        describe_items(items(tmp_path, [photograph(0), photograph(1)]), by(broken), bright)
+        describe(items(tmp_path, [photograph(0), photograph(1)]), by(broken), bright)
 
 
 def test_nothing_readable(tmp_path: Path) -> None:
     listed = items(tmp_path, [photograph(0)])
     (tmp_path / "0.png").write_bytes(b"x")
+    found, skipped = describe(listed, by(brightness), bright)
     with pytest.raises(DataError, match=r"none of 1 images can be used; the first, 0\.png"):
-        describe_items(listed, by(brightness), bright)
+        check_some_usable(len(found), 1, skipped)
 
 
 def test_labels_reach_the_backend(tmp_path: Path) -> None:
@@ -131,5 +146,5 @@ def test_labels_reach_the_backend(tmp_path: Path) -> None:
         seen.extend(labels.tolist())
         return brightness(images)
 
-    describe_items(open_source(write_tree(tmp_path, classes=3, images=2)).items, by(maps), bright)
+    describe(open_source(write_tree(tmp_path, classes=3, images=2)).items, by(maps), bright)
     assert sorted(seen) == [0, 0, 1, 1, 2, 2]

@@ -20,11 +20,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from sgdmix_albu.bank.maps import header_sum
+from sgdmix_albu.bank.parts import ROW, _sum
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.lock import locked
 from sgdmix_albu.saliency import SaliencyBank, build_bank
 
-HEADER, INDEX, MAPS = FILES = ("bank.json", "index.jsonl", "maps.u8")
+HEADER, INDEX = "bank.json", "index.jsonl"
+ABOUT, ROWS, MAPS = "part-000000.json", "part-000000.rows", "part-000000.maps"
+FILES = (HEADER, INDEX, ABOUT, ROWS, MAPS)
 NAMES = ["owl/1.png", "owl/2.png", "tit/1.png", "tit/2.png"]
 
 
@@ -71,8 +75,21 @@ def rewritten(folder: Path, *, line: Callable[[dict[str, Any]], Any] | None = No
         first = changed if isinstance(changed, str) else json.dumps(changed) + "\n"
         (bank / INDEX).write_text(first + "".join(others))
         header["index_sha256"] = hashlib.sha256((bank / INDEX).read_bytes()).hexdigest()
-    header.pop("sha256", None)
-    (bank / HEADER).write_text(json.dumps({name: value for name, value in header.items() if value is not None}))
+    header = {name: value for name, value in header.items() if value is not None}
+    (bank / HEADER).write_text(json.dumps({**header, "sha256": header_sum(header)}))
+
+
+def changed_part(folder: Path, *, more: int = 0, about: Any = (), **fields: Any) -> None:
+    """As somebody would change a part of it; ``more`` rows that repeat the first."""
+    bank = folder / "bank"
+    rows = np.fromfile(bank / ROWS, ROW)
+    rows = np.concatenate([rows, np.repeat(rows[:1], more)])
+    rows["place"] = range(len(rows))
+    for name, values in fields.items():
+        rows[name] = values
+    rows.tofile(bank / ROWS)
+    known = {**json.loads((bank / ABOUT).read_bytes()), **dict(about)}
+    (bank / ABOUT).write_text(json.dumps({**known, "crc32": _sum(known["shape"], rows.tobytes())}))
 
 
 def error_of(call: Callable[[], Any]) -> str:
@@ -110,6 +127,11 @@ HEADERS: list[dict[str, Any]] = [
     {"skipped": None},
     {"index_sha256": 7},
     {"index_sha256": None},
+    {"parts": None},
+    {"parts": []},
+    {"parts": 1},
+    {"parts": [-1]},
+    {"parts": ["../bank"]},
     {"made_by": ["brightness"]},
     {"surprise": 1},
 ]
@@ -142,11 +164,9 @@ def test_headers_that_are_none(folder: Path, content: bytes) -> None:
 
 
 LINES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "a row below 0": lambda line: line | {"row": -1},
-    "a row beyond any file": lambda line: line | {"row": 10**30},
-    "a row that is half": lambda line: line | {"row": 0.5},
-    "a row that is true": lambda line: line | {"row": True},
-    "a checksum too large": lambda line: line | {"crc32": 2**32},
+    "a label below -1": lambda line: line | {"label": -2},
+    "a label beyond any class": lambda line: line | {"label": 10**30},
+    "a label that is true": lambda line: line | {"label": True},
     "a label that is a float": lambda line: line | {"label": 0.0},
     "a label that is a name": lambda line: line | {"label": "owl"},
     "a field more": lambda line: line | {"weight": 1},
@@ -167,9 +187,41 @@ def test_lines_of_another_kind(folder: Path, maps: dict[str, Tensor], line: Call
     message = error_of(lambda: SaliencyBank(folder / "bank"))
     assert f"the saliency bank in {folder / 'bank'} is damaged: line 1 of {INDEX}: " in message
     assert message.endswith("; run build_bank again")
-    bank = build(folder)  # the one map is computed again
+    assert_built_again(folder, maps)
+
+
+def assert_built_again(folder: Path, maps: dict[str, Tensor]) -> None:
+    bank = build(folder)
     assert {key: bank[key].tolist() for key in bank.keys} == {key: found.tolist() for key, found in maps.items()}
-    assert (folder / "bank" / MAPS).stat().st_size <= 5 * 16
+    assert sum(path.stat().st_size for path in (folder / "bank").glob("*.maps")) == 4 * 16
+
+
+PARTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "maps of another shape": (ROWS, {"about": {"shape": [2, 8]}}),
+    "maps of 10**12 bytes": (ABOUT, {"about": {"shape": [10**6, 10**6]}}),
+    "a shape that is none": (ABOUT, {"about": {"shape": [4]}}),
+    "a field more": (ABOUT, {"about": {"surprise": 1}}),
+    "no reasons": (ABOUT, {"about": {"skipped": None}}),
+    "600 rows": (ROWS, {"more": 596}),
+    "a place twice": (ROWS, {"place": [0, 1, 1, 2]}),
+    "sizes of 10**9": (ROWS, {"size": 10**9}),
+    "ends below 0": (ROWS, {"mask_end": -(2**40)}),
+    "other sums": (MAPS, {"crc32": 7}),
+    "rows beyond the file, under the sum of no bytes at all": (MAPS, {"more": 100, "crc32": 0}),
+    "labels": (INDEX, {"label": 3}),
+    "other contents": (INDEX, {"sha256": 0}),
+}
+
+
+@pytest.mark.parametrize(("name", "harm"), PARTS.values(), ids=PARTS.keys())
+def test_parts_of_another_kind(folder: Path, maps: dict[str, Tensor], name: str, harm: dict[str, Any]) -> None:
+    changed_part(folder, **harm)
+    message = error_of(lambda: SaliencyBank(folder / "bank")[NAMES[0]])
+    assert str(folder / "bank") in message
+    assert name in message
+    assert message.endswith("; run build_bank again")
+    bank = build(folder)
+    assert {key: bank[key].tolist() for key in bank.keys} == {key: found.tolist() for key, found in maps.items()}
 
 
 def test_an_index_with_an_image_twice_or_none(folder: Path) -> None:
@@ -180,22 +232,17 @@ def test_an_index_with_an_image_twice_or_none(folder: Path) -> None:
     assert f"{INDEX} names no image; run build_bank again" in error_of(lambda: SaliencyBank(folder / "bank"))
 
 
-@pytest.mark.parametrize("row", [10**9, 2**62])
-def test_a_row_beyond_the_file(folder: Path, row: int) -> None:
-    """Under the checksum of no bytes at all, which is what lies there."""
-    rewritten(folder, line=lambda line: line | {"row": row, "crc32": 0})
-    assert f"{MAPS} is missing or shorter than" in error_of(lambda: SaliencyBank(folder / "bank"))
-    build(folder)
-    assert (folder / "bank" / MAPS).stat().st_size <= 5 * 16  # nothing was written out there
-
-
-@pytest.mark.parametrize("name", [HEADER, INDEX])
-def test_files_of_a_terabyte(folder: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [HEADER, INDEX, ABOUT, ROWS])
+def test_files_of_a_terabyte(folder: Path, maps: dict[str, Tensor], name: str) -> None:
     """With holes: they take no space on disk."""
     os.truncate(folder / "bank" / name, 2**40)
-    for call in (lambda: SaliencyBank(folder / "bank"), lambda: build(folder)):
+    with pytest.raises(DataError, match=rf"{name}.*: it has .*bytes.*; .*run build_bank again"):
+        SaliencyBank(folder / "bank")
+    if name == HEADER:
         with pytest.raises(DataError, match=rf"{name}: it has \d+ bytes, .*; remove the folder and run"):
-            call()
+            build(folder)
+    else:
+        assert_built_again(folder, maps)
 
 
 def test_maps_of_a_terabyte(folder: Path, maps: dict[str, Tensor]) -> None:
@@ -289,7 +336,9 @@ def changed(value: Any, place: tuple[Any, ...], new: Any) -> Any:
 def changes(draw: st.DrawFn) -> tuple[str, Callable[[bytes], bytes]]:
     """A file's name and how it is changed."""
     name = draw(st.sampled_from(FILES))
-    kind = draw(st.sampled_from(["cut", "byte", "insert", "twice"] + (["value"] * 4 if name != MAPS else [])))
+    kind = draw(
+        st.sampled_from(["cut", "byte", "insert", "twice"] + (["value"] * 4 if name not in (ROWS, MAPS) else []))
+    )
     share, number = draw(st.floats(0, 1)), draw(st.integers(1, 255))
     more, new = draw(st.binary(min_size=1, max_size=20)), draw(any_json())
 

@@ -61,8 +61,9 @@ VICTIMS = {
     "images": ".sgdmix-images.jsonl",
     "plan": ".sgdmix-plan.jsonl",
     "note": ".sgdmix/done/000000.jsonl",
-    "bank": ".sgdmix/bank/part-000000.npz",
-    "bad images": ".sgdmix/bank/part-000000.skipped",
+    "bank": ".sgdmix/bank/part-000000.json",
+    "descriptors": ".sgdmix/bank/part-000000.rows",
+    "maps": ".sgdmix/bank/part-000000.maps",
     "masks": ".sgdmix/bank/part-000000.masks",
 }
 

@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sgdmix_albu.bank.descriptors import GRID, Descriptors
+from sgdmix_albu.bank.describe import GRID
+from sgdmix_albu.bank.descriptors import Descriptors
 from sgdmix_albu.datasets.source import Item
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.expand import Settings
@@ -30,13 +31,9 @@ def descriptors(maps: Tensor, masks: Tensor, labels: list[int] | None = None) ->
         items=items,
         maps=maps.numpy(),
         grid_masks=np.packbits(masks.flatten(1).numpy(), axis=1),
-        thresholds=np.full(len(maps), 0.5, np.float32),
         flat=(maps.flatten(1).amax(1) == maps.flatten(1).amin(1)).numpy(),
         empty=~masks.flatten(1).any(1).numpy(),
         agreement=np.full(len(maps), np.nan, np.float32),
-        packed=[],
-        sizes=[(GRID, GRID)] * len(maps),
-        digests=[],
     )
 
 

@@ -130,7 +130,7 @@ def test_a_bank_that_goes_bad_is_an_error(photographs: Path, tmp_path: Path, mon
         masks.write_bytes(bytes(masks.stat().st_size))
 
     monkeypatch.setattr(Run, "plan", then_spoil)
-    with pytest.raises(DataError, match=r"part-000000\.masks is damaged; remove .*bank, and it is made again"):
+    with pytest.raises(DataError, match=r"part-000000\.masks is damaged: .*; remove .*bank, and it is made again"):
         expand(photographs, tmp_path)
     assert not (tmp_path / "metadata.jsonl").exists()
 
@@ -700,7 +700,7 @@ def test_what_its_workers_die_of_is_given_up(
             with pytest.raises(SGDMixError, match="^chunk 0 was begun 5 times and its worker died each time"):
                 expand(photographs, tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr("sgdmix_albu.bank.parts.read_pixels", die)
+        patch.setattr("sgdmix_albu.bank.descriptors.read_pixels", die)
         with pytest.raises(SGDMixError, match="^bank part 0 was begun 5 times"):
             expand(photographs, tmp_path / "other")
     expand(photographs, tmp_path / "out")

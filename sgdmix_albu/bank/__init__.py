@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 from sgdmix_albu.lazy import lazy
 
 if TYPE_CHECKING:
-    from sgdmix_albu.bank.build import build_bank
-    from sgdmix_albu.bank.make import make_bank
+    from sgdmix_albu.bank.build import build_bank, make_bank
     from sgdmix_albu.bank.maps import SaliencyBank
 
 __all__ = ["SaliencyBank", "build_bank", "make_bank"]
 
-__getattr__, __dir__ = lazy(__name__, {".build": ["build_bank"], ".make": ["make_bank"], ".maps": ["SaliencyBank"]})
+__getattr__, __dir__ = lazy(__name__, {".build": ["build_bank", "make_bank"], ".maps": ["SaliencyBank"]})

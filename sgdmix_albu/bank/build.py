@@ -5,52 +5,38 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from sgdmix_albu import __version__
-from sgdmix_albu.bank.maps import (
-    FORMAT,
-    HEADER,
-    INDEX,
-    LARGEST_SIDE,
-    MAPS,
-    IndexLine,
-    SaliencyBank,
-    header_sum,
-    parsed_line,
-    read_header,
-    read_index,
-)
+from sgdmix_albu.arguments import check_switch
+from sgdmix_albu.bank import parts as format_of_parts
+from sgdmix_albu.bank.describe import Entry, Read, described
+from sgdmix_albu.bank.map_source import MapSource, open_saliency
+from sgdmix_albu.bank.maps import AGAIN, FORMAT, HEADER, INDEX, SaliencyBank, header_sum, read_header
+from sgdmix_albu.bank.parts import LARGEST_SIDE, Parts, rows_of
+from sgdmix_albu.datasets.pixels import Loaded, to_pixels
+from sgdmix_albu.datasets.source import Item, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.io.files import (
-    TEMPORARY,
-    check_own,
-    open_regular,
-    read_regular,
-    refusals_named,
-    write_whole,
-)
-from sgdmix_albu.io.images import MAX_BYTES, ImageEntry, decode_image, list_images
+from sgdmix_albu.io.files import TEMPORARY, check_own, refusals_named
+from sgdmix_albu.io.images import class_folders, decode_image
 from sgdmix_albu.io.lock import locked
 from sgdmix_albu.io.places import check_apart
-from sgdmix_albu.io.records import UnsoundError
-from sgdmix_albu.saliency.base import SaliencyBackend
+from sgdmix_albu.io.progress import Progress
+from sgdmix_albu.io.storage import Storage
+from sgdmix_albu.io.threads import default_jobs, ordered_map
 from sgdmix_albu.saliency.fingerprint import fingerprint
-from sgdmix_albu.saliency.resolve import get_backend
+from sgdmix_albu.saliency.resolve import SERVED, get_backend
+from sgdmix_albu.settings import SaliencySettings
+from sgdmix_albu.types import BEST_SALIENCY, Normalize
 
-__all__ = ["build_bank"]
-
-_Known = dict[tuple[str, int], tuple[int, int]]  # content and label to row and checksum
+_OFTEN = 30.0  # seconds after which what was computed is written, for a slow backend takes hours for a part
+_Content = tuple[bytes, int]  # SHA-256 of an image's file, and the class that its map explains or -1
 
 
 def build_bank(
@@ -61,25 +47,26 @@ def build_bank(
     size: int | tuple[int, int] = 224,
     batch_size: int = 32,
     workers: int = 0,
+    overwrite: bool = False,
     progress: bool = True,
     **options: Any,
 ) -> SaliencyBank:
     """Compute the saliency maps of a class-per-folder image tree, or those that are missing from ``out``.
 
-    A map is computed again when the image's content, the backend, its options, its model (architecture or
-    weights), ``size`` or this package's version has changed, and only then. A run that was killed is taken up
-    where it stopped. Maps are kept as uint8 at the backend's own resolution (64 x 64 bytes an image for
-    spectral residual). One process at a time may build a bank; a second one is refused.
+    A map is computed again when the image's content has changed, and only then; a bank of another backend, other
+    options, another model (architecture or weights), ``size`` or version of this package is refused. A run that was
+    killed is taken up where it stopped. Maps are kept as uint8 at the backend's own resolution (64 x 64 bytes an image
+    for spectral residual). One process at a time may build a bank; a second one is refused.
 
     Args:
-        folder: One folder per class, as :func:`sgdmix_albu.io.images.list_images` reads it; the classes' indices
-            are the labels that model-based backends explain.
+        folder: One folder per class; the classes' indices are the labels that model-based backends explain.
         out: The bank's folder, made if need be.
         backend: What :func:`get_backend` takes.
         size: (H, W), or one number for both, that images are resized to before the backend sees them; the maps
             cover the whole image whatever its proportions.
         batch_size: Images to a call of the backend.
-        workers: Processes that read the images; 0 reads them here.
+        workers: Threads that read the images; 0 for one a core.
+        overwrite: Replace a bank that was made with other settings.
         progress: Whether to show a progress bar.
         **options: The backend's.
 
@@ -87,8 +74,8 @@ def build_bank(
         The bank, opened. Images that cannot be read are left out and listed in its ``skipped``.
 
     Raises:
-        DataError: ``folder`` has no images, none of them can be read, ``out`` holds something else or cannot be
-            written, or another process builds it.
+        DataError: ``folder`` has no images, none of them can be read, ``out`` holds something else, or a bank of other
+            settings, or cannot be written, or another process builds it.
         InvalidInputError: A wrong option.
 
     Example:
@@ -103,169 +90,212 @@ def build_bank(
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width, batch_size) < 1 or workers < 0:
         raise InvalidInputError(f"size and batch_size must be positive, got {size!r} and {batch_size!r}")
+    check_switch(overwrite=overwrite)
     maker = get_backend(backend, **options)
     check_apart(out, folder)
-    entries = list_images(folder)
+    source = open_source(folder)
     made_by = fingerprint([type(maker), maker.settings()])
     settings = {"backend": made_by, "size": [height, width], "version": __version__}
     bank = Path(out).expanduser()
     if _occupied(bank):
         read_header(bank)  # an error if the folder holds something else
     with locked(bank, "build_bank"):
-        journal = _Journal(bank, settings)
-        files = _Files(entries, (height, width), set(journal.known), maker.uses_labels)
-        lines: list[IndexLine] = []
-        skipped: dict[str, str] = {}
-        with tqdm(total=len(entries), desc=repr(maker), unit="image", disable=None if progress else True) as bar:
-            for batch in DataLoader(files, batch_size, num_workers=workers, collate_fn=list):
-                journal.add(_computed(maker, [item for item in batch if item.image is not None]))
-                lines += [journal.line(item) for item in batch if not item.reason]
-                skipped.update({item.entry.key: item.reason for item in batch if item.reason})
-                bar.update(len(batch))
-        if not lines:
-            key, reason = next(iter(skipped.items()))
-            raise DataError(f"no image of {folder} can be read; {key}: {reason}")
-        journal.finish(lines, {"made_by": repr(maker), "skipped": skipped})
+        growth = _Growth(bank, settings, labelled=maker.uses_labels, overwrite=overwrite)
+        skipped = list(source.skipped)
+        reading = ordered_map(partial(growth.read, size=(width, height)), source.items, workers or default_jobs())
+        told = Progress(quiet=not progress).over(reading, repr(maker), len(source.items))
+        computed = described(growth.missing(told), MapSource(maker), None, skipped, batch=batch_size, hopeless=1)
+        growth.add(computed)
+        if not growth.contents:
+            raise DataError(f"no image of {folder} can be read; {skipped[0]}")
+        growth.finish(
+            [item.key for item in source.items],
+            {"made_by": repr(maker), "skipped": {one.key: one.reason for one in skipped}},
+        )
     return SaliencyBank(bank)
+
+
+def make_bank(
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    saliency: str = BEST_SALIENCY,
+    saliency_options: Mapping[str, Any] | None = None,
+    model: str | os.PathLike[str] | None = None,
+    arch: str | None = None,
+    class_names: str | os.PathLike[str] | None = None,
+    normalize: Normalize = "imagenet",
+    size: int = 224,
+    batch: int = 16,
+    workers: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> SaliencyBank:
+    """Compute the maps of a class-per-folder tree, or those that are missing; see :func:`build_bank`.
+
+    Whoever asks for saliency by name takes the result as ``"bank:OUT"``: ``mix``, ``generate``, ``audit``, ``drift``,
+    ``distil`` and ``finetune``. A map belongs to a file's content, wherever the file lies: an image that was changed
+    or added since has none, and is refused by name. A map covers its whole image, whatever size that is brought to.
+
+    Args:
+        data: One folder per class.
+        out: The bank's folder, made if need be.
+        saliency: A backend's name, or the path of a distilled network.
+        saliency_options: The backend's own: text, numbers, True or False.
+        model: Weights of the classifier that the backend looks through.
+        arch: Its name in torchvision or timm, unless the file gives it.
+        class_names: Text file with the names of its outputs, one a line.
+        normalize: What it expects of pixels in [0, 1]: "imagenet" or "none".
+        size: Side in pixels that images are brought to before the backend sees them, whatever their shape.
+        batch: Images to a call of the backend.
+        workers: Threads that read images; 0 for one a core.
+        overwrite: Replace a bank that was made with other settings.
+        progress: Whether to show a bar.
+
+    Raises:
+        InvalidInputError: A setting means nothing.
+        UnknownNameError: No such backend or architecture.
+        DataError: No images, unreadable weights, or ``out`` holds something else, or a bank of other settings.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sgdmix_albu.datasets import get_dataset
+        >>> from sgdmix_albu.datasets.tree import write_tree
+        >>> root = Path(tempfile.mkdtemp())
+        >>> write_tree(get_dataset("aviary", per_species=1, size=48), root / "birds")
+        >>> bank = make_bank(root / "birds", root / "maps", saliency="spectral_residual", size=48, progress=False)
+        >>> len(bank), bank.shape
+        (12, (64, 64))
+    """
+    if str(saliency).startswith(SERVED):
+        raise InvalidInputError(f"a bank is made of what a backend computes, got {saliency!r}")
+    classes = class_folders(data) if model is not None else ()
+    settings = SaliencySettings(saliency, model, arch, class_names, normalize, saliency_options or {})
+    backend = open_saliency(settings, classes).backend
+    return build_bank(
+        data, out, backend, size=size, batch_size=batch, workers=workers, overwrite=overwrite, progress=progress
+    )
+
+
+class _Growth:
+    """A bank while it grows: what was computed is in its parts; the index and the finished header come last.
+
+    Attributes:
+        contents: The content of each image that has a map, by its key.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, labelled: bool, overwrite: bool) -> None:
+        for path in (folder / HEADER, folder / INDEX, *sorted(folder.glob("part-*"))):
+            check_own(path)
+        self.storage, self.settings, self.labelled = Storage(folder), settings, labelled
+        self.parts = Parts(self.storage, AGAIN)
+        self.contents: dict[str, _Content] = {}
+        if _occupied(folder):
+            header = read_header(folder)
+            changed = [name for name in settings if header["settings"][name] != settings[name]]
+            if changed and not overwrite:
+                raise DataError(
+                    f"the saliency bank in {folder} was made with another {', '.join(changed)}: name another folder, "
+                    "or replace it with overwrite=True, --overwrite on the command line"
+                )
+            if changed:
+                for number in self.parts.numbers():
+                    self.parts.remove(number)
+            elif "shape" in header:
+                self.parts.shape = tuple(header["shape"])
+        self._write_header(complete=False)
+        self._known = {one for number in self.parts.numbers() for one in self._repaired(number)}
+
+    def read(self, item: Item, size: tuple[int, int]) -> tuple[Item, Loaded | str | bytes]:
+        """An image of ``size`` = (width, height); or its file's SHA-256 if its map is there; or why there is none."""
+        try:
+            content = item.reader.read(item.key)
+            sha256 = hashlib.sha256(content).digest()
+            if (sha256, self._label(item)) in self._known:
+                return item, sha256
+            image = decode_image(content, item.reader.path(item.key)).resize(size, Image.Resampling.BILINEAR)
+        except DataError as error:
+            return item, str(error)
+        return item, Loaded(to_pixels(image), sha256)
+
+    def missing(self, reading: Iterable[tuple[Item, Loaded | str | bytes]]) -> Iterator[Read]:
+        """The images that have no map yet; the others are noted."""
+        for item, found in reading:
+            if isinstance(found, bytes):
+                self.contents[item.key] = found, self._label(item)
+            else:
+                yield item, found
+
+    def add(self, computed: Iterable[Entry]) -> None:
+        """Write parts of what is computed."""
+        number = max(self.parts.numbers(), default=-1) + 1
+        for entries in _portions(computed):
+            for one in entries:
+                self._check_shape(one.map.shape)
+                self.contents[one.item.key] = one.sha256, self._label(one.item)
+            rows = rows_of(entries, range(len(entries)))
+            rows["label"] = [self._label(one.item) for one in entries]
+            self.parts.write(number, rows, [one.map.tobytes() for one in entries], entries[0].map.shape)
+            number += 1
+
+    def finish(self, keys: Iterable[str], about: dict[str, Any]) -> None:
+        """Write which image has which map, and that the bank is complete."""
+        found = ((key, *self.contents[key]) for key in keys if key in self.contents)
+        lines = (json.dumps({"key": key, "sha256": sha256.hex(), "label": label}) for key, sha256, label in found)
+        index = "".join(f"{line}\n" for line in lines).encode()
+        self.storage.write(INDEX, index)
+        about |= {"index_sha256": hashlib.sha256(index).hexdigest(), "shape": self.parts.shape}
+        self._write_header(complete=True, parts=self.parts.numbers(), **about)
+
+    def _label(self, item: Item) -> int:
+        return item.label if self.labelled else -1
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        if max(shape) > LARGEST_SIDE:
+            raise DataError(f"a bank's maps have at most {LARGEST_SIDE} pixels a side, the backend gives {shape}")
+        self.parts.shape = self.parts.shape or (shape[0], shape[1])
+        if shape != self.parts.shape:
+            raise DataError(f"the bank's maps have shape {self.parts.shape}, the backend now gives {shape}")
+
+    def _repaired(self, number: int) -> Iterator[_Content]:
+        """The contents of which a part has the maps; what of it is damaged is left out of it."""
+        parts = self.parts
+        try:
+            rows, shape, _ = parts.read(number)
+            maps = parts.stored(number)
+        except DataError:
+            maps = []
+        sound = [row for row, one in enumerate(maps) if one is not None]
+        if not sound:
+            parts.remove(number)
+            return
+        parts.shape = shape
+        rows = rows[sound]
+        if len(sound) < len(maps) or not parts.ends(number):
+            rows["place"] = range(len(sound))
+            parts.write(number, rows, [one for one in maps if one is not None], shape)
+        yield from zip(map(bytes, rows["sha256"]), rows["label"].tolist(), strict=True)
+
+    def _write_header(self, **more: Any) -> None:
+        header = {"format": FORMAT, "settings": self.settings, **more}
+        self.storage.write(HEADER, json.dumps({**header, "sha256": header_sum(header)}, indent=1).encode() + b"\n")
+
+
+def _portions(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """What is written together: a part, or what was computed in half a minute."""
+    portion: list[Entry] = []
+    since = time.monotonic()
+    for one in entries:
+        portion.append(one)
+        if len(portion) == format_of_parts.PART or time.monotonic() - since > _OFTEN:
+            yield portion
+            portion, since = [], time.monotonic()
+    if portion:
+        yield portion
 
 
 def _occupied(folder: Path) -> bool:
     """Whether there is anything in a folder but the lock and what a killed process has not finished."""
     with refusals_named(folder):
         return folder.is_dir() and any(not path.name.startswith(TEMPORARY) for path in folder.iterdir())
-
-
-@dataclass(frozen=True)
-class _Item:
-    """An image file as a reader hands it over: with pixels if its map is missing, with a reason if unreadable."""
-
-    entry: ImageEntry
-    sha256: str = ""
-    label: int = -1
-    image: Tensor | None = None
-    reason: str = ""
-
-
-class _Files(Dataset[_Item]):
-    def __init__(
-        self, entries: list[ImageEntry], size: tuple[int, int], known: set[tuple[str, int]], labels: bool
-    ) -> None:
-        self.entries, self.size, self.known, self.labels = entries, size, known, labels
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, index: int) -> _Item:
-        entry = self.entries[index]
-        label = entry.label if self.labels else -1
-        try:
-            content = read_regular(entry.path, MAX_BYTES)
-            sha256 = hashlib.sha256(content).hexdigest()
-            if (sha256, label) in self.known:
-                return _Item(entry, sha256, label)
-            height, width = self.size
-            image = decode_image(content, str(entry.path))
-            pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
-        except DataError as error:
-            return _Item(entry, reason=str(error))
-        return _Item(entry, sha256, label, torch.from_numpy(pixels.copy()).permute(2, 0, 1))
-
-
-def _computed(maker: SaliencyBackend, items: list[_Item]) -> list[tuple[_Item, np.ndarray[Any, Any]]]:
-    images = [item.image for item in items if item.image is not None]
-    if not images:
-        return []
-    labels = torch.tensor([item.entry.label for item in items])
-    maps = maker.coarse(torch.stack(images), labels)
-    return list(zip(items, (maps * 255).round().to(torch.uint8).cpu().numpy(), strict=True))
-
-
-class _Journal:
-    """The bank while it grows: maps are on disk before the lines that speak of them."""
-
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self.folder, self.settings = folder, settings
-        self.shape: tuple[int, int] | None = None
-        self.known: _Known = {}
-        self._take_up()
-        self._rows = max((row for row, _ in self.known.values()), default=-1) + 1
-        with refusals_named(folder / MAPS), (folder / MAPS).open("ab") as maps:
-            maps.truncate(self._rows * self.shape[0] * self.shape[1] if self.shape else 0)
-
-    def line(self, item: _Item) -> IndexLine:
-        row, crc32 = self.known[item.sha256, item.label]
-        return IndexLine(item.entry.key, item.sha256, item.label, row, crc32)
-
-    def add(self, computed: list[tuple[_Item, np.ndarray[Any, Any]]]) -> None:
-        if not computed:
-            return
-        self._fix_shape(computed[0][1].shape)
-        with refusals_named(self.folder / MAPS), (self.folder / MAPS).open("ab") as maps:
-            for item, values in computed:
-                maps.write(values.tobytes())
-                self.known[item.sha256, item.label] = (self._rows, zlib.crc32(values.tobytes()))
-                self._rows += 1
-            maps.flush()
-            os.fsync(maps.fileno())
-        with refusals_named(self.folder / INDEX), (self.folder / INDEX).open("a", encoding="utf-8") as index:
-            index.writelines(_text(self.line(item)) for item, _ in computed)
-
-    def finish(self, lines: list[IndexLine], about: dict[str, Any]) -> None:
-        text = "".join(map(_text, lines)).encode()
-        write_whole(self.folder / INDEX, lambda file: file.write(text))
-        self._write_header(complete=True, index_sha256=hashlib.sha256(text).hexdigest(), **about)
-
-    def _take_up(self) -> None:
-        """Go on where an earlier run with the same settings ended, or begin anew."""
-        for name in (HEADER, INDEX, MAPS):
-            check_own(self.folder / name)
-        if _occupied(self.folder):
-            header = read_header(self.folder)
-            if header["settings"] == self.settings and header["shape"]:
-                self.shape = tuple(header["shape"])
-                self.known = _intact(self.folder, self.shape)
-                self._write_header(complete=False)
-                return
-            # The index goes first: without it no map can be mistaken for one of the new settings.
-            with refusals_named(self.folder / INDEX):
-                (self.folder / INDEX).unlink(missing_ok=True)
-        self._write_header(complete=False)
-
-    def _fix_shape(self, shape: tuple[int, ...]) -> None:
-        if self.shape is None:
-            if max(shape) > LARGEST_SIDE:
-                raise DataError(f"a bank's maps have at most {LARGEST_SIDE} pixels a side, the backend gives {shape}")
-            self.shape = (shape[0], shape[1])
-            self._write_header(complete=False)
-        elif shape != self.shape:
-            raise DataError(f"the bank's maps have shape {self.shape}, the backend now gives {shape}")
-
-    def _write_header(self, **more: Any) -> None:
-        header = {"format": FORMAT, "settings": self.settings, "shape": self.shape, **more}
-        content = json.dumps({**header, "sha256": header_sum(header)}, indent=1).encode()
-        write_whole(self.folder / HEADER, lambda file: file.write(content + b"\n"))
-
-
-def _intact(folder: Path, shape: tuple[int, int]) -> _Known:
-    """The maps of an earlier run that are whole; a run may have been killed while it wrote."""
-    cells = shape[0] * shape[1]
-    found: _Known = {}
-    if not ((folder / INDEX).exists() and (folder / MAPS).exists()):
-        return found
-    with open_regular(folder / MAPS) as file:
-        count = os.fstat(file.fileno()).st_size // cells
-        for text in read_index(folder).splitlines():
-            try:
-                line = parsed_line(text)
-            except UnsoundError:
-                continue  # cut off
-            if line.row >= count:
-                continue  # the map is cut off, or the line is not ours
-            file.seek(line.row * cells)
-            if zlib.crc32(file.read(cells)) == line.crc32:
-                found[line.sha256, line.label] = (line.row, line.crc32)
-    return found
-
-
-def _text(line: IndexLine) -> str:
-    return json.dumps(asdict(line)) + "\n"

@@ -1,84 +1,56 @@
-"""Maps and masks of a whole set, computed once for each image and kept small.
-
-For each image: its saliency on a 64 x 64 grid at 8 bits and its mask on the same grid at 1 bit, for choosing
-targets; and its mask at full resolution, compressed, for mixing. About 5 to 6 KB for a 224 x 224 photograph.
-"""
+"""The bank of a run: descriptors of a listing, for planning and mixing; images are found by their place in it."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgdmix_albu.bank.reference import Reference
-from sgdmix_albu.datasets.pixels import Loaded, load_pixels
-from sgdmix_albu.datasets.source import Item, Skipped
-from sgdmix_albu.errors import DataError, SGDMixError
-from sgdmix_albu.io.progress import Progress
-from sgdmix_albu.io.threads import ordered_map
-from sgdmix_albu.mixing.agreement import held_share
-from sgdmix_albu.mixing.described import describe
-from sgdmix_albu.mixing.masks import MaskPreset
-
-__all__ = ["GRID", "Descriptors", "check_some_usable", "describe_items", "describe_read", "read_pixels", "unpacked"]
-
-# Of (B, 3, H, W) uint8 images, (B,) labels and the SHA-256 of their files: a MapSource.
-Maps: TypeAlias = Callable[[Tensor, Tensor, Sequence[bytes]], Tensor]
-
-GRID = 64
-# Images that meet in one call of the saliency backend: few enough that their float copies stay within about 200 MB.
-# Fixed, not an option: a network's rounding can depend on the batch, and a run must not depend on its speed.
-_BATCH = 32
-_BATCH_PIXELS = 16_000_000
+from sgdmix_albu.bank.describe import GRID, described, read_pixels
+from sgdmix_albu.bank.map_source import open_saliency
+from sgdmix_albu.bank.parts import Part, Parts, first_of, located, rows_of
+from sgdmix_albu.bank.reference import open_reference
+from sgdmix_albu.datasets.source import Item, Skipped, open_reader
+from sgdmix_albu.errors import DataError
+from sgdmix_albu.io.attempts import begin_attempt
+from sgdmix_albu.io.files import refusals_named
+from sgdmix_albu.io.storage import Storage
+from sgdmix_albu.io.threads import one_thread_each, ordered_map
+from sgdmix_albu.mixing.masks import get_mask
+from sgdmix_albu.settings import SaliencySettings
 
 
 @dataclass(frozen=True)
 class Descriptors:
-    """What planning needs to know of N images, and execution; rows agree.
+    """What planning needs to know of N images; rows agree.
 
     Attributes:
         items: The images.
         maps: (N, 64, 64) uint8 saliency.
         grid_masks: (N, 512) uint8, foreground masks on the same grid, eight pixels a byte.
-        thresholds: (N,) float32.
         flat: (N,) bool, the saliency map is constant.
         empty: (N,) bool, the mask is empty.
-        agreement: (N,) float32, share of the reference's object that the mask holds; NaN where it finds none, or
-            nobody was asked.
-        packed: N full-resolution masks, compressed; see :meth:`mask`.
-        sizes: N pairs of height and width.
-        digests: N SHA-256 of the files that were read.
+        agreement: (N,) float32, share of the reference's object that the mask holds; NaN where it finds none, or nobody
+            was asked.
     """
 
     items: list[Item]
     maps: NDArray[np.uint8]
     grid_masks: NDArray[np.uint8]
-    thresholds: NDArray[np.float32]
     flat: NDArray[np.bool_]
     empty: NDArray[np.bool_]
     agreement: NDArray[np.float32]
-    packed: list[bytes]
-    sizes: list[tuple[int, int]]
-    digests: list[bytes]
 
     def __len__(self) -> int:
         return len(self.items)
-
-    def mask(self, row: int) -> Tensor:
-        """(H, W) bool foreground mask of one image at its own resolution."""
-        return unpacked(self.packed[row], self.sizes[row])
-
-    def agreement_of(self, row: int) -> float | None:
-        """Agreement of one image, None where it has none."""
-        agreement = float(self.agreement[row])
-        return None if np.isnan(agreement) else agreement
 
     def coarse(self) -> NDArray[np.uint8]:
         """(N, 256) the maps as 16 x 16 averages, rounded."""
@@ -89,59 +61,6 @@ class Descriptors:
             sums = block.sum(axis=(2, 4), dtype=np.uint16)
             coarse[start : start + 4096] = ((sums + side * side // 2) // (side * side)).reshape(len(block), -1)
         return coarse
-
-
-def unpacked(packed: bytes, size: tuple[int, int]) -> Tensor:
-    """(H, W) bool mask from its compressed form.
-
-    Raises:
-        DataError: The bytes are not what was written.
-    """
-    height, width = size
-    wanted = -(-height * width // 8)
-    try:
-        # No more than one byte too many: a few bytes can be made to unpack to gigabytes.
-        stream = zlib.decompressobj()
-        bits = np.frombuffer(stream.decompress(packed, wanted + 1), np.uint8)
-    except zlib.error as error:
-        raise DataError(f"a stored mask is damaged: {error}") from error
-    if len(bits) != wanted or not stream.eof:
-        raise DataError(f"a stored mask is damaged: {len(bits)} bytes for {height} x {width} pixels")
-    flat = np.unpackbits(bits, count=height * width)
-    return torch.from_numpy(flat.reshape(height, width)).bool()
-
-
-def describe_items(
-    items: Sequence[Item],
-    maps_of: Maps,
-    preset: MaskPreset,
-    *,
-    reference: Reference | None = None,
-    size: int | None = None,
-    jobs: int = 1,
-    progress: Progress | None = None,
-) -> tuple[Descriptors, list[Skipped]]:
-    """Read every image once and keep its map and mask; list those that cannot be used.
-
-    Args:
-        items: The images.
-        maps_of: Stage 1: a :class:`MapSource`, or a function of the same arguments.
-        preset: Stage 3.
-        reference: What the masks are compared with; None for nothing.
-        size: Bring every image to size x size first.
-        jobs: Threads that read; the result does not depend on it.
-        progress: Reports each image; None for silence.
-
-    Raises:
-        DataError: No image can be used; the first reason is given.
-        SGDMixError: ``maps_of`` or the preset fails on everything it is first given.
-    """
-    reading = ordered_map(lambda item: read_pixels(item, size), items, jobs)
-    if progress is not None:
-        reading = progress.over(reading, "saliency and masks", len(items))
-    described, skipped = describe_read(reading, maps_of, preset, reference=reference, hopeless=1)
-    check_some_usable(len(described), len(items), skipped)
-    return described, skipped
 
 
 def check_some_usable(usable: int, count: int, skipped: Sequence[Skipped]) -> None:
@@ -155,151 +74,162 @@ def check_some_usable(usable: int, count: int, skipped: Sequence[Skipped]) -> No
         raise DataError(f"none of {count} images can be used{why}")
 
 
-def describe_read(
-    reading: Iterable[_Read],
-    maps_of: Maps,
-    preset: MaskPreset,
-    *,
-    reference: Reference | None = None,
-    hopeless: int = 32,
-) -> tuple[Descriptors, list[Skipped]]:
-    """Descriptors of images as they come, each with its pixels or with the reason why there are none.
+@dataclass(frozen=True)
+class BankSettings:
+    """What a bank is made with.
+
+    Attributes:
+        storage: The bank's folder.
+        data: The image tree, or None.
+        dataset: The embedded data set, or None.
+        size: Bring every image to size x size; None keeps each as it is.
+        saliency: What gives the maps.
+        mask: The mask preset's name.
+        class_names: Label index to name.
+        reference: The backend that the masks are compared with, or None.
+        jobs: Threads that read images.
+        tries: Where to note what is begun, if the engine repeats what a lost worker had.
+    """
+
+    storage: Storage
+    data: str | None
+    dataset: str | None
+    size: int | None
+    saliency: SaliencySettings
+    mask: str
+    class_names: tuple[str, ...]
+    reference: str | None = None
+    jobs: int = 1
+    tries: Storage | None = None
+
+
+class Described(NamedTuple):
+    """How many images were described, and the seconds that took."""
+
+    images: int
+    seconds: float
+
+
+class BankBuilder:
+    """Describes a part and writes it; any process may, in any order."""
+
+    def __init__(self, settings: BankSettings) -> None:
+        self.settings = settings
+        self._reader = open_reader(settings.data, settings.dataset, size=settings.size)
+        self._source = open_saliency(settings.saliency, settings.class_names)
+        self._preset = get_mask(settings.mask)
+        judge = settings.reference
+        self._reference = None if judge is None else open_reference(judge, settings.class_names)[0]
+
+    def __call__(self, part: Part) -> Described:
+        """Describe the part's images."""
+        began = time.perf_counter()
+        if self.settings.tries is not None:
+            begin_attempt(self.settings.tries, f"bank part {part.number}")
+        listed = [Item(key, class_name, label, self._reader, digest) for key, class_name, label, digest in part.images]
+        skipped: list[Skipped] = []
+        with one_thread_each():
+            reading = ordered_map(lambda item: read_pixels(item, self.settings.size), listed, self.settings.jobs)
+            entries = list(described(reading, self._source, self._preset, skipped, reference=self._reference))
+        place_of = {item.key: place for place, item in enumerate(listed)}
+        Parts(self.settings.storage, "", masks=True).write(
+            part.number,
+            rows_of(entries, [place_of[one.item.key] for one in entries]),
+            [one.map.tobytes() + one.grid_mask for one in entries],
+            (GRID, GRID),
+            masks=[one.mask for one in entries],
+            skipped=skipped,
+        )
+        return Described(len(listed), time.perf_counter() - began)
+
+
+class DescriptorBank:
+    """Reads what :class:`BankBuilder` wrote; rows are places in the listing.
 
     Args:
-        reading: The images.
-        maps_of: Stage 1.
-        preset: Stage 3.
-        reference: What the masks are compared with; None for nothing.
-        hopeless: When none has succeeded and at least so many failed, the fault lies with the settings, not the images.
-
-    Raises:
-        SGDMixError: That fault.
+        storage: The bank's folder.
     """
-    kept: list[_Kept] = []
-    skipped: list[Skipped] = []
-    refused = 0
-    for window in _windows(reading, skipped):
-        found, failed = _describe_window(window, maps_of, preset, reference)
-        kept += found
-        skipped += [Skipped(key, str(error)) for key, error in failed]
-        refused += len(failed)
-        if not kept and refused >= hopeless:
-            raise failed[0][1]
-    return _stacked(kept), skipped
 
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self._parts = Parts(storage, f"remove {storage.root}, and it is made again", (GRID, GRID), masks=True)
 
-@dataclass(frozen=True)
-class _Kept:
-    item: Item
-    map: Tensor
-    grid_mask: bytes
-    threshold: float
-    flat: bool
-    empty: bool
-    agreement: float
-    packed: bytes
-    size: tuple[int, int]
-    digest: bytes
+    def missing(self, parts: Sequence[Part]) -> list[Part]:
+        """The parts that are not there."""
+        there = set(self._parts.numbers())
+        return [part for part in parts if part.number not in there]
 
+    def skipped(self, parts: Sequence[Part]) -> list[Skipped]:
+        """The images that could not be used, and why.
 
-_Read: TypeAlias = tuple[Item, Loaded | str]
-_Window: TypeAlias = list[tuple[Item, Loaded]]
+        Raises:
+            DataError: A part is missing or damaged.
+        """
+        return [one for part in parts for one in self._parts.read(part.number).skipped]
 
+    def why(self, key: str, place: int) -> str | None:
+        """Why an image could not be used; None where the part does not say."""
+        skipped = self._parts.read(located(place)[0]).skipped
+        return next((one.reason for one in skipped if one.key == key), None)
 
-def read_pixels(item: Item, size: int | None) -> _Read:
-    """An item with its image, or with the reason why it cannot be read."""
-    try:
-        return item, load_pixels(item, size)
-    except DataError as error:
-        return item, str(error)
+    def load(self, items: Sequence[Item], parts: Sequence[Part]) -> tuple[Descriptors, list[int]]:
+        """What planning needs: descriptors, and their places in the listing.
 
+        The maps lie in a file that is mapped into memory.
 
-def _windows(reading: Iterable[_Read], skipped: list[Skipped]) -> Iterator[_Window]:
-    """Readable images in groups of bounded size; the others go to ``skipped``."""
-    window: _Window = []
-    pixels = 0
-    for item, image in reading:
-        if isinstance(image, str):
-            skipped.append(Skipped(item.key, image))
-            continue
-        area = image.pixels[0].numel()
-        if window and (len(window) == _BATCH or pixels + area > _BATCH_PIXELS):
-            yield window
-            window, pixels = [], 0
-        window.append((item, image))
-        pixels += area
-    if window:
-        yield window
+        Raises:
+            DataError: A part is missing or damaged.
+        """
+        rows, places, grid_masks = [], [], []
+        with refusals_named(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:  # its map outlives it
+            for part in parts:
+                maps, masks = self._parts.maps(part.number)
+                file.write(np.ascontiguousarray(maps).tobytes())
+                grid_masks.append(masks)
+                rows.append(self._parts.read(part.number).rows)
+                places += [first_of(part.number) + place for place in rows[-1]["place"].tolist()]
+            file.flush()
+            shape = (len(places), GRID, GRID)
+            whole = np.memmap(file, np.uint8, "r", shape=shape) if places else np.empty(shape, np.uint8)
+        known = np.concatenate(rows)
+        described_items = [items[place] for place in places]
+        flat, empty = known["flat"].astype(bool), known["empty"].astype(bool)
+        return Descriptors(described_items, whole, np.concatenate(grid_masks), flat, empty, known["agreement"]), places
 
+    def describes(self, place: int) -> bool:
+        """Whether an image could be used."""
+        return self._found(place) is not None
 
-def _describe_window(
-    window: _Window, maps_of: Maps, preset: MaskPreset, reference: Reference | None
-) -> tuple[list[_Kept], list[tuple[str, SGDMixError]]]:
-    """Descriptors of a window in its order, and what failed: images of one size together, alone where that fails."""
-    kept: dict[int, _Kept] = {}
-    failed: dict[int, SGDMixError] = {}
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for place, (_, image) in enumerate(window):
-        groups.setdefault(tuple(image.pixels.shape), []).append(place)
-    queue = list(groups.values())
-    while queue:
-        places = queue.pop(0)
-        try:
-            described = _described([window[place] for place in places], maps_of, preset, reference)
-        except SGDMixError as error:
-            if len(places) > 1:
-                queue += [[place] for place in places]
-            else:
-                failed[places[0]] = error
-            continue
-        kept.update(zip(places, described, strict=True))
-    return [kept[place] for place in sorted(kept)], [(window[place][0].key, failed[place]) for place in sorted(failed)]
+    def mask(self, place: int) -> Tensor:
+        """(H, W) bool foreground mask of an image."""
+        return self._parts.mask(*self._known(place))
 
+    def sha256(self, place: int) -> bytes:
+        """Of the file that an image was read from."""
+        return bytes(self._row(place)["sha256"])
 
-def _described(group: _Window, maps_of: Maps, preset: MaskPreset, reference: Reference | None) -> list[_Kept]:
-    images = torch.stack([image.pixels for _, image in group])
-    labels = torch.tensor([item.label for item, _ in group])
-    digests = [image.sha256 for _, image in group]
-    result = describe(maps_of(images, labels, digests), images, preset)
-    nobody = torch.full((len(group),), torch.nan)
-    agreement = nobody if reference is None else held_share(result.masks, reference(images, labels, digests))
-    maps = (_on_grid(result.maps) * 255).round_().byte()
-    grid_masks = np.packbits((_on_grid(result.masks.float()) > 0.5).flatten(1).numpy(), axis=1)
-    return [
-        _Kept(
-            item=item,
-            map=maps[row].clone(),
-            grid_mask=grid_masks[row].tobytes(),
-            threshold=float(result.thresholds[row]),
-            flat=bool(result.flat[row]),
-            empty=not result.areas[row],
-            agreement=float(agreement[row]),
-            packed=zlib.compress(np.packbits(result.masks[row].numpy()).tobytes(), 1),
-            size=(images.shape[2], images.shape[3]),
-            digest=image.sha256,
-        )
-        for row, (item, image) in enumerate(group)
-    ]
+    def threshold(self, place: int) -> float:
+        """The saliency above which a pixel of an image entered its mask."""
+        return float(self._row(place)["threshold"])
 
+    def agreement(self, place: int) -> float | None:
+        """Of an image's mask with the reference's; None where nobody was asked, or it found nothing."""
+        agreement = float(self._row(place)["agreement"])
+        return None if math.isnan(agreement) else agreement
 
-def _on_grid(values: Tensor) -> Tensor:
-    """(B, h, w) float to (B, 64, 64): averaged down, or interpolated up where it is coarser."""
-    if min(values.shape[1:]) < GRID:
-        return F.interpolate(values[:, None], size=(GRID, GRID), mode="bilinear", align_corners=False)[:, 0]
-    return F.adaptive_avg_pool2d(values[:, None], GRID)[:, 0]
+    def _row(self, place: int) -> Any:
+        number, row = self._known(place)
+        return self._parts.read(number).rows[row]
 
+    def _known(self, place: int) -> tuple[int, int]:
+        found = self._found(place)
+        if found is None:
+            raise DataError(f"the bank in {self.storage.root} does not describe image {place}")
+        return found
 
-def _stacked(kept: list[_Kept]) -> Descriptors:
-    maps = [one.map.numpy() for one in kept]
-    return Descriptors(
-        items=[one.item for one in kept],
-        maps=np.stack(maps) if maps else np.empty((0, GRID, GRID), np.uint8),
-        grid_masks=np.frombuffer(b"".join(one.grid_mask for one in kept), np.uint8).reshape(-1, GRID * GRID // 8),
-        thresholds=np.array([one.threshold for one in kept], np.float32),
-        flat=np.array([one.flat for one in kept], bool),
-        empty=np.array([one.empty for one in kept], bool),
-        agreement=np.array([one.agreement for one in kept], np.float32),
-        packed=[one.packed for one in kept],
-        sizes=[one.size for one in kept],
-        digests=[one.digest for one in kept],
-    )
+    def _found(self, place: int) -> tuple[int, int] | None:
+        """An image's part, and its row there."""
+        number, inside = located(place)
+        places = self._parts.read(number).rows["place"]
+        row = int(np.searchsorted(places, inside))
+        return None if row == len(places) or places[row] != inside else (number, row)

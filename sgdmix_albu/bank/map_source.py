@@ -23,8 +23,6 @@ from sgdmix_albu.saliency.judged import JudgedBackend, looks_through_a_model
 from sgdmix_albu.saliency.resolve import DISTILLED, SERVED
 from sgdmix_albu.settings import SaliencySettings
 
-__all__ = ["MapSource", "from_anywhere", "name_from_anywhere", "open_map_source", "open_saliency", "shown"]
-
 # Images handed to a backend at once, so that a large model's activations stay within a few hundred MB.
 _CHUNK = 16
 # Options that name a file or folder of this machine, or a hub's repository.

@@ -1,7 +1,7 @@
-"""The saliency bank: maps of a whole image folder, computed once and read back by memory map.
+"""The saliency bank: maps of a whole image folder, computed once and read back image by image.
 
-A bank is a folder of three files: ``maps.u8``, the maps one after the other; ``index.jsonl``, a line for each
-image; and ``bank.json``, the settings, written last.
+A bank is a folder: its parts (:mod:`sgdmix_albu.bank.parts`) have the maps, by the content of the images' files;
+``index.jsonl`` has a line for each image; and ``bank.json``, written last, the settings.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sgdmix_albu.bank.parts import LARGEST_SIDE, Parts
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.io.files import open_regular, read_regular
+from sgdmix_albu.io.files import read_regular
 from sgdmix_albu.io.images import MAX_BYTES
 from sgdmix_albu.io.records import (
     UnsoundError,
@@ -28,35 +27,20 @@ from sgdmix_albu.io.records import (
     items,
     mapping,
     name_below,
-    optional,
     parse,
     record,
     sha256,
     text,
     whole,
 )
+from sgdmix_albu.io.storage import Storage
 
-__all__ = [
-    "FORMAT",
-    "HEADER",
-    "INDEX",
-    "LARGEST_SIDE",
-    "MAPS",
-    "IndexLine",
-    "SaliencyBank",
-    "damaged",
-    "header_sum",
-    "parsed_line",
-    "read_header",
-    "read_index",
-]
-
-FORMAT = 1
-HEADER, INDEX, MAPS = "bank.json", "index.jsonl", "maps.u8"
-LARGEST_SIDE = 8192  # of a map, in pixels
+FORMAT = 2
+HEADER, INDEX = "bank.json", "index.jsonl"
+AGAIN = "run build_bank again"
 
 # Without its header a bank cannot be told from somebody's own files, which build_bank leaves alone.
-_ANEW = "remove the folder and run build_bank again"
+_ANEW = f"remove the folder and {AGAIN}"
 
 _MOST_HEADER = 2**28  # bytes: with the reasons for a million images that could not be read
 _MOST_INDEX = 2**30  # bytes: some five million images
@@ -65,39 +49,20 @@ _HEADER = record(
     {
         "format": whole(),
         "settings": record({"backend": sha256, "size": items(whole(1), least=2, most=2), "version": text()}),
-        "shape": optional(items(whole(1, LARGEST_SIDE), least=2, most=2)),
         "complete": flag,
+        "sha256": sha256,  # of the other fields
     },
-    # The first three are there when it is complete; the sum is not in banks of the first versions.
+    # All are there when it is complete.
     may={
+        "shape": items(whole(1, LARGEST_SIDE), least=2, most=2),
+        "parts": items(whole(0, 10**9 - 1), least=1),
         "index_sha256": sha256,
         "made_by": text(2**20),
         "skipped": mapping(text(2**20), most=10_000_000),
-        "sha256": sha256,
     },
 )
-_LINE = record(
-    {"key": name_below, "sha256": sha256, "label": whole(-1), "row": whole(), "crc32": whole(0, 2**32 - 1)},
-)
-
-
-@dataclass(frozen=True)
-class IndexLine:
-    """One image of a bank.
-
-    Attributes:
-        key: The image's path below its folder, with forward slashes.
-        sha256: Of the file's content.
-        label: The class index that the map explains; -1 where the backend asks for none.
-        row: The map's place in the file of maps.
-        crc32: Of the map's bytes.
-    """
-
-    key: str
-    sha256: str
-    label: int
-    row: int
-    crc32: int
+# The label is the class that the map explains, -1 where it explains none.
+_LINE = record({"key": name_below, "sha256": sha256, "label": whole(-1, 2**31 - 1)})
 
 
 class SaliencyBank:
@@ -130,25 +95,33 @@ class SaliencyBank:
         self.folder = Path(folder).expanduser()
         header = read_header(self.folder)
         if not header["complete"]:
-            raise DataError(f"the saliency bank in {self.folder} is not finished; run build_bank again")
-        if header["shape"] is None or "skipped" not in header or "index_sha256" not in header:
+            raise DataError(f"the saliency bank in {self.folder} is not finished; {AGAIN}")
+        if not {"shape", "parts", "skipped", "index_sha256"} <= header.keys():
             raise damaged(self.folder, f"{HEADER} cannot be read: it is complete, and lacks a field", _ANEW)
         self.shape: tuple[int, int] = tuple(header["shape"])
         self.skipped: dict[str, str] = header["skipped"]
         self.settings_sha256 = _sum(header["settings"])
-        self._lines = _checked_index(self.folder, header["index_sha256"])
-        self.keys = [line.key for line in self._lines]
-        self._by_key = {line.key: place for place, line in enumerate(self._lines)}
-        if len(self._by_key) < len(self._lines):
-            raise damaged(self.folder, f"{INDEX} names an image twice")
+        self._parts = Parts(Storage(self.folder), AGAIN, self.shape)
+        stored: dict[tuple[str, int], tuple[int, int]] = {}
+        for number in header["parts"]:
+            rows = self._parts.read(number).rows
+            for row, (digest, label) in enumerate(zip(rows["sha256"], rows["label"].tolist(), strict=True)):
+                stored[bytes(digest).hex(), label] = number, row
+        self.keys: list[str] = []
+        self._places: list[tuple[int, int]] = []  # of each key's map: the part, and the row there
         self._by_content: dict[str, dict[int, int]] = {}
-        for place, line in enumerate(self._lines):
-            self._by_content.setdefault(line.sha256, {})[line.label] = place
-        self._rows: np.memmap[Any, np.dtype[np.uint8]] | None = None
-        self._check_length()
+        for line in _checked_index(self.folder, header["index_sha256"]):
+            if (line["sha256"], line["label"]) not in stored:
+                raise damaged(self.folder, f"{INDEX} names {line['key']!r}, of which no part has the map")
+            self._by_content.setdefault(line["sha256"], {})[line["label"]] = len(self.keys)
+            self._places.append(stored[line["sha256"], line["label"]])
+            self.keys.append(line["key"])
+        self._by_key = {key: place for place, key in enumerate(self.keys)}
+        if len(self._by_key) < len(self.keys):
+            raise damaged(self.folder, f"{INDEX} names an image twice")
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self.keys)
 
     def __getitem__(self, key: str) -> Tensor:
         """The map of an image, (h, w) uint8, by its path below the folder."""
@@ -199,12 +172,12 @@ class SaliencyBank:
             InvalidInputError: A number out of range.
             DataError: A map's bytes are not those that were written.
         """
-        lines = [self._line(int(index)) for index in indices]
-        found = self._open()[[line.row for line in lines]] if lines else np.zeros((0, *self.shape), np.uint8)
-        for line, values in zip(lines, found, strict=True):
-            if zlib.crc32(values.tobytes()) != line.crc32:
-                raise damaged(self.folder, f"the map of {line.key!r} is not what was written in {MAPS}")
-        return torch.from_numpy(np.ascontiguousarray(found))
+        numbers = [int(index) for index in indices]
+        wrong = [number for number in numbers if not 0 <= number < len(self)]
+        if wrong:
+            raise InvalidInputError(f"expected numbers from 0 to {len(self) - 1}, got {wrong[0]}")
+        found = [self._parts.maps(part, [row])[0] for part, row in (self._places[number] for number in numbers)]
+        return torch.from_numpy(np.concatenate(found) if found else np.zeros((0, *self.shape), np.uint8))
 
     def noted(self) -> dict[str, Any]:
         """What a run writes down of it, as of a backend: what its maps were made with."""
@@ -230,30 +203,6 @@ class SaliencyBank:
             )
         return known[label] if label in known else known[-1]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_rows": None}  # a memory map would be sent as the whole file
-
-    def _line(self, index: int) -> IndexLine:
-        if not 0 <= index < len(self):
-            raise InvalidInputError(f"expected numbers from 0 to {len(self) - 1}, got {index}")
-        return self._lines[index]
-
-    def _open(self) -> np.memmap[Any, np.dtype[np.uint8]]:
-        if self._rows is None:
-            count = self._check_length()
-            with open_regular(self.folder / MAPS) as file:
-                self._rows = np.memmap(file, np.uint8, "r", shape=(count, *self.shape))
-        return self._rows
-
-    def _check_length(self) -> int:
-        """The number of maps that the index speaks of, if the file is long enough for them."""
-        count = max(line.row for line in self._lines) + 1
-        needed = count * self.shape[0] * self.shape[1]
-        maps = self.folder / MAPS
-        if not maps.is_file() or maps.stat().st_size < needed:
-            raise damaged(self.folder, f"{MAPS} is missing or shorter than {needed} bytes")
-        return count
-
 
 def read_header(folder: Path) -> dict[str, Any]:
     """The settings of the bank in ``folder``.
@@ -267,11 +216,13 @@ def read_header(folder: Path) -> dict[str, Any]:
     try:
         found = parse(_content(folder, HEADER, _MOST_HEADER), record({"format": whole()}, others=True))
         if found["format"] != FORMAT:
-            raise DataError(f"the saliency bank in {folder} has format {found['format']}, this version reads {FORMAT}")
+            raise DataError(
+                f"the saliency bank in {folder} has format {found['format']}, this version reads {FORMAT}; {_ANEW}"
+            )
         header: dict[str, Any] = _HEADER(found)
     except UnsoundError as error:
         raise damaged(folder, f"{HEADER} cannot be read: {error}", _ANEW) from error
-    if header.get("sha256", header_sum(header)) != header_sum(header):
+    if header["sha256"] != header_sum(header):
         raise damaged(folder, f"{HEADER} cannot be read: it is not what was written", _ANEW)
     return header
 
@@ -285,21 +236,7 @@ def _sum(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def read_index(folder: Path) -> bytes:
-    """The lines of the index, not looked at."""
-    return _content(folder, INDEX, _MOST_INDEX)
-
-
-def parsed_line(content: bytes) -> IndexLine:
-    """A line of the index.
-
-    Raises:
-        UnsoundError: It is none.
-    """
-    return IndexLine(**parse(content, _LINE))
-
-
-def damaged(folder: Path, why: str, todo: str = "run build_bank again") -> DataError:
+def damaged(folder: Path, why: str, todo: str = AGAIN) -> DataError:
     """The error for a bank whose files are not what was written."""
     return DataError(f"the saliency bank in {folder} is damaged: {why}; {todo}")
 
@@ -311,14 +248,14 @@ def _content(folder: Path, name: str, most: int) -> bytes:
         raise damaged(folder, str(error), _ANEW) from error
 
 
-def _checked_index(folder: Path, digest: str) -> list[IndexLine]:
-    content = read_index(folder) if os.path.lexists(folder / INDEX) else b""
+def _checked_index(folder: Path, digest: str) -> list[dict[str, Any]]:
+    content = _content(folder, INDEX, _MOST_INDEX) if os.path.lexists(folder / INDEX) else b""
     if hashlib.sha256(content).hexdigest() != digest:
         raise damaged(folder, f"{INDEX} is missing or not what was written")
     lines = []
     for number, line in enumerate(content.splitlines(), start=1):
         try:
-            lines.append(parsed_line(line))
+            lines.append(parse(line, _LINE))
         except UnsoundError as error:
             raise damaged(folder, f"line {number} of {INDEX}: {error}") from error
     if not lines:

@@ -1,90 +1,59 @@
-"""Descriptors of a whole set on disk, in parts that workers write and read independently of each other.
+"""The parts of a bank: what is known of up to 512 images each, in files that any worker writes and reads by itself.
 
-A part covers 512 images of the listing: ``part-000000.masks`` holds their full-resolution masks one after the other,
-``part-000000.skipped`` which images could not be used, and ``part-000000.npz``, written last, everything else. A part
-that is there is whole.
+``part-000000.maps`` holds the images' saliency maps one after the other, each followed, where masks are made, by the
+image's mask on a 64 x 64 grid; ``.masks`` their masks at full resolution, compressed; ``.rows`` a row of numbers for
+each image; and ``.json``, written last, the maps' shape and why images were left out. A part whose ``.json`` is there
+is whole. Anyone may have made it: what its files say is checked before it is used.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import math
-import tempfile
-import time
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgdmix_albu.bank.descriptors import GRID, Descriptors, describe_read, read_pixels, unpacked
-from sgdmix_albu.bank.map_source import open_saliency
-from sgdmix_albu.bank.reference import open_reference
-from sgdmix_albu.datasets.source import Item, Skipped, open_reader
+from sgdmix_albu.bank.describe import GRID, Entry
+from sgdmix_albu.datasets.source import Item, Skipped
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.io.attempts import begin_attempt
-from sgdmix_albu.io.files import refusals_named
 from sgdmix_albu.io.images import MAX_PIXELS
-from sgdmix_albu.io.records import UnsoundError, items, pair, parse, text
+from sgdmix_albu.io.records import UnsoundError, items, pair, parse, record, text, whole
 from sgdmix_albu.io.storage import Storage
-from sgdmix_albu.io.threads import one_thread_each, ordered_map
-from sgdmix_albu.mixing.masks import get_mask
-from sgdmix_albu.settings import SaliencySettings
-
-__all__ = ["PART", "BankBuilder", "BankSettings", "Described", "DescriptorBank", "Part", "parts_of"]
 
 PART = 512
-# Shape of each array beside the number of images, and type.
-_ARRAYS: Mapping[str, tuple[tuple[int, ...], type]] = {
-    "maps": ((GRID, GRID), np.uint8),
-    "grid_masks": ((GRID * GRID // 8,), np.uint8),
-    "sizes": ((2,), np.int32),
-    "digests": ((32,), np.uint8),
-    "thresholds": ((), np.float32),
-    "flat": ((), np.bool_),
-    "empty": ((), np.bool_),
-    "agreement": ((), np.float32),
-    "places": ((), np.int32),
-    "ends": ((), np.int64),
-}
-_LARGEST = 16 * 2**20  # bytes of a part's arrays; 512 images have 2.5 million
-_SKIPPED = items(pair(text(), text()), most=PART)
-_JOINED = ("grid_masks", "thresholds", "flat", "empty", "agreement")
+LARGEST_SIDE = 8192  # of a map, in pixels
 
-
-@dataclass(frozen=True)
-class BankSettings:
-    """What a bank is made with.
-
-    Attributes:
-        storage: The bank's folder.
-        data: The image tree, or None.
-        dataset: The embedded data set, or None.
-        size: Bring every image to size x size; None keeps each as it is.
-        saliency: What gives the maps.
-        mask: The mask preset's name.
-        class_names: Label index to name.
-        reference: The backend that the masks are compared with, or None.
-        jobs: Threads that read images.
-        tries: Where to note what is begun, if the engine repeats what a lost worker had.
-    """
-
-    storage: Storage
-    data: str | None
-    dataset: str | None
-    size: int | None
-    saliency: SaliencySettings
-    mask: str
-    class_names: tuple[str, ...]
-    reference: str | None = None
-    jobs: int = 1
-    tries: Storage | None = None
+ROW = np.dtype(
+    [
+        ("place", "<i4"),  # of the image in its part of the listing
+        ("label", "<i4"),  # the class that the map explains; -1 where the backend asks for none
+        ("sha256", "u1", 32),  # of the image's file
+        ("size", "<i4", 2),  # height and width of the image as it was described
+        ("crc32", "<u4"),  # of the map, and of the mask on the grid
+        ("mask_end", "<i8"),  # where the image's mask ends among the part's
+        ("threshold", "<f4"),
+        ("agreement", "<f4"),  # of the mask with the reference's; NaN where there is none
+        ("flat", "u1"),
+        ("empty", "u1"),
+    ]
+)
+_ABOUT = record(
+    {
+        "shape": items(whole(1, LARGEST_SIDE), least=2, most=2),
+        "crc32": whole(0, 2**32 - 1),  # of the shape and the rows
+        "skipped": items(pair(text(), text()), most=512),
+    }
+)
+_MOST_ABOUT = 16 * 2**20  # bytes: with the reasons for 512 images that could not be used
+_MOST_ROWS = 512 * ROW.itemsize
 
 
 @dataclass(frozen=True)
@@ -106,232 +75,219 @@ def parts_of(items: Sequence[Item]) -> list[Part]:
     ]
 
 
-class Described(NamedTuple):
-    """How many images were described, and the seconds that took."""
-
-    images: int
-    seconds: float
+def located(place: int) -> tuple[int, int]:
+    """The part that an image of the listing is in, and its place there."""
+    return divmod(place, PART)
 
 
-class _Execution(NamedTuple):
-    """What execution needs of a part, besides the masks."""
-
-    places: NDArray[Any]
-    sizes: NDArray[Any]
-    ends: NDArray[Any]
-    digests: NDArray[Any]
-    agreement: NDArray[Any]
-    thresholds: NDArray[Any]
+def first_of(number: int) -> int:
+    """The place in the listing of a part's first image."""
+    return number * PART
 
 
-class BankBuilder:
-    """Describes a part and writes it; any process may, in any order."""
-
-    def __init__(self, settings: BankSettings) -> None:
-        self.settings = settings
-        self._reader = open_reader(settings.data, settings.dataset, size=settings.size)
-        self._source = open_saliency(settings.saliency, settings.class_names)
-        self._preset = get_mask(settings.mask)
-        judge = settings.reference
-        self._reference = None if judge is None else open_reference(judge, settings.class_names)[0]
-
-    def __call__(self, part: Part) -> Described:
-        """Describe the part's images."""
-        began = time.perf_counter()
-        if self.settings.tries is not None:
-            begin_attempt(self.settings.tries, f"bank part {part.number}")
-        items = [Item(key, class_name, label, self._reader, digest) for key, class_name, label, digest in part.images]
-        with one_thread_each():
-            reading = ordered_map(lambda item: read_pixels(item, self.settings.size), items, self.settings.jobs)
-            described, skipped = describe_read(reading, self._source, self._preset, reference=self._reference)
-        _write(self.settings.storage, part, described, skipped)
-        return Described(len(items), time.perf_counter() - began)
+def rows_of(entries: Sequence[Entry], places: Iterable[int]) -> NDArray[Any]:
+    """Rows of images, by their places in the part's listing."""
+    rows = np.zeros(len(entries), ROW)
+    rows["mask_end"] = np.cumsum([len(one.mask) for one in entries], dtype=np.int64)
+    for row, one, place in zip(rows, entries, places, strict=True):
+        crc32 = zlib.crc32(one.grid_mask, zlib.crc32(one.map.tobytes()))
+        row["place"], row["label"], row["size"], row["crc32"] = place, one.item.label, one.size, crc32
+        row["sha256"] = np.frombuffer(one.sha256, np.uint8)
+        row["threshold"], row["agreement"], row["flat"], row["empty"] = (
+            one.threshold,
+            one.agreement,
+            one.flat,
+            one.empty,
+        )
+    return rows
 
 
-class DescriptorBank:
-    """Reads what :class:`BankBuilder` wrote; rows are places in the listing.
+class PartContent(NamedTuple):
+    """A part without its maps and masks: (n,) rows, (h, w) of each map, and the images that were left out."""
+
+    rows: NDArray[Any]
+    shape: tuple[int, int]
+    skipped: list[Skipped]
+
+
+class Parts:
+    """The parts in a folder, on this machine or behind a URL. Nothing is read before it is asked for.
+
+    A map is read from its place in the file each time: the system keeps what is used, and a file that was cut short
+    meanwhile is an error, where a memory map would end the process.
 
     Args:
-        storage: The bank's folder.
+        storage: The folder.
+        remedy: What to do about a part that is damaged; ends the error.
+        shape: (h, w) that all maps must have; None for any.
+        masks: Whether masks are kept too.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
-        self._part = lru_cache(maxsize=4096)(self._read_part)
+    def __init__(
+        self, storage: Storage, remedy: str, shape: tuple[int, int] | None = None, *, masks: bool = False
+    ) -> None:
+        self.storage, self.remedy, self.shape, self.masks = storage, remedy, shape, masks
+        self.read = lru_cache(maxsize=4096)(self._read)
 
-    def missing(self, parts: Sequence[Part]) -> list[Part]:
-        """The parts that are not there."""
-        there = self.storage.sizes()
-        return [part for part in parts if f"{_name(part.number)}.npz" not in there]
+    def numbers(self) -> list[int]:
+        """Of the parts that are there."""
+        found = (re.fullmatch(r"part-(\d{6,9})\.json", name) for name in self.storage.sizes())
+        return sorted(int(name[1]) for name in found if name)
 
-    def skipped(self, parts: Sequence[Part]) -> list[Skipped]:
-        """The images that could not be used, and why.
+    def write(
+        self, number: int, rows: NDArray[Any], maps: Sequence[bytes], shape: tuple[int, ...], *,
+        masks: Sequence[bytes] = (), skipped: Iterable[Skipped] = (),
+    ) -> None:  # fmt: skip
+        """A part, whole or not at all.
+
+        Args:
+            number: Its own.
+            rows: (n,) of ``ROW``.
+            maps: The bytes of each map, and of the mask on the grid where there are masks.
+            shape: (h, w) of each map.
+            masks: Full-resolution masks, compressed.
+            skipped: Images that could not be used.
+        """
+        left_out = [[one.key, one.reason] for one in skipped]
+        about = {"shape": shape, "crc32": _sum(shape, rows.tobytes()), "skipped": left_out}
+        if self.masks:
+            self.storage.write(_name(number, "masks"), b"".join(masks))
+        self.storage.write(_name(number, "maps"), b"".join(maps))
+        self.storage.write(_name(number, "rows"), rows.tobytes())
+        self.storage.write(_name(number, "json"), json.dumps(about).encode())
+        self.read.cache_clear()
+
+    def remove(self, number: int) -> None:
+        """A part, which is none from the first moment on."""
+        for kind in ("json", "rows", "maps", "masks"):
+            self.storage.remove(_name(number, kind))
+        self.read.cache_clear()
+
+    def maps(self, number: int, rows: Sequence[int] | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """All maps of a part, or those of some rows: (k, h, w) uint8; and their masks on the grid, (k, 512) or (k, 0).
 
         Raises:
-            DataError: A part is missing or damaged.
+            DataError: They are not what was written.
         """
-        found = []
-        for part in parts:
-            name = f"{_name(part.number)}.skipped"
-            try:
-                found += [Skipped(key, reason) for key, reason in parse(self.storage.read(name), _SKIPPED)]
-            except UnsoundError as error:
-                raise self._damaged(name) from error
-        return found
+        height, width = self.read(number).shape
+        found = [one for one in self.stored(number, rows) if one is not None]
+        count = len(self.read(number).rows if rows is None else rows)
+        if len(found) < count:
+            raise self._damaged(_name(number, "maps"), "it is not what was written")
+        values = np.frombuffer(b"".join(found), np.uint8).reshape(count, self._length(number))
+        return values[:, : height * width].reshape(-1, height, width), values[:, height * width :]
 
-    def why(self, key: str, place: int) -> str | None:
-        """Why an image could not be used; None where the part does not say."""
-        part = Part(place // PART, ())
-        return next((one.reason for one in self.skipped([part]) if one.key == key), None)
-
-    def load(self, items: Sequence[Item], parts: Sequence[Part]) -> tuple[Descriptors, list[int]]:
-        """Everything but the full-resolution masks, for planning: descriptors, and their places in the listing.
-
-        The maps lie in a file that is mapped into memory.
-
-        Raises:
-            DataError: A part is missing or damaged.
-        """
-        places: list[int] = []
-        read: list[dict[str, NDArray[Any]]] = []
-        with refusals_named(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:  # its map outlives it
-            for part in parts:
-                arrays = self._arrays(part.number)
-                file.write(np.ascontiguousarray(arrays.pop("maps")).tobytes())
-                read.append(arrays)
-                places += (part.number * PART + arrays["places"]).tolist()
-            file.flush()
-            shape = (len(places), GRID, GRID)
-            maps = np.memmap(file, np.uint8, "r", shape=shape) if places else np.empty(shape, np.uint8)
-        joined = {name: np.concatenate([arrays[name] for arrays in read]) for name in _JOINED}
-        return Descriptors([items[place] for place in places], maps, **joined, packed=[], sizes=[], digests=[]), places
-
-    def describes(self, place: int) -> bool:
-        """Whether an image could be used."""
-        return self._row(place) is not None
-
-    def mask(self, place: int) -> Tensor:
-        """(H, W) bool foreground mask of an image."""
-        part, row = self._known(place)
-        start = int(part.ends[row - 1]) if row else 0
-        name = f"{_name(place // PART)}.masks"
-        packed = self.storage.read(name, start, int(part.ends[row]))
+    def stored(self, number: int, rows: Sequence[int] | None = None) -> list[bytes | None]:
+        """What is stored of the maps of a part, or of some rows; None where it is not what was written."""
+        known, size, name = self.read(number).rows, self._length(number), _name(number, "maps")
+        wanted = range(len(known)) if rows is None else rows
         try:
-            return unpacked(packed, (int(part.sizes[row, 0]), int(part.sizes[row, 1])))
+            if rows is None:
+                content = self.storage.read(name, 0, len(known) * size)
+                found = [content[row * size : (row + 1) * size] for row in wanted]
+            else:
+                found = [self.storage.read(name, row * size, (row + 1) * size) for row in wanted]
         except DataError as error:
-            raise self._damaged(name) from error
+            raise self._damaged(name, str(error)) from error
+        whole = (
+            len(one) == size and zlib.crc32(one) == known["crc32"][row] for row, one in zip(wanted, found, strict=True)
+        )
+        return [one if good else None for one, good in zip(found, whole, strict=True)]
 
-    def sha256(self, place: int) -> bytes:
-        """Of the file that an image was read from."""
-        part, row = self._known(place)
-        return bytes(part.digests[row])
+    def ends(self, number: int) -> bool:
+        """Whether a part's file of maps ends with the last one."""
+        return self.storage.sizes()[_name(number, "maps")] == len(self.read(number).rows) * self._length(number)
 
-    def agreement(self, place: int) -> float | None:
-        """Of an image's mask with a better backend; None where nobody was asked, or it found nothing."""
-        part, row = self._known(place)
-        agreement = float(part.agreement[row])
-        return None if math.isnan(agreement) else agreement
+    def _length(self, number: int) -> int:
+        """Bytes of a map, and of its mask on the grid where there are masks."""
+        height, width = self.read(number).shape
+        return height * width + self.masks * GRID * GRID // 8
 
-    def threshold(self, place: int) -> float:
-        """The saliency above which a pixel of an image entered its mask."""
-        part, row = self._known(place)
-        return float(part.thresholds[row])
+    def mask(self, number: int, row: int) -> Tensor:
+        """(H, W) bool, the foreground mask of a row's image.
 
-    def _known(self, place: int) -> tuple[_Execution, int]:
-        found = self._row(place)
-        if found is None:
-            raise DataError(f"the bank in {self.storage.root} does not describe image {place}")
-        return found
-
-    def _row(self, place: int) -> tuple[_Execution, int] | None:
-        part = self._part(place // PART)
-        row = int(np.searchsorted(part.places, place % PART))
-        return None if row == len(part.places) or part.places[row] != place % PART else (part, row)
-
-    def _read_part(self, number: int) -> _Execution:
-        arrays = self._arrays(number)
-        return _Execution(*(arrays[name] for name in _Execution._fields))
-
-    def _arrays(self, number: int) -> dict[str, NDArray[Any]]:
-        name = f"{_name(number)}.npz"
-        content = self.storage.read(name)
+        Raises:
+            DataError: It is not what was written.
+        """
+        rows, name = self.read(number).rows, _name(number, "masks")
+        start = int(rows["mask_end"][row - 1]) if row else 0
         try:
-            arrays = _unpacked_arrays(content)
-        except Exception as error:  # of any kind: zipfile and numpy raise a dozen for bytes of anyone's
-            raise self._damaged(name) from error
-        return arrays
+            return unpacked(
+                self.storage.read(name, start, int(rows["mask_end"][row])), tuple(rows["size"][row].tolist())
+            )
+        except (UnsoundError, DataError) as error:
+            raise self._damaged(name, str(error)) from error
 
-    def _damaged(self, name: str) -> DataError:
-        return DataError(f"{self.storage.path(name)} is damaged; remove {self.storage.root}, and it is made again")
+    def _read(self, number: int) -> PartContent:
+        name = _name(number, "json")
+        try:
+            about = parse(self._content(name, _MOST_ABOUT), _ABOUT)
+            name = _name(number, "rows")
+            content = self._content(name, _MOST_ROWS)
+            if _sum(about["shape"], content) != about["crc32"]:
+                raise UnsoundError("it is not what was written")
+            rows = _checked(content)
+            if self.shape is not None and tuple(about["shape"]) != self.shape:
+                raise UnsoundError(f"it has maps of {about['shape']}, and the bank of {list(self.shape)}")
+        except (UnsoundError, DataError) as error:
+            raise self._damaged(name, str(error)) from error
+        return PartContent(rows, tuple(about["shape"]), [Skipped(*one) for one in about["skipped"]])
+
+    def _content(self, name: str, most: int) -> bytes:
+        content = self.storage.read(name, 0, most + 1)
+        if len(content) > most:
+            raise UnsoundError(f"it has more than {most} bytes")
+        return content
+
+    def _damaged(self, name: str, why: str) -> DataError:
+        return DataError(f"{self.storage.path(name)} is damaged: {why}; {self.remedy}")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"storage": self.storage}
+        return {"storage": self.storage, "remedy": self.remedy, "shape": self.shape, "masks": self.masks}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["storage"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
 
-def _unpacked_arrays(content: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays of a part.
+def _name(number: int, kind: str) -> str:
+    return f"part-{number:06d}.{kind}"
+
+
+def _sum(shape: Sequence[int], rows: bytes) -> int:
+    return zlib.crc32(rows, zlib.crc32(json.dumps(list(shape)).encode()))
+
+
+def _checked(content: bytes) -> NDArray[Any]:
+    """Rows that a part can have.
 
     Raises:
-        ValueError: One is not what a part has; nothing large was made of it.
-        Exception: The file is no archive of arrays.
+        UnsoundError: They are none.
     """
-    if len(content) > _LARGEST:
-        raise ValueError(f"{len(content)} bytes")
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        # Versions that asked no judge wrote no agreement.
-        told = [name for name in _ARRAYS if name != "agreement" or "agreement.npy" in archive.namelist()]
-        if sum(archive.getinfo(f"{name}.npy").file_size for name in told) > _LARGEST:
-            raise ValueError("arrays that unpack to more than a part has")
-        arrays = {name: _array(archive.read(f"{name}.npy")) for name in told}
-    count = len(arrays["places"])
-    arrays.setdefault("agreement", np.full(count, np.nan, np.float32))
-    for name, (shape, kind) in _ARRAYS.items():
-        if arrays[name].shape != (count, *shape) or arrays[name].dtype != kind:
-            raise ValueError(f"{name} of shape {arrays[name].shape}")
-    places, ends, sizes = arrays["places"], arrays["ends"], arrays["sizes"]
+    if len(content) % ROW.itemsize:
+        raise UnsoundError(f"{len(content)} bytes are no rows of {ROW.itemsize}")
+    rows = np.frombuffer(content, ROW)
+    places, ends, sizes = rows["place"], rows["mask_end"], rows["size"].astype(np.int64)
     rising = bool((np.diff(places) > 0).all() and (np.diff(ends) >= 0).all())
-    inside = not count or (places[0] >= 0 and places[-1] < PART and ends[0] >= 0)
-    if not rising or not inside or not ((sizes > 0).all() and (sizes.astype(np.int64).prod(1) <= MAX_PIXELS).all()):
-        raise ValueError("places, ends or sizes that no part has")
-    return arrays
+    inside = not len(rows) or bool(places[0] >= 0 and places[-1] < 512 and ends[0] >= 0)
+    if not rising or not inside or not ((sizes > 0).all() and (sizes.prod(1) <= MAX_PIXELS).all()):
+        raise UnsoundError("places, ends or sizes that no part has")
+    return rows
 
 
-def _array(content: bytes) -> NDArray[Any]:
-    """An array from numpy's format; its header may claim any size."""
-    file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
-        raise ValueError(f"version {version} of numpy's format")
-    shape, _, kind = np.lib.format.read_array_header_1_0(file)
-    if math.prod(shape) * kind.itemsize != len(content) - file.tell() or kind.itemsize == 0:
-        raise ValueError(f"a header of {shape} {kind}")
-    return np.frombuffer(content, kind, offset=file.tell()).reshape(shape)
+def unpacked(packed: bytes, size: tuple[int, int]) -> Tensor:
+    """(H, W) bool mask from its compressed form.
 
-
-def _name(number: int) -> str:
-    return f"part-{number:06d}"
-
-
-def _write(storage: Storage, part: Part, described: Descriptors, skipped: Iterable[Skipped]) -> None:
-    place_of = {key: place for place, (key, *_) in enumerate(part.images)}
-    arrays: dict[str, Any] = {
-        "maps": described.maps,
-        "grid_masks": described.grid_masks,
-        "thresholds": described.thresholds,
-        "flat": described.flat,
-        "empty": described.empty,
-        "agreement": described.agreement,
-        "sizes": np.array(described.sizes, np.int32).reshape(-1, 2),
-        "digests": np.frombuffer(b"".join(described.digests), np.uint8).reshape(-1, 32),
-        "places": np.array([place_of[item.key] for item in described.items], np.int32),
-        "ends": np.cumsum([len(packed) for packed in described.packed], dtype=np.int64),
-    }
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    name = _name(part.number)
-    storage.write(f"{name}.masks", b"".join(described.packed))
-    storage.write(f"{name}.skipped", json.dumps([[one.key, one.reason] for one in skipped]).encode())
-    storage.write(f"{name}.npz", content.getvalue())
+    Raises:
+        UnsoundError: The bytes are not what was written.
+    """
+    height, width = size
+    wanted = -(-height * width // 8)
+    try:
+        # No more than one byte too many: a few bytes can be made to unpack to gigabytes.
+        stream = zlib.decompressobj()
+        bits = np.frombuffer(stream.decompress(packed, wanted + 1), np.uint8)
+    except zlib.error as error:
+        raise UnsoundError(str(error)) from error
+    if len(bits) != wanted or not stream.eof:
+        raise UnsoundError(f"{len(bits)} bytes for {height} x {width} pixels")
+    return torch.from_numpy(np.unpackbits(bits, count=height * width).reshape(height, width)).bool()

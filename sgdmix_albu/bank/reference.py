@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sgdmix_albu.arguments import check_number, check_text
+from sgdmix_albu.bank.describe import Maps
 from sgdmix_albu.bank.map_source import open_saliency
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.described import describe
@@ -18,11 +19,7 @@ from sgdmix_albu.saliency.resolve import DISTILLED, SERVED
 from sgdmix_albu.settings import SaliencySettings
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
-__all__ = ["Reference", "check_agreement", "doubted", "open_reference"]
-
 _SEGMENTERS = ("rembg", "text")
-
-Reference: TypeAlias = Callable[[Tensor, Tensor, Sequence[bytes]], Tensor]
 
 
 def check_agreement(min_agreement: float, agreement_with: str, saliency: str) -> None:
@@ -47,7 +44,7 @@ def check_agreement(min_agreement: float, agreement_with: str, saliency: str) ->
         )
 
 
-def open_reference(name: str, classes: Sequence[str]) -> tuple[Reference, dict[str, Any]]:
+def open_reference(name: str, classes: Sequence[str]) -> tuple[Maps, dict[str, Any]]:
     """The reference backend as a function to (B, H, W) bool masks, and what to note of it beside its name.
 
     The function takes (B, 3, H, W) uint8 images, (B,) labels, and the SHA-256 of the images' files.

@@ -202,7 +202,8 @@ def _bank(commands: _Commands) -> None:
     bank.add_argument(
         "--batch", type=count, default=16, metavar="N", help="images to a call of the backend (default: %(default)s)"
     )
-    bank.add_argument("--workers", type=count, default=0, metavar="N", help="processes that read (default: none)")
+    bank.add_argument("--workers", type=count, default=0, metavar="N", help="threads that read (default: one a core)")
+    bank.add_argument("--overwrite", action="store_true", help="replace a bank that was made with other settings")
     _add_classifier(bank)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sgdmix_albu.lazy import lazy
 
 if TYPE_CHECKING:
-    from sgdmix_albu.bank.make import make_bank
+    from sgdmix_albu.bank import make_bank
     from sgdmix_albu.expand.mix import mix_folder
     from sgdmix_albu.expand.pipeline import generate
     from sgdmix_albu.expand.plan.settings import Settings, TeacherSettings
@@ -42,7 +42,7 @@ __getattr__, __dir__ = lazy(
         ".plan.settings": ["Settings", "TeacherSettings"],
         ".store.verify": ["Verified", "verify"],
         ".summary": ["Expansion", "Forecast"],
-        "sgdmix_albu.bank.make": ["make_bank"],
+        "sgdmix_albu.bank": ["make_bank"],
         "sgdmix_albu.settings": ["RefinerSettings", "SaliencySettings"],
     },
 )

@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 
 from sgdmix_albu.arguments import check_choice, check_counts
-from sgdmix_albu.bank.descriptors import check_some_usable
+from sgdmix_albu.bank.descriptors import BankBuilder, BankSettings, Described, DescriptorBank, check_some_usable
 from sgdmix_albu.bank.map_source import name_from_anywhere
-from sgdmix_albu.bank.parts import BankBuilder, BankSettings, Described, DescriptorBank, parts_of
+from sgdmix_albu.bank.parts import parts_of
 from sgdmix_albu.datasets.source import open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.expand.asked import Asked

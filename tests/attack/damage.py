@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 from random import Random
 
@@ -81,7 +79,7 @@ def _look_at(task: Task, bench: Bench, tally: Tally, right: Path, out: Path) -> 
 
 def _maps(bank: Path) -> dict[str, bytes]:
     """Every map of a finished bank, by its image."""
-    header = json.loads((bank / "bank.json").read_bytes())
-    cells, content = math.prod(header["shape"]), (bank / "maps.u8").read_bytes()
-    rows = {line["key"]: line["row"] for line in map(json.loads, (bank / "index.jsonl").read_bytes().splitlines())}
-    return {key: content[row * cells : (row + 1) * cells] for key, row in rows.items()}
+    from sgdmix_albu.saliency import SaliencyBank  # which takes seconds
+
+    served = SaliencyBank(bank)
+    return {key: served[key].numpy().tobytes() for key in served.keys}

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu import __version__
-from sgdmix_albu.bank.parts import DescriptorBank
+from sgdmix_albu.bank.descriptors import DescriptorBank
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.datasets.pixels import load_again
 from sgdmix_albu.datasets.source import Item, open_reader

@@ -1,0 +1,194 @@
+"""From images to what a bank keeps of them: their maps, and their masks where those are wanted.
+
+With masks, a map is kept on a 64 x 64 grid at 8 bits and the mask on the same grid at 1 bit, for choosing targets, and
+the mask at full resolution, compressed, for mixing: about 5 to 6 KB for a 224 x 224 photograph. Without, a map is kept
+as the backend gives it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sgdmix_albu.datasets.pixels import Loaded, load_pixels
+from sgdmix_albu.datasets.source import Item, Skipped
+from sgdmix_albu.errors import DataError, SGDMixError
+from sgdmix_albu.mixing.agreement import held_share
+from sgdmix_albu.mixing.described import describe
+from sgdmix_albu.mixing.masks import MaskPreset
+
+GRID = 64
+# Images that meet in one call of the saliency backend: few enough that their float copies stay within about 200 MB.
+# Fixed where a run depends on it: a network's rounding can depend on the batch, and a run must not depend on its speed.
+_BATCH = 32
+_BATCH_PIXELS = 16_000_000
+
+# From (B, 3, H, W) uint8 images, (B,) labels and the SHA-256 of their files: a MapSource, or a reference's masks.
+Maps: TypeAlias = Callable[[Tensor, Tensor, Sequence[bytes]], Tensor]
+Read: TypeAlias = tuple[Item, Loaded | str]
+_Window: TypeAlias = list[tuple[Item, Loaded]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a bank keeps of one image; the last six where masks are made.
+
+    Attributes:
+        item: The image.
+        map: (h, w) uint8 saliency.
+        sha256: Of the file that was read.
+        size: Height and width of the image as it was described.
+        mask: The full-resolution mask, compressed.
+        grid_mask: The mask on the grid, eight pixels a byte.
+        threshold: The saliency above which a pixel entered the mask.
+        agreement: Share of the reference's object that the mask holds; NaN where it finds none, or nobody was asked.
+        flat: The saliency map is constant.
+        empty: The mask is empty.
+    """
+
+    item: Item
+    map: NDArray[np.uint8]
+    sha256: bytes
+    size: tuple[int, int]
+    mask: bytes = b""
+    grid_mask: bytes = b""
+    threshold: float = 0
+    agreement: float = float("nan")
+    flat: bool = False
+    empty: bool = False
+
+
+def read_pixels(item: Item, size: int | None) -> Read:
+    """An item with its image, or with the reason why it cannot be read."""
+    try:
+        return item, load_pixels(item, size)
+    except DataError as error:
+        return item, str(error)
+
+
+def described(
+    reading: Iterable[Read],
+    maps_of: Maps,
+    preset: MaskPreset | None,
+    skipped: list[Skipped],
+    *,
+    reference: Maps | None = None,
+    batch: int | None = None,
+    hopeless: int = 32,
+) -> Iterator[Entry]:
+    """What is to be kept of images as they come, each with its pixels or with the reason why there are none.
+
+    Args:
+        reading: The images.
+        maps_of: Stage 1: a source of maps.
+        preset: Stage 3; None for maps alone.
+        skipped: Gets those that cannot be used, and why.
+        reference: Gives the masks (B, H, W) that others are compared with; None for nothing.
+        batch: Images that meet in one call of ``maps_of``.
+        hopeless: When none has succeeded and at least so many failed, the fault lies with the settings, not the images.
+
+    Raises:
+        SGDMixError: That fault.
+    """
+    good = refused = 0
+    for window in _windows(reading, skipped, batch or _BATCH):
+        found, failed = _of_window(window, maps_of, preset, reference)
+        skipped += [Skipped(key, str(error)) for key, error in failed]
+        good, refused = good + len(found), refused + len(failed)
+        if not good and refused >= hopeless:
+            raise failed[0][1]
+        yield from found
+
+
+def _windows(reading: Iterable[Read], skipped: list[Skipped], batch: int) -> Iterator[_Window]:
+    """Readable images in groups of bounded size; the others go to ``skipped``."""
+    window: _Window = []
+    pixels = 0
+    for item, image in reading:
+        if isinstance(image, str):
+            skipped.append(Skipped(item.key, image))
+            continue
+        area = image.pixels[0].numel()
+        if window and (len(window) == batch or pixels + area > _BATCH_PIXELS):
+            yield window
+            window, pixels = [], 0
+        window.append((item, image))
+        pixels += area
+    if window:
+        yield window
+
+
+def _of_window(
+    window: _Window, maps_of: Maps, preset: MaskPreset | None, reference: Maps | None
+) -> tuple[list[Entry], list[tuple[str, SGDMixError]]]:
+    """Entries of a window in its order, and what failed: images of one size together, alone where that fails."""
+    found: dict[int, Entry] = {}
+    failed: dict[int, SGDMixError] = {}
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, (_, image) in enumerate(window):
+        groups.setdefault(tuple(image.pixels.shape), []).append(place)
+    queue = list(groups.values())
+    while queue:
+        places = queue.pop(0)
+        try:
+            entries = _entries([window[place] for place in places], maps_of, preset, reference)
+        except SGDMixError as error:
+            if len(places) > 1:
+                queue += [[place] for place in places]
+            else:
+                failed[places[0]] = error
+            continue
+        found.update(zip(places, entries, strict=True))
+    return [found[place] for place in sorted(found)], [
+        (window[place][0].key, failed[place]) for place in sorted(failed)
+    ]
+
+
+def _entries(group: _Window, maps_of: Maps, preset: MaskPreset | None, reference: Maps | None) -> list[Entry]:
+    images = torch.stack([image.pixels for _, image in group])
+    labels = torch.tensor([item.label for item, _ in group])
+    digests = [image.sha256 for _, image in group]
+    size, maps = (images.shape[2], images.shape[3]), maps_of(images, labels, digests)
+    if preset is None:
+        levels = _levels(maps)
+        return [Entry(item, levels[row], image.sha256, size) for row, (item, image) in enumerate(group)]
+    result = describe(maps, images, preset)
+    nobody = torch.full((len(group),), torch.nan)
+    agreement = nobody if reference is None else held_share(result.masks, reference(images, labels, digests))
+    levels = _levels(_on_grid(result.maps))
+    grid_masks = np.packbits((_on_grid(result.masks.float()) > 0.5).flatten(1).numpy(), axis=1)
+    return [
+        Entry(
+            item,
+            levels[row],
+            image.sha256,
+            size,
+            mask=zlib.compress(np.packbits(result.masks[row].numpy()).tobytes(), 1),
+            grid_mask=grid_masks[row].tobytes(),
+            threshold=float(result.thresholds[row]),
+            agreement=float(agreement[row]),
+            flat=bool(result.flat[row]),
+            empty=not result.areas[row],
+        )
+        for row, (item, image) in enumerate(group)
+    ]
+
+
+def _levels(maps: Tensor) -> NDArray[np.uint8]:
+    levels: NDArray[np.uint8] = (maps * 255).round().to(torch.uint8).cpu().numpy()
+    return levels
+
+
+def _on_grid(values: Tensor) -> Tensor:
+    """(B, h, w) float to (B, 64, 64): averaged down, or interpolated up where it is coarser."""
+    if min(values.shape[1:]) < GRID:
+        return F.interpolate(values[:, None], size=(GRID, GRID), mode="bilinear", align_corners=False)[:, 0]
+    return F.adaptive_avg_pool2d(values[:, None], GRID)[:, 0]
