@@ -25,7 +25,6 @@ class Task:
     Attributes:
         name: What it is called here.
         words: Its arguments, with DATA, REFINER and OUT to fill in.
-        again: More arguments with which it goes on after an interruption.
         module: What is run.
         workers: Whether it has other processes.
         weight: How often it is chosen.
@@ -33,7 +32,6 @@ class Task:
 
     name: str
     words: str
-    again: str = ""
     module: str = "sgdmix_albu"
     workers: bool = False
     weight: int = 1
@@ -57,7 +55,7 @@ TASKS = (
     Task("shards", f"{_GENERATE} --refiner none --multiplier 44 --shards", weight=4),
     Task("processes", f"{_GENERATE} --refiner REFINER --device cpu --multiplier 4", workers=True, weight=3),
     Task("ray", f"{_GENERATE} --refiner none --multiplier 8 --engine ray", workers=True),
-    Task("mix", f"mix DATA OUT {_MIXED} --jobs 2", again="--overwrite", weight=4),
+    Task("mix", f"mix DATA OUT {_MIXED} --jobs 2", weight=4),
     Task("bank", f"DATA OUT {_BACKEND}", module="tests.attack.build", weight=4),
 )
 

@@ -33,7 +33,7 @@ def attack(number: int, chance: Random, bench: Bench, tally: Tally) -> None:
         spoil(spoilt, way, chance)
     if task.module == "sgdmix_albu":
         _verify(bench, tally, right, out)
-    ended = task.command(bench, out, *(task.again.split())).run(bench.notes, _LIMIT)
+    ended = task.command(bench, out).run(bench.notes, _LIMIT)
     tally.judge(ended, {0, 1, 2})
     if ended.code < 2:
         _look_at(task, bench, tally, right, out)

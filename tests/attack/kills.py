@@ -31,8 +31,8 @@ def attack(number: int, chance: Random, bench: Bench, tally: Tally) -> None:
     task = chance.choices(bench.tasks, [task.weight for task in bench.tasks])[0]
     right, seconds = bench.undisturbed(task)
     out, fresh = bench.folder(), chance.random() < 0.1
-    for again in range(chance.randint(1, 3)):
-        command = task.command(bench, out, *(task.again.split() if again else ()), fresh=fresh)
+    for _ in range(chance.randint(1, 3)):
+        command = task.command(bench, out, fresh=fresh)
         way = chance.choice([way for way in _CODES if task.workers or way != "SIGKILL of a worker"])
         # A new Python takes as long again until it works.
         moment = chance.uniform(_SOONEST, seconds) + fresh * chance.uniform(0.5, 2.5)
@@ -47,8 +47,7 @@ def attack(number: int, chance: Random, bench: Bench, tally: Tally) -> None:
         tally.judge(running.wait(limit), _CODES[way] | {0})
         tally.count(f"interrupts: {_stage(out)}")
     tally.count("resumes")
-    more = task.again.split() if out.exists() else ()
-    tally.judge(task.command(bench, out, *more).run(bench.notes), {0})
+    tally.judge(task.command(bench, out).run(bench.notes), {0})
     tally.compare(right, out)
     bench.forget(out)
 
