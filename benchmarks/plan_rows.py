@@ -18,9 +18,9 @@ from sgdmix_albu.bank.describe import GRID
 from sgdmix_albu.bank.descriptors import Descriptors
 from sgdmix_albu.datasets.source import Item
 from sgdmix_albu.expand.plan.rows import row_line
-from sgdmix_albu.expand.plan.settings import Settings
 from sgdmix_albu.expand.plan.targets import plan_rows
 from sgdmix_albu.io.storage import Storage
+from sgdmix_albu.settings import Settings
 
 BLOCK = 4096
 

@@ -1,6 +1,7 @@
-"""What users may set, each thing once: its name, its default, its help, and what is refused.
+"""What users may set, each thing once: its name, its default, its text, and what is refused.
 
 The faces, :mod:`sgdmix_albu.expand`, the audit and the command line take them from here; a test compares what they say.
+The command's help is the text under "Attributes".
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any, get_args
 
 from sgdmix_albu.arguments import (
@@ -17,13 +19,18 @@ from sgdmix_albu.arguments import (
     check_counts,
     check_number,
     check_plain,
+    check_seed,
     check_sequence,
     check_switch,
     check_text,
 )
+from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.types import (
     BEST_FILL,
+    BEST_MASK,
     BEST_SALIENCY,
+    DISTILLED,
+    SERVED,
     Fill,
     ImageFormat,
     Normalize,
@@ -37,21 +44,11 @@ __all__ = [
     "MixSettings",
     "RefinerSettings",
     "SaliencySettings",
-    "option",
+    "Settings",
 ]
 
-
-def option(default: Any, text: str, metavar: str | None = None, **more: Any) -> Any:
-    """A field that a command offers too: its default, its help, and what stands for its value there.
-
-    Args:
-        default: What holds where nothing is said; a class or function that makes it where it may be changed.
-        text: The help of the command, without the default.
-        metavar: What stands for the value in the help.
-        **more: ``flag``, where the command calls it otherwise.
-    """
-    made = {"default_factory": default} if callable(default) else {"default": default}
-    return field(**made, metadata={"help": text, "metavar": metavar, **more})
+_CHUNK, _SHARD = 32, 512  # rows that are worked on together: of files, and of a tar shard
+_SEGMENTERS = ("rembg", "text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +57,14 @@ class MixSettings:
 
     Attributes:
         p: Probability that an image is mixed.
-        candidates: N, candidates drawn for each image (the paper: 30 to 50).
+        candidates: Candidates drawn for each image (the paper: 30 to 50).
         target_class: "any", or only targets of the "same" or a "different" class.
         fill: What stands where the target's own object was. "source": the source's pixels, by the paper's union mask.
             "inpaint": the object is painted over, and the source is pasted by its own mask.
         max_coverage: The largest share of an image that a union mask may cover; with "inpaint", that the source's
             mask may, and the hole that is painted.
-        feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. None: 0 with "source", a
-            soft border of one pixel with "inpaint".
+        feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. If none is given, 0 with
+            "source", a soft border of one pixel with "inpaint".
 
     Raises:
         InvalidInputError: A value that means nothing.
@@ -79,14 +76,12 @@ class MixSettings:
         sgdmix_albu.errors.InvalidInputError: p must be a probability in [0, 1], got 2
     """
 
-    p: float = option(1.0, "probability that an image is mixed", "P")
-    candidates: int = option(50, "candidates drawn for each image", "N")
-    target_class: TargetClass = option("any", "which targets may be chosen")
-    fill: Fill = option(BEST_FILL, "what stands where the target's object was: the source's pixels, or paint")
-    max_coverage: float = option(0.95, "largest share that may be kept, or painted over", "F")
-    feather: float | None = option(
-        None, "fade outside the mask (default: 0 with --fill source, a soft border with inpaint)", "PX"
-    )
+    p: float = 1.0
+    candidates: int = 50
+    target_class: TargetClass = "any"
+    fill: Fill = BEST_FILL
+    max_coverage: float = 0.95
+    feather: float | None = None
 
     @classmethod
     def of(cls, owner: Any) -> MixSettings:
@@ -110,18 +105,15 @@ class ClassifierSettings:
     Attributes:
         model: Its weights: safetensors, or ``torch.save(model.state_dict())``.
         arch: Its name in torchvision or timm, unless the file says it.
-        class_names: Text file with the names of its outputs, one a line; None as the file says, or the class folders.
+        class_names: Text file with the names of its outputs, one a line, unless the file says them. If nobody does,
+            they are the sorted class folders.
         normalize: What it expects of pixels in [0, 1]: "imagenet", its mean and deviation, or "none".
     """
 
-    model: str | os.PathLike[str] | None = option(
-        None, "its weights: safetensors, or torch.save(model.state_dict())", "FILE"
-    )
-    arch: str | None = option(None, "its name in torchvision or timm, unless the file says it", "NAME")
-    class_names: str | os.PathLike[str] | None = option(
-        None, "names of its outputs, one a line (default: the sorted class folders)", "FILE"
-    )
-    normalize: Normalize = option("imagenet", "what it expects of pixels in [0, 1]")
+    model: str | os.PathLike[str] | None = None
+    arch: str | None = None
+    class_names: str | os.PathLike[str] | None = None
+    normalize: Normalize = "imagenet"
 
     def __post_init__(self) -> None:
         check_choice("normalize", self.normalize, get_args(Normalize))
@@ -132,31 +124,23 @@ class SaliencySettings:
     """Which saliency backend, and the classifier that it looks through where it needs one.
 
     Attributes:
-        saliency: The backend's name; the path of a distilled network; or ``"bank:FOLDER"``.
+        saliency: Saliency backend, by name; or the path of a distilled network; or ``bank:FOLDER``.
         model: As in :class:`ClassifierSettings`, and the next three.
         arch: The architecture of the weights.
         class_names: Names of the outputs.
         normalize: What the classifier expects of pixels.
-        options: The backend's own: text, numbers, True or False.
+        options: An option of the saliency backend, such as ``session=u2net``; there may be several.
 
     Raises:
         InvalidInputError: Other options.
     """
 
-    saliency: str = option(BEST_SALIENCY, "saliency backend", "NAME")
+    saliency: str = BEST_SALIENCY
     model: str | os.PathLike[str] | None = None
     arch: str | None = None
     class_names: str | os.PathLike[str] | None = None
     normalize: Normalize = "imagenet"
-    options: Mapping[str, Any] = field(
-        default_factory=dict,
-        hash=False,
-        metadata={
-            "help": "an option of the saliency backend, such as session=u2net; may be given again",
-            "metavar": "NAME=VALUE",
-            "flag": "--saliency-option",
-        },
-    )
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         check_text(saliency=self.saliency)
@@ -176,37 +160,33 @@ class RefinerSettings:
     """Which refiner, and how it works (stage 5).
 
     Attributes:
-        name: Its key, or its folder.
+        name: Its key, or its folder; "none" for none.
         base: Another base model than the refiner names: a folder in diffusers' layout or a hub id.
-        strengths: To draw each image's translation strength from; "adaptive" for the largest at which a teacher still
-            sees the source's class; None for the refiner's own.
-        preserve: How the object is protected: "none" is the paper's, "soft", "strict".
-        hole_strength: Of the paint that ``fill="inpaint"`` left; None for the image's own.
-        steps: Denoising steps at strength 1; None for the refiner's own.
-        guidance: Classifier-free guidance scale; None for the refiner's own.
-        scheduler: Name of one of diffusers' schedulers; None for the base's.
-        dtype: Of the weights, "float32", "float16" or "bfloat16"; None for half precision on a GPU, single elsewhere.
+        strengths: Translation strengths to draw from, in place of the refiner's own; or "adaptive", for each image the
+            largest at which a teacher still sees the source's class.
+        preserve: How the object is protected: "none" (the paper), "soft" or "strict".
+        hole_strength: Strength of the paint that "inpaint" left, in place of the image's own.
+        steps: Denoising steps at strength 1, in place of the refiner's own.
+        guidance: Classifier-free guidance scale, in place of the refiner's own.
+        scheduler: One of diffusers' schedulers, in place of the base's.
+        dtype: Of the weights: float32, float16, bfloat16. If none is given, float16 on a GPU, float32 elsewhere.
         loras: Further LoRA files, for all images.
-        device: "cpu", "cuda", ...; None for a GPU if there is one.
+        device: Where to work: "cpu", "cuda". If none is given, a GPU if there is one.
         compile: Compile the network, which pays for long runs.
     """
 
-    name: str = option("none", "see: sgdmix refiners; or none", "KEY_OR_DIR")
-    base: str | None = option(None, "another base model than the refiner names", "PATH_OR_ID")
-    strengths: tuple[float, ...] | str | None = option(
-        None, "to draw from, or: adaptive (default: the refiner's own)", "S"
-    )
-    preserve: Preserve = option("strict", "how the object is protected")
-    hole_strength: float | None = option(None, "with --fill inpaint, of the paint (default: the image's own)", "S")
-    steps: int | None = option(None, "denoising steps at strength 1 (default: the refiner's own)", "N")
-    guidance: float | None = option(None, "classifier-free guidance scale (default: the refiner's own)", "F")
-    scheduler: str | None = option(None, "one of diffusers' schedulers (default: the base's)", "NAME")
-    dtype: str | None = option(
-        None, "of the weights: float32, float16, bfloat16 (default: half precision on a GPU)", "NAME"
-    )
-    loras: tuple[str, ...] = option((), "further LoRA files, for all images", "FILE", flag="--lora")
-    device: str | None = option(None, "cpu or cuda (default: a GPU if there is one)", "NAME")
-    compile: bool = option(False, "compile the network, which pays for long runs")
+    name: str = "none"
+    base: str | None = None
+    strengths: tuple[float, ...] | str | None = None
+    preserve: Preserve = "strict"
+    hole_strength: float | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    scheduler: str | None = None
+    dtype: str | None = None
+    loras: tuple[str, ...] = ()
+    device: str | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         check_text(refiner=self.name)
@@ -238,16 +218,103 @@ class FileSettings:
     """Which images are read, and how they are written.
 
     Attributes:
-        size: Bring all images to size x size; None keeps each as it is.
-        image_format: "png" or "jpg".
-        shards: Write tar shards instead of files.
+        size: Bring all images to size x size. If none is given, each stays as it is.
+        image_format: Format of the images written, "png" or "jpg".
+        shards: Write tar shards, as WebDataset reads them, not files.
     """
 
-    size: int | None = option(None, "bring all images to N x N (default: as they are)", "N")
-    image_format: ImageFormat = option("png", "format of the images written", flag="--format")
-    shards: bool = option(False, "tar shards as WebDataset reads them, not folders")
+    size: int | None = None
+    image_format: ImageFormat = "png"
+    shards: bool = False
 
     def __post_init__(self) -> None:
         check_counts(size=self.size)
         check_choice("image_format", self.image_format, get_args(ImageFormat))
         check_switch(shards=self.shards)
+
+
+@dataclass(frozen=True)
+class Settings(MixSettings, FileSettings):
+    """What the outputs follow from, besides the images. Checked when made.
+
+    Beside these it has what :class:`MixSettings` and :class:`FileSettings` have: ``p``, ``candidates``,
+    ``target_class``, ``fill``, ``max_coverage`` and ``feather``; ``size``, ``image_format`` and ``shards``.
+
+    Attributes:
+        saliency: Saliency backend, by name, path or ``bank:FOLDER``; or :class:`SaliencySettings`, where the backend
+            has options or looks through a classifier.
+        mask: Mask preset, by name.
+        multiplier: Outputs of each image.
+        seed: The same seed gives the same outputs.
+        keep_unmixed: Write an image that stays unmixed as it is, rather than leave its output out.
+        min_agreement: The least share of a better backend's object that a mask must hold; images with less are
+            neither sources nor targets. With 0 nobody else is asked.
+        agreement_with: That better backend.
+
+    Raises:
+        InvalidInputError: A value that means nothing.
+
+    Example:
+        >>> Settings("manifold_ranking", multiplier=2, fill="source").candidates
+        50
+    """
+
+    saliency: str | SaliencySettings = BEST_SALIENCY
+    mask: str = BEST_MASK
+    _: KW_ONLY
+    multiplier: int = 5
+    seed: int = 0
+    keep_unmixed: bool = False
+    min_agreement: float = 0
+    agreement_with: str = BEST_SALIENCY
+
+    def __post_init__(self) -> None:
+        MixSettings.__post_init__(self)
+        FileSettings.__post_init__(self)
+        check_text(mask=self.mask)
+        _check_agreement(self.min_agreement, self.agreement_with, self.backend.saliency)
+        check_switch(keep_unmixed=self.keep_unmixed)
+        check_counts(multiplier=self.multiplier)
+        check_seed(self.seed)
+        # They are written as JSON, which knows Python's own numbers only.
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if not isinstance(value, bool) and isinstance(value, Real):
+                object.__setattr__(self, one.name, int(value) if isinstance(value, Integral) else float(value))
+
+    @property
+    def backend(self) -> SaliencySettings:
+        """The saliency backend, and what it looks through."""
+        return self.saliency if isinstance(self.saliency, SaliencySettings) else SaliencySettings(self.saliency)
+
+    @property
+    def better(self) -> str | None:
+        """The better backend, if anybody is asked."""
+        return self.agreement_with if self.min_agreement > 0 else None
+
+    @property
+    def chunk(self) -> int:
+        """Rows that are worked on together."""
+        return _SHARD if self.shards else _CHUNK
+
+
+def _check_agreement(min_agreement: float, agreement_with: str, saliency: str) -> None:
+    """Refuse settings that mean nothing.
+
+    Raises:
+        InvalidInputError: ``min_agreement`` outside [0, 1], or a backend that would judge itself, or one that may
+            be better than the default judge.
+    """
+    check_number("min_agreement", min_agreement, "must lie in [0, 1]", low=0, high=1)
+    check_text(agreement_with=agreement_with)
+    if min_agreement > 0 and agreement_with == saliency:
+        raise InvalidInputError(
+            f"min_agreement compares masks with those of a better backend, and {saliency!r} is both: "
+            "name the better one as agreement_with (--agreement)"
+        )
+    may_be_better = saliency in _SEGMENTERS or saliency.startswith(SERVED) or saliency.endswith(DISTILLED)
+    if min_agreement > 0 and agreement_with == BEST_SALIENCY and may_be_better:
+        raise InvalidInputError(
+            f"nothing says that {agreement_with!r}, the default judge, is better than {saliency!r}: name one "
+            "that is as agreement_with (--agreement)"
+        )

@@ -13,6 +13,8 @@ __all__ = [
     "BEST_FILL",
     "BEST_MASK",
     "BEST_SALIENCY",
+    "DISTILLED",
+    "SERVED",
     "Draws",
     "Fill",
     "Foreground",
@@ -33,6 +35,10 @@ Rows: TypeAlias = "Tensor | Sequence[Tensor]"
 # download and at a price that a loader can afford.
 BEST_SALIENCY = "salient_object"
 BEST_MASK = "guided"
+
+# Beside names of backends: how the path of a network that `sgdmix distil` wrote ends, and what stands before the folder
+# of a bank, whose maps stand for a backend's.
+DISTILLED, SERVED = ".safetensors", "bank:"
 
 Fill: TypeAlias = Literal["source", "inpaint"]
 """What stands where the target's own object was: the source's pixels (the paper), or paint."""

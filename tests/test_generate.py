@@ -42,7 +42,7 @@ from torchvision.transforms.functional import normalize, to_tensor
 
 from sgdmix_albu import cli
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.expand import Expansion, RefinerSettings, Settings, TeacherSettings, verify
+from sgdmix_albu.expand import ClassifierSettings, Expansion, RefinerSettings, Settings, verify
 from sgdmix_albu.expand.execute.local import LocalEngine
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.types import Fill
@@ -532,7 +532,7 @@ def test_a_strip_costs_its_own_outputs_only(insects: tuple[Path, Path], tmp_path
 
 
 @pytest.fixture
-def teacher(insects: tuple[Path, Path], tmp_path: Path) -> tuple[TeacherSettings, Callable[[Path], torch.Tensor]]:
+def teacher(insects: tuple[Path, Path], tmp_path: Path) -> tuple[ClassifierSettings, Callable[[Path], torch.Tensor]]:
     """A teacher of two classes whose confidence depends on the pixels, and torchvision's own use of it on a file."""
     with torch.random.fork_rng():
         torch.manual_seed(2)
@@ -554,11 +554,11 @@ def teacher(insects: tuple[Path, Path], tmp_path: Path) -> tuple[TeacherSettings
         with torch.no_grad():
             return model(normalize(image, preset.mean, preset.std)[None]).softmax(1)[0]
 
-    return TeacherSettings(str(tmp_path / "teacher.pt"), "resnet18"), confidences
+    return ClassifierSettings(str(tmp_path / "teacher.pt"), "resnet18"), confidences
 
 
 def test_a_teacher_sees_the_images_that_were_written(
-    insects: tuple[Path, Path], teacher: tuple[TeacherSettings, Callable[[Path], torch.Tensor]], tmp_path: Path
+    insects: tuple[Path, Path], teacher: tuple[ClassifierSettings, Callable[[Path], torch.Tensor]], tmp_path: Path
 ) -> None:
     """Its opinion in the manifest is torchvision's on the file; once it was shown black pictures."""
     settings, confidences = teacher
@@ -573,7 +573,7 @@ def test_a_teacher_sees_the_images_that_were_written(
 
 
 def test_a_teacher_decides_on_the_strength(
-    insects: tuple[Path, Path], teacher: tuple[TeacherSettings, Callable[[Path], torch.Tensor]], tmp_path: Path
+    insects: tuple[Path, Path], teacher: tuple[ClassifierSettings, Callable[[Path], torch.Tensor]], tmp_path: Path
 ) -> None:
     """The largest strength of the refiner's at which torchvision's use of the teacher still names the class."""
     settings, confidences = teacher
@@ -604,9 +604,9 @@ def test_a_teacher_is_found_from_anywhere(photographs: Path, tmp_path: Path, mon
     """Workers may start elsewhere, and the same command may be given again from another folder."""
     torch.save(resnet18(num_classes=3).state_dict(), tmp_path / "teacher.pt")
     monkeypatch.chdir(tmp_path)
-    expand(photographs, "out", teacher=TeacherSettings("teacher.pt", "resnet18"))
+    expand(photographs, "out", teacher=ClassifierSettings("teacher.pt", "resnet18"))
     run = json.loads((tmp_path / "out" / ".sgdmix-run.json").read_text())
     assert run["settings"]["teacher_model"] == "teacher.pt"
     monkeypatch.chdir(photographs)
     elsewhere = os.path.relpath(tmp_path / "teacher.pt", photographs)
-    expand(photographs, tmp_path / "out", teacher=TeacherSettings(elsewhere, "resnet18"))
+    expand(photographs, tmp_path / "out", teacher=ClassifierSettings(elsewhere, "resnet18"))

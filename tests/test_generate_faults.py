@@ -36,7 +36,7 @@ from PIL import Image
 
 from sgdmix_albu.bank import parts as banking
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError, UnknownNameError
-from sgdmix_albu.expand import RefinerSettings, Settings, TeacherSettings, generate, verify
+from sgdmix_albu.expand import ClassifierSettings, RefinerSettings, Settings, generate, verify
 from sgdmix_albu.expand.execute import pools as working
 from sgdmix_albu.expand.execute.local import LocalEngine
 from sgdmix_albu.expand.store.run import Run
@@ -212,7 +212,7 @@ def test_wrong_arguments_are_told_before_anything_is_written(photographs: Path, 
             InvalidInputError,
             "adaptive strength needs a teacher",
         ),
-        ({"teacher": TeacherSettings("nope.pt", "resnet18")}, DataError, "nope.pt"),
+        ({"teacher": ClassifierSettings("nope.pt", "resnet18")}, DataError, "nope.pt"),
         ({"settings": Settings(saliency="nope")}, UnknownNameError, "unknown saliency backend 'nope'"),
         ({"settings": Settings(mask="nope")}, UnknownNameError, "nope"),
     ]:
@@ -607,7 +607,7 @@ def test_another_teacher_under_the_same_name(photographs: Path, tmp_path: Path) 
     for seed in range(2):
         torch.manual_seed(seed)
         torch.save(resnet18(num_classes=3).state_dict(), tmp_path / "teacher.pt")
-        teacher = TeacherSettings(str(tmp_path / "teacher.pt"), "resnet18")
+        teacher = ClassifierSettings(str(tmp_path / "teacher.pt"), "resnet18")
         if seed == 0:
             expand(photographs, tmp_path / "out", teacher=teacher)
         else:

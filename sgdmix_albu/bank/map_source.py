@@ -20,8 +20,8 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.places import settled, settled_files
 from sgdmix_albu.saliency import SaliencyBackend, SaliencyBank, get_backend
 from sgdmix_albu.saliency.judged import JudgedBackend, looks_through_a_model
-from sgdmix_albu.saliency.resolve import DISTILLED, SERVED
 from sgdmix_albu.settings import SaliencySettings
+from sgdmix_albu.types import DISTILLED, SERVED
 
 # Images handed to a backend at once, so that a large model's activations stay within a few hundred MB.
 _CHUNK = 16

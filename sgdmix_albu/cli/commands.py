@@ -10,7 +10,14 @@ from sgdmix_albu import __version__
 from sgdmix_albu.cli.grammar import Parser, add_data, add_settings, count, made, seed
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.printable import printable
-from sgdmix_albu.settings import ClassifierSettings, FileSettings, MixSettings, RefinerSettings, SaliencySettings
+from sgdmix_albu.settings import (
+    ClassifierSettings,
+    FileSettings,
+    MixSettings,
+    RefinerSettings,
+    SaliencySettings,
+    Settings,
+)
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
 __all__ = ["parser"]
@@ -59,7 +66,6 @@ def _mix(commands: _Commands) -> None:
     add_data(mix, "folder or URL to write; one folder per class and metadata.jsonl")
     how = mix.add_argument_group("how to mix")
     _add_mixing(how)
-    _add_seed(how, "the same seed gives the same images")
     _add_classifier(mix)
     files = mix.add_argument_group("files")
     add_settings(files, FileSettings)
@@ -72,7 +78,7 @@ def _mix(commands: _Commands) -> None:
 
 def _generate(commands: _Commands) -> None:
     def run(*, options: list[str], strengths: list[str] | None, **arguments: Any) -> int:
-        from sgdmix_albu.expand import Settings, generate
+        from sgdmix_albu.expand import generate
 
         teacher = made(ClassifierSettings, arguments, prefix="teacher_", model=arguments.pop("teacher"))
         refiner = made(RefinerSettings, arguments, strengths=_strengths(strengths))
@@ -86,21 +92,17 @@ def _generate(commands: _Commands) -> None:
     )
     add_data(generate, "folder or URL to write; one folder per class and metadata.jsonl")
     how = generate.add_argument_group("how much, and how to mix")
-    how.add_argument(
-        "--multiplier", type=count, default=5, metavar="N", help="outputs of each image (default: %(default)s)"
-    )
-    _add_mixing(how)
-    _add_seed(how, "the same seed gives the same images")
+    _add_mixing(how, "multiplier")
     refine = generate.add_argument_group("how to refine")
     refine.add_argument(
         "--refiner", dest="name", required=True, metavar="KEY_OR_DIR", help="see: sgdmix refiners; or none"
     )
-    add_settings(refine, RefinerSettings, without=["name"])
+    add_settings(refine, RefinerSettings, without="name")
     teacher = generate.add_argument_group(
         "teacher, a classifier that judges each output, and decides adaptive strengths"
     )
     teacher.add_argument("--teacher", metavar="FILE", help="its weights")
-    add_settings(teacher, ClassifierSettings, prefix="teacher_", without=["model"])
+    add_settings(teacher, ClassifierSettings, prefix="teacher_", without="model")
     _add_classifier(generate)
     files = generate.add_argument_group("files")
     add_settings(files, FileSettings)
@@ -147,11 +149,11 @@ def _audit(commands: _Commands) -> None:
         metavar="NAME",
         help=f"backends to compare (default: {BEST_SALIENCY})",
     )
-    add_settings(audit, SaliencySettings, without=["saliency"])
+    add_settings(audit, SaliencySettings, only="options")
     audit.add_argument(
         "--mask", nargs="+", default=[BEST_MASK], metavar="NAME", help=f"mask presets to compare (default: {BEST_MASK})"
     )
-    _add_fill(audit)
+    add_settings(audit, MixSettings, only="fill")
     audit.add_argument("--masks", metavar="DIR", help="folder of true foreground masks, for coverage and leak")
     audit.add_argument(
         "--agreement",
@@ -195,7 +197,7 @@ def _bank(commands: _Commands) -> None:
     )
     bank.add_argument("data", metavar="DATA", help="folder with one folder of images per class")
     bank.add_argument("out", metavar="OUT", help="the bank's folder; use it as --saliency bank:OUT")
-    add_settings(bank, SaliencySettings)
+    add_settings(bank, SaliencySettings, only="saliency options")
     bank.add_argument(
         "--size", type=count, default=224, metavar="N", help="the backend sees N x N pixels (default: %(default)s)"
     )
@@ -221,7 +223,7 @@ def _distil(commands: _Commands) -> None:
     add_data(distil, "the .safetensors file to write; use it as --saliency FILE")
     who = distil.add_argument_group("who teaches it")
     who.add_argument("--teacher", metavar="NAME", help="a saliency backend")
-    add_settings(who, SaliencySettings, without=["saliency"])
+    add_settings(who, SaliencySettings, only="options")
     who.add_argument("--masks", metavar="DIR", help="a folder of masks in its place, object light")
     how = distil.add_argument_group("how to train")
     how.add_argument("--steps", type=count, default=600, metavar="N", help="gradient steps (default: %(default)s)")
@@ -282,7 +284,7 @@ def _finetune(commands: _Commands) -> None:
     how.add_argument("--resolution", type=count, metavar="N", help="side in pixels")
     how.add_argument("--unbalanced", dest="balanced", action="store_false", help="draw images, not classes, evenly")
     how.add_argument("--saliency", metavar="NAME", help="weigh the loss by the maps of a backend, or of a bank")
-    add_settings(how, SaliencySettings, without=["saliency"])
+    add_settings(how, SaliencySettings, only="options")
     how.add_argument("--saliency-weight", type=float, default=1.0, metavar="F", help="how much (default: %(default)s)")
     how.add_argument("--gradient-accumulation", type=count, default=1, metavar="N", help="parts of a step")
     how.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
@@ -317,43 +319,19 @@ def _drift(commands: _Commands) -> None:
         "--preserve", nargs="+", choices=("none", "soft", "strict"), default=["none", "soft", "strict"], help="modes"
     )
     drift.add_argument("--sources", type=count, default=96, metavar="N", help="images (default: %(default)s)")
-    add_settings(drift, SaliencySettings)
-    _add_mask(drift)
-    _add_fill(drift)
+    add_settings(drift, SaliencySettings, only="saliency options")
+    add_settings(drift, Settings, only="mask fill")
     _add_seed(drift, "the same seed, the same sources, mixes and noise")
     drift.add_argument("--overwrite", action="store_true", help="replace what an earlier sweep left in DIR")
     teacher = drift.add_argument_group("teacher, the classifier that says what it sees (default: one is trained)")
     teacher.add_argument("--teacher", metavar="FILE", help="its weights")
-    add_settings(teacher, ClassifierSettings, without=["model"])
+    add_settings(teacher, ClassifierSettings, without="model")
 
 
-def _add_mixing(group: argparse._ActionsContainer) -> None:
-    add_settings(group, SaliencySettings)
-    _add_mask(group)
-    add_settings(group, MixSettings)
-    group.add_argument(
-        "--min-agreement",
-        type=float,
-        default=0,
-        metavar="F",
-        help="leave out images whose mask holds a smaller share of what a better backend sees (default: ask nobody)",
-    )
-    group.add_argument(
-        "--agreement",
-        dest="agreement_with",
-        default=BEST_SALIENCY,
-        metavar="NAME",
-        help="that better backend (default: %(default)s)",
-    )
-
-
-def _add_mask(group: argparse._ActionsContainer) -> None:
-    group.add_argument("--mask", default=BEST_MASK, metavar="NAME", help="mask preset (default: %(default)s)")
-
-
-def _add_fill(group: argparse._ActionsContainer) -> None:
-    others = [name for name in MixSettings.__dataclass_fields__ if name != "fill"]
-    add_settings(group, MixSettings, without=others)
+def _add_mixing(group: argparse._ActionsContainer, more: str = "") -> None:
+    add_settings(group, SaliencySettings, only="saliency options")
+    mixing = "p candidates target_class fill max_coverage feather min_agreement agreement_with seed"
+    add_settings(group, Settings, only=f"mask {more} {mixing}")
 
 
 def _add_seed(group: argparse._ActionsContainer, text: str) -> None:

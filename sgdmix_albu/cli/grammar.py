@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Mapping
+import inspect
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 __all__ = ["Parser", "add_data", "add_settings", "count", "made", "seed"]
+
+
+# Where the command calls a setting otherwise, and what stands for a value.
+_FLAGS = {
+    "agreement_with": "--agreement",
+    "image_format": "--format",
+    "loras": "--lora",
+    "options": "--saliency-option",
+}
+_METAVARS = {"base": "PATH_OR_ID", "class_names": "FILE", "loras": "FILE", "model": "FILE", "strengths": "S"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,26 +73,26 @@ def add_data(parser: Parser, out: str | None = None) -> None:
 
 
 def add_settings(
-    group: argparse._ActionsContainer, settings: type, *, prefix: str = "", without: Collection[str] = ()
+    group: argparse._ActionsContainer, settings: type, *, only: str = "", without: str = "", prefix: str = ""
 ) -> None:
-    """An option for each field of a settings class that has a help text.
+    """An option for each field of a settings class; its help is the text of the class.
 
     Args:
         group: Where they go.
         settings: The class; see :mod:`sgdmix_albu.settings`.
+        only: The fields that the command offers, parted by spaces; all, where none is named.
+        without: Fields that it does not offer.
         prefix: Before each name.
-        without: Fields that the command does not offer.
     """
-    hints = get_type_hints(settings)
-    for field in fields(settings):
-        text = field.metadata.get("help")
-        if text is None or field.name in without:
-            continue
-        flag = field.metadata.get("flag") or f"--{prefix}{field.name}".replace("_", "-")
-        plain = field.default in (None, MISSING, ()) or isinstance(field.default, bool) or "(default" in text
-        how: dict[str, Any] = {"default": field.default, **_kind(hints[field.name], field.metadata)}
-        text = text if plain else f"{text} (default: %(default)s)"
-        group.add_argument(flag, dest=f"{prefix}{field.name}", help=text, **how)
+    hints, texts = get_type_hints(settings), _texts(settings)
+    known = {field.name: field for field in fields(settings)}
+    for name in only.split() or [name for name in texts if name in known and name not in without.split()]:
+        default, text = known[name].default, texts[name]
+        shown = default not in (None, MISSING, ()) and not isinstance(default, bool)
+        how: dict[str, Any] = {"default": default, **_kind(name, hints[name])}
+        flag = _FLAGS.get(name, f"--{prefix}{name}".replace("_", "-"))
+        text = f"{text} (default: %(default)s)" if shown else text
+        group.add_argument(flag, dest=f"{prefix}{name}", help=text, **how)
 
 
 def made(settings: type, arguments: dict[str, Any], *, prefix: str = "", **given: Any) -> Any:
@@ -112,7 +124,19 @@ def seed(text: str) -> int:
     return number
 
 
-def _kind(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _texts(settings: type) -> dict[str, str]:
+    """What a settings class, and those that it is made from, say of each field, as a command's help says it."""
+    found: dict[str, str] = {}
+    for kind in reversed(settings.__mro__):
+        _, _, section = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
+        for name, text in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section.partition("\n\n")[0], re.MULTILINE):
+            plain = re.sub(r":\w+:`~?([\w.]+)`", r"\1", " ".join(text.split())).replace("``", "")
+            small = plain if plain[1:2].isupper() else plain[:1].lower() + plain[1:]
+            found[name] = small.removesuffix(".").replace("%", "%%")
+    return found
+
+
+def _kind(name: str, hint: Any) -> dict[str, Any]:
     """How argparse reads a value of a type: of several that it may be, the first."""
     if get_origin(hint) in (Union, UnionType):
         hint = get_args(hint)[0]
@@ -120,13 +144,13 @@ def _kind(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
         return {"action": "store_true"}
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
-    found: dict[str, Any] = {"metavar": metadata.get("metavar")}
+    if get_origin(hint) is Mapping:
+        return {"action": "append", "default": [], "metavar": "NAME=VALUE"}
+    found: dict[str, Any] = {"metavar": _METAVARS.get(name, "NAME")}
     if get_origin(hint) is tuple:
         found["nargs"] = "+"
-    elif get_origin(hint) is Mapping:
-        found |= {"action": "append", "default": []}
     elif hint is int:
-        found["type"] = seed if metadata.get("least") == 0 else count
+        found |= {"metavar": "N", "type": seed if name == "seed" else count}
     elif hint is float:
-        found["type"] = float
+        found |= {"metavar": "F", "type": float}
     return found

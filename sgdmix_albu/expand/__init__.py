@@ -15,18 +15,17 @@ if TYPE_CHECKING:
     from sgdmix_albu.bank import make_bank
     from sgdmix_albu.expand.mix import mix_folder
     from sgdmix_albu.expand.pipeline import generate
-    from sgdmix_albu.expand.plan.settings import Settings, TeacherSettings
     from sgdmix_albu.expand.store.verify import Verified, verify
     from sgdmix_albu.expand.summary import Expansion, Forecast
-    from sgdmix_albu.settings import RefinerSettings, SaliencySettings
+    from sgdmix_albu.settings import ClassifierSettings, RefinerSettings, SaliencySettings, Settings
 
 __all__ = [
+    "ClassifierSettings",
     "Expansion",
     "Forecast",
     "RefinerSettings",
     "SaliencySettings",
     "Settings",
-    "TeacherSettings",
     "Verified",
     "generate",
     "make_bank",
@@ -39,10 +38,9 @@ __getattr__, __dir__ = lazy(
     {
         ".pipeline": ["generate"],
         ".mix": ["mix_folder"],
-        ".plan.settings": ["Settings", "TeacherSettings"],
         ".store.verify": ["Verified", "verify"],
         ".summary": ["Expansion", "Forecast"],
         "sgdmix_albu.bank": ["make_bank"],
-        "sgdmix_albu.settings": ["RefinerSettings", "SaliencySettings"],
+        "sgdmix_albu.settings": ["ClassifierSettings", "RefinerSettings", "SaliencySettings", "Settings"],
     },
 )

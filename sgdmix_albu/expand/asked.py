@@ -12,14 +12,14 @@ from sgdmix_albu.bank.map_source import from_anywhere, open_saliency, shown
 from sgdmix_albu.bank.reference import open_reference
 from sgdmix_albu.datasets.source import Source
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.expand.plan.settings import Settings, open_refiner, open_teacher
+from sgdmix_albu.expand.execute.models import open_refiner, open_teacher
 from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.io.places import settled, settled_files
 from sgdmix_albu.mixing.blending import edge_width
 from sgdmix_albu.mixing.masks import get_mask
 from sgdmix_albu.refine.catalogue import list_refiners, metaclass_of
 from sgdmix_albu.saliency.options import prompted
-from sgdmix_albu.settings import ClassifierSettings, RefinerSettings, SaliencySettings
+from sgdmix_albu.settings import ClassifierSettings, RefinerSettings, SaliencySettings, Settings
 
 _FILES = ("model", "class_names")  # of a teacher
 _HOW = ("steps", "guidance", "scheduler", "dtype")  # of a refiner; noted where asked, as in runs that could not ask

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from sgdmix_albu.expand.pipeline import generate
-from sgdmix_albu.expand.plan.settings import Settings
 from sgdmix_albu.expand.summary import Expansion
 from sgdmix_albu.io.progress import Progress
-from sgdmix_albu.settings import SaliencySettings
+from sgdmix_albu.settings import SaliencySettings, Settings
 from sgdmix_albu.types import BEST_SALIENCY, Normalize
 
 __all__ = ["mix_folder"]

@@ -25,7 +25,6 @@ from sgdmix_albu.expand.execute.worker import Expander, Job, Report
 from sgdmix_albu.expand.forecast import TRIAL, forecast
 from sgdmix_albu.expand.names import ATTEMPTS, BANK, METADATA
 from sgdmix_albu.expand.plan.rows import Chunk
-from sgdmix_albu.expand.plan.settings import Settings
 from sgdmix_albu.expand.plan.targets import plan_rows
 from sgdmix_albu.expand.store.listing import taken_up
 from sgdmix_albu.expand.store.run import Run
@@ -37,7 +36,7 @@ from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.threads import default_jobs
 from sgdmix_albu.mixing.blending import edge_width
-from sgdmix_albu.settings import ClassifierSettings, RefinerSettings
+from sgdmix_albu.settings import ClassifierSettings, RefinerSettings, Settings
 
 __all__ = ["generate"]
 

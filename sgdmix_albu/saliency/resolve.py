@@ -15,9 +15,7 @@ from sgdmix_albu.saliency.base import FunctionBackend, SaliencyBackend
 from sgdmix_albu.saliency.catalogue import BACKENDS, GIVEN, list_backends
 from sgdmix_albu.saliency.layers import check_layer
 from sgdmix_albu.saliency.options import check_options, maker_of
-
-DISTILLED = ".safetensors"  # how the name of a file that ``sgdmix distil`` wrote ends
-SERVED = "bank:"  # before the folder of a bank, whose maps stand for a backend's
+from sgdmix_albu.types import DISTILLED, SERVED
 
 
 def get_backend(spec: Any, **options: Any) -> SaliencyBackend:

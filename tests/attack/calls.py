@@ -652,7 +652,7 @@ CALLS = [
     _call(
         "expand.RefinerSettings", needed="text", other="base:folder preserve:text steps:count guidance:rate device:text"
     ),
-    _call("expand.TeacherSettings", needed="text", other="arch:text class_names:folder normalize:text"),
+    _call("expand.ClassifierSettings", needed="text", other="arch:text class_names:folder normalize:text"),
     _call(
         "recipes.settings.Settings",
         "hyper.Settings",

@@ -24,10 +24,10 @@ from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.datasets.pixels import load_again
 from sgdmix_albu.datasets.source import Item, open_reader
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.expand.execute.models import open_refiner, open_teacher
 from sgdmix_albu.expand.execute.pair import encoded, mix_pair
 from sgdmix_albu.expand.names import BANK, PLAN, done_name
 from sgdmix_albu.expand.plan.rows import Chunk, Row, batched, read_rows
-from sgdmix_albu.expand.plan.settings import open_refiner, open_teacher
 from sgdmix_albu.expand.store.done import done_bytes, read_done
 from sgdmix_albu.expand.store.shards import shard_bytes, shard_name
 from sgdmix_albu.io.attempts import begin_attempt

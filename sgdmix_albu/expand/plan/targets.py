@@ -17,8 +17,8 @@ from sgdmix_albu.bank.describe import GRID
 from sgdmix_albu.bank.descriptors import Descriptors
 from sgdmix_albu.bank.reference import doubted
 from sgdmix_albu.expand.plan.rows import Row
-from sgdmix_albu.expand.plan.settings import Settings
 from sgdmix_albu.mixing.fill import grown
+from sgdmix_albu.settings import Settings
 
 Array: TypeAlias = NDArray[Any]
 

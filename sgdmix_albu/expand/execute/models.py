@@ -1,0 +1,60 @@
+"""The networks that settings name: a refiner, and a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sgdmix_albu.classifiers import Judge, open_judge
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.settings import ClassifierSettings, RefinerSettings
+
+if TYPE_CHECKING:
+    from sgdmix_albu.refine.refiner import Refiner
+
+
+def open_teacher(settings: ClassifierSettings, classes: Sequence[str]) -> Judge:
+    """The classifier that says what it sees in an output, for these classes.
+
+    Raises:
+        DataError: It does not know them, or cannot be read.
+        InvalidInputError: No weights are named.
+    """
+    if settings.model is None:
+        raise InvalidInputError("expected the weights of a teacher as model=, got None")
+    return open_judge(
+        settings.model,
+        classes,
+        arch=settings.arch,
+        class_names=settings.class_names,
+        normalize=settings.normalize,
+        must_know=True,
+    )
+
+
+def open_refiner(settings: RefinerSettings, teacher: ClassifierSettings | None = None) -> Refiner:
+    """The refiner; nothing heavy is loaded before the first image.
+
+    Raises:
+        DataError: No weights; or the strength is adaptive, and the teacher does not know the refiner's classes.
+        InvalidInputError: A setting means nothing.
+    """
+    import torch
+
+    from sgdmix_albu.refine import get_refiner
+
+    refiner = get_refiner(
+        settings.name,
+        base=settings.base,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        scheduler=settings.scheduler,
+        dtype=None if settings.dtype is None else getattr(torch, settings.dtype),
+        loras=settings.loras,
+        device=settings.device,
+        compile=settings.compile,
+        hole_strength=settings.hole_strength,
+    )
+    if settings.adaptive and teacher is not None:
+        refiner.teacher = open_teacher(teacher, refiner.classes)
+    return refiner
