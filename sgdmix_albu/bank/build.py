@@ -31,9 +31,9 @@ from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.threads import default_jobs, ordered_map
 from sgdmix_albu.saliency.fingerprint import fingerprint
-from sgdmix_albu.saliency.resolve import SERVED, get_backend
+from sgdmix_albu.saliency.resolve import get_backend
 from sgdmix_albu.settings import SaliencySettings
-from sgdmix_albu.types import BEST_SALIENCY, Normalize
+from sgdmix_albu.types import BEST_SALIENCY, SERVED, Normalize
 
 _OFTEN = 30.0  # seconds after which what was computed is written, for a slow backend takes hours for a part
 _Content = tuple[bytes, int]  # SHA-256 of an image's file, and the class that its map explains or -1
