@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from sgdmix_albu.datasets import EMBEDDED, get_dataset, list_datasets
 from sgdmix_albu.datasets.tree import as_png
 from sgdmix_albu.datasets.truth import MaskFolder, TrueMasks
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.io.images import IMAGE_SUFFIXES, class_folders, files_below, is_hidden, list_images
+from sgdmix_albu.io.images import IMAGE_SUFFIXES, class_folders, files_below, is_hidden
 from sgdmix_albu.io.places import local_path
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.printable import printable
@@ -160,54 +161,59 @@ def ignored_lines(ignored: Counter[str]) -> Iterator[str]:
 
 
 def _remote(url: str) -> Source:
-    """As :func:`_folder`, by names alone: an object store has no folders, so none that are empty."""
-    names = sorted(Storage(url).sizes())
-    hidden = {name for name in names if any(map(is_hidden, name.split("/")))}
-    classes = sorted({name.partition("/")[0] for name in names if "/" in name and name not in hidden})
-    images = [name for name in names if "/" in name and name not in hidden and _suffix(name) in IMAGE_SUFFIXES]
-    listed = [name for name in images if str(PurePosixPath(name)) == name]  # a key may be "owl//1.png", a path may not
-    if not listed:
-        raise DataError(f"found no image in a class folder of {url}")
-    label_of = {name: label for label, name in enumerate(classes)}
-    reader = open_reader(url)
-    items = [Item(name, name.partition("/")[0], label_of[name.partition("/")[0]], reader) for name in listed]
-    loose, ignored = _others(names, set(images))
-    odd = [Skipped(name, "its name is not a path") for name in images if str(PurePosixPath(name)) != name]
-    return Source(url, items, classes, odd + _without_label(loose), ignored)
+    return _listed(url, Storage(url).sizes())
 
 
 def _folder(root: Path, flat: bool) -> Source:
     try:
-        entries = list_images(root)
+        names = (path.relative_to(root).as_posix() for path in files_below(root, hidden=True))
+        return _listed(str(root), names, class_folders(root))
     except DataError:
-        found = _flat(root) if flat and root.is_dir() else None
-        if found is None or not found.items:
-            raise
-        return found
-    reader = open_reader(root)
-    items, odd = _readable(Item(entry.key, entry.class_name, entry.label, reader) for entry in entries)
-    names = (path.relative_to(root).as_posix() for path in files_below(root, hidden=True))
-    loose, ignored = _others(names, {entry.key for entry in entries})
-    return Source(str(root), items, class_folders(root), odd + _without_label(loose), ignored)
+        if flat and root.is_dir():
+            with suppress(DataError):
+                return _listed(str(root), (path.name for path in root.iterdir() if not path.is_dir()), flat=True)
+        raise
 
 
-def _flat(root: Path) -> Source:
-    reader = open_reader(root)
-    images, ignored = _others((path.name for path in root.iterdir() if not path.is_dir()), set())
-    items, odd = _readable(Item(name, "", 0, reader) for name in images)
-    return Source(str(root), items, [], odd, ignored)
+def _listed(root: str, names: Iterable[str], folders: Iterable[str] = (), *, flat: bool = False) -> Source:
+    """A source by the names of its files, and of folders that are classes without any; all of no class where flat."""
+    keys: list[str] = []
+    skipped: list[Skipped] = []
+    ignored: Counter[str] = Counter()
+    classes = set(folders)
+    for name in sorted(names):
+        suffix, parts = PurePosixPath(name).suffix.lower(), name.split("/")
+        if any(map(is_hidden, parts)):
+            ignored["hidden"] += 1
+            continue
+        classes |= {parts[0]} if len(parts) > 1 else set()
+        if suffix not in IMAGE_SUFFIXES:
+            ignored[suffix or "no suffix"] += 1
+        elif len(parts) == 1 and not flat:
+            skipped.append(Skipped(name, "it lies in no class folder, so it has no label"))
+        elif str(PurePosixPath(name)) != name:  # an object's key may be "owl//1.png"
+            skipped.append(Skipped(name, "its name is not a path"))
+        elif not _printable(name):
+            skipped.append(Skipped(name, "its name is not valid UTF-8"))
+        else:
+            keys.append(name)
+    if not keys:
+        raise DataError(
+            f"found no image in a class folder of {root}; known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    reader, class_names = open_reader(root), sorted(classes)
+    label_of = {name: label for label, name in enumerate(class_names)}
+    named = [("" if flat else key.partition("/")[0], key) for key in keys]
+    items = [Item(key, name, label_of.get(name, 0), reader) for name, key in sorted(named)]
+    return Source(root, items, class_names, skipped, ignored)
 
 
-def _readable(listed: Iterable[Item]) -> tuple[list[Item], list[Skipped]]:
-    """The items, and those that no manifest can name."""
-    items, odd = [], []
-    for item in listed:
-        try:
-            item.key.encode()
-            items.append(item)
-        except UnicodeEncodeError:
-            odd.append(Skipped(item.key, "its name is not valid UTF-8"))
-    return items, odd
+def _printable(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _with_masks(source: Source, masks: MaskFolder) -> Source:
@@ -219,29 +225,6 @@ def _with_masks(source: Source, masks: MaskFolder) -> Source:
             f"found no true mask for any of {len(source.items)} images; for {key} expected {masks.path(key)}"
         )
     return replace(source, items=items, truth=masks)
-
-
-def _others(names: Iterable[str], listed: set[str]) -> tuple[list[str], Counter[str]]:
-    """Images outside the class folders, and a count of every other file that is not listed."""
-    loose: list[str] = []
-    ignored: Counter[str] = Counter()
-    for key in names:
-        if key in listed:
-            continue
-        hidden = any(map(is_hidden, key.split("/")))
-        if "/" not in key and _suffix(key) in IMAGE_SUFFIXES and not hidden:
-            loose.append(key)
-        else:
-            ignored["hidden" if hidden else _suffix(key) or "no suffix"] += 1
-    return sorted(loose), ignored
-
-
-def _without_label(loose: Iterable[str]) -> list[Skipped]:
-    return [Skipped(key, "it lies in no class folder, so it has no label") for key in loose]
-
-
-def _suffix(name: str) -> str:
-    return PurePosixPath(name).suffix.lower()
 
 
 def _embedded(name: str, size: int) -> Source:
