@@ -35,6 +35,10 @@ PLANTED = {
         "mixing/selection.py",
         "from sgdmix_albu.saliency.base import SaliencyBackend",
     ),
+    "No circles, between rooms or between the files of one": (
+        "refine/setup.py",
+        "from sgdmix_albu.refine.loading import load",
+    ),
     "The way of a mix": ("mixing/colour.py", "from sgdmix_albu.mixing.masks import otsu"),
     "The way of an expansion": ("expand/store/done.py", "from sgdmix_albu.expand.execute.worker import Job"),
     "Stages 2 to 4 import torch only": ("mixing/masks.py", "import cv2"),
