@@ -15,7 +15,7 @@ from sgdmix_albu.io.files import beside, make_folder, read_regular
 from sgdmix_albu.io.images import MAX_BYTES
 from sgdmix_albu.io.places import check_apart
 
-__all__ = ["as_png", "content_of", "write_tree"]
+__all__ = ["content_of", "write_tree"]
 
 
 def write_tree(dataset: Any, folder: str | os.PathLike[str]) -> None:
