@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sgdmix_albu.bank.describe import GRID
 from sgdmix_albu.bank.descriptors import Descriptors
+from sgdmix_albu.bank.parts import GRID
 from sgdmix_albu.datasets.source import Item
 from sgdmix_albu.expand.plan.rows import row_line
 from sgdmix_albu.expand.plan.targets import plan_rows

@@ -252,14 +252,14 @@ def test_taken_up_wherever_writing_stopped(folder: Path, cut: int) -> None:
         ("index.jsonl", lambda b: b[:-5], "damaged: index.jsonl is missing or not what was written"),
         ("index.jsonl", lambda b: None, "damaged: index.jsonl"),
         ("part-000000.json", lambda b: b[:-5], "part-000000.json is damaged: not JSON"),
-        ("part-000000.json", lambda b: None, "part-000000.json is damaged: cannot read"),
+        ("part-000000.json", lambda b: None, "part-000000.json is damaged: it is missing; run"),
         ("part-000000.json", lambda b: b.replace(b"[64, 64]", b"[32, 128]"), "part-000000.rows is damaged"),
         ("part-000000.rows", lambda b: b[:-1], "part-000000.rows is damaged: it is not what was written"),
-        ("part-000000.rows", lambda b: None, "part-000000.rows is damaged: cannot read"),
+        ("part-000000.rows", lambda b: None, "part-000000.rows is damaged: it is missing; run"),
         ("part-000000.rows", lambda b: b[:4] + bytes([b[4] ^ 1]) + b[5:], "part-000000.rows is damaged"),
         ("part-000000.maps", lambda b: b[:-1], None),
         ("part-000000.maps", lambda b: b[:4095], "part-000000.maps is damaged: it is not what was written; run"),
-        ("part-000000.maps", lambda b: None, "part-000000.maps is damaged: cannot read"),
+        ("part-000000.maps", lambda b: None, "part-000000.maps is damaged: it is missing; run"),
         ("part-000000.maps", lambda b: bytes([b[0] ^ 1]) + b[1:], "part-000000.maps is damaged"),
     ],
 )
@@ -276,6 +276,31 @@ def test_damage_is_noticed(folder: Path, name: str, change: Any, message: str) -
         return
     with pytest.raises(DataError, match=message):
         SaliencyBank(path.parent)["owl/1.png"]
+
+
+def test_large_maps_are_written_before_the_memory_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "_MOST", 2 * 4 * 4)
+    bank = build(folder, Counting())
+    assert [path.stat().st_size for path in sorted(bank.folder.glob("*.maps"))] == [32, 32, 16]
+    assert len(bank.maps(range(5)).unique(dim=0)) == 5
+
+
+def test_what_cannot_be_read_is_not_what_is_damaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails for a moment costs no map."""
+    bank = build(folder, Counting())
+    whole = bank.maps(range(5))
+    with monkeypatch.context() as patch:
+        patch.setattr("sgdmix_albu.io.storage.read_part", refuse)
+        for call in (lambda: bank.maps([0]), lambda: build(folder, Counting())):
+            with pytest.raises(DataError, match=r"cannot read .*part-000000\..*: Input/output error$"):
+                call()
+    again = Counting()
+    assert torch.equal(build(folder, again).maps(range(5)), whole)
+    assert again.seen == 0
+
+
+def refuse(*_: Any) -> bytes:
+    raise OSError(5, "Input/output error")
 
 
 def test_damaged_map_is_computed_again(folder: Path) -> None:

@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from sgdmix_albu.bank import describe as describing
-from sgdmix_albu.bank.describe import Entry, described, read_pixels
+from sgdmix_albu.bank.describe import described, read_pixels
 from sgdmix_albu.bank.descriptors import check_some_usable
 from sgdmix_albu.bank.map_source import MapSource
-from sgdmix_albu.bank.parts import Parts, rows_of
+from sgdmix_albu.bank.parts import Entry, Parts
 from sgdmix_albu.datasets.source import Item, Skipped, open_source
 from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.io.storage import Storage
@@ -45,10 +45,10 @@ def describe(listed: list[Item], maps_of: Any, preset: Any, jobs: int = 1) -> tu
 
 
 def same(a: list[Entry], b: list[Entry]) -> bool:
-    plain = [
-        [{**vars(one), "map": one.map.tolist(), "agreement": str(one.agreement)} for one in part] for part in (a, b)
-    ]
-    return plain[0] == plain[1]
+    def plain(one: Entry) -> dict[str, Any]:
+        return {**one._asdict(), "map": one.map.tolist(), "row": one.row.tobytes()}
+
+    return list(map(plain, a)) == list(map(plain, b))
 
 
 def test_masks_come_back_exactly(tmp_path: Path) -> None:
@@ -56,12 +56,11 @@ def test_masks_come_back_exactly(tmp_path: Path) -> None:
     found, skipped = describe(items(tmp_path, arrays), by(brightness), bright)
     assert skipped == []
     parts = Parts(Storage(tmp_path / "bank"), "", masks=True)
-    maps = [one.map.tobytes() + one.grid_mask for one in found]
-    parts.write(0, rows_of(found, range(3)), maps, (64, 64), masks=[one.mask for one in found])
+    parts.write(0, found, range(3))
     for row, array in enumerate(arrays):
         assert np.array_equal(parts.mask(0, row).numpy(), array.astype(np.float32).mean(2) / 255 > 0.5)
         digest = hashlib.sha256((tmp_path / f"{row}.png").read_bytes()).digest()
-        assert bytes(parts.read(0).rows["sha256"][row]) == found[row].sha256 == digest
+        assert bytes(parts.read(0).rows["sha256"][row]) == digest
         assert parts.read(0).rows["size"][row].tolist() == list(array.shape[:2])
     read, grid_masks = parts.maps(0)
     assert np.array_equal(read, [one.map for one in found])
@@ -84,8 +83,8 @@ def test_flat_and_empty(tmp_path: Path) -> None:
     speck = np.full((200, 200, 3), 90, np.uint8)
     speck[5, 5] = 255  # too small for the grid, but not empty
     found, _ = describe(items(tmp_path, [flat, photograph(0), speck]), by(brightness), bright)
-    assert [one.flat for one in found] == [True, False, False]
-    assert [one.empty for one in found] == [True, False, False]
+    assert [bool(one.row["flat"]) for one in found] == [True, False, False]
+    assert [bool(one.row["empty"]) for one in found] == [True, False, False]
 
 
 @pytest.mark.parametrize(("batch", "pixels", "jobs"), [(1, 10**9, 1), (5, 10**9, 3), (32, 10_000, 2)])

@@ -323,7 +323,7 @@ def test_masks_that_end_far_away(run_in: Callable[[str], Path], photographs: Pat
     bank = out / ".sgdmix" / "bank"
     rewritten(bank, mask_end=2**32 * np.arange(1, 7))
     sparse(bank / "part-000000.masks", 2**36)
-    with little_memory(100_000_000), pytest.raises(DataError, match=r"part-000000\.masks is damaged: .*; remove"):
+    with little_memory(100_000_000), pytest.raises(DataError, match=r"part-000000\.rows is damaged: .*; remove"):
         take_up(out, photographs, "begun")
 
 

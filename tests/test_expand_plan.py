@@ -13,8 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sgdmix_albu.bank.describe import GRID
 from sgdmix_albu.bank.descriptors import Descriptors
+from sgdmix_albu.bank.parts import GRID
 from sgdmix_albu.datasets.source import Item
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.expand import Settings

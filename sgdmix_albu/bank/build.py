@@ -15,11 +15,11 @@ from PIL import Image
 
 from sgdmix_albu import __version__
 from sgdmix_albu.arguments import check_switch
-from sgdmix_albu.bank import parts as format_of_parts
-from sgdmix_albu.bank.describe import Entry, Read, described
+from sgdmix_albu.bank import parts
+from sgdmix_albu.bank.describe import Read, described
 from sgdmix_albu.bank.map_source import MapSource, open_saliency
 from sgdmix_albu.bank.maps import AGAIN, FORMAT, HEADER, INDEX, SaliencyBank, header_sum, read_header
-from sgdmix_albu.bank.parts import LARGEST_SIDE, Parts, rows_of
+from sgdmix_albu.bank.parts import LARGEST_SIDE, Entry, Parts
 from sgdmix_albu.datasets.pixels import Loaded, to_pixels
 from sgdmix_albu.datasets.source import Item, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
@@ -35,6 +35,7 @@ from sgdmix_albu.saliency.resolve import get_backend
 from sgdmix_albu.settings import SaliencySettings
 from sgdmix_albu.types import BEST_SALIENCY, SERVED, Normalize
 
+_MOST = 2**26  # bytes of maps that are held
 _OFTEN = 30.0  # seconds after which what was computed is written, for a slow backend takes hours for a part
 _Content = tuple[bytes, int]  # SHA-256 of an image's file, and the class that its map explains or -1
 
@@ -205,7 +206,12 @@ class _Growth:
             elif "shape" in header:
                 self.parts.shape = tuple(header["shape"])
         self._write_header(complete=False)
-        self._known = {one for number in self.parts.numbers() for one in self._repaired(number)}
+        self._known: set[_Content] = set()
+        for number in self.parts.numbers():
+            rows = self.parts.repaired(number)
+            self._known.update(zip(map(bytes, rows["sha256"]), rows["label"].tolist(), strict=True))
+            if len(rows):
+                self.parts.shape = self.parts.read(number).shape
 
     def read(self, item: Item, size: tuple[int, int]) -> tuple[Item, Loaded | str | bytes]:
         """An image of ``size`` = (width, height); or its file's SHA-256 if its map is there; or why there is none."""
@@ -233,10 +239,9 @@ class _Growth:
         for entries in _portions(computed):
             for one in entries:
                 self._check_shape(one.map.shape)
-                self.contents[one.item.key] = one.sha256, self._label(one.item)
-            rows = rows_of(entries, range(len(entries)))
-            rows["label"] = [self._label(one.item) for one in entries]
-            self.parts.write(number, rows, [one.map.tobytes() for one in entries], entries[0].map.shape)
+                one.row["label"] = self._label(one.item)
+                self.contents[one.item.key] = bytes(one.row["sha256"]), self._label(one.item)
+            self.parts.write(number, entries, range(len(entries)))
             number += 1
 
     def finish(self, keys: Iterable[str], about: dict[str, Any]) -> None:
@@ -258,37 +263,19 @@ class _Growth:
         if shape != self.parts.shape:
             raise DataError(f"the bank's maps have shape {self.parts.shape}, the backend now gives {shape}")
 
-    def _repaired(self, number: int) -> Iterator[_Content]:
-        """The contents of which a part has the maps; what of it is damaged is left out of it."""
-        parts = self.parts
-        try:
-            rows, shape, _ = parts.read(number)
-            maps = parts.stored(number)
-        except DataError:
-            maps = []
-        sound = [row for row, one in enumerate(maps) if one is not None]
-        if not sound:
-            parts.remove(number)
-            return
-        parts.shape = shape
-        rows = rows[sound]
-        if len(sound) < len(maps) or not parts.ends(number):
-            rows["place"] = range(len(sound))
-            parts.write(number, rows, [one for one in maps if one is not None], shape)
-        yield from zip(map(bytes, rows["sha256"]), rows["label"].tolist(), strict=True)
-
     def _write_header(self, **more: Any) -> None:
         header = {"format": FORMAT, "settings": self.settings, **more}
         self.storage.write(HEADER, json.dumps({**header, "sha256": header_sum(header)}, indent=1).encode() + b"\n")
 
 
 def _portions(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """What is written together: a part, or what was computed in half a minute."""
+    """What is written together: a part, less where maps are large, or what was computed in half a minute."""
     portion: list[Entry] = []
     since = time.monotonic()
     for one in entries:
         portion.append(one)
-        if len(portion) == format_of_parts.PART or time.monotonic() - since > _OFTEN:
+        full = len(portion) == parts.PART or len(portion) * one.map.size >= _MOST
+        if full or time.monotonic() - since > _OFTEN:
             yield portion
             portion, since = [], time.monotonic()
     if portion:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sgdmix_albu.bank.parts import GRID, ROW, Entry
 from sgdmix_albu.datasets.pixels import Loaded, load_pixels
 from sgdmix_albu.datasets.source import Item, Skipped
 from sgdmix_albu.errors import DataError, SGDMixError
@@ -25,7 +25,6 @@ from sgdmix_albu.mixing.agreement import held_share
 from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.masks import MaskPreset
 
-GRID = 64
 # Images that meet in one call of the saliency backend: few enough that their float copies stay within about 200 MB.
 # Fixed where a run depends on it: a network's rounding can depend on the batch, and a run must not depend on its speed.
 _BATCH = 32
@@ -35,35 +34,6 @@ _BATCH_PIXELS = 16_000_000
 Maps: TypeAlias = Callable[[Tensor, Tensor, Sequence[bytes]], Tensor]
 Read: TypeAlias = tuple[Item, Loaded | str]
 _Window: TypeAlias = list[tuple[Item, Loaded]]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What a bank keeps of one image; the last six where masks are made.
-
-    Attributes:
-        item: The image.
-        map: (h, w) uint8 saliency.
-        sha256: Of the file that was read.
-        size: Height and width of the image as it was described.
-        mask: The full-resolution mask, compressed.
-        grid_mask: The mask on the grid, eight pixels a byte.
-        threshold: The saliency above which a pixel entered the mask.
-        agreement: Share of the reference's object that the mask holds; NaN where it finds none, or nobody was asked.
-        flat: The saliency map is constant.
-        empty: The mask is empty.
-    """
-
-    item: Item
-    map: NDArray[np.uint8]
-    sha256: bytes
-    size: tuple[int, int]
-    mask: bytes = b""
-    grid_mask: bytes = b""
-    threshold: float = 0
-    agreement: float = float("nan")
-    flat: bool = False
-    empty: bool = False
 
 
 def read_pixels(item: Item, size: int | None) -> Read:
@@ -156,30 +126,21 @@ def _entries(group: _Window, maps_of: Maps, preset: MaskPreset | None, reference
     images = torch.stack([image.pixels for _, image in group])
     labels = torch.tensor([item.label for item, _ in group])
     digests = [image.sha256 for _, image in group]
-    size, maps = (images.shape[2], images.shape[3]), maps_of(images, labels, digests)
+    rows = np.zeros(len(group), ROW)
+    rows["label"], rows["size"], rows["agreement"] = labels.numpy(), images.shape[2:], np.nan
+    rows["sha256"] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+    maps = maps_of(images, labels, digests)
     if preset is None:
-        levels = _levels(maps)
-        return [Entry(item, levels[row], image.sha256, size) for row, (item, image) in enumerate(group)]
-    result = describe(maps, images, preset)
-    nobody = torch.full((len(group),), torch.nan)
-    agreement = nobody if reference is None else held_share(result.masks, reference(images, labels, digests))
-    levels = _levels(_on_grid(result.maps))
-    grid_masks = np.packbits((_on_grid(result.masks.float()) > 0.5).flatten(1).numpy(), axis=1)
-    return [
-        Entry(
-            item,
-            levels[row],
-            image.sha256,
-            size,
-            mask=zlib.compress(np.packbits(result.masks[row].numpy()).tobytes(), 1),
-            grid_mask=grid_masks[row].tobytes(),
-            threshold=float(result.thresholds[row]),
-            agreement=float(agreement[row]),
-            flat=bool(result.flat[row]),
-            empty=not result.areas[row],
-        )
-        for row, (item, image) in enumerate(group)
-    ]
+        return [Entry(item, row, levels) for (item, _), row, levels in zip(group, rows, _levels(maps), strict=True)]
+    found = describe(maps, images, preset)
+    rows["threshold"], rows["flat"] = found.thresholds.numpy(), found.flat.numpy()
+    rows["empty"] = found.areas.numpy() == 0
+    if reference is not None:
+        rows["agreement"] = held_share(found.masks, reference(images, labels, digests)).numpy()
+    grid_masks = np.packbits((_on_grid(found.masks.float()) > 0.5).flatten(1).numpy(), axis=1)
+    packed = [zlib.compress(np.packbits(mask).tobytes(), 1) for mask in found.masks.numpy()]
+    kept = zip(group, rows, _levels(_on_grid(found.maps)), grid_masks, packed, strict=True)
+    return [Entry(item, row, levels, grid.tobytes(), mask) for (item, _), row, levels, grid, mask in kept]
 
 
 def _levels(maps: Tensor) -> NDArray[np.uint8]:

@@ -8,15 +8,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgdmix_albu.bank.describe import GRID, described, read_pixels
+from sgdmix_albu.bank.describe import described, read_pixels
 from sgdmix_albu.bank.map_source import open_saliency
-from sgdmix_albu.bank.parts import Part, Parts, first_of, located, rows_of
+from sgdmix_albu.bank.parts import GRID, Part, Parts, first_of, located
 from sgdmix_albu.bank.reference import open_reference
 from sgdmix_albu.datasets.source import Item, Skipped, open_reader
 from sgdmix_albu.errors import DataError
@@ -132,15 +132,17 @@ class BankBuilder:
             reading = ordered_map(lambda item: read_pixels(item, self.settings.size), listed, self.settings.jobs)
             entries = list(described(reading, self._source, self._preset, skipped, reference=self._reference))
         place_of = {item.key: place for place, item in enumerate(listed)}
-        Parts(self.settings.storage, "", masks=True).write(
-            part.number,
-            rows_of(entries, [place_of[one.item.key] for one in entries]),
-            [one.map.tobytes() + one.grid_mask for one in entries],
-            (GRID, GRID),
-            masks=[one.mask for one in entries],
-            skipped=skipped,
-        )
+        places = [place_of[one.item.key] for one in entries]
+        Parts(self.settings.storage, "", masks=True).write(part.number, entries, places, skipped)
         return Described(len(listed), time.perf_counter() - began)
+
+
+class Known(NamedTuple):
+    """What is known of an image beside its mask."""
+
+    sha256: bytes  # of its file
+    threshold: float  # the saliency above which a pixel entered its mask
+    agreement: float | None  # of its mask with the reference's; None where nobody was asked, or that found nothing
 
 
 class DescriptorBank:
@@ -196,36 +198,21 @@ class DescriptorBank:
         flat, empty = known["flat"].astype(bool), known["empty"].astype(bool)
         return Descriptors(described_items, whole, np.concatenate(grid_masks), flat, empty, known["agreement"]), places
 
-    def describes(self, place: int) -> bool:
-        """Whether an image could be used."""
-        return self._found(place) is not None
+    def known(self, place: int) -> Known | None:
+        """What is known of an image, if it could be used."""
+        found = self._found(place)
+        if found is None:
+            return None
+        row = self._parts.read(found[0]).rows[found[1]]
+        agreement = float(row["agreement"])
+        return Known(bytes(row["sha256"]), float(row["threshold"]), None if math.isnan(agreement) else agreement)
 
     def mask(self, place: int) -> Tensor:
         """(H, W) bool foreground mask of an image."""
-        return self._parts.mask(*self._known(place))
-
-    def sha256(self, place: int) -> bytes:
-        """Of the file that an image was read from."""
-        return bytes(self._row(place)["sha256"])
-
-    def threshold(self, place: int) -> float:
-        """The saliency above which a pixel of an image entered its mask."""
-        return float(self._row(place)["threshold"])
-
-    def agreement(self, place: int) -> float | None:
-        """Of an image's mask with the reference's; None where nobody was asked, or it found nothing."""
-        agreement = float(self._row(place)["agreement"])
-        return None if math.isnan(agreement) else agreement
-
-    def _row(self, place: int) -> Any:
-        number, row = self._known(place)
-        return self._parts.read(number).rows[row]
-
-    def _known(self, place: int) -> tuple[int, int]:
         found = self._found(place)
         if found is None:
             raise DataError(f"the bank in {self.storage.root} does not describe image {place}")
-        return found
+        return self._parts.mask(*found)
 
     def _found(self, place: int) -> tuple[int, int] | None:
         """An image's part, and its row there."""

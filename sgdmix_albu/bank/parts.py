@@ -21,14 +21,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgdmix_albu.bank.describe import GRID, Entry
 from sgdmix_albu.datasets.source import Item, Skipped
 from sgdmix_albu.errors import DataError
+from sgdmix_albu.io.files import LARGEST
 from sgdmix_albu.io.images import MAX_PIXELS
 from sgdmix_albu.io.records import UnsoundError, items, pair, parse, record, text, whole
 from sgdmix_albu.io.storage import Storage
 
 PART = 512
+GRID = 64  # pixels a side of what targets are chosen by
 LARGEST_SIDE = 8192  # of a map, in pixels
 
 ROW = np.dtype(
@@ -85,21 +86,26 @@ def first_of(number: int) -> int:
     return number * PART
 
 
-def rows_of(entries: Sequence[Entry], places: Iterable[int]) -> NDArray[Any]:
-    """Rows of images, by their places in the part's listing."""
-    rows = np.zeros(len(entries), ROW)
-    rows["mask_end"] = np.cumsum([len(one.mask) for one in entries], dtype=np.int64)
-    for row, one, place in zip(rows, entries, places, strict=True):
-        crc32 = zlib.crc32(one.grid_mask, zlib.crc32(one.map.tobytes()))
-        row["place"], row["label"], row["size"], row["crc32"] = place, one.item.label, one.size, crc32
-        row["sha256"] = np.frombuffer(one.sha256, np.uint8)
-        row["threshold"], row["agreement"], row["flat"], row["empty"] = (
-            one.threshold,
-            one.agreement,
-            one.flat,
-            one.empty,
-        )
-    return rows
+class Entry(NamedTuple):
+    """What a bank keeps of one image; without masks, the last two are empty.
+
+    Attributes:
+        item: The image.
+        row: Its row, of ``ROW``; where it stands is filled in when it is written.
+        map: (h, w) uint8 saliency.
+        grid_mask: The mask on the grid, eight pixels a byte.
+        mask: The mask at full resolution, compressed.
+    """
+
+    item: Item
+    row: Any
+    map: NDArray[np.uint8]
+    grid_mask: bytes = b""
+    mask: bytes = b""
+
+
+class _DamagedError(DataError):
+    """A file of a part is not what was written: nothing else will make it right but to compute the part again."""
 
 
 class PartContent(NamedTuple):
@@ -135,27 +141,33 @@ class Parts:
         return sorted(int(name[1]) for name in found if name)
 
     def write(
-        self, number: int, rows: NDArray[Any], maps: Sequence[bytes], shape: tuple[int, ...], *,
-        masks: Sequence[bytes] = (), skipped: Iterable[Skipped] = (),
-    ) -> None:  # fmt: skip
-        """A part, whole or not at all.
+        self, number: int, entries: Sequence[Entry], places: Iterable[int], skipped: Iterable[Skipped] = ()
+    ) -> None:
+        """A part, whole or not at all: of images, by their places in its listing; and of those that cannot be used."""
+        rows = np.array([one.row for one in entries], ROW)
+        rows["place"], rows["mask_end"] = list(places), np.cumsum([len(one.mask) for one in entries])
+        maps = [one.map.tobytes() + one.grid_mask for one in entries]
+        rows["crc32"] = [zlib.crc32(one) for one in maps]
+        shape = entries[0].map.shape if entries else (GRID, GRID)
+        self._write(number, rows, maps, shape, [one.mask for one in entries], skipped)
 
-        Args:
-            number: Its own.
-            rows: (n,) of ``ROW``.
-            maps: The bytes of each map, and of the mask on the grid where there are masks.
-            shape: (h, w) of each map.
-            masks: Full-resolution masks, compressed.
-            skipped: Images that could not be used.
-        """
-        left_out = [[one.key, one.reason] for one in skipped]
-        about = {"shape": shape, "crc32": _sum(shape, rows.tobytes()), "skipped": left_out}
-        if self.masks:
-            self.storage.write(_name(number, "masks"), b"".join(masks))
-        self.storage.write(_name(number, "maps"), b"".join(maps))
-        self.storage.write(_name(number, "rows"), rows.tobytes())
-        self.storage.write(_name(number, "json"), json.dumps(about).encode())
-        self.read.cache_clear()
+    def repaired(self, number: int) -> NDArray[Any]:
+        """The rows of a part without masks whose maps are what was written; nothing else is left of it."""
+        try:
+            rows, shape, _ = self.read(number)
+            found = self._stored(number)
+        except _DamagedError:
+            found = []
+        sound = [row for row, one in enumerate(found) if one is not None]
+        if not sound:
+            self.remove(number)
+            return np.zeros(0, ROW)
+        end = len(rows) * self._length(number)
+        if len(sound) < len(rows) or self.storage.read(_name(number, "maps"), end, end + 1):
+            rows = rows[sound]
+            rows["place"] = range(len(rows))
+            self._write(number, rows, [one for one in found if one is not None], shape)
+        return rows
 
     def remove(self, number: int) -> None:
         """A part, which is none from the first moment on."""
@@ -170,38 +182,12 @@ class Parts:
             DataError: They are not what was written.
         """
         height, width = self.read(number).shape
-        found = [one for one in self.stored(number, rows) if one is not None]
+        found = [one for one in self._stored(number, rows) if one is not None]
         count = len(self.read(number).rows if rows is None else rows)
         if len(found) < count:
             raise self._damaged(_name(number, "maps"), "it is not what was written")
         values = np.frombuffer(b"".join(found), np.uint8).reshape(count, self._length(number))
         return values[:, : height * width].reshape(-1, height, width), values[:, height * width :]
-
-    def stored(self, number: int, rows: Sequence[int] | None = None) -> list[bytes | None]:
-        """What is stored of the maps of a part, or of some rows; None where it is not what was written."""
-        known, size, name = self.read(number).rows, self._length(number), _name(number, "maps")
-        wanted = range(len(known)) if rows is None else rows
-        try:
-            if rows is None:
-                content = self.storage.read(name, 0, len(known) * size)
-                found = [content[row * size : (row + 1) * size] for row in wanted]
-            else:
-                found = [self.storage.read(name, row * size, (row + 1) * size) for row in wanted]
-        except DataError as error:
-            raise self._damaged(name, str(error)) from error
-        whole = (
-            len(one) == size and zlib.crc32(one) == known["crc32"][row] for row, one in zip(wanted, found, strict=True)
-        )
-        return [one if good else None for one, good in zip(found, whole, strict=True)]
-
-    def ends(self, number: int) -> bool:
-        """Whether a part's file of maps ends with the last one."""
-        return self.storage.sizes()[_name(number, "maps")] == len(self.read(number).rows) * self._length(number)
-
-    def _length(self, number: int) -> int:
-        """Bytes of a map, and of its mask on the grid where there are masks."""
-        height, width = self.read(number).shape
-        return height * width + self.masks * GRID * GRID // 8
 
     def mask(self, number: int, row: int) -> Tensor:
         """(H, W) bool, the foreground mask of a row's image.
@@ -212,35 +198,82 @@ class Parts:
         rows, name = self.read(number).rows, _name(number, "masks")
         start = int(rows["mask_end"][row - 1]) if row else 0
         try:
-            return unpacked(
-                self.storage.read(name, start, int(rows["mask_end"][row])), tuple(rows["size"][row].tolist())
-            )
-        except (UnsoundError, DataError) as error:
+            packed = self._content(name, start, int(rows["mask_end"][row]))
+            return unpacked(packed, tuple(rows["size"][row].tolist()))
+        except UnsoundError as error:
             raise self._damaged(name, str(error)) from error
+
+    def _stored(self, number: int, rows: Sequence[int] | None = None) -> list[bytes | None]:
+        """What is stored of the maps of a part, or of some rows; None where it is not what was written."""
+        known, size, name = self.read(number).rows, self._length(number), _name(number, "maps")
+        wanted = range(len(known)) if rows is None else rows
+        try:
+            if rows is None:
+                content = self._content(name, 0, len(known) * size)
+                found = [content[row * size : (row + 1) * size] for row in wanted]
+            else:
+                found = [self._content(name, row * size, (row + 1) * size) for row in wanted]
+        except UnsoundError as error:
+            raise self._damaged(name, str(error)) from error
+        whole = (
+            len(one) == size and zlib.crc32(one) == known["crc32"][row] for row, one in zip(wanted, found, strict=True)
+        )
+        return [one if good else None for one, good in zip(found, whole, strict=True)]
+
+    def _length(self, number: int) -> int:
+        """Bytes of a map, and of its mask on the grid where there are masks."""
+        height, width = self.read(number).shape
+        return height * width + self.masks * GRID * GRID // 8
 
     def _read(self, number: int) -> PartContent:
         name = _name(number, "json")
         try:
-            about = parse(self._content(name, _MOST_ABOUT), _ABOUT)
+            about = parse(self._whole(name, _MOST_ABOUT), _ABOUT)
             name = _name(number, "rows")
-            content = self._content(name, _MOST_ROWS)
+            content = self._whole(name, _MOST_ROWS)
             if _sum(about["shape"], content) != about["crc32"]:
                 raise UnsoundError("it is not what was written")
-            rows = _checked(content)
-            if self.shape is not None and tuple(about["shape"]) != self.shape:
-                raise UnsoundError(f"it has maps of {about['shape']}, and the bank of {list(self.shape)}")
-        except (UnsoundError, DataError) as error:
+            rows, shape = _checked(content), tuple(about["shape"])
+            if len(rows) * shape[0] * shape[1] > LARGEST or shape != (self.shape or shape):
+                raise UnsoundError(f"maps of {shape} are not the bank's")
+        except UnsoundError as error:
             raise self._damaged(name, str(error)) from error
-        return PartContent(rows, tuple(about["shape"]), [Skipped(*one) for one in about["skipped"]])
+        return PartContent(rows, shape, [Skipped(*one) for one in about["skipped"]])
 
-    def _content(self, name: str, most: int) -> bytes:
-        content = self.storage.read(name, 0, most + 1)
+    def _write(
+        self,
+        number: int,
+        rows: NDArray[Any],
+        maps: Sequence[bytes],
+        shape: tuple[int, ...],
+        masks: Sequence[bytes] = (),
+        skipped: Iterable[Skipped] = (),
+    ) -> None:
+        left_out = [[one.key, one.reason] for one in skipped]
+        about = {"shape": shape, "crc32": _sum(shape, rows.tobytes()), "skipped": left_out}
+        if self.masks:
+            self.storage.write(_name(number, "masks"), b"".join(masks))
+        self.storage.write(_name(number, "maps"), b"".join(maps))
+        self.storage.write(_name(number, "rows"), rows.tobytes())
+        self.storage.write(_name(number, "json"), json.dumps(about).encode())
+        self.read.cache_clear()
+
+    def _whole(self, name: str, most: int) -> bytes:
+        content = self._content(name, 0, most + 1)
         if len(content) > most:
             raise UnsoundError(f"it has more than {most} bytes")
         return content
 
+    def _content(self, name: str, start: int, end: int) -> bytes:
+        try:
+            return self.storage.read(name, start, end)
+        except DataError as error:
+            if self.storage.has(name):
+                raise  # which says nothing of what is in it
+            raise UnsoundError("it is missing") from error
+
     def _damaged(self, name: str, why: str) -> DataError:
-        return DataError(f"{self.storage.path(name)} is damaged: {why}; {self.remedy}")
+        return _DamagedError(f"{self.storage.path(name)} is damaged: {why}; {self.remedy}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"storage": self.storage, "remedy": self.remedy, "shape": self.shape, "masks": self.masks}
@@ -267,8 +300,9 @@ def _checked(content: bytes) -> NDArray[Any]:
         raise UnsoundError(f"{len(content)} bytes are no rows of {ROW.itemsize}")
     rows = np.frombuffer(content, ROW)
     places, ends, sizes = rows["place"], rows["mask_end"], rows["size"].astype(np.int64)
-    rising = bool((np.diff(places) > 0).all() and (np.diff(ends) >= 0).all())
-    inside = not len(rows) or bool(places[0] >= 0 and places[-1] < 512 and ends[0] >= 0)
+    lengths = np.diff(ends, prepend=0)
+    rising = bool((np.diff(places) > 0).all() and (lengths >= 0).all() and (lengths <= MAX_PIXELS).all())
+    inside = not len(rows) or bool(places[0] >= 0 and places[-1] < 512)
     if not rising or not inside or not ((sizes > 0).all() and (sizes.prod(1) <= MAX_PIXELS).all()):
         raise UnsoundError("places, ends or sizes that no part has")
     return rows

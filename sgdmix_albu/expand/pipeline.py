@@ -212,7 +212,8 @@ class _Expansion:
         )
 
         def digest_of(place: int) -> str | None:
-            return self.bank.sha256(place).hex() if self.bank.describes(place) else None
+            known = self.bank.known(place)
+            return known and known.sha256.hex()
 
         self.store.plan(rows, left_out, [*source.skipped, *unusable], digest_of)
 

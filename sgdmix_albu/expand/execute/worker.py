@@ -167,19 +167,20 @@ class Expander:
         masks: list[Tensor] = []
         facts: dict[str, Any] = {}
         for role, (place, key) in zip(("source", "target"), row.images, strict=False):
-            if not self._bank.describes(place):
+            known = self._bank.known(place)
+            if known is None:
                 return _gap(row, key, self._bank.why(key, place) or "nothing is known of it")
-            mask, sha256 = self._bank.mask(place), self._bank.sha256(place)
+            mask = self._bank.mask(place)
             try:
-                pixels.append(load_again(Item(key, "", 0, self._reader), sha256, self.job.size))
+                pixels.append(load_again(Item(key, "", 0, self._reader), known.sha256, self.job.size))
             except DataError as error:
                 return _gap(row, key, error)
             masks.append(mask)
             facts |= {
-                f"{role}_sha256": sha256.hex(),
+                f"{role}_sha256": known.sha256.hex(),
                 f"{role}_coverage": float(mask.float().mean()),
-                f"{role}_threshold": self._bank.threshold(place),
-                f"{role}_agreement": self._bank.agreement(place),
+                f"{role}_threshold": known.threshold,
+                f"{role}_agreement": known.agreement,
             }
         if row.target is None:  # as it is
             everywhere = torch.ones_like(masks[0])

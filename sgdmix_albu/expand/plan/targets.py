@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sgdmix_albu.bank.describe import GRID
 from sgdmix_albu.bank.descriptors import Descriptors
+from sgdmix_albu.bank.parts import GRID
 from sgdmix_albu.bank.reference import doubted
 from sgdmix_albu.expand.plan.rows import Row
 from sgdmix_albu.mixing.fill import grown
