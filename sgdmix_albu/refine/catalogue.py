@@ -14,21 +14,7 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.records import Kind, UnsoundError, items, number, text, whole
 from sgdmix_albu.registry import Registry
 
-__all__ = [
-    "REFINERS",
-    "SETTINGS",
-    "Recipe",
-    "RefinerSpec",
-    "cache_folder",
-    "check_template",
-    "finetune_command",
-    "get_spec",
-    "list_refiners",
-    "metaclass_of",
-    "plain_name",
-    "refiners_table",
-    "register_refiner",
-]
+__all__ = ["Recipe", "RefinerSpec", "get_spec", "list_refiners", "refiners_table", "register_refiner"]
 
 # The commit is the one this package was written against; no other is fetched unless a user names it.
 _SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -65,6 +51,9 @@ SETTINGS: Mapping[str, Kind] = {
     "guidance": number(0, 1000),
 }
 """What may stand in the row of a refiner, and in its card."""
+
+SHARED = (*SETTINGS, "base", "revision", "prompt")
+"""What a refiner's card repeats of the row that it was made by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +220,9 @@ def cache_folder(key: str) -> Path:
     return Path(home) / "refiners" / key
 
 
-def finetune_command(spec: RefinerSpec) -> str:
-    """The command that makes the weights of a row, in the place where they are looked for."""
-    return f"sgdmix finetune DATA --dataset {spec.key} --out {cache_folder(spec.key)}"
+def finetune_command(spec: RefinerSpec, folder: str | os.PathLike[str] | None = None) -> str:
+    """The command that makes the weights of a row, in a folder or where they are looked for."""
+    return f"sgdmix finetune DATA --dataset {spec.key} --out {folder or cache_folder(spec.key)}"
 
 
 def refiners_table() -> str:

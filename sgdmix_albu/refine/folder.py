@@ -30,6 +30,7 @@ from sgdmix_albu.io.records import (
 )
 from sgdmix_albu.refine.catalogue import (
     SETTINGS,
+    SHARED,
     RefinerSpec,
     cache_folder,
     check_template,
@@ -86,6 +87,11 @@ class RefinerCard:
     training: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = _SCHEMA
+
+    @property
+    def spec(self) -> RefinerSpec:
+        """The row that the refiner was made by, as far as its card tells."""
+        return RefinerSpec(**{name: getattr(self, name) for name in SHARED})
 
     def token(self, class_: str | int) -> str:
         """The token of a class, by name or label.
@@ -202,7 +208,10 @@ def find_weights(spec: RefinerSpec, folder: str | os.PathLike[str] | None = None
     """
     if folder is not None:
         if not (Path(folder).expanduser() / CARD).is_file():
-            raise DataError(f"expected a refiner folder with {CARD}, found none in {folder}; {_make(spec, folder)}")
+            raise DataError(
+                f"expected a refiner folder with {CARD}, found none in {folder}; to make one: "
+                f"{finetune_command(spec, folder)}"
+            )
         return Path(folder).expanduser()
     cached = cache_folder(spec.key)
     if (cached / CARD).is_file():
@@ -212,10 +221,6 @@ def find_weights(spec: RefinerSpec, folder: str | os.PathLike[str] | None = None
 
         return fetch(spec.weights, spec.weights_revision, patterns=(CARD, LORA, TOKENS))
     raise DataError(f"no weights of refiner {spec.key!r} in {cached}; to make them: {finetune_command(spec)}")
-
-
-def _make(spec: RefinerSpec, folder: str | os.PathLike[str]) -> str:
-    return f"to make one: sgdmix finetune DATA --dataset {spec.key} --out {folder}"
 
 
 def _token(value: Any) -> str:
@@ -253,9 +258,7 @@ def _card(path: Path) -> RefinerCard:
         _check_each_has_its_own(found["classes"], found["tokens"])
     except (UnsoundError, InvalidInputError) as error:
         raise DataError(f"{path} is no refiner's card: {error}; fine-tune again, or fetch the folder again") from error
-    values: dict[str, Any] = {
-        field: tuple(value) if isinstance(value, list) else value for field, value in found.items()
-    }
+    values: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in found.items()}
     return RefinerCard(**values)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
-from sgdmix_albu.refine.catalogue import RefinerSpec, cache_folder, get_spec, list_refiners
+from sgdmix_albu.refine.catalogue import cache_folder, get_spec, list_refiners
 from sgdmix_albu.refine.folder import CARD, find_weights, read_refiner
 from sgdmix_albu.refine.loading import Loaded, load
 from sgdmix_albu.refine.preserve import Preserve, check_preserve
@@ -71,18 +71,7 @@ def get_refiner(
                 f"or pass a folder that `sgdmix finetune` wrote"
             )
         raise InvalidInputError(f"expected a refiner's key or a folder with {CARD}, {name} has none")
-    card = read_refiner(folder)
-    spec = RefinerSpec(
-        card.key,
-        card.metaclass,
-        prompt=card.prompt,
-        resolution=card.resolution,
-        base=card.base,
-        revision=card.revision,
-        strengths=card.strengths,
-        steps=card.steps,
-        guidance=card.guidance,
-    )
+    spec = read_refiner(folder).spec
     return Refiner(spec, base=base, revision=revision, weights=folder, finetuned=finetuned, **options)
 
 

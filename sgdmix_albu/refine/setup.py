@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sgdmix_albu.arguments import check_counts, check_number
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
 from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.refine.catalogue import RefinerSpec
@@ -78,16 +79,13 @@ class RefinerSetup:
         band: int | None = None,
         hole_strength: float | None = None,
     ) -> None:
-        for name, value in (("steps", steps), ("batch_size", batch_size)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InvalidInputError(f"{name} must be a positive integer, got {value!r}")
+        check_counts(steps=steps, batch_size=batch_size)
         if scheduler is not None and scheduler not in SCHEDULERS:
             raise InvalidInputError(
                 f"scheduler must be one of {', '.join(SCHEDULERS)}, got {scheduler!r}"
                 f"{nearest_names(str(scheduler), list(SCHEDULERS))}"
             )
-        if not 0 <= tau <= 1:
-            raise InvalidInputError(f"tau must be a confidence in [0, 1], got {tau!r}")
+        check_number("tau", tau, "must be a confidence in [0, 1]", low=0, high=1)
         check_hole_strength(hole_strength)
         self.spec, self.finetuned = spec, finetuned
         self.base, self.revision = (spec.base, spec.revision) if base is None else (os.fspath(base), revision)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgdmix_albu.arguments import check_counts
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.lock import locked
 from sgdmix_albu.io.places import check_apart
@@ -115,9 +116,7 @@ def finetune(
         "seed": seed,
     }
     settings = settings_for(spec, given, on_gpu=torch.cuda.is_available())
-    for name, value in (("checkpoint_every", checkpoint_every), ("samples_every", samples_every)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise InvalidInputError(f"{name} must be a positive integer, got {value!r}")
+    check_counts(checkpoint_every=checkpoint_every, samples_every=samples_every)
     root = data if isinstance(data, str | os.PathLike) else getattr(data, "root", None)
     if isinstance(root, str | os.PathLike):
         check_apart(out, root)

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sgdmix_albu.arguments import check_choice, check_count, check_number
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.refine.catalogue import RefinerSpec
+from sgdmix_albu.refine.catalogue import Recipe, RefinerSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to train; see :func:`sgdmix_albu.refine.finetune`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Recipe):
+    """How to train: a recipe, and what else there is; see :func:`sgdmix_albu.refine.finetune`."""
 
     key: str
     base: str
     revision: str | None
     resolution: int
-    steps: int
-    batch_size: int
-    learning_rate: float
-    token_learning_rate: float
-    rank: int
-    token_noise: float
-    drop_prompt: float
     balanced: bool
     flip: bool
     saliency_weight: float
@@ -36,19 +31,17 @@ class Settings:
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("resolution", "steps", "batch_size", "rank", "gradient_accumulation"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInputError(f"{name} must be a positive integer, got {value!r}")
+        counts = ("resolution", "steps", "batch_size", "rank", "gradient_accumulation")
+        for name in counts:
+            check_count(name, getattr(self, name), "must be a positive integer")
         for name in ("learning_rate", "token_learning_rate"):
             if not 0 < getattr(self, name) < 1:
                 raise InvalidInputError(f"{name} must lie between 0 and 1, got {getattr(self, name)!r}")
-        if not self.saliency_weight >= 0:
-            raise InvalidInputError(f"saliency_weight must be 0 or more, got {self.saliency_weight!r}")
-        if self.mixed_precision not in ("no", "fp16", "bf16"):
-            raise InvalidInputError(f"mixed_precision must be 'no', 'fp16' or 'bf16', got {self.mixed_precision!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            raise InvalidInputError(f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r}")
+        check_number("saliency_weight", self.saliency_weight, "must be 0 or more", low=0, high=math.inf)
+        check_choice("mixed_precision", self.mixed_precision, ("no", "fp16", "bf16"))
+        check_count("seed", self.seed, "must be an integer from 0 to 2**32 - 1", least=0, most=2**32 - 1)
+        for name in (*counts, "seed"):  # written as JSON, which knows Python's own numbers only
+            object.__setattr__(self, name, int(getattr(self, name)))
 
 
 def settings_for(spec: RefinerSpec, given: Mapping[str, Any], *, on_gpu: bool) -> Settings:

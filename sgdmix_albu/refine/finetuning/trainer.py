@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.refine.catalogue import RefinerSpec
+from sgdmix_albu.refine.catalogue import SHARED, RefinerSpec
 from sgdmix_albu.refine.components import Components, fingerprint_of, load_base
 from sgdmix_albu.refine.finetuning.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from sgdmix_albu.refine.finetuning.data import MapsOfFiles, TrainingImages
@@ -195,18 +195,10 @@ class Trainer:
     def _card(self, losses: list[float]) -> RefinerCard:
         recent = losses[-50:]
         return RefinerCard(
-            key=self.spec.key,
-            base=self.spec.base,
-            revision=self.spec.revision,
+            **{name: getattr(self.spec, name) for name in SHARED},
             architecture=self.components.architecture,
-            metaclass=self.spec.metaclass,
-            prompt=self.spec.prompt,
-            resolution=self.settings.resolution,
             classes=self.images.classes,
             tokens=self.tokens,
-            strengths=self.spec.strengths,
-            steps=self.spec.steps,
-            guidance=self.spec.guidance,
             training={
                 **dataclasses.asdict(self.settings),
                 "images": len(self.images),
