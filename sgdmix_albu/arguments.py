@@ -15,6 +15,7 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_counts",
+    "check_functions",
     "check_names",
     "check_number",
     "check_plain",
@@ -128,6 +129,13 @@ def check_switch(**switches: Any) -> None:
     for name, switch in switches.items():
         if not isinstance(switch, bool):
             raise InvalidInputError(f"{name} must be True or False, got {said(switch)}")
+
+
+def check_functions(**functions: Any) -> None:
+    """Refuse what cannot be called; None is no function."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise InvalidInputError(f"{name} must be a function or None, got {said(function)}")
 
 
 def check_sequence(value: Any, expected: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
-from sgdmix_albu.arguments import check_count, said
+from sgdmix_albu.arguments import check_count, check_functions
 from sgdmix_albu.classifiers.untouched import untouched
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.saliency.base import SaliencyBackend
@@ -54,8 +54,7 @@ class ModelBackend(SaliencyBackend):
         super().__init__(microbatch=microbatch)
         if not isinstance(target, str) or target not in ("label", "predicted"):
             check_count("target", target, "must be 'label', 'predicted' or a class index", least=0)
-        if preprocess is not None and not callable(preprocess):
-            raise InvalidInputError(f"preprocess must be a function of images or None, got {said(preprocess)}")
+        check_functions(preprocess=preprocess)
         self.model = unwrapped(model)
         self.target = target
         self.preprocess = preprocess

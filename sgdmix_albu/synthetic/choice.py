@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgdmix_albu.arguments import check_choice, check_number, said
-from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.arguments import check_choice, check_number
 from sgdmix_albu.synthetic.pool import SyntheticPool
 
 Mode: TypeAlias = Literal["source", "class", "pool", "balanced"]
@@ -59,18 +58,6 @@ def check_share_and_mode(p: float, mode: str) -> None:
     """
     check_number("p", p, "must be a probability in [0, 1]", low=0, high=1)
     check_choice("mode", mode, get_args(Mode))
-
-
-def check_transform(transform: Any, *, or_real: bool = False) -> None:
-    """Refuse what cannot be called; None is no transform, and "real" that of the real images where it may be.
-
-    Raises:
-        InvalidInputError: As it says.
-    """
-    real = or_real and isinstance(transform, str) and transform == "real"
-    if transform is not None and not real and not callable(transform):
-        expected = "'real', a function of images or None" if or_real else "a function of images or None"
-        raise InvalidInputError(f"transform must be {expected}, got {said(transform)}")
 
 
 def _edges(pool: SyntheticPool, counts: Mapping[str, int]) -> NDArray[np.float64]:

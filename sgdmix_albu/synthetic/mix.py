@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from sgdmix_albu.arguments import check_count, check_names, check_seed, said
 from sgdmix_albu.errors import DataError, InvalidInputError, InvalidTypeError
-from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode, check_transform
+from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode
 from sgdmix_albu.synthetic.pool import SyntheticPool, opened
 from sgdmix_albu.synthetic.real import RealImages
 
@@ -76,12 +76,14 @@ class SyntheticMix(Dataset[Any]):
         seed: int | None = None,
     ) -> None:
         check_share_and_mode(p, mode)
-        check_transform(transform, or_real=True)
+        real_ones = isinstance(transform, str) and transform == "real"
+        if transform is not None and not real_ones and not callable(transform):
+            raise InvalidInputError(f"transform must be 'real', a function of images or None, got {said(transform)}")
         if seed is not None:
             check_seed(seed)
         self.real, self.p, self.mode, self.transform, self.seed = real, p, mode, transform, seed
         self._known = RealImages(real)
-        if isinstance(transform, str) and not hasattr(self._known.inner, "transform"):
+        if real_ones and not hasattr(self._known.inner, "transform"):
             raise InvalidInputError(
                 f"{type(self._known.inner).__name__} has no attribute 'transform'; pass transform= for the synthetic "
                 "images"

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from sgdmix_albu.arguments import check_names, check_sequence, check_text, said
+from sgdmix_albu.arguments import check_functions, check_names, check_sequence, check_text, said
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.printable import printable
-from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode, check_transform
+from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode
 from sgdmix_albu.synthetic.pool import SyntheticPool, opened
 
 _PATIENCE = 1000  # samples without a known key before a warning
@@ -52,7 +52,7 @@ def synthetic_batches(
         DataError: The folder is not finished, damaged, or of other classes.
     """
     check_text(image=image, label=label, source=source)
-    check_transform(transform)
+    check_functions(transform=transform)
     check_names("class_names", class_names)
     stream = _Stream(out, p, mode, class_names)
     return _Batches(stream, image, label, source if mode == "source" else None, transform)

@@ -7,21 +7,29 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from torch.utils.data import Dataset
 
+from sgdmix_albu.arguments import (
+    check_choice,
+    check_count,
+    check_counts,
+    check_functions,
+    check_number,
+    check_seed,
+    check_switch,
+    said,
+)
 from sgdmix_albu.datasets.aviary.captions import describe
 from sgdmix_albu.datasets.aviary.drawing import SIZES, draw
 from sgdmix_albu.datasets.aviary.scene import HABITATS, Scene, compose
 from sgdmix_albu.datasets.aviary.species import MAX_SPECIES, Species, species_table
 from sgdmix_albu.datasets.aviary.splits import LAYOUTS, SPLITS, class_counts
 from sgdmix_albu.errors import InvalidInputError
-
-_Function = TypeVar("_Function", bound=Callable[..., Any] | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,7 @@ class Aviary(Dataset[tuple[Any, Any]]):
         imbalance: Rarest class against commonest, in (0, 1], for ``"long_tailed"`` (see `splits.class_counts`).
         shots: Training images of each class for ``"few_shot"``.
         signs: Share of images with a watermark-like word over the lower border, 0 to 1.
-        seed: Any non-negative integer: another seed, other images of the same species.
+        seed: From 0 to 2**63 - 1: another seed, other images of the same species.
         transform: Applied to the PIL image.
         target_transform: Applied to the label.
 
@@ -107,23 +115,22 @@ class Aviary(Dataset[tuple[Any, Any]]):
         transform: Callable[[Image.Image], Any] | None = None,
         target_transform: Callable[[int], Any] | None = None,
     ) -> None:
-        self.split = _one_of("split", split, SPLITS)
+        check_choice("split", split, SPLITS)
+        check_choice("layout", layout, LAYOUTS)
+        least, most = SIZES
+        check_count("size", size, f"must be a whole number from {least} to {most}", least=least, most=most)
+        check_counts(per_species=per_species, shots=shots)
+        check_number("correlation", correlation, "must lie in [0, 1]", low=0, high=1)
+        check_number("signs", signs, "must lie in [0, 1]", low=0, high=1)
+        check_number("imbalance", imbalance, "must lie in (0, 1]", low=0, high=1, open_low=True)
+        check_switch(habitat_shift=habitat_shift)
+        check_seed(seed)
+        check_functions(transform=transform, target_transform=target_transform)
+        self.split, self.layout, self.habitat_shift = split, layout, habitat_shift
+        self.size, self.seed = int(size), int(seed)
+        self.correlation, self.signs = float(correlation), float(signs)
+        self.transform, self.target_transform = transform, target_transform
         self.species = _chosen(species)
-        self.size = _whole("size", size, *SIZES)
-        self.correlation = _share("correlation", correlation)
-        if not isinstance(habitat_shift, bool):
-            raise InvalidInputError(f"habitat_shift: expected True or False, got {habitat_shift!r}")
-        self.habitat_shift = habitat_shift
-        self.layout = _one_of("layout", layout, LAYOUTS)
-        self.signs = _share("signs", signs)
-        self.seed = _whole("seed", seed, 0)
-        self.transform = _function("transform", transform)
-        self.target_transform = _function("target_transform", target_transform)
-
-        _whole("per_species", per_species, 1)
-        _whole("shots", shots, 1)
-        if not _share("imbalance", imbalance) > 0:
-            raise InvalidInputError(f"imbalance: expected a number above 0, up to 1, got {imbalance!r}")
         self.counts = class_counts(self.layout, self.split, len(self.species), per_species, imbalance, shots)
         if min(self.counts) == 0:
             raise InvalidInputError(
@@ -195,40 +202,11 @@ class Aviary(Dataset[tuple[Any, Any]]):
 def _chosen(species: int | Sequence[int]) -> tuple[Species, ...]:
     table = species_table()
     if isinstance(species, Sequence) and not isinstance(species, str | bytes):
-        indices = [_whole("species", each, 0, MAX_SPECIES - 1) for each in species]
-        if not indices or len(set(indices)) < len(indices):
-            raise InvalidInputError(f"species: expected one index or more, each once, got {species!r}")
-        return tuple(table[each] for each in indices)
-    return table[: _whole("species", species, 1, MAX_SPECIES)]
-
-
-def _one_of(name: str, value: object, choices: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        raise InvalidInputError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")
-    return value
-
-
-def _function(name: str, value: _Function) -> _Function:
-    if value is not None and not callable(value):
-        raise InvalidInputError(f"{name}: expected a function or None, got {value!r}")
-    return value
-
-
-def _whole(name: str, value: Any, low: int, high: int | None = None) -> int:
-    limits = f"from {low}" if high is None else f"{low} to {high}"
-    message = f"{name}: expected a whole number {limits}, got {value!r}"
-    if isinstance(value, bool):
-        raise InvalidInputError(message)
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InvalidInputError(message) from None
-    if number < low or (high is not None and number > high):
-        raise InvalidInputError(message)
-    return number
-
-
-def _share(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InvalidInputError(f"{name}: expected a number from 0 to 1, got {value!r}")
-    return float(value)
+        last = MAX_SPECIES - 1
+        for each in species:
+            check_count("species", each, f"must be indices from 0 to {last}", least=0, most=last)
+        if not species or len(set(species)) < len(species):
+            raise InvalidInputError(f"species must be one index or more, each once, got {said(species)}")
+        return tuple(table[each] for each in species)
+    check_count("species", species, f"must be a whole number from 1 to {MAX_SPECIES}", most=MAX_SPECIES)
+    return table[: int(species)]
