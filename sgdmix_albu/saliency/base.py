@@ -143,17 +143,13 @@ class FunctionBackend(SaliencyBackend):
 
     wants_rgb = False
     follows_autocast = True
+    uses_labels = False
 
     def __init__(self, function: Callable[[Tensor], Tensor], *, microbatch: int | None = None) -> None:
         super().__init__(microbatch=microbatch)
         if not callable(function):
             raise InvalidInputError(f"expected a function (B, C, H, W) -> (B, h, w), got {said(function)}")
         self.function = function
-
-    @property
-    def uses_labels(self) -> bool:
-        """Never: the function is not given them."""
-        return False
 
     def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
         used = untouched(self.function) if isinstance(self.function, nn.Module) else nullcontext()

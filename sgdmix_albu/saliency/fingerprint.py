@@ -37,7 +37,11 @@ def _feed(digest: hashlib._Hash, value: Any, above: set[int]) -> None:
     if isinstance(value, str | bytes | int | float | complex | slice | None | torch.dtype | torch.device):
         digest.update(repr(value).encode())
     elif isinstance(value, np.ndarray | torch.Tensor):
-        _feed_array(digest, value)
+        digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        if isinstance(value, torch.Tensor):
+            flat = value.detach().cpu().contiguous().reshape(-1)
+            value = (flat.view(torch.uint8) if len(flat) else flat).numpy()  # as bytes, since numpy has no bfloat16
+        digest.update(value.tobytes())
     elif isinstance(value, type):
         digest.update(f"{value.__module__}.{value.__qualname__}".encode())
     elif id(value) in above:
@@ -45,17 +49,6 @@ def _feed(digest: hashlib._Hash, value: Any, above: set[int]) -> None:
     else:
         for part in _parts(value):
             _feed(digest, part, above | {id(value)})
-
-
-def _feed_array(digest: hashlib._Hash, value: np.ndarray[Any, Any] | torch.Tensor) -> None:
-    if isinstance(value, torch.Tensor):
-        # As bytes, since numpy has no bfloat16.
-        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8) if value.numel() else value
-        digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(flat.detach().numpy().tobytes())
-    else:
-        digest.update(f"{value.dtype}{value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
 
 
 def _parts(value: Any) -> list[Any]:

@@ -127,13 +127,6 @@ def _last_map(events: list[_Event], model: str) -> str:
 def _run(model: nn.Module, images: Tensor) -> list[_Event]:
     """What the layers give for the first image, in the order in which they finish."""
     events: list[_Event] = []
-    with _watched(model, events, (images.shape[-2], images.shape[-1])), torch.no_grad():
-        model(images[:1])
-    return events
-
-
-@contextmanager
-def _watched(model: nn.Module, events: list[_Event], image_size: tuple[int, int]) -> Iterator[None]:
     handles = []
     for name, module in model.named_modules():
         if module is model:
@@ -143,7 +136,7 @@ def _watched(model: nn.Module, events: list[_Event], image_size: tuple[int, int]
             tensor = _first_tensor(output)
             # Windows of an attention layer are stacked into the batch; those are no maps of the image.
             if tensor is not None and tensor.shape[:1] == (1,):
-                layout = find_layout(tuple(tensor.shape), image_size)
+                layout = find_layout(tuple(tensor.shape), (images.shape[-2], images.shape[-1]))
                 if layout is not None:
                     events.append(_Event(len(events), name, module, layout))
 
@@ -154,10 +147,12 @@ def _watched(model: nn.Module, events: list[_Event], image_size: tuple[int, int]
         if any(word in type(module).__name__.lower() for word in ("attention", "attn")):
             handles.append(module.register_forward_pre_hook(begun))
     try:
-        yield
+        with torch.no_grad():
+            model(images[:1])
     finally:
         for handle in handles:
             handle.remove()
+    return events
 
 
 def _candidates(events: list[_Event]) -> str:

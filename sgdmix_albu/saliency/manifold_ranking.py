@@ -41,13 +41,10 @@ class ManifoldRanking(SaliencyBackend):
         (torch.Size([2, 90, 120]), torch.Size([2, 24, 24]))
     """
 
+    uses_labels = False
+
     def __init__(self, *, microbatch: int | None = 8) -> None:
         super().__init__(microbatch=microbatch)
-
-    @property
-    def uses_labels(self) -> bool:
-        """Never."""
-        return False
 
     def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
         return manifold_ranking(images)

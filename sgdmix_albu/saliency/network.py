@@ -39,14 +39,8 @@ class SaliencyNetwork(nn.Module):
         self.stem = _Unit(3, 32, 3, stride=2)
         stages, channels = [], 32
         for kernel, expansion, out, stride, blocks in _STAGES:
-            stages.append(
-                nn.Sequential(
-                    *(
-                        _Block(channels if i == 0 else out, out, kernel, expansion, stride if i == 0 else 1)
-                        for i in range(blocks)
-                    )
-                )
-            )
+            first = _Block(channels, out, kernel, expansion, stride)
+            stages.append(nn.Sequential(first, *(_Block(out, out, kernel, expansion, 1) for _ in range(blocks - 1))))
             channels = out
         self.stages = nn.ModuleList(stages)
         taps = [_STAGES[i][2] for i in _TAPS]

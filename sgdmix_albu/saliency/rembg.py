@@ -50,6 +50,8 @@ class Rembg(SaliencyBackend):
         sgdmix_albu.errors.InvalidInputError: session must be a string that is not empty, got 320
     """
 
+    uses_labels = False
+
     def __init__(
         self, *, session: str = "u2net", model_path: str | os.PathLike[str] | None = None, microbatch: int | None = None
     ) -> None:
@@ -61,11 +63,6 @@ class Rembg(SaliencyBackend):
         self.model_path = None if model_path is None else os.fspath(model_path)
         self._opened: tuple[int, Any] | None = None  # the process, and its session
         self._weights()
-
-    @property
-    def uses_labels(self) -> bool:
-        """Never."""
-        return False
 
     def settings(self) -> dict[str, Any]:
         """The session and what its weights are, wherever they lie."""

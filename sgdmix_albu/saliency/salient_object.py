@@ -46,6 +46,8 @@ class SalientObject(SaliencyBackend):
         (True, True)
     """
 
+    uses_labels = False
+
     def __init__(self, weights: str | os.PathLike[str] | None = None, *, microbatch: int | None = 16) -> None:
         super().__init__(microbatch=microbatch)
         self.weights = None if weights is None else str(weights)
@@ -66,11 +68,6 @@ class SalientObject(SaliencyBackend):
     def noted(self) -> dict[str, Any]:
         """What weights of a user's own are, wherever they lie."""
         return {} if self.weights is None else {"fingerprint": fingerprint(self.network)}
-
-    @property
-    def uses_labels(self) -> bool:
-        """Never."""
-        return False
 
     def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
         if self.network.head.weight.device != images.device:

@@ -42,11 +42,7 @@ class SpectralResidual(SaliencyBackend):
     """
 
     wants_rgb = False
-
-    @property
-    def uses_labels(self) -> bool:
-        """Never."""
-        return False
+    uses_labels = False
 
     def attribute(self, inputs: Tensor, target: object = None) -> Tensor:
         """Captum's interface: the maps as attributions of the inputs' shape.

@@ -46,13 +46,10 @@ class Text(SaliencyBackend):
 for 'CIDAS/clipseg-rd64-refined'
     """
 
+    uses_labels = False
+
     def __init__(
-        self,
-        *,
-        prompt: str,
-        model: str | os.PathLike[str],
-        revision: str | None = None,
-        microbatch: int | None = None,
+        self, *, prompt: str, model: str | os.PathLike[str], revision: str | None = None, microbatch: int | None = None
     ) -> None:
         super().__init__(microbatch=microbatch)
         check_text(prompt=prompt)
@@ -63,11 +60,6 @@ for 'CIDAS/clipseg-rd64-refined'
         if not (self._folder / "config.json").is_file():
             raise InvalidInputError(f"expected model to be a folder with config.json and weights, got {self.model!r}")
         self._segmenter: Segmenter | None = None
-
-    @property
-    def uses_labels(self) -> bool:
-        """Never."""
-        return False
 
     def settings(self) -> dict[str, Any]:
         """The prompt and what the network's files are, wherever they lie."""
