@@ -10,8 +10,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from sgdmix_albu.errors import DataError
-from sgdmix_albu.io.files import beside, make_folder, read_regular
+from sgdmix_albu.io.files import beside, check_new, make_folder, read_regular
 from sgdmix_albu.io.images import MAX_BYTES
 from sgdmix_albu.io.places import check_apart
 
@@ -40,10 +39,11 @@ def write_tree(dataset: Any, folder: str | os.PathLike[str]) -> None:
     """
     root = Path(folder).expanduser()
     check_apart(root, getattr(dataset, "root", None))
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise DataError(f"{root}: expected an empty folder or a new one")
+    check_new(root)
     with beside(root) as unfinished:
-        _fill(dataset, unfinished)
+        for index, key in enumerate(tqdm(dataset.source_keys, desc="writing", unit="image", disable=None, leave=False)):
+            make_folder((unfinished / key).parent)
+            (unfinished / key).write_bytes(content_of(dataset, index))
         unfinished.replace(root)
 
 
@@ -66,10 +66,3 @@ def as_png(image: Image.Image) -> bytes:
     content = io.BytesIO()
     image.save(content, format="PNG")
     return content.getvalue()
-
-
-def _fill(dataset: Any, folder: Path) -> None:
-    for index, key in enumerate(tqdm(dataset.source_keys, desc="writing", unit="image", disable=None, leave=False)):
-        place = folder / key
-        make_folder(place.parent)
-        place.write_bytes(content_of(dataset, index))

@@ -61,6 +61,16 @@ def write_whole(
             raise
 
 
+def check_new(folder: Path) -> None:
+    """Refuse to fill what is neither absent nor an empty folder.
+
+    Raises:
+        DataError: It holds something, or is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder}: expected an empty folder or a new one")
+
+
 @contextmanager
 def beside(folder: Path) -> Iterator[Path]:
     """A new folder beside ``folder``, to be filled and then moved to its name; what is left of it is removed.

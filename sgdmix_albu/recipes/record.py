@@ -12,8 +12,7 @@ from typing import Any
 from torch import nn
 
 from sgdmix_albu.classifiers import save_classifier
-from sgdmix_albu.errors import DataError
-from sgdmix_albu.io.files import refusals_named, write_whole
+from sgdmix_albu.io.files import check_new, refusals_named, write_whole
 
 
 class Record:
@@ -33,8 +32,7 @@ class Record:
         self._arch, self._class_names, self._kept = arch, class_names, False
         if self.folder is None:
             return
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise DataError(f"{self.folder}: expected an empty folder or a new one")
+        check_new(self.folder)
         with refusals_named(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from sgdmix_albu.datasets.aviary.dataset import Aviary
-from sgdmix_albu.errors import DataError
+from sgdmix_albu.io.files import beside, check_new, make_folder
 
 
 def export(dataset: Aviary, folder: str | os.PathLike[str]) -> None:
@@ -16,14 +17,14 @@ def export(dataset: Aviary, folder: str | os.PathLike[str]) -> None:
 
     The files are ``images/<class>/<number>.png`` (RGB) and ``masks/<class>/<number>.png`` (0 and 255), so
     ``ImageFolder(folder / "images")`` reads it; its labels are the dataset's own where the species are in order of
-    their index. A file appears under its name only when it is complete; transforms are not applied.
+    their index. The folder appears under its name when all files are in it; transforms are not applied.
 
     Args:
         dataset: What to write.
         folder: Where to; made if absent.
 
     Raises:
-        DataError: ``folder`` is a file or holds anything already.
+        DataError: ``folder`` is a file or holds anything already, or the operating system refused.
 
     Example:
         >>> import tempfile
@@ -33,20 +34,11 @@ def export(dataset: Aviary, folder: str | os.PathLike[str]) -> None:
         ['000.common_olive_warbler', '001.common_blue_robin']
     """
     root = Path(folder).expanduser()
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise DataError(f"{root}: expected an empty folder or a new one")
-    for name in dataset.classes:
-        for kind in ("images", "masks"):
-            (root / kind / name).mkdir(parents=True)
-    numbers = [number for count in dataset.counts for number in range(count)]
-    for index, number in enumerate(numbers):
-        sample = dataset.render(index)
-        file = Path(dataset.classes[sample.label], f"{number:05d}.png")
-        _write(Image.fromarray(sample.image), root / "images" / file)
-        _write(Image.fromarray(sample.mask).convert("L"), root / "masks" / file)
-
-
-def _write(image: Image.Image, path: Path) -> None:
-    part = path.with_suffix(".part")
-    image.save(part, format="PNG")
-    part.replace(path)
+    check_new(root)
+    with beside(root) as unfinished:
+        for index, key in enumerate(dataset.source_keys):
+            sample = dataset.render(index)
+            for kind, pixels in (("images", sample.image), ("masks", np.uint8(255) * sample.mask)):
+                make_folder((unfinished / kind / key).parent)
+                Image.fromarray(pixels).save(unfinished / kind / key)
+        unfinished.replace(root)
