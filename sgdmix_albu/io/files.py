@@ -143,20 +143,19 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """
     path = Path(path).expanduser()
     try:
-        kind = kind_of_file(path.stat().st_mode)
-        if kind is not None:  # asked first: to open a device may do something already
-            raise DataError(f"cannot read {path}: it is {kind}, not a file")
+        _check_regular(path, path.stat())  # asked first: to open a device may do something already
         # Not to wait for the other end of a pipe, should one have taken the file's place meanwhile.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         file: io.BufferedReader = os.fdopen(handle, "rb")
+    except DataError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    kind = kind_of_file(os.fstat(file.fileno()).st_mode)
-    if kind is not None:
+    try:
+        _check_regular(path, os.fstat(file.fileno()))
+    except DataError:
         file.close()
-        raise DataError(f"cannot read {path}: it is {kind}, not a file")
+        raise
     return file
 
 
@@ -170,14 +169,11 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
     Raises:
         DataError: As of :func:`open_regular`; or the file is larger.
     """
-    with open_regular(path) as file:
+    with open_regular(path) as file, refusals_named(path, "read"):
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise DataError(f"cannot read {path}: it has {size} bytes, and such a file has {most} at most")
-        try:
-            return file.read(size)
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        return file.read(size)
 
 
 def read_part(file: BinaryIO, start: int, size: int) -> bytes:
@@ -206,11 +202,14 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     Raises:
         DataError: The file cannot be read.
     """
-    with open_regular(path) as file:
-        try:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    with open_regular(path) as file, refusals_named(path, "read"):
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    kind = kind_of_file(status.st_mode)
+    if kind is not None:
+        raise DataError(f"cannot read {path}: it is {kind}, not a file")
 
 
 def check_own(path: Path) -> None:
@@ -224,12 +223,12 @@ def check_own(path: Path) -> None:
 
 
 @contextmanager
-def refusals_named(path: Path) -> Iterator[None]:
-    """What the operating system refuses while ``path`` is written, as one line."""
+def refusals_named(path: str | os.PathLike[str], action: str = "write") -> Iterator[None]:
+    """What the operating system refuses while ``path`` is written, or read, as one line."""
     try:
         yield
     except OSError as error:
         named = os.fsdecode(error.filename or path)
         if Path(named).name.startswith(TEMPORARY) and named.endswith(".tmp"):  # it was to become ``path``
             named = str(path)
-        raise DataError(f"cannot write {named}: {error.strerror or error}") from error
+        raise DataError(f"cannot {action} {named}: {error.strerror or error}") from error

@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.io.files import open_regular
+from sgdmix_albu.io.files import open_regular, refusals_named
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -111,11 +111,8 @@ def class_folders(folder: str | os.PathLike[str]) -> list[str]:
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise DataError(f"expected a folder of images, {root} is {'a file' if root.exists() else 'not there'}")
-    try:
-        with os.scandir(root) as entries:
-            classes = sorted(entry.name for entry in entries if not is_hidden(entry.name) and _is_folder(entry))
-    except OSError as error:
-        _refuse(error)
+    with refusals_named(root, "read"), os.scandir(root) as entries:
+        classes = sorted(entry.name for entry in entries if not is_hidden(entry.name) and _is_folder(entry))
     if not classes:
         raise DataError(f"expected one folder per class in {root}, found no folder there")
     return classes
@@ -206,11 +203,11 @@ def files_below(folder: Path, *, hidden: bool = False) -> Iterator[Path]:
     while waiting:
         here, inside, secret = waiting.pop()
         try:
-            with os.scandir(here) as entries:
+            with refusals_named(here, "read"), os.scandir(here) as entries:
                 found = sorted((one for one in entries if hidden or not is_hidden(one.name)), key=lambda one: one.name)
-        except OSError as error:
+        except DataError:
             if not secret:
-                _refuse(error)
+                raise
             yield here
             continue
         for entry in found:
@@ -240,10 +237,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _images_below(folder: Path) -> list[Path]:
     found = [path for path in files_below(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
     return sorted(found, key=Path.as_posix)
-
-
-def _refuse(error: OSError) -> NoReturn:
-    raise DataError(f"cannot read {error.filename}: {error.strerror or error}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

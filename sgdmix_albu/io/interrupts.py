@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 INTERRUPTED = 130  # what shells report: 128 and SIGINT
@@ -52,9 +52,7 @@ class Interrupts:
                 signal.signal(signal.SIGINT, self._hear)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._before is None:
             return
         signal.signal(signal.SIGINT, self._before)

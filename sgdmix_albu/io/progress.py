@@ -65,11 +65,7 @@ class Progress:
                 said = now
                 rate = done / (now - began)
                 left = f", {(total - done) / rate:.0f} s left" if rate else ""
-                print(
-                    f"{label}: {done} of {total} images, {rate:.1f} a second{left}",
-                    file=self.stream,
-                    flush=True,
-                )
+                print(f"{label}: {done} of {total} images, {rate:.1f} a second{left}", file=self.stream, flush=True)
 
 
 def time_line(seconds: Mapping[str, float], images: int) -> str:

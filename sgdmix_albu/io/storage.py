@@ -37,8 +37,12 @@ class Storage:
         # A file:// URL has locks and whole files too.
         self.root = os.fspath(local_path(root) or root).rstrip("/") or "/"
         self._remote: Any = None
-        if is_url(self.root):
-            self._open_remote()
+        if not self.local:
+            try:
+                self._remote, self._top = url_to_fs(self.root)
+            # Of any kind: there is no such driver, or it wants arguments that the URL does not have.
+            except Exception as error:
+                raise DataError(f"cannot open {self.root}: {' '.join(str(error).split())}") from error
 
     @property
     def local(self) -> bool:
@@ -215,18 +219,8 @@ class Storage:
             said = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
             raise DataError(f"cannot {action} {self.path(name) if name else self.root}: {said}") from error
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "_remote": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["root"])  # type: ignore[misc]
-
-    def _open_remote(self) -> None:
-        try:
-            self._remote, self._top = url_to_fs(self.root)
-        # Of any kind: there is no such driver, or it wants arguments that the URL does not have.
-        except Exception as error:
-            raise DataError(f"cannot open {self.root}: {' '.join(str(error).split())}") from error
+    def __reduce__(self) -> tuple[type[Storage], tuple[str]]:
+        return Storage, (self.root,)
 
     def _inside(self, name: str) -> str:
         return f"{self._top.rstrip('/')}/{name}" if name else str(self._top)
