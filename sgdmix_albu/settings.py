@@ -288,8 +288,8 @@ class Settings(MixSettings, FileSettings):
         return self.saliency if isinstance(self.saliency, SaliencySettings) else SaliencySettings(self.saliency)
 
     @property
-    def better(self) -> str | None:
-        """The better backend, if anybody is asked."""
+    def reference(self) -> str | None:
+        """The better backend that masks are compared with, if any is asked."""
         return self.agreement_with if self.min_agreement > 0 else None
 
     @property

@@ -179,7 +179,7 @@ def test_the_command_asks_the_default_backend(discs: Path, tmp_path: Path, capsy
 def test_the_default_judges_none_that_may_be_better(saliency: str) -> None:
     with pytest.raises(InvalidInputError, match="nothing says that .*, the default judge, is better than"):
         Settings(saliency=saliency, min_agreement=0.5)
-    assert Settings(saliency=saliency, min_agreement=0.5, agreement_with="better").better == "better"
+    assert Settings(saliency=saliency, min_agreement=0.5, agreement_with="better").reference == "better"
 
 
 def test_another_judge_of_the_same_name_is_another_run(discs: Path, tmp_path: Path) -> None:

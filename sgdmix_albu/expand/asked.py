@@ -88,7 +88,7 @@ class Asked:
         backend = from_anywhere(_prompted(settings.backend, dataset, refiner, teacher))
         get_mask(settings.mask)
         noted = open_saliency(backend, source.class_names).noted
-        _, judging = (None, {}) if settings.better is None else open_reference(settings.better, source.class_names)
+        _, judging = (None, {}) if settings.reference is None else open_reference(settings.reference, source.class_names)
         refining, strengths, prompts = _looked_into(refiner, teacher, source)
         return cls(
             source=source,
@@ -104,7 +104,7 @@ class Asked:
                 "mask": settings.mask,
                 "fill": settings.fill,
                 "min_agreement": settings.min_agreement or None,  # None as in runs of versions that did not ask
-                "agreement_with": settings.better and shown(settings.better),
+                "agreement_with": settings.reference and shown(settings.reference),
                 **noted,
                 **judging,
                 **refining,

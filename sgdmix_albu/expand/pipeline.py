@@ -182,7 +182,7 @@ class _Expansion:
             asked.backend,
             asked.settings.mask,
             tuple(asked.source.class_names),
-            asked.settings.better and name_from_anywhere(asked.settings.better),
+            asked.settings.reference and name_from_anywhere(asked.settings.reference),
             jobs=default_jobs() if local else 1,
             tries=self.attempts,
         )
