@@ -88,7 +88,8 @@ class Asked:
         backend = from_anywhere(_prompted(settings.backend, dataset, refiner, teacher))
         get_mask(settings.mask)
         noted = open_saliency(backend, source.class_names).noted
-        _, judging = (None, {}) if settings.reference is None else open_reference(settings.reference, source.class_names)
+        better = settings.reference
+        _, judging = (None, {}) if better is None else open_reference(better, source.class_names)
         refining, strengths, prompts = _looked_into(refiner, teacher, source)
         return cls(
             source=source,
