@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.refine.components import Components
-from sgdmix_albu.refine.prompts import Prompts
+from sgdmix_albu.refine.prompts import Embedded, Prompts
 
 __all__ = ["Denoised", "denoise", "first_step"]
 
@@ -210,7 +210,7 @@ def _hold(latents: Tensor, clean: Tensor, noise: Tensor, held: Tensor, groups: l
         latents[rows] = torch.where(held[rows][:, None], noised, latents[rows])
 
 
-def _cast(embedded: tuple[Tensor, Tensor | None], dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+def _cast(embedded: Embedded, dtype: torch.dtype) -> Embedded:
     words, pooled = embedded
     return words.to(dtype), None if pooled is None else pooled.to(dtype)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from sgdmix_albu.io.files import write_whole
 from sgdmix_albu.refine.catalogue import RefinerSpec
@@ -19,21 +18,20 @@ _STRENGTHS = (0.5, 0.9, 1.0)
 
 
 def save_samples(
-    path: Path, components: Components, spec: RefinerSpec, tokens: tuple[str, ...], images: TrainingImages, seed: int
+    path: Path, components: Components, spec: RefinerSpec, prompts: list[str], images: TrainingImages, seed: int
 ) -> None:
     """Write a grid: a row for each of some classes; a real image, refined at S = 0.5 and 0.9, and made from noise.
 
     Args:
         path: A PNG.
         components: The model as it is now.
-        spec: Prompt, steps and guidance.
-        tokens: Of all classes.
+        spec: Steps and guidance.
+        prompts: Of all classes.
         images: For the real ones.
         seed: The same seed, the same noise: grids of one run can be compared.
     """
     classes = sorted(set(images.labels.tolist()))[:_CLASSES]
     real = torch.stack([images[int((images.labels == label).nonzero()[0, 0])] for label in classes])
-    prompts = [spec.prompt.format(token=tokens[label], metaclass=spec.metaclass) for label in classes]
     columns = [real]
     for strength in _STRENGTHS:
         # Nothing of the image is left for the last column: it starts on grey.
@@ -41,20 +39,15 @@ def save_samples(
         found = denoise(
             components,
             start.to(components.device),
-            prompts,
+            [prompts[label] for label in classes],
             strengths=[strength] * len(classes),
             seeds=[seed + row for row in range(len(classes))],
             steps=spec.steps,
             guidance=spec.guidance,
         ).images
         columns.append((found.cpu() * 255).round().to(torch.uint8))
-    sheet = Image.fromarray(_grid(torch.stack(columns, dim=1)).permute(1, 2, 0).numpy())
+    rows = torch.cat(columns, dim=3)  # a class's pictures side by side; the rows one below the other
+    sheet = Image.fromarray(torch.cat(rows.unbind(), dim=1).permute(1, 2, 0).numpy())
     enlarged = max(1, 128 // images.resolution)
     sheet = sheet.resize((sheet.width * enlarged, sheet.height * enlarged), Image.Resampling.NEAREST)
     write_whole(path, lambda out: sheet.save(out, "PNG"))
-
-
-def _grid(cells: Tensor) -> Tensor:
-    """(rows, columns, 3, R, R) to one image."""
-    rows, columns, channels, height, width = cells.shape
-    return cells.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sgdmix_albu.classifiers.untouched import seeded
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.refine.components import Components
+from sgdmix_albu.refine.prompts import encoded
 from sgdmix_albu.refine.tokens import add_tokens
 from sgdmix_albu.registry import import_optional
 
@@ -46,7 +47,6 @@ class Trained(nn.Module):
                 encoder.model = peft.get_peft_model(encoder.model, config)
         self.unet = components.unet
         self.encoders = nn.ModuleList([encoder.model for encoder in components.encoders])
-        self._sdxl = components.architecture == "sdxl"
         for parameter in self.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()  # steps this small are lost in half precision
@@ -60,25 +60,23 @@ class Trained(nn.Module):
             ids: For each text encoder (B, L) token ids.
             side: Of the images in pixels, which Stable Diffusion XL is told.
         """
-        if not self._sdxl:
-            unique, inverse = torch.unique(ids[0], dim=0, return_inverse=True)
-            words = self.encoders[0](unique)[0][inverse]
-            return self.unet(noisy, times, encoder_hidden_states=words, return_dict=False)[0]  # type: ignore[no-any-return]
-        outputs = [encoder(each, output_hidden_states=True) for encoder, each in zip(self.encoders, ids, strict=True)]
-        words = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-        sizes = words.new_tensor([side, side, 0, 0, side, side]).expand(len(noisy), -1)
-        added = {"text_embeds": outputs[1][0], "time_ids": sizes}
+        unique, rows = torch.unique(torch.stack(list(ids), dim=1), dim=0, return_inverse=True)
+        words, pooled = encoded(self.encoders, unique.unbind(1))
+        added = None
+        if pooled is not None:
+            sizes = words.new_tensor([side, side, 0, 0, side, side]).expand(len(noisy), -1)
+            added = {"text_embeds": pooled[rows], "time_ids": sizes}
         return self.unet(  # type: ignore[no-any-return]
-            noisy, times, encoder_hidden_states=words, added_cond_kwargs=added, return_dict=False
+            noisy, times, encoder_hidden_states=words[rows], added_cond_kwargs=added, return_dict=False
         )[0]
 
     def groups(self) -> dict[str, dict[str, nn.Parameter]]:
         """The parameters that learn, by name, of "lora" and "tokens"."""
-        named = {name: value for name, value in self.named_parameters() if value.requires_grad}
-        return {
-            "lora": {name: value for name, value in named.items() if name.startswith("unet.")},
-            "tokens": {name: value for name, value in named.items() if not name.startswith("unet.")},
-        }
+        found: dict[str, dict[str, nn.Parameter]] = {"lora": {}, "tokens": {}}
+        for name, value in self.named_parameters():
+            if value.requires_grad:
+                found["lora" if name.startswith("unet.") else "tokens"][name] = value
+        return found
 
     def lora(self) -> dict[str, Tensor]:
         """The LoRA matrices by diffusers' names."""

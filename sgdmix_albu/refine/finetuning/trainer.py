@@ -28,6 +28,7 @@ from sgdmix_albu.refine.finetuning.samples import save_samples
 from sgdmix_albu.refine.finetuning.settings import Settings
 from sgdmix_albu.refine.finetuning.trained import Trained, initial_vectors
 from sgdmix_albu.refine.folder import CARD, RefinerCard, class_tokens, write_refiner
+from sgdmix_albu.refine.prompts import token_ids
 from sgdmix_albu.registry import import_optional
 
 _WARM_UP, _COOL_DOWN = 0.02, 0.25  # shares of the steps
@@ -85,7 +86,8 @@ class Trainer:
         self.schedule = import_optional("diffusers", extra="diffusion").DDPMScheduler.from_config(
             self.components.scheduler.config
         )
-        self.ids = [_token_ids(encoder, [*map(self._prompt, self.tokens), ""]) for encoder in self.components.encoders]
+        self.prompts = [spec.prompt.format(token=token, metaclass=spec.metaclass) for token in self.tokens]
+        self.ids = [token_ids(encoder, [*self.prompts, ""]) for encoder in self.components.encoders]
 
     def forget(self) -> None:
         """Begin afresh: what an earlier run left is removed by the main process."""
@@ -181,15 +183,10 @@ class Trainer:
             error = error * weight / weight.mean((1, 2), keepdim=True)
         return error.mean()
 
-    def _prompt(self, token: str) -> str:
-        return self.spec.prompt.format(token=token, metaclass=self.spec.metaclass)
-
     def _sample(self, step: int) -> None:
         self.model.eval()
-        name = f"step-{step:06d}.png"
-        save_samples(
-            self.folder / "samples" / name, self.components, self.spec, self.tokens, self.images, self.settings.seed
-        )
+        path = self.folder / "samples" / f"step-{step:06d}.png"
+        save_samples(path, self.components, self.spec, self.prompts, self.images, self.settings.seed)
         self.model.train()
 
     def _card(self, losses: list[float]) -> RefinerCard:
@@ -232,14 +229,6 @@ def _sum(*values: Any) -> str:
 def _pace(step: int, steps: int) -> float:
     """Share of the learning rate: a short rise, level, and down over the last quarter."""
     return min(1.0, (step + 1) / max(1, _WARM_UP * steps), (steps - step) / max(1, _COOL_DOWN * steps))
-
-
-def _token_ids(encoder: Any, prompts: list[str]) -> Tensor:
-    longest = encoder.tokenizer.model_max_length
-    ids = encoder.tokenizer(prompts, padding="max_length", max_length=longest, return_tensors="pt").input_ids
-    if ids.shape[1] > longest:
-        raise InvalidInputError(f"a prompt may have {longest} tokens, {prompts[0]!r} has {ids.shape[1]}")
-    return ids  # type: ignore[no-any-return]
 
 
 def _check_resolution(components: Components, resolution: int) -> None:
