@@ -37,7 +37,8 @@ from sgdmix_albu.refine.catalogue import (
     finetune_command,
     plain_name,
 )
-from sgdmix_albu.registry import import_optional, nearest_names
+from sgdmix_albu.refine.tensors import write_safetensors
+from sgdmix_albu.registry import nearest_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,16 +107,22 @@ class RefinerCard:
                     f" It has {len(self.classes)} classes, such as {self.classes[0]!r}"
                 )
             return self.tokens[self.classes.index(class_)]
-        if not 0 <= class_ < len(self.classes):
-            raise UnknownNameError(
-                f"refiner {self.key!r} has {len(self.classes)} classes, labels 0 to {len(self.classes) - 1}; "
-                f"got label {class_}"
-            )
-        return self.tokens[class_]
+        return of_label(class_, self.tokens, f"refiner {self.key!r} has {len(self.classes)} classes")
 
     def prompt_for(self, class_: str | int) -> str:
         """The prompt of a class, by name or label."""
         return self.prompt.format(token=self.token(class_), metaclass=self.metaclass)
+
+
+def of_label(label: int, names: Sequence[str], what: str) -> str:
+    """What a class is called, by its label.
+
+    Raises:
+        UnknownNameError: There is no such label; begins with ``what`` there is.
+    """
+    if not 0 <= label < len(names):
+        raise UnknownNameError(f"{what}, labels 0 to {len(names) - 1}; got label {label}")
+    return names[label]
 
 
 def class_tokens(key: str, count: int) -> tuple[str, ...]:
@@ -152,21 +159,14 @@ def write_refiner(
         InvalidInputError: Embeddings and tokens differ in number.
         DataError: The operating system refused.
     """
-    save = import_optional("safetensors.torch", extra="diffusion").save
     for name, vectors in tokens.items():
         if len(vectors) != len(card.tokens):
             raise InvalidInputError(f"expected {len(card.tokens)} embeddings for {name}, got {len(vectors)}")
     folder = Path(folder).expanduser()
     (folder / CARD).unlink(missing_ok=True)
-    contents = {
-        LORA: save(
-            {name: value.detach().cpu().contiguous() for name, value in lora.items()}, dict(lora_metadata or {})
-        ),
-        TOKENS: save({name: value.detach().cpu().contiguous() for name, value in tokens.items()}),
-    }
-    for name, content in contents.items():
-        write_whole(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
-    card = dataclasses.replace(card, files={name: sha256_of(folder / name) for name in contents})
+    write_safetensors(folder / LORA, lora, lora_metadata)
+    write_safetensors(folder / TOKENS, tokens)
+    card = dataclasses.replace(card, files={name: sha256_of(folder / name) for name in (LORA, TOKENS)})
     described = json.dumps(dataclasses.asdict(card), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
     write_whole(folder / CARD, lambda file: file.write(described.encode()))
     return card

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.arguments import check_counts, check_number
-from sgdmix_albu.errors import InvalidInputError, UnknownNameError
+from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.refine.catalogue import RefinerSpec
-from sgdmix_albu.refine.folder import CARD, RefinerCard, find_weights, read_refiner
+from sgdmix_albu.refine.folder import CARD, RefinerCard, find_weights, of_label, read_refiner
 from sgdmix_albu.refine.schedulers import SCHEDULERS
 from sgdmix_albu.refine.strength import check_hole_strength
 from sgdmix_albu.refine.tokens import EmbeddingFile, embedding_file
@@ -142,20 +142,15 @@ class RefinerSetup:
         """
         if self.card is not None:
             return self.card.prompt_for(class_)
-        name = class_ if isinstance(class_, str) else self._name(class_)
+        if isinstance(class_, str):
+            name = class_
+        elif self.class_names is None:
+            name = ""
+        else:
+            given = f"refiner {self.spec.key!r} was given {len(self.class_names)} class names"
+            name = of_label(class_, self.class_names, given)
         token = self._tokens.get(name) or _spoken(name)
         return " ".join(self.spec.prompt.format(token=token, metaclass=self.spec.metaclass).split())
-
-    def _name(self, label: int) -> str:
-        """The class name of a label; empty where the refiner was given none."""
-        if self.class_names is None:
-            return ""
-        if not 0 <= label < len(self.class_names):
-            raise UnknownNameError(
-                f"refiner {self.spec.key!r} was given {len(self.class_names)} class names, labels 0 to "
-                f"{len(self.class_names) - 1}; got label {label}"
-            )
-        return self.class_names[label]
 
 
 def _tokens(key: str, class_names: Iterable[str]) -> dict[str, str]:

@@ -1,21 +1,31 @@
-"""Tensors of safetensors files that anyone may have written: LoRA files, embeddings, tokens, checkpoints."""
+"""Safetensors files, read as what anyone may have written: LoRA files, embeddings, tokens, checkpoints."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.io.files import open_regular
+from sgdmix_albu.io.files import open_regular, write_whole
 from sgdmix_albu.io.records import UnsoundError, anything, items, mapping, one_of, parse, record, text, whole
 from sgdmix_albu.registry import import_optional
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _DTYPES = ("F64", "F32", "F16", "BF16")
 _LONGEST_HEADER = 2**25  # bytes; a whole Stable Diffusion XL has half a million
 _TENSOR = record({"dtype": one_of(*_DTYPES), "shape": items(whole(1), most=8), "data_offsets": anything})
 _NOTES = mapping(text(longest=_LONGEST_HEADER))  # the header's own texts, such as an adapter's settings
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> None:
+    """Write tensors, from wherever they are, into a file that appears whole."""
+    save = import_optional("safetensors.torch", extra="diffusion").save
+    ready = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_whole(path, lambda file: file.write(save(ready, header and dict(header))))
 
 
 def read_safetensors(path: str | os.PathLike[str], *, most: int) -> tuple[dict[str, Tensor], dict[str, str]]:

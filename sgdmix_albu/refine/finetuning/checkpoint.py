@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,79 +12,78 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.io.files import write_whole
 from sgdmix_albu.io.records import Kind, UnsoundError, flag, mapping, number, optional, parse, text
 from sgdmix_albu.refine.finetuning.settings import Settings, differences
-from sgdmix_albu.refine.tensors import read_safetensors
-from sgdmix_albu.registry import import_optional
+from sgdmix_albu.refine.tensors import read_safetensors, write_safetensors
 
-CHECKPOINT = "checkpoint.safetensors"
+_MEANS = ("exp_avg", "exp_avg_sq")  # what Adam remembers of a parameter, besides the number of its steps
 
 
-def save_checkpoint(
-    path: Path,
-    parameters: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    losses: list[float],
-    settings: Settings,
-    basis: Mapping[str, str],
-) -> None:
-    """Write the state after ``len(losses)`` steps.
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the state of a run goes and comes from.
 
-    Args:
-        path: The file; the last one is replaced.
+    Attributes:
+        path: The file.
         parameters: What learns, by name.
         optimizer: AdamW over them.
-        losses: Of the steps so far.
         settings: Of the run.
         basis: What else the result depends on: for each its fingerprint, by the name that errors call it.
     """
-    tensors = {"losses": torch.tensor(losses, dtype=torch.float64)}
-    for name, parameter in parameters.items():
-        tensors[f"parameter:{name}"] = parameter.detach().cpu().contiguous()
-        for field, value in optimizer.state[parameter].items():
-            tensors[f"{field}:{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
-    header = {"settings": json.dumps(dataclasses.asdict(settings)), "basis": json.dumps(dict(basis))}
-    save = import_optional("safetensors.torch", extra="diffusion").save
-    write_whole(path, lambda out: out.write(save(tensors, header)))
 
+    path: Path
+    parameters: Mapping[str, Tensor]
+    optimizer: torch.optim.Optimizer
+    settings: Settings
+    basis: Mapping[str, str]
 
-def load_checkpoint(
-    path: Path,
-    parameters: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    settings: Settings,
-    basis: Mapping[str, str],
-) -> list[float]:
-    """Put the state back; the losses so far, empty where there is no file.
+    def save(self, losses: list[float]) -> None:
+        """Write the state after ``len(losses)`` steps; the last file is replaced."""
+        tensors = {"losses": torch.tensor(losses, dtype=torch.float64)}
+        for name, parameter in self.parameters.items():
+            tensors[f"parameter:{name}"] = parameter
+            for field, value in self.optimizer.state[parameter].items():
+                tensors[f"{field}:{name}"] = torch.as_tensor(value)
+        header = {"settings": json.dumps(asdict(self.settings)), "basis": json.dumps(dict(self.basis))}
+        write_safetensors(self.path, tensors, header)
 
-    Raises:
-        DataError: Damaged, or of a run with other settings, images, classes, saliency, prompt or base.
-    """
-    if not path.exists():
-        return []
-    # Parameters and Adam's two means of them, in double precision at most.
-    numbers = sum(3 * value.numel() for value in parameters.values()) + settings.steps
-    tensors, header = read_safetensors(path, most=8 * numbers + 2**24)
-    try:
+    def load(self) -> list[float]:
+        """Put the state back; the losses so far, empty where there is no file.
+
+        Raises:
+            DataError: Damaged, or of a run with other settings, images, classes, saliency, prompt or base.
+        """
+        if not self.path.exists():
+            return []
+        # Parameters and Adam's two means of them, in double precision at most.
+        numbers = sum(3 * value.numel() for value in self.parameters.values()) + self.settings.steps
+        tensors, header = read_safetensors(self.path, most=8 * numbers + 2**24)
+        try:
+            self._check_same(header)
+            _check_tensors(tensors, self.parameters, self.settings.steps)
+        except UnsoundError as error:
+            raise DataError(f"{self.path} is damaged ({error}); delete it to begin afresh") from error
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[f"parameter:{name}"])
+                self.optimizer.state[parameter] = {
+                    "step": tensors[f"step:{name}"],  # Adam keeps it on the CPU
+                    **{mean: tensors[f"{mean}:{name}"].to(parameter.device) for mean in _MEANS},
+                }
+        return [float(value) for value in tensors["losses"]]
+
+    def _check_same(self, header: Mapping[str, str]) -> None:
+        """Refuse a run that was begun with anything else."""
         earlier, before = (
             parse(header.get(name, "null"), mapping(kind)) for name, kind in (("settings", _setting), ("basis", text()))
         )
-        differences(earlier, settings, path)
-        other = [name for name in basis if before.get(name) != basis[name]]
+        differences(earlier, self.settings, self.path)
+        other = [name for name in self.basis if before.get(name) != self.basis[name]]
         if other:
             raise DataError(
-                f"{path} was begun with {' and '.join(f'other {name}' for name in other)}; take those again to go on, "
-                "or pass --overwrite to begin afresh"
+                f"{self.path} was begun with {' and '.join(f'other {name}' for name in other)}; take those again to go "
+                "on, or pass --overwrite to begin afresh"
             )
-        _check_tensors(tensors, parameters, settings.steps)
-    except UnsoundError as error:
-        raise DataError(f"{path} is damaged ({error}); delete it to begin afresh") from error
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[f"parameter:{name}"])
-            optimizer.state[parameter] = _memory(tensors, name, parameter)
-    return [float(value) for value in tensors["losses"]]
 
 
 def _setting(value: Any) -> Any:
@@ -98,7 +97,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tenso
     if losses is None or losses.ndim != 1 or len(losses) > steps:
         raise UnsoundError(f"expected the losses of {steps} steps at most")
     for name, parameter in parameters.items():
-        shapes = {**dict.fromkeys(("parameter", "exp_avg", "exp_avg_sq"), parameter.shape), "step": torch.Size([])}
+        shapes = {**dict.fromkeys(("parameter", *_MEANS), parameter.shape), "step": torch.Size([])}
         for field, shape in shapes.items():
             found = tensors.get(f"{field}:{name}")
             if found is None or found.shape != shape:
@@ -106,11 +105,3 @@ def _check_tensors(tensors: Mapping[str, Tensor], parameters: Mapping[str, Tenso
                 raise UnsoundError(f"expected {f'{field}:{name}'!r} of shape {tuple(shape)}, got {what}")
         if tensors[f"exp_avg_sq:{name}"].min() < 0 or not 0 < tensors[f"step:{name}"] <= len(losses):
             raise UnsoundError(f"what Adam remembers of {name!r} cannot be")
-
-
-def _memory(tensors: Mapping[str, Tensor], name: str, parameter: Tensor) -> dict[str, Any]:
-    return {
-        "step": tensors[f"step:{name}"],  # Adam keeps it on the CPU
-        "exp_avg": tensors[f"exp_avg:{name}"].to(parameter.device),
-        "exp_avg_sq": tensors[f"exp_avg_sq:{name}"].to(parameter.device),
-    }

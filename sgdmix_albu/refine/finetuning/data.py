@@ -17,6 +17,7 @@ from sgdmix_albu.datasets.pixels import load_image
 from sgdmix_albu.datasets.source import Item, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.refine.finetuning.labelled import Labelled, labelled
+from sgdmix_albu.tensors import check_tensor
 
 # The folders of an absolute path: the refiner's card, which others may get, must not tell where its data were.
 _FOLDERS = re.compile(r"(?<![\w.])/(?:[^/'\":\n]+/)+")
@@ -112,13 +113,9 @@ class TrainingImages:
 
     def _read(self, row: int) -> Tensor:
         image = self._source.image(row)
-        if isinstance(image, Tensor):
-            if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-                raise InvalidInputError(
-                    f"expected PIL images or (3, H, W) uint8 tensors, image {row} is {image.dtype} {tuple(image.shape)}"
-                )
-            image = Image.fromarray(image.permute(1, 2, 0).numpy())
         if not isinstance(image, Image.Image):
-            raise InvalidInputError(f"expected PIL images or uint8 tensors, image {row} is {type(image).__name__}")
+            expected = f"image {row} as a PIL image or a (3, H, W) uint8 tensor"
+            check_tensor(image, expected, (3, None, None), {torch.uint8})
+            image = Image.fromarray(image.permute(1, 2, 0).numpy())
         square = ImageOps.fit(image.convert("RGB"), (self.resolution, self.resolution), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(square)).permute(2, 0, 1)

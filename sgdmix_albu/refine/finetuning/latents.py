@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.io.files import sha256_of, write_whole
+from sgdmix_albu.errors import DataError
+from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.finetuning.data import MapsOfFiles, TrainingImages
+from sgdmix_albu.refine.tensors import write_safetensors
 from sgdmix_albu.registry import import_optional
+from sgdmix_albu.tensors import PIXELS, check_tensor
 
 _BATCH = 16
 
@@ -74,8 +76,7 @@ def cached_latents(
     if path.exists() and saliency is None:  # a function cannot be told from another one
         return path
     parts = _encoded(images, components, saliency, progress)
-    save = import_optional("safetensors.torch", extra="diffusion").save
-    write_whole(path, lambda out: out.write(save(parts)))
+    write_safetensors(path, parts)
     return path
 
 
@@ -86,12 +87,9 @@ def _encoded(
     saliency: Callable[[Tensor], Tensor] | MapsOfFiles | None,
     progress: bool,
 ) -> dict[str, Tensor]:
-    vae, found = components.vae, []
-    maps = []
-    starts = tqdm(
-        range(0, len(images), _BATCH), desc="encoding images", disable=None if progress else True, leave=False
-    )
-    for start in starts:
+    vae, found, maps = components.vae, [], []
+    starts = range(0, len(images), _BATCH)
+    for start in tqdm(starts, desc="encoding images", disable=None if progress else True, leave=False):
         rows = range(start, min(start + _BATCH, len(images)))
         plain = torch.stack([images[row] for row in rows])
         for batch, mirrored in ((plain, False), (plain.flip(-1), True)):
@@ -101,23 +99,19 @@ def _encoded(
                 known = _looked(saliency, batch) if callable(saliency) else _served(saliency, images, rows, mirrored)
                 maps.append(F.interpolate(known[:, None], size=found[-1].shape[-2:], mode="area")[:, 0].half().cpu())
     # (2 statistics, N, 2 sides, C, h, w)
-    sides = [torch.stack([found[i], found[i + 1]], dim=2) for i in range(0, len(found), 2)]
-    mean, deviation = torch.cat(sides, dim=1).contiguous()
+    sides = [torch.stack(found[i : i + 2], dim=2) for i in range(0, len(found), 2)]
+    mean, deviation = torch.cat(sides, dim=1)
     if not bool(mean.isfinite().all() and deviation.isfinite().all()):
         raise DataError(f"the autoencoder of {components.folder} gave numbers that are not finite")
-    parts = {"mean": mean.contiguous(), "deviation": deviation.contiguous()}
+    parts = {"mean": mean, "deviation": deviation}
     if maps:
-        parts["saliency"] = torch.cat(
-            [torch.stack([maps[i], maps[i + 1]], dim=1) for i in range(0, len(maps), 2)]
-        ).contiguous()
+        parts["saliency"] = torch.cat([torch.stack(maps[i : i + 2], dim=1) for i in range(0, len(maps), 2)])
     return parts
 
 
 def _looked(saliency: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
     found = saliency(batch)
-    if not isinstance(found, Tensor) or found.ndim != 3 or len(found) != len(batch):
-        came = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise InvalidInputError(f"saliency must return maps ({len(batch)}, h, w), got {came}")
+    check_tensor(found, f"saliency to return maps ({len(batch)}, h, w)", (len(batch), None, None), PIXELS)
     return found.float()
 
 

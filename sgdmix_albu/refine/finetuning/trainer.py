@@ -19,7 +19,7 @@ from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.refine.catalogue import SHARED, RefinerSpec
 from sgdmix_albu.refine.components import Components, fingerprint_of, load_base
-from sgdmix_albu.refine.finetuning.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from sgdmix_albu.refine.finetuning.checkpoint import Checkpoint
 from sgdmix_albu.refine.finetuning.data import MapsOfFiles, TrainingImages
 from sgdmix_albu.refine.finetuning.draws import Draws, draw
 from sgdmix_albu.refine.finetuning.latents import Latents, cached_latents
@@ -63,7 +63,7 @@ class Trainer:
                 self.images, self.components, folder / ".cache", saliency=saliency, progress=self.progress
             )
         self.latents = Latents(cache)
-        self.basis = _basis(self.images, self.components, spec, self.latents)
+        basis = _basis(self.images, self.components, spec, self.latents)  # before training changes anything
         vectors = initial_vectors(
             self.components, spec.metaclass, len(self.tokens), noise=settings.token_noise, seed=settings.seed
         )
@@ -72,17 +72,16 @@ class Trainer:
             self.model.unet.enable_gradient_checkpointing()
         groups = self.model.groups()
         self.learning = groups["lora"] | groups["tokens"]
+        lora, tokens = (list(groups[name].values()) for name in ("lora", "tokens"))
         optimizer = torch.optim.AdamW(
             [
-                {"params": list(groups["lora"].values()), "rate": settings.learning_rate},
-                {
-                    "params": list(groups["tokens"].values()),
-                    "rate": settings.token_learning_rate,
-                    "weight_decay": 0.0,
-                },
+                {"params": lora, "rate": settings.learning_rate},
+                {"params": tokens, "rate": settings.token_learning_rate, "weight_decay": 0.0},
             ]
         )
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
+        path = folder / "checkpoint.safetensors"
+        self.checkpoint = Checkpoint(path, self.learning, self.optimizer, settings, basis)
         self.schedule = import_optional("diffusers", extra="diffusion").DDPMScheduler.from_config(
             self.components.scheduler.config
         )
@@ -92,8 +91,8 @@ class Trainer:
     def forget(self) -> None:
         """Begin afresh: what an earlier run left is removed by the main process."""
         if self.accelerator.is_main_process:
-            for name in (CARD, CHECKPOINT):
-                (self.folder / name).unlink(missing_ok=True)
+            for path in (self.folder / CARD, self.checkpoint.path):
+                path.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
 
     def train(self, *, checkpoint_every: int, samples_every: int | None) -> RefinerCard:
@@ -103,8 +102,7 @@ class Trainer:
             checkpoint_every: Steps between checkpoints.
             samples_every: Steps between sample grids; None for one at the end.
         """
-        checkpoint = self.folder / CHECKPOINT
-        losses = load_checkpoint(checkpoint, self.learning, self.optimizer, self.settings, self.basis)
+        losses = self.checkpoint.load()
         main, last = self.accelerator.is_main_process, self.settings.steps
         writer = LossLog(self.folder / "logs", len(losses)) if main else None
         bar = tqdm(
@@ -114,26 +112,20 @@ class Trainer:
             losses.append(self._step(step))
             bar.update()
             bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
-            if not main:
+            if writer is None:
                 continue
-            if writer is not None:
-                writer.add(losses[-1], step)
+            writer.add(losses[-1], step)
             if (step + 1) % checkpoint_every == 0 and step + 1 < last:
-                save_checkpoint(checkpoint, self.learning, self.optimizer, losses, self.settings, self.basis)
+                self.checkpoint.save(losses)
             if samples_every and (step + 1) % samples_every == 0 and step + 1 < last:
                 self._sample(step + 1)
         bar.close()
         card = self._card(losses)
         if main:
             self._sample(last)
-            card = write_refiner(
-                self.folder,
-                card,
-                self.model.lora(),
-                self.model.vectors(self.components),
-                lora_metadata={"format": "pt"},
-            )
-            checkpoint.unlink(missing_ok=True)
+            vectors = self.model.vectors(self.components)
+            card = write_refiner(self.folder, card, self.model.lora(), vectors, lora_metadata={"format": "pt"})
+            self.checkpoint.path.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         return card
 
