@@ -84,14 +84,18 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
         self.names, self.targets, self.groups = listing.names, listing.targets, listing.groups
         self.classes = self._class_folders(listing.names)
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
-        self._check_labels()
-        outside = [file for file in listing.files if not stays_below(file)]
-        if outside:
-            raise DataError(f"{self.title} in {self.root} lists an image outside of its folder: {outside[0]!r}")
+        self._check(listing)
         self.paths = [self.root / file for file in listing.files]
-        self._check_files()
+        missing = [path for path in self.paths if not _is_file(path)]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of the {len(self.paths)} images that {self.title} lists for {self.split!r} "
+                f"are not there, such as {missing[0]}"
+            )
         self.source_keys = [self._key(path, label) for path, label in zip(self.paths, self.targets, strict=True)]
-        self._check_keys()
+        key, count = Counter(self.source_keys).most_common(1)[0]
+        if count > 1:
+            raise DataError(f"{self.title} in {self.root} lists {key} {count} times in the split {self.split!r}")
 
     @abstractmethod
     def needs(self) -> tuple[str, ...]:
@@ -146,27 +150,17 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
             )
         return found
 
-    def _check_labels(self) -> None:
-        if not self.targets:
-            raise DataError(f"{self.title} in {self.root} lists no image of the split {self.split!r}")
-        outside = [label for label in self.targets if not 0 <= label < len(self.names)]
+    def _check(self, listing: Listing) -> None:
+        """Refuse images of no known class, and files that lie elsewhere."""
+        here = f"{self.title} in {self.root}"
+        if not listing.targets:
+            raise DataError(f"{here} lists no image of the split {self.split!r}")
+        strange = [label for label in listing.targets if not 0 <= label < len(listing.names)]
+        if strange:
+            raise DataError(f"{here} names {len(listing.names)} classes, an image is of class {strange[0] + 1}")
+        outside = [file for file in listing.files if not stays_below(file)]
         if outside:
-            raise DataError(
-                f"{self.title} in {self.root} names {len(self.names)} classes, an image is of class {outside[0] + 1}"
-            )
-
-    def _check_files(self) -> None:
-        missing = [path for path in self.paths if not _is_file(path)]
-        if missing:
-            raise DataError(
-                f"{len(missing)} of the {len(self.paths)} images that {self.title} lists for {self.split!r} "
-                f"are not there, such as {missing[0]}"
-            )
-
-    def _check_keys(self) -> None:
-        key, count = Counter(self.source_keys).most_common(1)[0]
-        if count > 1:
-            raise DataError(f"{self.title} in {self.root} lists {key} {count} times in the split {self.split!r}")
+            raise DataError(f"{here} lists an image outside of its folder: {outside[0]!r}")
 
 
 def table_text(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, repeat
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,11 @@ class SyntheticPool:
         self.by_source: dict[str, list[int]] = {}
         self.by_class: dict[str, list[int]] = {}
         self.sha256: dict[str, str] = {}
-        self._inside: dict[int, tuple[int, int]] = {}  # where in its shard an image is, and its size
-        for place, row in enumerate(self._placed(_rows(self.out))):
+        self._inside: list[tuple[int, int] | None] = []  # where in its shard an image begins, and its size
+        for place, (row, inside) in enumerate(_with_places(_rows(self.out))):
             self.names.append(row["file_name"])
             self.shards.append(row.get("shard"))
+            self._inside.append(inside)
             self.labels.append(row["label"])
             self.numbers.append(row["label_index"])
             self.by_source.setdefault(row["source"], []).append(place)
@@ -76,11 +77,11 @@ class SyntheticPool:
         Raises:
             DataError: It cannot be read.
         """
-        shard = self.shards[place]
-        if shard is None:
+        shard, inside = self.shards[place], self._inside[place]
+        if shard is None or inside is None:
             return read_image(self.out / self.names[place])
         with open_regular(self.out / shard) as file:
-            return decode_image(read_part(file, *self._inside[place]), f"{self.names[place]} in {self.out / shard}")
+            return decode_image(read_part(file, *inside), f"{self.names[place]} in {self.out / shard}")
 
     def check_classes(self, classes: Collection[str]) -> None:
         """Refuse images of a class that the real data set has not.
@@ -110,25 +111,20 @@ class SyntheticPool:
                 "run the same `sgdmix generate` again"
             )
 
-    def _placed(self, rows: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        """The same rows; where the images of a shard begin is noted by the way."""
-        place = 0
-        for shard, those in groupby(rows, lambda row: row.get("shard")):
-            if shard is None:
-                for row in those:
-                    place += 1
-                    yield row
-                continue
-            together = list(those)
-            for row, found in zip(together, image_places(together), strict=True):
-                self._inside[place] = found
-                place += 1
-                yield row
-
 
 def opened(out: str | os.PathLike[str] | SyntheticPool) -> SyntheticPool:
     """A pool, read now unless it was read before."""
     return out if isinstance(out, SyntheticPool) else SyntheticPool(out)
+
+
+def _with_places(rows: Iterator[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], tuple[int, int] | None]]:
+    """Rows, and where in its shard each one's image is; None of a file."""
+    for shard, those in groupby(rows, lambda row: row.get("shard")):
+        if shard is None:
+            yield from zip(those, repeat(None))
+        else:
+            together = list(those)
+            yield from zip(together, image_places(together), strict=True)
 
 
 def _rows(out: Path) -> Iterator[Mapping[str, Any]]:
