@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sgdmix_albu.datasets.aviary.paint import Points
+from sgdmix_albu.datasets.aviary.paint import Points, rotation
 from sgdmix_albu.datasets.aviary.scene import Scene
 from sgdmix_albu.datasets.aviary.shapes import BILL_LENGTH, CREST, HEAD, SKULL, TAIL_LENGTH, TORSO, tail_end
 from sgdmix_albu.io.opencv import cv2
@@ -107,9 +107,8 @@ def _frame(origin: npt.ArrayLike, angle: float, *, size: float = 1.0, mirrored: 
 
     A mirrored frame is raised on its own side (a head that looks back lifts its bill too) unless ``turn`` is -1.
     """
-    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle)) * turn
-    side = -1.0 if mirrored else 1.0
-    return Frame(np.asarray(origin), size * np.array([[side * c, -s], [side * s, c]]))
+    axes = rotation(turn * np.radians(angle)) * (-1.0 if mirrored else 1.0, 1.0)
+    return Frame(np.asarray(origin), size * axes)
 
 
 def _legs(body: Frame, stance: str) -> tuple[Points, Points]:

@@ -34,6 +34,7 @@ def describe_species(species: Species) -> str:
         >>> describe_species(species_table()[0])
         'an olive bird with a yellow belly, a black cap, a medium slender black bill, a medium square tail'
     """
+    tip = "" if species.tail_tip == "plain" else f" with a {species.tail_tip} tip"
     parts = [
         f"{_with_article(species.under)} belly",
         _CROWNS.get(species.crown, "").format(species.crown_colour),
@@ -41,13 +42,9 @@ def describe_species(species: Species) -> str:
         _BREASTS.get(species.breast, "").format(species.breast_colour),
         _EYES.get(species.eye, ""),
         f"a {species.bill_length} {species.bill} {species.bill_colour} bill",
-        f"a {species.tail_length} {species.tail} tail" + _tip(species),
+        f"a {species.tail_length} {species.tail} tail{tip}",
     ]
     return f"{_with_article(species.back)} bird with {', '.join(filter(None, parts))}"
-
-
-def _tip(species: Species) -> str:
-    return "" if species.tail_tip == "plain" else f" with a {species.tail_tip} tip"
 
 
 def _with_article(word: str) -> str:

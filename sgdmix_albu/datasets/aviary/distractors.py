@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sgdmix_albu.datasets.aviary.paint import Colour, Layer, blossom, curve, dim, disc, fill, glaze, leaf, mix, ribbon
+from sgdmix_albu.datasets.aviary.paint import Colour, Layer, blossom, curve, dim, disc, fill, glaze, leaf, mix, stroke
 from sgdmix_albu.datasets.aviary.scene import Distractor
 from sgdmix_albu.io.opencv import cv2
 
@@ -41,7 +41,7 @@ def _spray(layer: Layer, thing: Distractor) -> None:
     root = tip + 2.6 * thing.size * outwards
     middle = tip + 1.3 * thing.size * outwards + bend * thing.size * across
     shoot = curve(np.stack([root, middle, tip]), closed=False, steps=5)
-    fill(layer, ribbon(shoot, np.linspace(0.10, 0.03, len(shoot)) * thing.size), _BARK)
+    stroke(layer, shoot, np.linspace(0.10, 0.03, len(shoot)) * thing.size, _BARK)
     inwards = float(np.degrees(np.arctan2(outwards[1], -outwards[0])))
     for k, place in enumerate(shoot[3::2]):
         if not (-0.1 < place[0] < 1.1 and -0.1 < place[1] < 1.1):

@@ -9,7 +9,7 @@ from sgdmix_albu.datasets.aviary.anatomy import pose
 from sgdmix_albu.datasets.aviary.bird import paint_bird
 from sgdmix_albu.datasets.aviary.distractors import paint_distractor
 from sgdmix_albu.datasets.aviary.habitats import paint_habitat
-from sgdmix_albu.datasets.aviary.paint import Layer, lay_over, trimmed
+from sgdmix_albu.datasets.aviary.paint import Layer, lay_over, resize, trimmed
 from sgdmix_albu.datasets.aviary.perches import paint_perch
 from sgdmix_albu.datasets.aviary.scene import Distractor, Light, Scene
 from sgdmix_albu.io.opencv import cv2
@@ -44,7 +44,7 @@ def draw(scene: Scene, size: int) -> tuple[Layer, npt.NDArray[np.bool_]]:
     front = [thing for thing in scene.distractors if thing.front]
     if front:
         _cover(picture, coverage, front)
-    picture, coverage = _shrunk(picture, size), _shrunk(coverage, size)
+    picture, coverage = resize(picture, size), resize(coverage, size)
     return _lit(picture, scene.light), coverage >= 128
 
 
@@ -63,12 +63,6 @@ def _cover(picture: Layer, coverage: Layer, front: list[Distractor]) -> None:
 def _oversampling(size: int) -> int:
     """Canvas pixels per pixel and side: small pictures need finer brushes, large ones are fine as they are."""
     return 4 if size < 48 else 2 if size < 256 else 1
-
-
-def _shrunk(layer: Layer, size: int) -> Layer:
-    if layer.shape[0] == size:
-        return layer
-    return np.asarray(cv2.resize(layer, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _lit(picture: Layer, light: Light) -> Layer:

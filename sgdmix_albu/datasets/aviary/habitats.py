@@ -24,6 +24,7 @@ from sgdmix_albu.datasets.aviary.paint import (
     resize,
     ribbon,
     soften,
+    stroke,
     tint,
 )
 from sgdmix_albu.datasets.aviary.scene import HABITATS
@@ -91,8 +92,8 @@ _FOREST = gradient(
 def _forest_far(rng: Generator) -> Layer:
     far = _wash(rng, _FOREST, 0.62, 0.35)
     for x, lean, thick in rng.random((4, 3)):
-        trunk = np.array([(x + 0.12 * (lean - 0.5), -0.1), (x, 1.1)])
-        fill(far, ribbon(trunk, np.array([0.6, 1.0]) * (0.03 + 0.06 * thick)), (44, 50, 34))
+        trunk = [(x + 0.12 * (lean - 0.5), -0.1), (x, 1.1)]
+        stroke(far, trunk, np.array([0.6, 1.0]) * (0.03 + 0.06 * thick), (44, 50, 34))
     far = soften(far, 0.05)
     glaze(far, 0.4, lambda over: _dots(over, rng, 9, 0.0, 0.02, 0.06, [(214, 222, 140), (172, 196, 100)]))
     return far
@@ -101,8 +102,8 @@ def _forest_far(rng: Generator) -> Layer:
 def _forest_near(layer: Layer, rng: Generator) -> None:
     x = 0.16 + 0.68 * float(rng.random() < 0.5) + 0.2 * (rng.random() - 0.5)
     centre = np.array([(x, -0.1), (x + 0.04 * rng.standard_normal(), 1.1)])
-    fill(layer, ribbon(centre, np.array([0.10, 0.14])), (52, 46, 34))
-    fill(layer, ribbon(centre - (0.025, 0.0), np.array([0.04, 0.05])), (84, 78, 54))
+    stroke(layer, centre, [0.10, 0.14], (52, 46, 34))
+    stroke(layer, centre - (0.025, 0.0), [0.04, 0.05], (84, 78, 54))
     greens: list[Colour] = [(70, 118, 52), (46, 88, 44), (104, 146, 62)]
     _blades(layer, rng, 14, 1.03, (0.08, 0.26), 0.026, greens)
 
@@ -126,22 +127,15 @@ def _reeds_far(rng: Generator) -> Layer:
 
 def _reeds_near(layer: Layer, rng: Generator) -> None:
     for x, y, wide in rng.random((7, 3)):
-        sheen = np.array(
-            [(x - 0.12 * wide, 0.76 + 0.24 * y), (x, 0.757 + 0.24 * y), (x + 0.12 * wide, 0.76 + 0.24 * y)]
-        )
-        fill(layer, ribbon(sheen, np.array([0.0, 0.008, 0.0])), (176, 200, 196))
+        sheen = [(x - 0.12 * wide, 0.76 + 0.24 * y), (x, 0.757 + 0.24 * y), (x + 0.12 * wide, 0.76 + 0.24 * y)]
+        stroke(layer, sheen, [0.0, 0.008, 0.0], (176, 200, 196))
     straws: list[Colour] = [(190, 168, 96), (148, 150, 78), (112, 132, 70), (214, 196, 132)]
     _blades(layer, rng, 20, 1.04, (0.45, 1.0), 0.02, straws)
     for x, y in rng.random((3, 2)):
-        stem = np.array([(x, 1.05), (x + 0.02, 0.25 + 0.3 * y)])
-        fill(layer, ribbon(stem, np.full(2, 0.008)), (128, 124, 70))
-        fill(
-            layer,
-            ribbon(
-                stem[1] + np.array([(0.0, 0.0), (0.0, 0.03), (0, 0.08), (0, 0.11)]), np.array([0.01, 0.03, 0.03, 0.01])
-            ),
-            (98, 64, 40),
-        )
+        top = (x + 0.02, 0.25 + 0.3 * y)
+        stroke(layer, [(x, 1.05), top], [0.008, 0.008], (128, 124, 70))
+        spike = np.array([(0.0, 0.0), (0.0, 0.03), (0.0, 0.08), (0.0, 0.11)]) + top
+        stroke(layer, spike, [0.01, 0.03, 0.03, 0.01], (98, 64, 40))
 
 
 # --- meadow -----------------------------------------------------------------------------------------------------------
@@ -166,7 +160,7 @@ def _meadow_near(layer: Layer, rng: Generator) -> None:
     _blades(layer, rng, 26, 1.04, (0.15, 0.5), 0.018, [(118, 164, 66), (86, 134, 54), (162, 190, 92), (68, 112, 50)])
     for x, y, pick in rng.random((6, 3)):
         head = (x, 0.55 + 0.4 * y)
-        fill(layer, ribbon(np.array([(x + 0.01, 1.05), head]), np.full(2, 0.007)), (92, 134, 60))
+        stroke(layer, [(x + 0.01, 1.05), head], [0.007, 0.007], (92, 134, 60))
         petal = _FLOWERS[int(pick * len(_FLOWERS))]
         disc(layer, head, 0.024, petal)
         disc(layer, head, 0.009, dim(petal, 0.72))
@@ -193,7 +187,7 @@ def _shore_near(layer: Layer, rng: Generator) -> None:
         x = np.linspace(-0.1, 1.1, 9)
         crest = np.stack([x, y + 0.012 * rng.standard_normal(9)], axis=1)
         swell = np.abs(rng.standard_normal(33)) * (y - 0.3) * 0.055
-        fill(layer, ribbon(curve(crest, closed=False, steps=4), swell), (240, 244, 240))
+        stroke(layer, curve(crest, closed=False, steps=4), swell, (240, 244, 240))
     _dots(layer, rng, 16, 0.72, 0.004, 0.014, [(150, 128, 96), (232, 222, 200), (120, 110, 100)])
 
 
@@ -259,11 +253,7 @@ def _sky_near(layer: Layer, rng: Generator) -> None:
     _ridge(layer, rng, 0.95, 0.08, (136, 164, 150))
     for x, y in rng.random((2, 2)):
         bird = np.array([(-0.022, -0.008), (-0.01, -0.014), (0.0, 0.0), (0.01, -0.014), (0.022, -0.008)])
-        fill(
-            layer,
-            ribbon(bird + np.array((x, 0.08 + 0.3 * y)), np.array([0.0, 0.005, 0.006, 0.005, 0.0])),
-            (86, 110, 140),
-        )
+        stroke(layer, bird + np.array((x, 0.08 + 0.3 * y)), [0.0, 0.005, 0.006, 0.005, 0.0], (86, 110, 140))
 
 
 # --- garden -----------------------------------------------------------------------------------------------------------

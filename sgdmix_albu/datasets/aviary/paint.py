@@ -61,6 +61,11 @@ def disc(layer: Layer, centre: tuple[float, float], radius: float, colour: Colou
     cv2.circle(layer, at, max(unit // 2, round(radius * side)), _ink(colour, layer), -1, cv2.LINE_AA, _SHIFT)
 
 
+def stroke(layer: Layer, centre: npt.ArrayLike, widths: npt.ArrayLike, colour: Colour | float) -> None:
+    """Draw along ``centre`` (n, 2), as wide at each point as ``widths`` (n,), antialiased; see `ribbon`."""
+    fill(layer, ribbon(np.asarray(centre, dtype=np.float64), widths), colour)
+
+
 def lines(layer: Layer, many: Points, width: float, colour: Colour | float) -> None:
     """Draw open polylines (m, n, 2) of one width (at least one pixel of the layer), antialiased."""
     thickness = max(1, round(width * layer.shape[0]))

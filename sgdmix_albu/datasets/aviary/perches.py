@@ -23,6 +23,7 @@ from sgdmix_albu.datasets.aviary.paint import (
     resize,
     ribbon,
     soften,
+    stroke,
     tint,
 )
 from sgdmix_albu.datasets.aviary.scene import HABITATS
@@ -96,13 +97,13 @@ def _branch(picture: Layer, kind: _Branch, feet: Points, rng: Generator) -> None
     flip = 1 if rng.random() < 0.5 else -1
     widths = kind.width * np.linspace(1 + 0.3 * flip, 1 - 0.3 * flip, len(centre))
     _twigs(picture, kind, centre, widths, rng)
-    fill(picture, ribbon(centre, widths), dim(kind.bark, 0.62))
-    fill(picture, ribbon(centre - widths[:, None] * (0.0, 0.12), 0.72 * widths), kind.bark)
-    fill(picture, ribbon(centre - widths[:, None] * (0.0, 0.28), 0.26 * widths), mix(kind.bark, (250, 240, 216), 0.28))
+    stroke(picture, centre, widths, dim(kind.bark, 0.62))
+    stroke(picture, centre - widths[:, None] * (0.0, 0.12), 0.72 * widths, kind.bark)
+    stroke(picture, centre - widths[:, None] * (0.0, 0.28), 0.26 * widths, mix(kind.bark, (250, 240, 216), 0.28))
     if kind.garnish in ("moss", "snow"):
         cover: Colour = (112, 136, 58) if kind.garnish == "moss" else (246, 249, 254)
         bumps = np.clip(0.30 + 0.28 * np.sin(np.arange(len(centre)) * 0.9 + 6 * rng.random()), 0.0, 1.0)
-        fill(picture, ribbon(centre - widths[:, None] * (0.0, 0.42), widths * bumps), cover)
+        stroke(picture, centre - widths[:, None] * (0.0, 0.42), widths * bumps, cover)
 
 
 def _twigs(picture: Layer, kind: _Branch, centre: Points, widths: Points, rng: Generator) -> None:
@@ -112,7 +113,7 @@ def _twigs(picture: Layer, kind: _Branch, centre: Points, widths: Points, rng: G
         up = -1 if pick < 0.6 else 1
         tip = centre[k] + (0.20 * (bend - 0.5), up * (0.07 + 0.09 * long))
         shoot = curve(np.stack([centre[k], 0.5 * (centre[k] + tip) + (0.02, 0), tip]), closed=False, steps=4)
-        fill(picture, ribbon(shoot, np.linspace(0.3, 0.1, len(shoot)) * widths[k]), dim(kind.bark, 0.75))
+        stroke(picture, shoot, np.linspace(0.3, 0.1, len(shoot)) * widths[k], dim(kind.bark, 0.75))
         if kind.garnish in ("leaves", "moss"):
             green = mix((84, 124, 54), (150, 168, 76), pick)
             leaf(picture, tip, 0.09, 200 * bend - 180 * (up < 0), green)
@@ -157,13 +158,8 @@ def _edge(picture: Layer, kind: _Ground, top: Points, feet: Points, rng: Generat
             fill(picture, outlines[place], mix(kind.middle, kind.light, tone))
     if kind.garnish == "litter":
         for k, down, turn, tone in rng.random((6, 4)):
-            leaf(
-                picture,
-                top[int(k * len(top))] + (0.0, 0.03 + 0.25 * down),
-                0.07,
-                360 * turn,
-                mix((150, 92, 44), (196, 150, 72), tone),
-            )
+            at = top[int(k * len(top))] + (0.0, 0.03 + 0.25 * down)
+            leaf(picture, at, 0.07, 360 * turn, mix((150, 92, 44), (196, 150, 72), tone))
     if kind.garnish == "petals":
         for k, down, size, tone in rng.random((9, 4)):
             x, y = top[int(k * len(top))] + (0.0, 0.03 + 0.25 * down)
