@@ -41,20 +41,15 @@ def locked(folder: Path, command: str) -> Iterator[None]:
             raise DataError(f"another sgdmix process is working on {folder}{_told(holder)}; wait for its end") from None
     try:
         with refusals_named(folder):
-            _sweep(folder)
+            for path in folder.glob(f"{TEMPORARY}*.tmp"):  # what a killed holder had not finished
+                if not path.is_dir():
+                    path.unlink()
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         write_whole(holder, lambda file: file.write(f"process {os.getpid()}, {command}, since {since}".encode()))
         yield
     finally:
         holder.unlink(missing_ok=True)
         held.release()
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a killed holder had not finished. Nobody else is writing."""
-    for path in folder.glob(f"{TEMPORARY}*.tmp"):
-        if not path.is_dir():
-            path.unlink()
 
 
 def _told(holder: Path) -> str:
