@@ -18,7 +18,7 @@ from sgdmix_albu import SGDMix, mix_batch
 from sgdmix_albu.errors import InvalidInputError, InvalidTypeError, SGDMixError
 from sgdmix_albu.mixing.fill import inpaint, inpaint_nearest
 from sgdmix_albu.saliency import SaliencyMap, get_backend
-from sgdmix_albu.torchvision.getters import default_labels
+from sgdmix_albu.torchvision.samples import default_labels
 
 
 def batch(n: int = 8, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:

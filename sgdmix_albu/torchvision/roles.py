@@ -97,24 +97,16 @@ def _plain_role(leaf: Leaf, images: Tensor, leaves: list[Leaf], with_boxes: list
         )
     if words & {"saliency"}:
         return "keep"
-    if words & MASK_WORDS and (
-        value.ndim >= 2 if leaf.row is not None else value.ndim >= 3 and len(value) == len(images)
-    ):
+    of_each = value.ndim >= 2 if leaf.row is not None else value.ndim >= 3 and len(value) == len(images)
+    if words & MASK_WORDS and of_each:
         if isinstance(value, Tensor):
             return _mask_role(leaf, images, leaves, with_boxes)
-    elif not _of_the_images_size(leaf, images):
+    elif not of_each or tuple(value.shape[-2:]) != tuple(images.shape[-2:]):
         return "keep"
     raise InvalidInputError(
         f"{leaf} has the size of the images {tuple(images.shape)}, and nothing says what it is: mixed or not, it could "
         "be wrong. " + _REMEDY.format(name=leaf.name)
     )
-
-
-def _of_the_images_size(leaf: Leaf, images: Tensor) -> bool:
-    value = leaf.value
-    if value.ndim < 2 or tuple(value.shape[-2:]) != tuple(images.shape[-2:]):
-        return False
-    return leaf.row is not None or (value.ndim >= 3 and len(value) == len(images))
 
 
 def _mask_role(leaf: Leaf, images: Tensor, leaves: list[Leaf], with_boxes: list[Leaf]) -> Role:
@@ -174,7 +166,7 @@ def _check_said(leaf: Leaf, said: Role, images: Tensor) -> None:
         return
     dims = len(shape) - (leaf.row is None)
     if shape[-2:] != size or dims < 2 or (leaf.row is None and shape[0] != len(images)):
-        expected = (
-            f"(..., {size[0]}, {size[1]})" if leaf.row is not None else f"({len(images)}, ..., {size[0]}, {size[1]})"
+        count = "" if leaf.row is not None else f"{len(images)}, "
+        raise InvalidInputError(
+            f"roles: {said!r} must be ({count}..., {size[0]}, {size[1]}) like the images, and {leaf} is not"
         )
-        raise InvalidInputError(f"roles: {said!r} must be {expected} like the images, and {leaf} is not")

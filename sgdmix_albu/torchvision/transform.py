@@ -29,10 +29,9 @@ from sgdmix_albu.saliency.resolve import backend_unless_given
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import PIXELS, check_generator, check_tensor
 from sgdmix_albu.torchvision.erased import without_erased_of
-from sgdmix_albu.torchvision.getters import Getter, check_getters, keys_in, labels_in, maps_in
 from sgdmix_albu.torchvision.refining import open_refiner, refine_mixed
 from sgdmix_albu.torchvision.roles import Name, Role, check_roles
-from sgdmix_albu.torchvision.samples import Mixed, read_sample
+from sgdmix_albu.torchvision.samples import Getter, Mixed, check_getters, keys_in, labels_in, maps_in, read_sample
 from sgdmix_albu.torchvision.streams import own_stream, rank_of_process
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Preserve, TargetClass
 
@@ -267,13 +266,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         if self._refiner is not None and classes is not None:
             seeds = torch.randint(2**62, (count,), generator=stream, device="cpu")
             refine = {"labels": classes.cpu(), "seeds": seeds}
-        return {
-            "plan": plan,
-            "draws": draws,
-            "leaves": tuple(flat_inputs),
-            "remembered": remembered,
-            "refine": refine,
-        }
+        return {"plan": plan, "draws": draws, "leaves": (*flat_inputs,), "remembered": remembered, "refine": refine}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Composite one tensor of the sample by the plan in ``params``."""
