@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sgdmix_albu.albumentations import SGDMix
-from sgdmix_albu.albumentations.annotations import seen_boxes, seen_points
+from sgdmix_albu.albumentations.targets import seen_boxes, seen_points
 from sgdmix_albu.errors import InvalidInputError
 
 SIDE = 40

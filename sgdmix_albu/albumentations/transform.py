@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 
-from sgdmix_albu.albumentations.annotations import seen_boxes, seen_points
 from sgdmix_albu.albumentations.arrays import Array
 from sgdmix_albu.albumentations.describing import Describer
 from sgdmix_albu.albumentations.fork import ForkHooks, albumentations
 from sgdmix_albu.albumentations.planning import plan_call
 from sgdmix_albu.albumentations.pool import check_keys, names_of_masks, read_pool
-from sgdmix_albu.albumentations.targets import backgrounds_of, mixed_target, nothing_to_mix
+from sgdmix_albu.albumentations.targets import backgrounds_of, mixed_target, nothing_to_mix, seen_boxes, seen_points
 from sgdmix_albu.arguments import check_switch
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.blending import edge_width

@@ -114,8 +114,8 @@ def draw_candidates(batch: int, pool: int, candidates: int, *, generator: torch.
         tensor([[False,  True,  True,  True],
                 [ True, False,  True,  True]])
     """
-    check_count("batch", batch, "must be a number of images, 0 or more", least=0, most=_MOST)
-    check_count("pool", pool, "must be a number of images, 0 or more", least=0, most=_MOST)
+    for name, count in (("batch", batch), ("pool", pool)):
+        check_count(name, count, "must be a number of images, 0 or more", least=0, most=_MOST)
     check_count("candidates", candidates, "must be a positive integer")
     if batch > pool:
         raise InvalidInputError(f"the pool must begin with the batch itself: got a batch of {batch}, a pool of {pool}")
@@ -268,19 +268,17 @@ def keys_of(ids: Sequence[Hashable] | Tensor) -> list[Hashable]:
         told = list(ids)
     except TypeError:  # a class that has what its objects would have, an array without an axis
         raise InvalidInputError(f"expected ids as B keys or an integer tensor (B,), got {said(ids)}") from None
-    keys = [_number(key) if isinstance(key, Tensor) and key.ndim == 0 else key for key in told]
-    for key in keys:
-        if isinstance(key, Tensor) or not _hashable(key):
+    for i, key in enumerate(told):
+        if isinstance(key, Tensor) and key.ndim == 0:
+            check_tensor(key, "ids of whole numbers", (), INTEGERS | BOOL)
+            told[i] = key.item()
+        elif isinstance(key, Tensor) or not hashable(key):
             raise InvalidInputError(f"expected hashable ids (names, numbers, tuples), got {type(key).__name__}")
-    return keys
+    return told
 
 
-def _number(key: Tensor) -> Hashable:
-    check_tensor(key, "ids of whole numbers", (), INTEGERS | BOOL)
-    return key.item()
-
-
-def _hashable(key: object) -> bool:
+def hashable(key: object) -> bool:
+    """Whether this can be looked up; a tuple of lists cannot, whatever its type says."""
     try:
         hash(key)
     except TypeError:
