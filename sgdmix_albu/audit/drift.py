@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,12 +16,13 @@ from sgdmix_albu.arguments import accepts, check_count
 from sgdmix_albu.audit.drift_report import BEFORE, Outputs, grid, plot, render
 from sgdmix_albu.audit.drift_result import Cell, DriftResult
 from sgdmix_albu.audit.output import check_folder, noted, write_together
-from sgdmix_albu.audit.teacher import trained_teacher
 from sgdmix_albu.audit.variant import Variant, draw_pairs, run_variant
 from sgdmix_albu.bank.map_source import open_map_source
 from sgdmix_albu.classifiers import Judge, open_judge
+from sgdmix_albu.classifiers.small import train
+from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.datasets.sample import Sample, draw_sample
-from sgdmix_albu.datasets.source import open_source
+from sgdmix_albu.datasets.source import Source, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.mixing.masks import get_mask
@@ -219,3 +220,37 @@ def _swept(
         added = int((found.drifted & ~before.drifted).sum())
         cells.append(Cell(mode, strength, timestep, int(found.drifted.sum()), len(rows), added))
     return cells, outputs
+
+
+_IMAGES, _SIDE, _EPOCHS, _HELD_OUT = 3000, 64, 14, 0.2
+
+
+def trained_teacher(source: Source, dataset: str | None, seed: int, *, judged: Collection[str]) -> tuple[Judge, float]:
+    """A classifier that has not seen the images to be judged, and its accuracy on others that it has not seen.
+
+    Args:
+        source: The images, with classes.
+        dataset: Name of the embedded data set, which can be drawn in any number; None where images are read.
+        seed: Of the draws and the weights.
+        judged: Keys of the images to be judged.
+
+    Raises:
+        DataError: Too few images.
+    """
+    if dataset is not None:
+        birds = get_dataset(dataset, per_species=150, size=_SIDE, seed=seed + 1)
+        pixels = torch.stack([torch.from_numpy(birds.render(row).image) for row in range(len(birds))])
+        images, labels = pixels.permute(0, 3, 1, 2).contiguous(), torch.tensor(birds.targets)
+    else:
+        drawn = draw_sample(source, measured=_IMAGES, candidates=0, shown_classes=0, size=_SIDE, seed=seed + 1)
+        assert drawn.labels is not None  # a source with classes gives samples with labels
+        unseen = torch.tensor([key not in judged for key in drawn.keys])
+        images, labels = drawn.images[unseen], drawn.labels[unseen]
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    kept = max(1, round(_HELD_OUT * len(images)))
+    held, used = order[:kept], order[kept:]
+    if not len(used):
+        raise DataError("too few images to train a teacher on; pass one: --teacher FILE")
+    model = train(images[used], labels[used], epochs=_EPOCHS, seed=seed, classes=len(source.class_names))
+    judge = Judge(model, None, "none", "the teacher", side=_SIDE)
+    return judge, float(judge.names(images[held], labels[held]).float().mean())

@@ -19,7 +19,7 @@ from sgdmix_albu.datasets.sample import Sample
 
 BEFORE = ("none", 0.0)  # the key of the mixed images among the outputs
 
-_ROWS = 8
+_SHOWN = 8  # sources
 _WRONG = (213, 94, 0)
 
 
@@ -36,12 +36,9 @@ _Cells = Mapping[tuple[str, float], Outputs]
 
 def plot(result: DriftResult) -> str:
     """Drift rate against S, a line for each mode, as SVG."""
-    start = (0.0, result.before.share, *result.before.interval)
+    points = [(cell, (cell.strength, cell.share, *cell.interval)) for cell in result.cells]
     lines = [
-        Curve(
-            mode,
-            [start, *((s, cell.share, *cell.interval) for s in result.strengths for cell in [result.cell(mode, s)])],
-        )
+        Curve(mode, [point for cell, point in points if cell is result.before or cell.preserve == mode])
         for mode in result.modes
     ]
     return curves(
@@ -57,29 +54,19 @@ def grid(
     sample: Sample, variant: Variant, rows: list[int], outputs: _Cells, mode: str, strengths: Sequence[float]
 ) -> Image.Image:
     """Sources down, steps and strengths across; outputs that drifted are framed."""
-    shown = range(min(_ROWS, len(rows)))
-    return panels.panel(
-        [_cells(sample, variant, rows, outputs, mode, strengths, place) for place in shown],
-        _columns(strengths),
-        [sample.keys[rows[place]] for place in shown],
-        side=128,
-    )
+    keys, cells = zip(*_rows(sample, variant, rows, outputs, mode, strengths), strict=True)
+    return panels.panel(cells, _columns(strengths), keys, side=128)
 
 
 def render(result: DriftResult, sample: Sample, variant: Variant, rows: list[int], outputs: _Cells) -> str:
     """The whole page."""
-
-    def rows_of(mode: str) -> Iterator[tuple[str, list[Pixels]]]:
-        for place in range(min(_ROWS, len(rows))):
-            yield sample.keys[rows[place]], _cells(sample, variant, rows, outputs, mode, result.strengths, place)
-
     return page(
         "drift.html",
         name=result.settings["dataset"] or result.settings["data"],
         result=result,
         plot=plot(result),
         columns=_columns(result.strengths),
-        rows_of=rows_of,
+        rows_of=lambda mode: _rows(sample, variant, rows, outputs, mode, result.strengths),
         ASKED=ASKED,
     )
 
@@ -88,29 +75,21 @@ def _columns(strengths: Sequence[float]) -> list[str]:
     return ["source", "target", "mixed", *(f"S = {strength:g}" for strength in strengths)]
 
 
-def _cells(
-    sample: Sample,
-    variant: Variant,
-    rows: list[int],
-    outputs: _Cells,
-    mode: str,
-    strengths: Sequence[float],
-    place: int,
-) -> list[Pixels]:
-    row = rows[place]
-    before_and_after = [outputs[BEFORE], *(outputs[mode, strength] for strength in strengths)]
-    return [
-        panels.photograph(sample.images[row]),
-        panels.photograph(sample.images[int(variant.plan.target[row])]),
-        *(_framed(panels.photograph(cell.images[place]), bool(cell.drifted[place])) for cell in before_and_after),
-    ]
+def _rows(
+    sample: Sample, variant: Variant, rows: list[int], outputs: _Cells, mode: str, strengths: Sequence[float]
+) -> Iterator[tuple[str, list[Pixels]]]:
+    """Keys and pictures of the first sources."""
+    shown = [outputs[BEFORE], *(outputs[mode, strength] for strength in strengths)]
+    for place, row in enumerate(rows[:_SHOWN]):
+        pictures = [sample.images[row], sample.images[int(variant.plan.target[row])]]
+        after = [_framed(panels.photograph(cell.images[place]), bool(cell.drifted[place])) for cell in shown]
+        yield sample.keys[row], [*map(panels.photograph, pictures), *after]
 
 
 def _framed(pixels: Pixels, wrong: bool) -> Pixels:
     if not wrong:
         return pixels
     width = max(2, len(pixels) // 24)
-    framed = np.empty_like(pixels)
-    framed[:] = _WRONG
+    framed = np.full_like(pixels, _WRONG)
     framed[width:-width, width:-width] = pixels[width:-width, width:-width]
     return framed

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,7 @@ from sgdmix_albu.mixing.fill import inpaint
 
 WORST = 20  # doubtful images that are listed
 DOUBTED = ("source", "mask", "others see", "target", "result", "seen of target")
+Drawn: TypeAlias = Callable[[Sample, Variant, int], list[Pixels]]
 
 
 def headings(variant: Variant) -> tuple[str, ...]:
@@ -79,13 +81,10 @@ def class_rows(sample: Sample, limit: int) -> list[int]:
     return [first[name] for name in sorted(first)][:limit]
 
 
-def table(sample: Sample, variant: Variant, rows: list[int]) -> Image.Image:
-    """A panel with the six pictures of each of these sources."""
-    return panels.panel(
-        [steps(sample, variant, row) for row in rows],
-        headings(variant),
-        [caption(sample, variant, row) for row in rows],
-    )
+def table(sample: Sample, variant: Variant, rows: list[int], columns: Sequence[str], drawn: Drawn) -> Image.Image:
+    """A panel with the pictures of each of these sources, :func:`steps` or :func:`doubts`, under their headings."""
+    captions = [caption(sample, variant, row) for row in rows]
+    return panels.panel([drawn(sample, variant, row) for row in rows], columns, captions)
 
 
 def doubtful_rows(flags: dict[str, list[Flag]]) -> list[int]:
@@ -108,12 +107,6 @@ def doubts(sample: Sample, variant: Variant, row: int) -> list[Pixels]:
     return [source, own, others, target, result, seen]
 
 
-def doubtful_table(sample: Sample, variant: Variant, rows: list[int]) -> Image.Image:
-    """A panel with the pictures of each of these sources."""
-    captions = [caption(sample, variant, row) for row in rows]
-    return panels.panel([doubts(sample, variant, row) for row in rows], DOUBTED, captions)
-
-
 def compared(variants: Sequence[Variant]) -> list[str]:
     """What stands above the pictures of :func:`comparison`."""
     return ["source", *(title for variant in variants for title in (variant.name, "result"))]
@@ -121,17 +114,10 @@ def compared(variants: Sequence[Variant]) -> list[str]:
 
 def comparison(sample: Sample, variants: Sequence[Variant], rows: list[int]) -> Image.Image:
     """A panel with the same sources side by side: mask and result of every variant."""
-    cells = [
-        [
-            panels.photograph(sample.images[row]),
-            *(
-                picture
-                for variant in variants
-                for picture in (mask(sample, variant, row), panels.photograph(variant.mixed[row]))
-            ),
-        ]
-        for row in rows
-    ]
+    cells = [[panels.photograph(sample.images[row])] for row in rows]
+    for row, pictures in zip(rows, cells, strict=True):
+        for variant in variants:
+            pictures += [mask(sample, variant, row), panels.photograph(variant.mixed[row])]
     return panels.panel(cells, compared(variants), [sample.keys[row] for row in rows])
 
 
@@ -145,18 +131,12 @@ def files(
     """The panels that are written beside the report, by file name."""
     pictures: dict[str, Image.Image] = {}
     for variant, flagged in zip(variants, flags, strict=True):
-        stem = _slug(variant.name)
-        pictures[f"samples-{stem}.png"] = table(sample, variant, shown)
+        stem = re.sub(r"[^a-z0-9_]+", "-", variant.name.lower()).strip("-")
+        pictures[f"samples-{stem}.png"] = table(sample, variant, shown, headings(variant), steps)
         if class_rows:
-            pictures[f"classes-{stem}.png"] = table(sample, variant, class_rows)
-        doubtful = doubtful_rows(flagged)
-        if doubtful:
-            pictures[f"doubtful-{stem}.png"] = doubtful_table(sample, variant, doubtful)
+            pictures[f"classes-{stem}.png"] = table(sample, variant, class_rows, headings(variant), steps)
+        if doubtful := doubtful_rows(flagged):
+            pictures[f"doubtful-{stem}.png"] = table(sample, variant, doubtful, DOUBTED, doubts)
     if len(variants) > 1:
         pictures["comparison.png"] = comparison(sample, variants, shown)
     return pictures
-
-
-def _slug(text: str) -> str:
-    """A variant's name as a file name."""
-    return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")

@@ -7,14 +7,16 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+from PIL.ImageFont import FreeTypeFont, ImageFont, load_default
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.opencv import cv2
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-_Picture: TypeAlias = "Tensor | npt.NDArray[np.generic] | Image.Image"
+_Values: TypeAlias = "Tensor | npt.NDArray[np.generic]"
+_Picture: TypeAlias = "_Values | Image.Image"
 
 # Readable on white and on black, and apart from each other for colour-blind eyes (Okabe and Ito).
 _MISSED = (213, 94, 0)
@@ -61,7 +63,7 @@ def photograph(image: _Picture) -> Pixels:
     return np.ascontiguousarray(image, dtype=np.uint8)
 
 
-def heat(saliency: Tensor | npt.NDArray[np.generic], size: tuple[int, int]) -> Pixels:
+def heat(saliency: _Values, size: tuple[int, int]) -> Pixels:
     """A saliency map in [0, 1] of any size as colours, dark for 0: (H, W, 3) uint8 with ``size`` = (H, W)."""
     values = np.clip(_array(saliency).astype(np.float32), 0, 1)
     enlarged = cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
@@ -69,11 +71,7 @@ def heat(saliency: Tensor | npt.NDArray[np.generic], size: tuple[int, int]) -> P
     return np.ascontiguousarray(colours[:, :, ::-1])
 
 
-def masked(
-    image: _Picture,
-    mask: Tensor | npt.NDArray[np.generic],
-    truth: Tensor | npt.NDArray[np.generic] | None = None,
-) -> Pixels:
+def masked(image: _Picture, mask: _Values, truth: _Values | None = None) -> Pixels:
     """What a mask keeps: the image inside it, faded outside, outlined in white.
 
     Args:
@@ -81,7 +79,7 @@ def masked(
         mask: (H, W) bool.
         truth: (H, W) bool true mask: the object's missed part is tinted vermilion, kept background blue.
     """
-    pixels = _enlarged(photograph(image))
+    pixels = _enlarged(image)
     inside = _on(pixels, mask)
     shown = np.where(inside[:, :, None], pixels, _faded(pixels))
     if truth is not None:
@@ -91,7 +89,7 @@ def masked(
     return _outlined(shown, inside)
 
 
-def union(image: _Picture, own: Tensor | npt.NDArray[np.generic], theirs: Tensor | npt.NDArray[np.generic]) -> Pixels:
+def union(image: _Picture, own: _Values, theirs: _Values) -> Pixels:
     """The union mask on the source: own mask as it is, what only the target's mask adds in orange, the rest faded.
 
     Args:
@@ -99,21 +97,21 @@ def union(image: _Picture, own: Tensor | npt.NDArray[np.generic], theirs: Tensor
         own: (H, W) bool, the source's foreground mask.
         theirs: (H, W) bool, the target's.
     """
-    pixels = _enlarged(photograph(image))
+    pixels = _enlarged(image)
     inside, added = _on(pixels, own), _on(pixels, theirs)
     kept = inside | added
     shown = np.where(kept[:, :, None], pixels, _faded(pixels))
     return _outlined(_tinted(shown, added & ~inside, _VOID, 0.5), kept)
 
 
-def plate(image: _Picture, hole: Tensor | npt.NDArray[np.generic]) -> Pixels:
+def plate(image: _Picture, hole: _Values) -> Pixels:
     """A background of which a part was painted, that part outlined.
 
     Args:
         image: See :func:`photograph`.
         hole: (H, W) bool, where it was painted.
     """
-    pixels = _enlarged(photograph(image))
+    pixels = _enlarged(image)
     return _outlined(pixels, _on(pixels, hole))
 
 
@@ -132,7 +130,7 @@ def panel(
         captions: One line per row; None for none.
         side: Width and height of every picture.
     """
-    heading, line = _font(15), _font(12)
+    heading, line = load_default(15), load_default(12)
     top, step = 34, side + _GAP + (20 if captions else 0)
     width = len(columns) * (side + _GAP) + _GAP
     sheet = Image.new("RGB", (width, top + len(rows) * step + _GAP), "white")
@@ -151,9 +149,9 @@ def panel(
 
 def strip(
     source: _Picture,
-    saliency: Tensor | npt.NDArray[np.generic],
+    saliency: _Values,
     target: _Picture,
-    mask: Tensor | npt.NDArray[np.generic],
+    mask: _Values,
     mixed: _Picture,
     *,
     refined: _Picture | None = None,
@@ -199,7 +197,7 @@ def strip(
         left = column * (side + _GAP)
         sheet.paste(Image.fromarray(scaled(picture, side)), (left, 0))
         if titles:
-            draw.text((left + side / 2, side + below / 2), title, (*_GREY, 255), _font(15), anchor="mm")
+            draw.text((left + side / 2, side + below / 2), title, (*_GREY, 255), load_default(15), anchor="mm")
     return sheet
 
 
@@ -210,19 +208,20 @@ def scaled(picture: Pixels, side: int) -> Pixels:
     return np.asarray(cv2.resize(picture, (side, side), interpolation=method), dtype=np.uint8)
 
 
-def _array(values: Tensor | npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _array(values: _Values) -> npt.NDArray[np.generic]:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
 
 
-def _enlarged(pixels: Pixels) -> Pixels:
+def _enlarged(image: _Picture) -> Pixels:
     """Small images are brought to about the size at which they are shown, so that outlines stay thin."""
+    pixels = photograph(image)
     factor = -(-_DRAWN_SIDE // min(pixels.shape[:2]))
     if factor == 1:
         return pixels
     return np.asarray(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
-def _on(pixels: Pixels, mask: Tensor | npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+def _on(pixels: Pixels, mask: _Values) -> npt.NDArray[np.bool_]:
     """A mask at the size of the picture it is drawn on."""
     size = (pixels.shape[1], pixels.shape[0])
     return cv2.resize(_array(mask).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
@@ -252,11 +251,7 @@ def _left(column: int, side: int) -> int:
     return _GAP + column * (side + _GAP)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
-def _clipped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def _clipped(text: str, font: FreeTypeFont | ImageFont, width: int) -> str:
     """The text, cut with dots where it is wider than the panel."""
     if font.getlength(text) <= width:
         return text

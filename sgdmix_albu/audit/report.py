@@ -15,6 +15,7 @@ from sgdmix_albu.audit.signs import AGREEING, SIGNS, Flag
 from sgdmix_albu.audit.variant import Variant
 from sgdmix_albu.audit.verdict import COMPLETE, TOLERATED
 from sgdmix_albu.datasets.sample import Sample
+from sgdmix_albu.settings import MixSettings
 
 _BADGES = {
     "trusted": "trusted",
@@ -24,7 +25,7 @@ _BADGES = {
 }
 
 # Settings that the command line does not have, and what they are when nobody says.
-_PYTHON_ONLY = {"size": 224, "candidates": 50, "max_coverage": 0.95}
+_PYTHON_ONLY = {"size": 224, "candidates": MixSettings.candidates, "max_coverage": MixSettings.max_coverage}
 
 # Measure, heading, what it means, end of its axis, where the limit lies.
 _CHARTS = (

@@ -14,10 +14,9 @@ from tqdm import tqdm
 
 from sgdmix_albu.arguments import check_count
 from sgdmix_albu.audit import gallery
-from sgdmix_albu.audit.found import found_of, rank
 from sgdmix_albu.audit.output import called, check_folder, noted, write_together
 from sgdmix_albu.audit.report import render
-from sgdmix_albu.audit.result import AuditResult
+from sgdmix_albu.audit.result import AuditResult, found_of, rank
 from sgdmix_albu.audit.signs import find_flags
 from sgdmix_albu.audit.variant import draw_pairs, run_variant
 from sgdmix_albu.audit.witnesses import Reference, hear
