@@ -53,11 +53,11 @@ def test_resizing() -> None:
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (torch.rand(3, 8, 8), r"\(B, C, H, W\), got shape \(3, 8, 8\)"),
+        (torch.rand(3, 8, 8), r"\(B, C, H, W\) image tensor of .*, got torch.float32 \(3, 8, 8\)"),
         (torch.rand(2, 4, 8, 8), r"grey or RGB images.*got \(2, 4, 8, 8\)"),
-        (torch.rand(2, 3, 0, 8), r"got shape \(2, 3, 0, 8\)"),
+        (torch.rand(2, 3, 0, 8), r"image tensor of .*, got torch.float32 \(2, 3, 0, 8\)"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.int64), "uint8, uint16, int16 from 0 on or float images.*got torch.int64"),
-        ([1, 2], "image tensor, got list"),
+        ([1, 2], "image tensor of integers or floats, got list"),
     ],
 )
 def test_images_that_do_not_fit(batch: Any, message: str) -> None:
@@ -90,7 +90,7 @@ def test_what_needs_no_colours_takes_any_channels(channels: int, dtype: torch.dt
 
 
 def test_labels_of_another_batch() -> None:
-    with pytest.raises(InvalidInputError, match=r"one label for each of 2 images, got labels of shape \(3,\)"):
+    with pytest.raises(InvalidInputError, match=r"one label for each of 2 images as .*, got torch.int64 \(3,\)"):
         get_backend("spectral_residual")(images(2), torch.zeros(3, dtype=torch.int64))
 
 

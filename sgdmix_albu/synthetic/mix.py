@@ -146,7 +146,9 @@ class SyntheticMix(Dataset[Any]):
             return None
         if label is None:
             label = self.classes.index(self.pool.labels[place])
-        return self._treated(self.pool.image(place)), self._known.transformed(label)
+        transform = self._known.inner.transform if isinstance(self.transform, str) else self.transform
+        image = self.pool.image(place)
+        return image if transform is None else transform(image), self._known.transformed(label)
 
     def _draws(self, index: int) -> tuple[float, float]:
         if self.seed is None:
@@ -155,7 +157,3 @@ class SyntheticMix(Dataset[Any]):
         entropy = (self.seed, int(self._epoch), index)
         chance, which = np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy))).random(2).tolist()
         return chance, which
-
-    def _treated(self, image: Image.Image) -> Any:
-        transform = self._known.inner.transform if isinstance(self.transform, str) else self.transform
-        return image if transform is None else transform(image)

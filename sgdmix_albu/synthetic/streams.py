@@ -120,18 +120,13 @@ class _Batches:
             if len(batch[name]) != len(batch[self._image]):
                 raise InvalidInputError(f"expected columns of one length, got {len(batch[name])} in {name!r}")
         images, labels = list(batch[self._image]), list(batch[self._label])
-        for row, key in enumerate(self._sources(batch, len(images))):
+        for row, key in enumerate([""] * len(images) if self._source is None else batch[self._source]):
+            if self._source is not None:
+                self._keys.note(key)
             images[row], labels[row] = self._stream.replaced(images[row], labels[row], source=key)
         if self._transform is not None:
             images = [self._transform(one) for one in images]
         return {**batch, self._image: images, self._label: labels}
-
-    def _sources(self, batch: dict[str, list[Any]], count: int) -> list[str]:
-        if self._source is None:
-            return [""] * count
-        for key in batch[self._source]:
-            self._keys.note(key)
-        return batch[self._source]
 
 
 def _replaced(

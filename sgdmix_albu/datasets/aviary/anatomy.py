@@ -79,7 +79,8 @@ def pose(scene: Scene) -> Anatomy:
     legs = _legs(body, scene.stance)
     torso, skull = body.place(TORSO), head.place(SKULL)
     chest = body.place([(0.22, -0.02)])[0] + 0.225 * _CIRCLE
-    neck = _hull(np.concatenate([chest, nape + 0.93 * HEAD * _CIRCLE]))
+    throat = np.concatenate([chest, nape + 0.93 * HEAD * _CIRCLE]).astype(np.float32)
+    neck = np.asarray(cv2.convexHull(throat), dtype=np.float64)[:, 0]
     tail_tip = tail.place(tail_end(scene.species.tail, TAIL_LENGTH[scene.species.tail_length]))
 
     extent = np.concatenate([torso, skull, crown, bill_tip, tail_tip, *legs])
@@ -123,7 +124,3 @@ def _legs(body: Frame, stance: str) -> tuple[Points, Points]:
 
 def _within(outer: Frame, inner: Frame) -> Frame:
     return Frame(outer.place(inner.origin), inner.axes @ outer.axes)
-
-
-def _hull(points: Points) -> Points:
-    return np.asarray(cv2.convexHull(points.astype(np.float32)), dtype=np.float64)[:, 0]
