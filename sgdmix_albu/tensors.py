@@ -11,8 +11,6 @@ from torch import Tensor
 from sgdmix_albu.arguments import check_sequence, said
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = ["BOOL", "FLOATS", "INTEGERS", "NUMBERS", "PIXELS", "check_generator", "check_rows", "check_tensor"]
-
 FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 INTEGERS = frozenset(
     {torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.uint64, torch.int64}
@@ -53,6 +51,29 @@ def check_tensor(
         raise InvalidInputError(f"expected {expected} as a tensor that lies in memory, got a {came} one")
     if value.dtype not in dtypes or not _fits(value.shape, shape, more):
         raise InvalidInputError(f"expected {expected}, got {value.dtype} {tuple(value.shape)}")
+
+
+def check_images(images: Any, what_for: str) -> None:
+    """Refuse all but (B, 3, H, W) images, uint8, or float in [0, 1]; the numbers of floats are read.
+
+    Raises:
+        InvalidInputError: What was expected, ``what_for``, and what came.
+
+    Example:
+        >>> check_images(torch.ones(2, 3, 4, 4) * 255, "to refine")
+        Traceback (most recent call last):
+        ...
+        sgdmix_albu.errors.InvalidInputError: expected float images in [0, 1] to refine, got values from 255 to 255
+    """
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
+        came = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise InvalidInputError(f"expected (B, 3, H, W) images {what_for}, got {came}")
+    if images.dtype != torch.uint8 and not images.dtype.is_floating_point:
+        raise InvalidInputError(f"expected uint8 or float images {what_for}, got {images.dtype}")
+    if images.dtype.is_floating_point and images.numel():
+        low, high = (float(end) for end in torch.aminmax(images))
+        if not (low >= 0 and high <= 1):
+            raise InvalidInputError(f"expected float images in [0, 1] {what_for}, got values from {low:g} to {high:g}")
 
 
 def check_rows(pool: Any, images: Tensor, rows: Iterable[int] | None) -> None:

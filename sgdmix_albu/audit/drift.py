@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sgdmix_albu.arguments import accepts, check_count
+from sgdmix_albu.arguments import check_count
 from sgdmix_albu.audit.drift_report import BEFORE, Outputs, grid, plot, render
 from sgdmix_albu.audit.drift_result import Cell, DriftResult
 from sgdmix_albu.audit.output import check_folder, noted, write_together
@@ -28,6 +28,7 @@ from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.mixing.masks import get_mask
 from sgdmix_albu.refine import Refiner, get_refiner
 from sgdmix_albu.refine.catalogue import metaclass_of
+from sgdmix_albu.refine.refiner import refine_rows
 from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Preserve
@@ -196,20 +197,11 @@ def _swept(
     before = Outputs(mixed, ~judge.names(mixed, labels))
     cells = [Cell(*BEFORE, None, int(before.drifted.sum()), len(rows))]
     outputs: dict[tuple[str, float], Outputs] = {BEFORE: before}
-    painted = variant.plan.painted
-    # A refiner of a user's own need not know of holes.
-    holes: dict[str, Any] = {"holes": painted[rows]} if painted is not None and accepts(model.refine, "holes") else {}
     seeds = torch.randint(2**62, (len(rows),), generator=torch.Generator().manual_seed(seed))
     for mode, strength in tqdm(asked, desc="drift", unit="cell", disable=None, leave=False):
-        refined = model.refine(
-            mixed,
-            classes=[sample.classes[row] for row in rows.tolist()],
-            strength=strength,
-            seeds=seeds,
-            masks=variant.plan.masks[rows],
-            preserve=mode,
-            **holes,
-        )
+        how = {"strength": strength, "preserve": mode, "seeds": seeds}
+        classes = [sample.classes[row] for row in rows.tolist()]
+        refined = refine_rows(model, mixed, variant.plan, rows, classes=classes, **how)
         if any(refined.broken):
             raise DataError(
                 f"the refiner gave NaN or infinite numbers for {sum(refined.broken)} of {len(rows)} images at strength "

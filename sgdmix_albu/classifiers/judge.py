@@ -15,6 +15,7 @@ from sgdmix_albu.classifiers.loading import open_classifier
 from sgdmix_albu.classifiers.untouched import untouched
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
 from sgdmix_albu.mixing.colour import IMAGENET, to_float
+from sgdmix_albu.tensors import check_images
 from sgdmix_albu.types import Normalize
 
 _SHOWN = 64  # images at once
@@ -59,18 +60,8 @@ class Judge:
         Raises:
             InvalidInputError: Another shape or dtype, or floats outside [0, 1].
         """
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise InvalidInputError(f"expected (B, 3, H, W) images for {self.name}, got {tuple(images.shape)}")
-        if images.dtype != torch.uint8 and not images.dtype.is_floating_point:
-            raise InvalidInputError(f"expected uint8 or float images for {self.name}, got {images.dtype}")
+        check_images(images, f"for {self.name}")
         unit = to_float(images)
-        if images.dtype.is_floating_point and unit.numel():
-            low, high = torch.aminmax(unit)
-            if not bool((low >= 0) & (high <= 1)):
-                raise InvalidInputError(
-                    f"expected float images in [0, 1] for {self.name}, "
-                    f"got values from {float(low):g} to {float(high):g}"
-                )
         if self.normalize == "imagenet":
             mean, std = (unit.new_tensor(values)[:, None, None] for values in IMAGENET)
             unit = (unit - mean) / std

@@ -8,32 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgdmix_albu.arguments import check_choice
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.types import Preserve
 
-__all__ = [
-    "INNER",
-    "Preserve",
-    "check_mode",
-    "check_preserve",
-    "composite",
-    "hole_shares",
-    "mask_core",
-    "strength_map",
-]
+__all__ = ["composite", "mask_core", "strength_map"]
 
 INNER = 1 / 3  # share of the strength that the object itself is given
 
 
-def check_mode(preserve: str) -> None:
-    """Refuse a mode that is not there."""
-    if preserve not in get_args(Preserve):
-        raise InvalidInputError(f"preserve must be 'none', 'soft' or 'strict', got {preserve!r}")
-
-
 def check_preserve(preserve: str, masks: Tensor | None) -> None:
     """Refuse a mode that is not there, or that lacks its masks."""
-    check_mode(preserve)
+    check_choice("preserve", preserve, get_args(Preserve))
     if preserve != "none" and masks is None:
         raise InvalidInputError(f"preserve={preserve!r} needs masks, the union masks (B, H, W)")
 

@@ -12,16 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgdmix_albu.arguments import accepts
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
 from sgdmix_albu.refine.catalogue import cache_folder, get_spec, list_refiners
 from sgdmix_albu.refine.folder import CARD, find_weights, read_refiner
 from sgdmix_albu.refine.loading import Loaded, load
-from sgdmix_albu.refine.preserve import Preserve, check_preserve
+from sgdmix_albu.refine.preserve import check_preserve
 from sgdmix_albu.refine.setup import RefinerSetup
 from sgdmix_albu.refine.strength import check_strength, strengths_for
 from sgdmix_albu.refine.work import Refined, Work, check_shape
 from sgdmix_albu.registry import nearest_names
-from sgdmix_albu.tensors import BOOL, check_tensor
+from sgdmix_albu.tensors import BOOL, check_images, check_tensor
+from sgdmix_albu.types import MixPlan, Preserve
 
 __all__ = ["Refined", "Refiner", "get_refiner"]
 
@@ -151,8 +153,9 @@ class Refiner(RefinerSetup):
             DataError: No weights, no base, or damaged ones.
             UnknownNameError: A class that the refiner does not know.
         """
-        count = _check_images(images)
-        numbers = [int(seed) for seed in seeds]
+        check_images(images, "to refine, before Normalize")
+        count = len(images)
+        numbers = tuple(int(seed) for seed in seeds)
         strength = self.spec.strengths if strength is None else strength
         _check_counts(count, seeds=numbers, classes=classes, prompts=prompts)
         size = (count, *images.shape[2:])
@@ -164,7 +167,7 @@ class Refiner(RefinerSetup):
         self.check_size(*images.shape[-2:])
         if not count:
             return Refined(images.clone(), (), (), (), (), (), preserve)
-        said = list(prompts) if prompts is not None else [self.prompt_for(class_) for class_ in _listed(classes)]
+        said = tuple(map(self.prompt_for, _listed(classes)) if prompts is None else prompts)
         work = Work(self, self.load, images, said, numbers, masks, holes, preserve)
         if isinstance(strength, str):
             return work.adaptive(self._labels(classes), sorted(self.spec.strengths, reverse=True))
@@ -188,19 +191,21 @@ class Refiner(RefinerSetup):
         return f"Refiner({self.spec.key!r}, {where}, {'loaded' if self.loaded else 'not loaded'})"
 
 
-def _check_images(images: Tensor) -> int:
-    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
-        came = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise InvalidInputError(f"expected (B, 3, H, W) images, got {came}")
-    if images.dtype != torch.uint8 and not images.dtype.is_floating_point:
-        raise InvalidInputError(f"expected uint8 or float images, got {images.dtype}")
-    if images.dtype.is_floating_point and images.numel():
-        low, high = torch.aminmax(images)
-        if not bool((low >= 0) & (high <= 1)):
-            raise InvalidInputError(
-                f"float images must lie in [0, 1], got values from {low:g} to {high:g}; refine before Normalize"
-            )
-    return len(images)
+def refine_rows(refiner: Any, mixed: Tensor, plan: MixPlan, rows: Tensor, **options: Any) -> Refined:
+    """Refine images that were mixed by some rows of a plan: the masks go with them, and the holes.
+
+    Args:
+        refiner: What does it: a :class:`Refiner`, or a user's own, which need not know of holes.
+        mixed: (N, C, H, W).
+        plan: What was done to them, and to others.
+        rows: (N,) int64, which of the plan's rows are theirs.
+        options: As in :meth:`Refiner.refine`.
+    """
+    painted = plan.painted
+    if painted is not None and accepts(refiner.refine, "holes"):
+        options["holes"] = painted[rows.to(painted.device)]
+    refined: Refined = refiner.refine(mixed, masks=plan.masks[rows.to(plan.masks.device)], **options)
+    return refined
 
 
 def _check_counts(count: int, **given: Any) -> None:

@@ -16,9 +16,10 @@ from sgdmix_albu.mixing.colour import to_float
 from sgdmix_albu.refine.batching import in_batches
 from sgdmix_albu.refine.denoise import denoise, first_step
 from sgdmix_albu.refine.loading import Loaded
-from sgdmix_albu.refine.preserve import Preserve, composite, hole_shares, strength_map
+from sgdmix_albu.refine.preserve import composite, hole_shares, strength_map
 from sgdmix_albu.refine.setup import RefinerSetup
 from sgdmix_albu.refine.strength import vouched
+from sgdmix_albu.types import Preserve
 
 _LONGEST = 4  # times the shorter side: memory grows with the square of the area
 
@@ -49,24 +50,22 @@ class Refined:
     broken: tuple[bool, ...] = ()
 
 
+@dataclass
 class Work:
     """One call of ``refine``: everything that is known of each image."""
 
-    def __init__(
-        self,
-        refiner: RefinerSetup,
-        load: Callable[[], Loaded],
-        images: Tensor,
-        prompts: list[str],
-        seeds: list[int],
-        masks: Tensor | None,
-        holes: Tensor | None,
-        preserve: Preserve,
-    ) -> None:
-        self.refiner, self.load = refiner, load
-        self.images, self.prompts, self.seeds = images, prompts, seeds
-        self.masks, self.preserve = None if preserve == "none" else masks, preserve
-        self.holes = None if holes is None or not bool(holes.any()) else holes
+    refiner: RefinerSetup
+    load: Callable[[], Loaded]
+    images: Tensor
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    masks: Tensor | None
+    holes: Tensor | None
+    preserve: Preserve
+
+    def __post_init__(self) -> None:
+        self.masks = None if self.preserve == "none" else self.masks
+        self.holes = None if self.holes is None or not bool(self.holes.any()) else self.holes
 
     def fixed(self, strengths: list[float]) -> Refined:
         """Each image at its own strength."""
@@ -177,7 +176,7 @@ class Work:
     def _result(
         self, images: Tensor, strengths: list[float], timesteps: list[Any], accepted: list[bool], broken: list[bool]
     ) -> Refined:
-        used = [0.0 if time is None else strength for strength, time in zip(strengths, timesteps, strict=True)]
+        used = tuple(0.0 if time is None else strength for strength, time in zip(strengths, timesteps, strict=True))
         if any(broken):
             which = [place for place, bad in enumerate(broken) if bad]
             warnings.warn(
@@ -186,16 +185,8 @@ class Work:
                 RuntimeWarning,
                 stacklevel=3,
             )
-        return Refined(
-            images,
-            tuple(used),
-            tuple(timesteps),
-            tuple(self.prompts),
-            tuple(self.seeds),
-            tuple(accepted),
-            self.preserve,
-            tuple(broken),
-        )
+        facts = tuple(timesteps), self.prompts, self.seeds, tuple(accepted), self.preserve, tuple(broken)
+        return Refined(images, used, *facts)
 
 
 def check_shape(size: Sequence[int]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from torch import Tensor
 
-from sgdmix_albu.arguments import accepts, said
+from sgdmix_albu.arguments import check_choice, said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.types import MixPlan, Preserve
 
@@ -26,11 +26,10 @@ def open_refiner(refiner: str | os.PathLike[str] | Refiner | None, strength: Any
     if refiner is None:
         return None
     from sgdmix_albu.refine import get_refiner
-    from sgdmix_albu.refine.preserve import check_mode
     from sgdmix_albu.refine.strength import check_strength
 
     check_strength(strength)
-    check_mode(preserve)
+    check_choice("preserve", preserve, get_args(Preserve))
     if isinstance(refiner, str | os.PathLike):
         return get_refiner(refiner)
     if not callable(getattr(refiner, "refine", None)):
@@ -55,20 +54,11 @@ def refine_mixed(
     Returns:
         The batch with refined images in it, and what the refiner says of them.
     """
+    from sgdmix_albu.refine.refiner import refine_rows
+
     rows = plan.applied.cpu().nonzero()[:, 0]
-    painted = plan.painted
-    holes: dict[str, Any] = {}
-    if painted is not None and accepts(refiner.refine, "holes"):  # a user's own need not know of them
-        holes = {"holes": painted[rows.to(painted.device)]}
-    refined = refiner.refine(
-        mixed[rows.to(mixed.device)],
-        classes=labels[rows],
-        strength=strength,
-        seeds=seeds[rows],
-        masks=plan.masks[rows.to(plan.masks.device)],
-        preserve=preserve,
-        **holes,
-    )
+    images, options = mixed[rows.to(mixed.device)], {"strength": strength, "preserve": preserve}
+    refined = refine_rows(refiner, images, plan, rows, classes=labels[rows], seeds=seeds[rows], **options)
     done = mixed.clone()
     done[rows.to(mixed.device)] = refined.images
     return done, refined
