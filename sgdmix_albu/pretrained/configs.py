@@ -35,7 +35,9 @@ _LARGEST = 10_000_000  # of a number; of a list, a thousandth
 _MOST_BYTES = 2**26  # of a JSON file; the longest, a tokenizer's, have four million bytes
 _WIDEST = 100_000
 _LIBRARYS_OWN = ("_class_name", "_diffusers_version", "_name_or_path", "_use_default_values")
+_STATISTICS = ("latents_mean", "latents_std")
 _WORD = text(300)
+_WIDTH = whole(1, _WIDEST)
 
 
 def _plain(value: Any, word: Kind | None = None, depth: int = 0) -> Any:
@@ -70,7 +72,7 @@ def _known(kind: Any) -> dict[str, Kind]:
         if name.endswith(("layers_per_block", "coder_blocks")):
             known[name] = _several(whole(0, 32), 8)
         elif name.endswith("block_out_channels"):
-            known[name] = items(whole(1, _WIDEST), least=1, most=8)
+            known[name] = items(_WIDTH, least=1, most=8)
         elif name.endswith("block_types"):
             known[name] = items(_WORD, least=1, most=8)
         else:
@@ -113,27 +115,42 @@ def check_model(folder: Path, kind: Any) -> dict[str, Any]:
         DataError: A setting is out of bounds or leads to code, or a file is none.
     """
     _check_files(folder)
-    known = _known(kind)
-    for name in ("in_channels", "out_channels", "latent_channels", "norm_num_groups"):
-        known[name] = optional(whole(1, _WIDEST))
-    known["scaling_factor"] = number(0, 1e6, above=True)
-    for name in ("latents_mean", "latents_std"):
-        known[name] = optional(items(number(-1e6, 1e6), least=1, most=1024))
-    config: dict[str, Any] = read_json(folder / "config.json", _settings(known))
-    _check_statistics(folder, config)
+    known = _known(kind) | {
+        **dict.fromkeys(("in_channels", "out_channels", "latent_channels", "norm_num_groups"), optional(_WIDTH)),
+        "scaling_factor": number(0, 1e6, above=True),
+        **dict.fromkeys(_STATISTICS, optional(items(number(-1e6, 1e6), least=1, most=1024))),
+    }
+    return read_json(folder / "config.json", lambda value: _with_statistics(_settings(known)(value)))  # type: ignore[no-any-return]
+
+
+def _with_statistics(config: dict[str, Any]) -> dict[str, Any]:
+    """Latents have a mean and a deviation in each channel, if in any."""
+    channels = config.get("latent_channels", 4)
+    for name in _STATISTICS:
+        values = config.get(name)
+        if values is not None and (len(values) != channels or (name == "latents_std" and min(values) <= 0)):
+            raise UnsoundError(
+                f"{name!r} must have a number for each of {channels} channels"
+                f"{', above 0' if name == 'latents_std' else ''}, got {len(values)}"
+            )
     return config
 
 
-def _check_statistics(folder: Path, config: dict[str, Any]) -> None:
-    """Latents have a mean and a deviation in each channel, if in any."""
-    channels = config.get("latent_channels", 4)
-    for name in ("latents_mean", "latents_std"):
-        values = config.get(name)
-        if values is not None and (len(values) != channels or (name == "latents_std" and min(values) <= 0)):
-            raise DataError(
-                f"cannot use {folder / 'config.json'}: {name!r} must have a number for each of {channels} channels"
-                f"{', above 0' if name == 'latents_std' else ''}, got {len(values)}"
-            )
+# What may stand in the settings of any of transformers' networks.
+_DTYPE = one_of("float32", "float16", "bfloat16", None)
+_TRANSFORMERS: dict[str, Kind] = {
+    "_name_or_path": _WORD,
+    "architectures": optional(items(_WORD, most=8)),
+    "dtype": _DTYPE,
+    "hidden_size": _WIDTH,
+    "id2label": optional(mapping(_WORD)),
+    "intermediate_size": _WIDTH,
+    "label2id": optional(mapping(whole(0, _WIDEST))),
+    "num_hidden_layers": whole(1, 200),
+    "torch_dtype": _DTYPE,
+    "transformers_version": optional(_WORD),
+    "vocab_size": whole(1, _LARGEST),
+}
 
 
 def check_encoder(folder: Path) -> dict[str, Any]:
@@ -146,39 +163,19 @@ def check_encoder(folder: Path) -> dict[str, Any]:
         DataError: As of :func:`check_model`.
     """
     _check_files(folder)
-    width, layers = whole(1, _WIDEST), whole(1, 200)
     known = {
-        "_name_or_path": _WORD,
-        "architectures": optional(items(_WORD, most=8)),
-        "dtype": one_of("float32", "float16", "bfloat16", None),
-        "torch_dtype": one_of("float32", "float16", "bfloat16", None),
+        **_TRANSFORMERS,
         "hidden_act": one_of("quick_gelu", "gelu"),
-        "hidden_size": width,
-        "id2label": mapping(_WORD),
-        "intermediate_size": width,
-        "label2id": mapping(whole(0, _WIDEST)),
         "max_position_embeddings": whole(1, 4096),
         "model_type": one_of("clip_text_model"),
-        "num_attention_heads": width,
-        "num_hidden_layers": layers,
-        "projection_dim": width,
+        "num_attention_heads": _WIDTH,
+        "projection_dim": _WIDTH,
         "return_dict": one_of(True),
-        "transformers_version": optional(_WORD),
-        "vocab_size": whole(1, _LARGEST),
     }
     return read_json(folder / "config.json", _settings(known))  # type: ignore[no-any-return]
 
 
-# What may stand in the settings of a segmenter as a word, and the parts that it is made of, to any depth.
-_SEGMENTER_WORDS: dict[str, Kind] = {
-    "_name_or_path": _WORD,
-    "decoder_hidden_act": one_of("quick_gelu", "gelu", "relu"),
-    "dtype": one_of("float32", "float16", "bfloat16", None),
-    "hidden_act": one_of("quick_gelu", "gelu", "relu"),
-    "problem_type": optional(_WORD),
-    "torch_dtype": one_of("float32", "float16", "bfloat16", None),
-    "transformers_version": optional(_WORD),
-}
+# The parts that a segmenter is made of, to any depth.
 _SEGMENTER_PARTS = (
     "backbone_config",
     "detr_decoder_config",
@@ -205,24 +202,27 @@ _SEGMENTER_MODELS = (
 )
 
 
-def _segmenter(value: Any) -> Any:
-    """The settings of a segmenter, or of a part of one."""
+def _part(value: Any) -> Any:
+    """The settings of a part of a segmenter."""
     known: dict[str, Kind] = {
-        **_SEGMENTER_WORDS,
-        "architectures": optional(items(_WORD, most=8)),
-        "hidden_size": whole(1, _WIDEST),
-        "id2label": optional(mapping(_WORD)),
-        "intermediate_size": whole(1, _WIDEST),
-        "label2id": optional(mapping(whole(0, _WIDEST))),
+        **_TRANSFORMERS,
+        **dict.fromkeys(("decoder_hidden_act", "hidden_act"), one_of("quick_gelu", "gelu", "relu")),
         "model_type": one_of(*_SEGMENTER_MODELS),
-        "num_hidden_layers": whole(1, 200),
         "num_layers": whole(1, 200),
+        "problem_type": optional(_WORD),
         "pruned_heads": optional(mapping(anything, most=0)),
         "rope_parameters": optional(_settings({"rope_type": _WORD})),
-        "vocab_size": whole(1, _LARGEST),
-        **{part: optional(_segmenter) for part in _SEGMENTER_PARTS},
+        **{part: optional(_part) for part in _SEGMENTER_PARTS},
     }
     return _settings(known)(value)
+
+
+def _segmenter(value: Any) -> Any:
+    """The settings of a segmenter, which SAM 3 has as a part of what follows objects through films."""
+    found = record({"model_type": _WORD}, others=True)(value)
+    if found["model_type"] == "sam3_video":
+        found = found.get("detector_config", {})
+    return record({"model_type": one_of("clipseg", "sam3")}, others=True)(_part(found))
 
 
 def check_segmenter(folder: Path) -> dict[str, Any]:
@@ -237,15 +237,7 @@ def check_segmenter(folder: Path) -> dict[str, Any]:
         DataError: As of :func:`check_model`, or another kind of network.
     """
     _check_files(folder)
-    found: dict[str, Any] = read_json(folder / "config.json", record({"model_type": _WORD}, others=True))
-    if found["model_type"] == "sam3_video":
-        found = found.get("detector_config", {})
-    try:
-        settings: dict[str, Any] = _segmenter(found)
-        record({"model_type": one_of("clipseg", "sam3")}, others=True)(settings)
-    except UnsoundError as error:
-        raise DataError(f"cannot use {folder / 'config.json'}: {error}") from error
-    return settings
+    return read_json(folder / "config.json", _segmenter)  # type: ignore[no-any-return]
 
 
 def check_scheduler(folder: Path) -> None:
@@ -256,11 +248,8 @@ def check_scheduler(folder: Path) -> None:
     """
     _check_files(folder)
     # Settings of other schedulers are kept there by diffusers, words included; no scheduler imports by any.
-    content = read_json(folder / "scheduler_config.json", mapping(_setting))
-    try:
-        record({}, may={"num_train_timesteps": whole(1, _WIDEST)}, others=True)(content)
-    except UnsoundError as error:
-        raise DataError(f"cannot use {folder / 'scheduler_config.json'}: {error}") from error
+    bounded = record({}, may={"num_train_timesteps": _WIDTH}, others=True)
+    read_json(folder / "scheduler_config.json", lambda value: bounded(mapping(_setting)(value)))
 
 
 def _token(value: Any) -> Any:

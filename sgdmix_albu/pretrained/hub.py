@@ -64,11 +64,15 @@ def fetch(repository: str, revision: str | None, *, patterns: Sequence[str], loc
         found = hub.snapshot_download(repository, revision=revision, allow_patterns=list(patterns))
     # The hub's client raises errors of several packages: no network, no such repository, no permission.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"cannot fetch {repository!r} at {revision[:12]}: {reason} Where there is a network, run: "
+            f"cannot fetch {repository!r} at {revision[:12]}: {first_line(error)} Where there is a network, run: "
             f"hf download {repository} --revision {revision} --local-dir FOLDER; here pass {local}"
         ) from error
     finally:
         told.set_verbosity(level)
     return Path(found)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what a library says; the error's name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -11,6 +11,7 @@ import torch
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.pretrained.configs import check_tokenizer
+from sgdmix_albu.pretrained.hub import first_line
 from sgdmix_albu.registry import import_optional
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -99,7 +100,7 @@ def _check_size(kind: Any, folder: Path, config: Mapping[str, Any]) -> None:
             model = kind.from_config(dict(config)) if settings is None else kind(settings)
     # What settings do not go together, the libraries find out in many ways.
     except Exception as error:
-        raise DataError(f"cannot use {folder / 'config.json'}: {_reason(error)}") from error
+        raise DataError(f"cannot use {folder / 'config.json'}: {first_line(error)}") from error
     described = sum(value.numel() for value in model.parameters())
     if described > held:  # a number takes a byte or more
         raise DataError(
@@ -118,12 +119,7 @@ def loaded(kind: Any, folder: Path, **options: Any) -> Any:
             return kind.from_pretrained(folder, local_files_only=True, **options)
     # diffusers, transformers and safetensors each have errors of their own for files that are damaged.
     except Exception as error:
-        raise DataError(f"cannot load {folder}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what a library says."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"cannot load {folder}: {first_line(error)}") from error
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -48,7 +49,9 @@ def apply_lora(components: Components, path: str | os.PathLike[str], *, scale: f
     if any(name.endswith(_DORA) or ".lora_magnitude_vector." in name for name in state):
         raise DataError(f"{path} is a DoRA file, which is not read here; let its trainer export it merged, as a base")
     state = _scaled(state, adapter_scales(header, path), path)
-    mixin = _mixin(components)
+    loaders = import_optional("diffusers.loaders", extra="diffusion")
+    xl = "XL" if components.architecture == "sdxl" else ""
+    mixin = getattr(loaders, f"StableDiffusion{xl}LoraLoaderMixin")
     try:
         layers = mixin.lora_state_dict(dict(state), unet_config=components.unet.config, return_lora_metadata=True)[0]
     # Converters meet files of foreign make with errors of many kinds.
@@ -84,8 +87,12 @@ def _scaled(state: Mapping[str, Tensor], scales: Scales, path: str | os.PathLike
     for layer, (down, up) in pairs.items():
         if down not in folded or up not in folded:
             raise DataError(f"{path} holds one matrix of {layer!r}, but not the other")
-        _check_shapes(layer, folded[down].shape, folded[up].shape, path)
-        rank = folded[down].shape[0]
+        inside, out = tuple(folded[down].shape), tuple(folded[up].shape)
+        if not {len(inside), len(out)} <= {2, 4} or inside[0] != out[1] or any(side != 1 for side in out[2:]):
+            raise DataError(
+                f"{path}: the matrices of {layer!r} must be (rank, inputs) and (outputs, rank), got {inside} and {out}"
+            )
+        rank = inside[0]
         scale = alphas[layer].item() / rank if layer in alphas else scales(layer, rank)
         if scale == 0:
             raise DataError(f"{path} gives {layer!r} an alpha of 0, by which it would do nothing")
@@ -97,27 +104,12 @@ def _scaled(state: Mapping[str, Tensor], scales: Scales, path: str | os.PathLike
 def _pairs(names: Collection[str]) -> dict[str, tuple[str, str]]:
     """The names of the two matrices of each layer that any of the names is of."""
     pairs = {}
-    for name in names:
-        for pair in _MATRICES:
-            for part in pair:
-                layer = name.removesuffix(f".{part}.weight")
-                if layer != name:
-                    pairs[layer] = f"{layer}.{pair[0]}.weight", f"{layer}.{pair[1]}.weight"
+    for name, (down, up) in itertools.product(names, _MATRICES):
+        for part in (down, up):
+            layer = name.removesuffix(f".{part}.weight")
+            if layer != name:
+                pairs[layer] = f"{layer}.{down}.weight", f"{layer}.{up}.weight"
     return pairs
-
-
-def _check_shapes(layer: str, down: Sequence[int], up: Sequence[int], path: str | os.PathLike[str]) -> None:
-    if not {len(down), len(up)} <= {2, 4} or down[0] != up[1] or any(side != 1 for side in up[2:]):
-        raise DataError(
-            f"{path}: the matrices of {layer!r} must be (rank, inputs) and (outputs, rank), got {tuple(down)} and "
-            f"{tuple(up)}"
-        )
-
-
-def _mixin(components: Components) -> Any:
-    loaders = import_optional("diffusers.loaders", extra="diffusion")
-    xl = components.architecture == "sdxl"
-    return loaders.StableDiffusionXLLoraLoaderMixin if xl else loaders.StableDiffusionLoraLoaderMixin
 
 
 def _targets(components: Components) -> list[tuple[str, Any]]:
