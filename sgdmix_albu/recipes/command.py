@@ -7,8 +7,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,12 +26,6 @@ from sgdmix_albu.recipes.training import Machine, fit, predict
 from sgdmix_albu.synthetic import SyntheticMix
 
 
-class _Judge(Protocol):
-    """Predictions and their images to measures."""
-
-    def __call__(self, predictions: NDArray[np.int64], part: Part) -> Measures: ...
-
-
 def guarded(main: Callable[[], int]) -> int:
     """Run a recipe; what is wrong is said in one line."""
     try:
@@ -51,7 +43,7 @@ def experiment(
     parts: Parts,
     settings: Settings,
     views: tuple[v2.Transform, v2.Transform],
-    judge: _Judge,
+    judge: Callable[[NDArray[np.int64], Part], Measures],
     choose: str,
 ) -> int:
     """Train, let validation choose the epoch, judge the test images once, say and write the result.
@@ -61,7 +53,7 @@ def experiment(
         parts: Training, validation and test images, PIL.
         settings: The recipe's; options win.
         views: Transforms to train and to judge.
-        judge: Measures the predictions for some images.
+        judge: Predictions for some images, and the images, to measures.
         choose: The measure that chooses the epoch.
 
     Returns:
@@ -89,11 +81,13 @@ def experiment(
     if sha256 is None:
         print("no --weights: the model starts from random values, and will be far behind a pretrained one")
 
+    def judged(predictions: NDArray[np.int64]) -> Measures:
+        return judge(predictions, val)
+
     began = time.monotonic()
-    judged = partial(judge, part=val)
     with record.told_when_interrupted():
         history = fit(model, mixed, val, settings, judged, choose, machine=machine, seed=options.seed, keep=record.keep)
-        found = judge(predict(model, test, settings.batch_size, machine), part=test)
+        found = judge(predict(model, test, settings.batch_size, machine), test)
     chosen = max(history, key=lambda epoch: epoch[choose])
     print(f"chosen: epoch {chosen['epoch']}, by validation {choose} {chosen[choose]:.1%}")
     print(*(f"test {name:<20} {share:6.1%}" for name, share in found.items()), sep="\n")

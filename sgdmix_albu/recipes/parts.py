@@ -11,6 +11,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from sgdmix_albu.datasets import EMBEDDED, get_dataset
+from sgdmix_albu.datasets.aviary.splits import tail_counts
 from sgdmix_albu.errors import DataError, InvalidInputError
 
 __all__ = ["Part", "Parts", "few_shot", "halved_parts", "held_out", "judged_on", "long_tailed", "official_parts"]
@@ -196,12 +197,8 @@ def long_tailed(targets: Sequence[int], imbalance: float, seed: int) -> list[int
     if not 0 < imbalance <= 1:
         raise InvalidInputError(f"imbalance must lie in (0, 1], got {imbalance!r}")
     classes = sorted(_shuffled(targets, seed), key=lambda each: (-len(each[1]), each[0]))
-    largest, last = len(targets) / len(classes), max(len(classes) - 1, 1)
-    chosen = []
-    for place, (_, rows) in enumerate(classes):
-        # The small addition keeps a product that is whole on paper from falling below it in floating point.
-        chosen += rows[: max(int(largest * imbalance ** (place / last) + 1e-9), 1)]
-    return sorted(chosen)
+    counts = tail_counts(len(classes), len(targets) / len(classes), imbalance)
+    return sorted(row for (_, rows), count in zip(classes, counts, strict=True) for row in rows[: max(count, 1)])
 
 
 def _shuffled(targets: Sequence[int], seed: int) -> Iterator[tuple[int, list[int]]]:

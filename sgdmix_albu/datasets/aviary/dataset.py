@@ -69,7 +69,7 @@ class Aviary(Dataset[tuple[Any, Any]]):
         habitat_shift: In the test split, give every species another home, so that what held between habitat and
             species in training misleads; train and val are not affected.
         layout: ``"balanced"``, ``"long_tailed"`` or ``"few_shot"``; val and test are always balanced.
-        imbalance: Rarest class against commonest, in (0, 1], for ``"long_tailed"`` (see `splits.class_counts`).
+        imbalance: Rarest class against commonest, in (0, 1], for ``"long_tailed"`` (see `splits.tail_counts`).
         shots: Training images of each class for ``"few_shot"``.
         signs: Share of images with a watermark-like word over the lower border, 0 to 1.
         seed: From 0 to 2**63 - 1: another seed, other images of the same species.

@@ -66,7 +66,6 @@ class Species:
 
 # Two cycles of unlike length give 60 pairs of colours before one comes again (see `_family`).
 _BACKS = ("olive", "blue", "chestnut", "slate", "black", "green", "grey", "teal", "brown", "violet")
-_UNDERS = ("yellow", "orange", "buff", "white", "rose", "silver")
 _KIND = {
     "yellow": "warbler",
     "orange": "robin",
@@ -75,6 +74,7 @@ _KIND = {
     "rose": "finch",
     "silver": "thrush",
 }
+_UNDERS = tuple(_KIND)
 _CROWNS = ("cap", "plain", "crest", "stripe")
 _CROWN_COLOURS = ("black", "red", "white", "yellow", "chestnut", "blue")
 _BILLS = ("slender", "cone", "curved", "hooked")
