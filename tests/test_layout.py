@@ -40,7 +40,7 @@ PLANTED = {
         "from sgdmix_albu.refine.loading import load",
     ),
     "The way of a mix": ("mixing/colour.py", "from sgdmix_albu.mixing.masks import otsu"),
-    "The way of an expansion": ("expand/store/done.py", "from sgdmix_albu.expand.execute.worker import Job"),
+    "The way of an expansion": ("expand/store/done.py", "from sgdmix_albu.expand.execute.worker import Expander"),
     "Stages 2 to 4 import torch only": ("mixing/masks.py", "import cv2"),
     "Albumentations is imported by its face only": ("mixing/mix.py", "import albumentations"),
     "Captum is imported by its adapter only": ("saliency/base.py", "import captum.attr"),

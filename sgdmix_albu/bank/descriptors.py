@@ -18,14 +18,14 @@ from sgdmix_albu.bank.describe import described, read_pixels
 from sgdmix_albu.bank.map_source import open_saliency
 from sgdmix_albu.bank.parts import GRID, Part, Parts, first_of, located
 from sgdmix_albu.bank.reference import open_reference
-from sgdmix_albu.datasets.source import Item, Skipped, open_reader
+from sgdmix_albu.datasets.source import Item, Reader, Skipped
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.attempts import begin_attempt
 from sgdmix_albu.io.files import refusals_named
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.threads import one_thread_each, ordered_map
 from sgdmix_albu.mixing.masks import get_mask
-from sgdmix_albu.settings import SaliencySettings
+from sgdmix_albu.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -74,35 +74,6 @@ def check_some_usable(usable: int, count: int, skipped: Sequence[Skipped]) -> No
         raise DataError(f"none of {count} images can be used{why}")
 
 
-@dataclass(frozen=True)
-class BankSettings:
-    """What a bank is made with.
-
-    Attributes:
-        storage: The bank's folder.
-        data: The image tree, or None.
-        dataset: The embedded data set, or None.
-        size: Bring every image to size x size; None keeps each as it is.
-        saliency: What gives the maps.
-        mask: The mask preset's name.
-        class_names: Label index to name.
-        reference: The backend that the masks are compared with, or None.
-        jobs: Threads that read images.
-        tries: Where to note what is begun, if the engine repeats what a lost worker had.
-    """
-
-    storage: Storage
-    data: str | None
-    dataset: str | None
-    size: int | None
-    saliency: SaliencySettings
-    mask: str
-    class_names: tuple[str, ...]
-    reference: str | None = None
-    jobs: int = 1
-    tries: Storage | None = None
-
-
 class Described(NamedTuple):
     """How many images were described, and the seconds that took."""
 
@@ -111,29 +82,46 @@ class Described(NamedTuple):
 
 
 class BankBuilder:
-    """Describes a part and writes it; any process may, in any order."""
+    """Describes a part and writes it; any process may, in any order.
 
-    def __init__(self, settings: BankSettings) -> None:
-        self.settings = settings
-        self._reader = open_reader(settings.data, settings.dataset, size=settings.size)
-        self._source = open_saliency(settings.saliency, settings.class_names)
-        self._preset = get_mask(settings.mask)
+    Args:
+        storage: The bank's folder.
+        reader: Reads the images.
+        class_names: Label index to name.
+        settings: What gives maps and masks, and whom they are compared with.
+        jobs: Threads that read images.
+        tries: Where to note what is begun, if the engine repeats what a lost worker had.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        reader: Reader,
+        class_names: Sequence[str],
+        settings: Settings,
+        *,
+        jobs: int = 1,
+        tries: Storage | None = None,
+    ) -> None:
+        self.parts, self.reader, self.size = Parts(storage, "", masks=True), reader, settings.size
+        self.jobs, self.tries = jobs, tries
+        self._source, self._preset = open_saliency(settings.backend, class_names), get_mask(settings.mask)
         judge = settings.reference
-        self._reference = None if judge is None else open_reference(judge, settings.class_names)[0]
+        self._reference = None if judge is None else open_reference(judge, class_names)[0]
 
     def __call__(self, part: Part) -> Described:
         """Describe the part's images."""
         began = time.perf_counter()
-        if self.settings.tries is not None:
-            begin_attempt(self.settings.tries, f"bank part {part.number}")
-        listed = [Item(key, class_name, label, self._reader, digest) for key, class_name, label, digest in part.images]
+        if self.tries is not None:
+            begin_attempt(self.tries, f"bank part {part.number}")
+        listed = [Item(key, class_name, label, self.reader, digest) for key, class_name, label, digest in part.images]
         skipped: list[Skipped] = []
         with one_thread_each():
-            reading = ordered_map(lambda item: read_pixels(item, self.settings.size), listed, self.settings.jobs)
+            reading = ordered_map(lambda item: read_pixels(item, self.size), listed, self.jobs)
             entries = list(described(reading, self._source, self._preset, skipped, reference=self._reference))
         place_of = {item.key: place for place, item in enumerate(listed)}
         places = [place_of[one.item.key] for one in entries]
-        Parts(self.settings.storage, "", masks=True).write(part.number, entries, places, skipped)
+        self.parts.write(part.number, entries, places, skipped)
         return Described(len(listed), time.perf_counter() - began)
 
 

@@ -255,6 +255,7 @@ class _Drawn:
     def _sample(self, key: str) -> Any:
         if key not in self.rows:
             raise DataError(f"the embedded data set has no image {key}")
-        if self._last[0] != key:
-            self._last = (key, self.images.render(self.rows[key]))
-        return self._last[1]
+        last = self._last
+        if last[0] != key:
+            self._last = last = (key, self.images.render(self.rows[key]))
+        return last[1]  # not the attribute's, which another thread may have replaced

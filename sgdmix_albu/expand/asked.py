@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sgdmix_albu.bank.map_source import from_anywhere, open_saliency, shown
+from sgdmix_albu.bank.map_source import from_anywhere, name_from_anywhere, open_saliency, shown
 from sgdmix_albu.bank.reference import open_reference
-from sgdmix_albu.datasets.source import Source
+from sgdmix_albu.datasets.source import Reader, Source, open_reader
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.expand.execute.models import open_refiner, open_teacher
+from sgdmix_albu.expand.models import open_refiner, open_teacher
 from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.io.places import settled, settled_files
 from sgdmix_albu.mixing.blending import edge_width
@@ -29,13 +29,14 @@ _HOW = ("steps", "guidance", "scheduler", "dtype")  # of a refiner; noted where 
 class Asked:
     """A run's settings, looked into: files by names that mean the same from any folder, and what follows from them.
 
+    Workers are given it too, so that it has no list of the images.
+
     Attributes:
-        source: The images.
-        data: Their tree, or None.
+        reader: Reads any image.
+        class_names: Label index to name.
         dataset: The embedded data set, or None.
-        limit: As many of them were taken at most.
-        settings: What the outputs follow from.
-        backend: The saliency backend.
+        limit: As many images were taken at most.
+        settings: What the outputs follow from; its feather as :func:`edge_width` gives it.
         refiner: None to leave the mixed images as they are.
         teacher: Judges every output; None for nobody.
         noted: What every row of the manifest repeats.
@@ -44,12 +45,11 @@ class Asked:
         prompts: Class name to prompt; none where nothing is refined.
     """
 
-    source: Source
-    data: str | None
+    reader: Reader
+    class_names: tuple[str, ...]
     dataset: str | None
     limit: int | None
     settings: Settings
-    backend: SaliencySettings
     refiner: RefinerSettings | None
     teacher: ClassifierSettings | None
     noted: dict[str, Any]
@@ -92,13 +92,17 @@ class Asked:
         _, judging = (None, {}) if better is None else open_reference(better, source.class_names)
         refining, strengths, prompts = _looked_into(refiner, teacher, source)
         return cls(
-            source=source,
             # Absolute: the same folder however it was called, and for workers that start elsewhere.
-            data=None if data is None else settled(data),
+            reader=open_reader(None if data is None else settled(data), dataset, size=settings.size),
+            class_names=tuple(source.class_names),
             dataset=dataset,
             limit=limit,
-            settings=settings,
-            backend=backend,
+            settings=replace(
+                settings,
+                saliency=backend,
+                agreement_with=name_from_anywhere(settings.agreement_with),
+                feather=edge_width(settings.fill, settings.feather),
+            ),
             refiner=refiner,
             teacher=teacher,
             noted={
@@ -122,7 +126,6 @@ class Asked:
             "dataset": self.dataset,
             "limit": self.limit,
             **asdict(self.settings),
-            "feather": edge_width(self.settings.fill, self.settings.feather),
             **self.noted,
             "strengths": "adaptive" if self.refiner and self.refiner.adaptive else list(self.strengths),
             **{f"teacher_{name}": value for name, value in self.judged.items()},

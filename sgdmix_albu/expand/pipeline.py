@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from typing import Literal
@@ -14,14 +13,13 @@ from typing import Literal
 import torch
 
 from sgdmix_albu.arguments import check_choice, check_counts
-from sgdmix_albu.bank.descriptors import BankBuilder, BankSettings, Described, DescriptorBank, check_some_usable
-from sgdmix_albu.bank.map_source import name_from_anywhere
+from sgdmix_albu.bank.descriptors import BankBuilder, Described, DescriptorBank, check_some_usable
 from sgdmix_albu.bank.parts import parts_of
-from sgdmix_albu.datasets.source import open_source
+from sgdmix_albu.datasets.source import Source, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.expand.asked import Asked
 from sgdmix_albu.expand.execute.local import Engine, LocalEngine
-from sgdmix_albu.expand.execute.worker import Expander, Job, Report
+from sgdmix_albu.expand.execute.worker import Expander, Report
 from sgdmix_albu.expand.forecast import TRIAL, forecast
 from sgdmix_albu.expand.names import ATTEMPTS, BANK, METADATA
 from sgdmix_albu.expand.plan.rows import Chunk
@@ -35,7 +33,6 @@ from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.threads import default_jobs
-from sgdmix_albu.mixing.blending import edge_width
 from sgdmix_albu.settings import ClassifierSettings, RefinerSettings, Settings
 
 __all__ = ["generate"]
@@ -106,17 +103,17 @@ def generate(
     chosen = _engine(engine, asked, progress, workers=workers, gpus=gpus_per_worker, address=address)
     try:
         if dry_run:
-            few = replace(asked, source=source.thinned(TRIAL))
+            few = source.thinned(TRIAL)
             shared = None if address is None else Storage(out)
             return forecast(
                 source,
-                few.source,
+                few,
                 settings.multiplier,
                 chosen,
-                lambda place: _Expansion(few, place, chosen, Progress(quiet=True)).run(),
+                lambda place: _Expansion(asked, few, place, chosen, Progress(quiet=True)).run(),
                 shared,
             )
-        work = _Expansion(asked, Storage(out), chosen, progress, gone, [] if limit else came)
+        work = _Expansion(asked, source, Storage(out), chosen, progress, gone, [] if limit else came)
         return work.run(overwrite=overwrite)
     finally:
         chosen.close()
@@ -128,15 +125,17 @@ class _Expansion:
     def __init__(
         self,
         asked: Asked,
+        source: Source,
         out: Storage,
         engine: Engine,
         progress: Progress,
         gone: Iterable[str] = (),
         came: Iterable[str] = (),
     ) -> None:
-        self.asked, self.out, self.engine, self.progress, self.came = asked, out, engine, progress, list(came)
-        self.store = Run(out, asked.everything(), asked.source.class_names, asked.source.items, tuple(gone))
-        self.bank, self.parts = DescriptorBank(out.below(BANK)), parts_of(asked.source.items)
+        self.asked, self.source, self.out, self.engine, self.progress = asked, source, out, engine, progress
+        self.came = list(came)
+        self.store = Run(out, asked.everything(), source.class_names, source.items, tuple(gone))
+        self.bank, self.parts = DescriptorBank(out.below(BANK)), parts_of(source.items)
         # Where workers write down what they begin, if the engine repeats what a lost one had.
         self.attempts = None if isinstance(engine, LocalEngine) else out.below(ATTEMPTS)
         self.clock = Clock()
@@ -174,15 +173,12 @@ class _Expansion:
         if not missing:
             return
         asked, local = self.asked, isinstance(self.engine, LocalEngine)
-        settings = BankSettings(
+        builder = partial(
+            BankBuilder,
             self.bank.storage,
-            asked.data,
-            asked.dataset,
-            asked.settings.size,
-            asked.backend,
-            asked.settings.mask,
-            tuple(asked.source.class_names),
-            asked.settings.reference and name_from_anywhere(asked.settings.reference),
+            asked.reader,
+            asked.class_names,
+            asked.settings,
             jobs=default_jobs() if local else 1,
             tries=self.attempts,
         )
@@ -192,13 +188,13 @@ class _Expansion:
         # Closed before the lock is: nobody works on when this process stops reading.
         with (
             self.clock("saliency and masks"),
-            closing(engine.run(partial(BankBuilder, settings), missing)) as results,
+            closing(engine.run(builder, missing)) as results,
         ):
             for described in self.progress.over(results, "saliency and masks", total, images=attrgetter("images")):
                 self.described.append(described)
 
     def _plan(self) -> None:
-        source, left_out = self.asked.source, Counter[str]()
+        source, left_out = self.source, Counter[str]()
         unusable = self.bank.skipped(self.parts)
         check_some_usable(len(source.items) - len(unusable), len(source.items), unusable)
         known, places = self.bank.load(source.items, self.parts)
@@ -218,26 +214,11 @@ class _Expansion:
         self.store.plan(rows, left_out, [*source.skipped, *unusable], digest_of)
 
     def _expand(self, left: list[Chunk]) -> None:
-        asked = self.asked
-        job = Job(
-            out=self.out,
-            data=asked.data,
-            dataset=asked.dataset,
-            size=asked.settings.size,
-            class_names=tuple(asked.source.class_names),
-            image_format=asked.settings.image_format,
-            shards=asked.settings.shards,
-            fill=asked.settings.fill,
-            feather=edge_width(asked.settings.fill, asked.settings.feather),
-            refiner=asked.refiner,
-            teacher=asked.teacher,
-            noted=asked.noted,
-            attempts=self.attempts,
-        )
+        worker = partial(Expander, self.asked, self.out, self.attempts)
         total = sum(chunk.rows for chunk in left)
         with (
-            self.clock("mixing and refining" if asked.refiner else "mixing"),
-            closing(self.engine.run(partial(Expander, job), left)) as results,
+            self.clock("mixing and refining" if self.asked.refiner else "mixing"),
+            closing(self.engine.run(worker, left)) as results,
         ):
             for report in self.progress.over(results, "expanding", total, images=_images_of):
                 self.reports.append(report)
@@ -249,7 +230,7 @@ class _Expansion:
         planned, made = self.store.planned or {"rows": 0, "left_out": {}}, self.store.made or {"rows": 0}
         return Expansion(
             out=self.out.root,
-            sources=len(self.asked.source.items),
+            sources=len(self.source.items),
             planned=planned["rows"],
             written=sum(report.written for report in self.reports),
             lost=planned["rows"] - made["rows"],
@@ -257,7 +238,7 @@ class _Expansion:
             unmixed=Counter(made.get("unmixed")),
             skipped=self.store.quarantined(),
             came=self.came,
-            ignored=self.asked.source.ignored,
+            ignored=self.source.ignored,
             seconds=self.clock.seconds,
             described=sum(part.images for part in self.described),
             describing=sum(part.seconds for part in self.described),

@@ -22,18 +22,18 @@ from sgdmix_albu import __version__
 from sgdmix_albu.bank.descriptors import DescriptorBank
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.datasets.pixels import load_again
-from sgdmix_albu.datasets.source import Item, open_reader
+from sgdmix_albu.datasets.source import Item
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.expand.execute.models import open_refiner, open_teacher
+from sgdmix_albu.expand.asked import Asked
 from sgdmix_albu.expand.execute.pair import encoded, mix_pair
+from sgdmix_albu.expand.models import open_refiner, open_teacher
 from sgdmix_albu.expand.names import BANK, PLAN, done_name
 from sgdmix_albu.expand.plan.rows import Chunk, Row, batched, read_rows
 from sgdmix_albu.expand.store.done import done_bytes, read_done
 from sgdmix_albu.expand.store.shards import shard_bytes, shard_name
 from sgdmix_albu.io.attempts import begin_attempt
 from sgdmix_albu.io.storage import Storage
-from sgdmix_albu.settings import ClassifierSettings, RefinerSettings
-from sgdmix_albu.types import Fill
+from sgdmix_albu.settings import RefinerSettings
 
 if TYPE_CHECKING:
     from sgdmix_albu.refine.refiner import Refiner
@@ -44,41 +44,6 @@ _FACTS = (
     *(f"{role}_{fact}" for role in ("source", "target") for fact in ("sha256", "coverage", "threshold", "agreement")),
     *("strength", "timestep", "accepted", "teacher", "teacher_confidence"),
 )
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything that a worker needs to know besides the rows.
-
-    Attributes:
-        out: The output folder.
-        data: The image tree, or None.
-        dataset: The embedded data set, or None.
-        size: Bring every image to size x size; None keeps each as it is.
-        class_names: Label index to name.
-        image_format: "png" or "jpg".
-        shards: Write tar shards, one a chunk, instead of files.
-        fill: What stands where the target's object was.
-        feather: Width in pixels of the fade outside the mask; None for a soft border.
-        refiner: None to leave the mixed images as they are.
-        teacher: Judges every output; None for nobody.
-        noted: Settings to repeat in every row of the manifest.
-        attempts: Where each beginning is written down, if the engine repeats what a lost worker had.
-    """
-
-    out: Storage
-    data: str | None
-    dataset: str | None
-    size: int | None
-    class_names: tuple[str, ...]
-    image_format: str
-    shards: bool
-    fill: Fill
-    feather: float | None
-    refiner: RefinerSettings | None
-    teacher: ClassifierSettings | None
-    noted: dict[str, Any]
-    attempts: Storage | None
 
 
 @dataclass(frozen=True)
@@ -103,14 +68,19 @@ class _Output:
 
 
 class Expander:
-    """Does chunks; made once for each process, shared by its threads."""
+    """Does chunks; made once for each process, shared by its threads.
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self._reader = open_reader(job.data, job.dataset, size=job.size)
-        self._bank = DescriptorBank(job.out.below(BANK))
-        self._teacher = None if job.teacher is None else open_teacher(job.teacher, job.class_names)
-        self._refiner = None if job.refiner is None else open_refiner(job.refiner, job.teacher)
+    Args:
+        asked: What the run is asked for.
+        out: The output folder.
+        attempts: Where each beginning is written down, if the engine repeats what a lost worker had.
+    """
+
+    def __init__(self, asked: Asked, out: Storage, attempts: Storage | None) -> None:
+        self.asked, self.settings, self.out, self.attempts = asked, asked.settings, out, attempts
+        self._bank = DescriptorBank(out.below(BANK))
+        self._teacher = None if asked.teacher is None else open_teacher(asked.teacher, asked.class_names)
+        self._refiner = None if asked.refiner is None else open_refiner(asked.refiner, asked.teacher)
         self._lock = threading.Lock()  # one model, one image at a time; mixing and writing go on beside it
         self._versions = _versions(self._refiner is not None)
 
@@ -119,19 +89,19 @@ class Expander:
         done = self._done(chunk)
         if done is not None:
             return done
-        if self.job.attempts is not None:
-            begin_attempt(self.job.attempts, f"chunk {chunk.number}")
+        if self.attempts is not None:
+            begin_attempt(self.attempts, f"chunk {chunk.number}")
         clock: Counter[str] = Counter()
         made: list[tuple[dict[str, Any], bytes]] = []  # rows of the manifest, and files
         lost: list[dict[str, Any]] = []  # what cannot be made, which image is to blame, and why
-        for rows in batched(read_rows(self.job.out.read(PLAN, chunk.start, chunk.end)), _TOGETHER):
+        for rows in batched(read_rows(self.out.read(PLAN, chunk.start, chunk.end)), _TOGETHER):
             with _timed(clock, "mix"):
                 outputs = list(self._mixed(rows, lost))
             with self._lock:
-                if self._refiner is not None and self.job.refiner is not None:
+                if self._refiner is not None and self.asked.refiner is not None:
                     with _timed(clock, "refine"):
                         for part in _alike(output for output in outputs if output.row.target is not None):
-                            lost += self._refine(self._refiner, self.job.refiner, part)
+                            lost += self._refine(self._refiner, self.asked.refiner, part)
                     gone = {gap["file_name"] for gap in lost}
                     outputs = [output for output in outputs if output.row.name not in gone]
                 if self._teacher is not None:
@@ -147,7 +117,7 @@ class Expander:
     def _done(self, chunk: Chunk) -> Report | None:
         """What another worker did, who was lost before he could tell: an engine repeats more than is missing."""
         name = done_name(chunk.number)
-        rows = read_done(self.job.out.read(name)) if self.job.out.has(name) else None
+        rows = read_done(self.out.read(name)) if self.out.has(name) else None
         if rows is None:
             return None
         made = [row for row in rows if "skipped" not in row]
@@ -172,7 +142,7 @@ class Expander:
                 return _gap(row, key, self._bank.why(key, place) or "nothing is known of it")
             mask = self._bank.mask(place)
             try:
-                pixels.append(load_again(Item(key, "", 0, self._reader), known.sha256, self.job.size))
+                pixels.append(load_again(Item(key, "", 0, self.asked.reader), known.sha256, self.settings.size))
             except DataError as error:
                 return _gap(row, key, error)
             masks.append(mask)
@@ -186,7 +156,8 @@ class Expander:
             everywhere = torch.ones_like(masks[0])
             return _Output(row, pixels[0], everywhere, ~everywhere, facts)
         try:
-            pair = mix_pair(pixels[0], pixels[1], masks[0], masks[1], fill=self.job.fill, feather=self.job.feather)
+            fill, feather = self.settings.fill, self.settings.feather
+            pair = mix_pair(pixels[0], pixels[1], masks[0], masks[1], fill=fill, feather=feather)
         except DataError as error:
             return _gap(row, row.source, error)
         return _Output(row, *pair, facts)
@@ -224,14 +195,14 @@ class Expander:
     def _judge(self, teacher: Judge, outputs: Sequence[_Output]) -> None:
         confidence, named = teacher(torch.stack([output.pixels for output in outputs])).softmax(1).max(1)
         for output, sure, number in zip(outputs, confidence.tolist(), named.tolist(), strict=True):
-            output.facts |= {"teacher": self.job.class_names[number], "teacher_confidence": round(sure, 6)}
+            output.facts |= {"teacher": self.asked.class_names[number], "teacher_confidence": round(sure, 6)}
 
     def _encoded(
         self, outputs: Sequence[_Output], lost: list[dict[str, Any]]
     ) -> Iterator[tuple[dict[str, Any], bytes]]:
         for output in outputs:
             try:
-                content = encoded(output.pixels, self.job.image_format)
+                content = encoded(output.pixels, self.settings.image_format)
             except DataError as error:
                 lost.append(_gap(output.row, output.row.source, error))
                 continue
@@ -239,18 +210,18 @@ class Expander:
 
     def _write(self, chunk: Chunk, made: Sequence[tuple[dict[str, Any], bytes]], lost: list[dict[str, Any]]) -> None:
         rows = [row for row, _ in made]
-        if self.job.shards:
+        if self.settings.shards:
             rows = [{**row, "shard": shard_name(chunk.number)} for row in rows]
             shard = shard_bytes(zip(rows, (content for _, content in made), strict=True))
             if rows:
-                self.job.out.write(shard_name(chunk.number), shard)
+                self.out.write(shard_name(chunk.number), shard)
             rows = [{**row, "shard_bytes": len(shard)} for row in rows]
         else:
             for row, content in made:
-                self.job.out.write(row["file_name"], content)
+                self.out.write(row["file_name"], content)
         for gap in lost:
-            self.job.out.remove(gap["file_name"])  # of an earlier run that had it; the manifest will not name it
-        self.job.out.write(done_name(chunk.number), done_bytes([*rows, *lost]))
+            self.out.remove(gap["file_name"])  # of an earlier run that had it; the manifest will not name it
+        self.out.write(done_name(chunk.number), done_bytes([*rows, *lost]))
 
     def _manifest_row(self, output: _Output, content: bytes) -> dict[str, Any]:
         row = output.row
@@ -270,7 +241,7 @@ class Expander:
             "prompt": row.prompt,
             **dict.fromkeys(_FACTS),
             **output.facts,
-            **self.job.noted,
+            **self.asked.noted,
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
             "versions": self._versions,
