@@ -282,6 +282,11 @@ def test_labels_that_do_not_fit(name: str, labels: Tensor | None, message: str) 
         make(name)(images(), labels)
 
 
+@pytest.mark.parametrize("name", ROWS)
+def test_labels_are_asked_for_where_a_class_is_explained(name: str) -> None:
+    assert make(name).uses_labels == (name not in {*NO_CLASS, *SEGMENTERS})
+
+
 @pytest.mark.parametrize("name", MODELLED)
 def test_model_is_named_when_it_is_missing(name: str) -> None:
     with pytest.raises(InvalidInputError, match=f"'{name}' needs model="):
