@@ -75,14 +75,10 @@ def _tried(run: Callable[[list[int]], _Result], part: list[int]) -> tuple[_Resul
     """The result, or why memory ran out. The error's traceback, which holds the activations, is gone on return."""
     try:
         return run(part), None
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+    except RuntimeError as error:  # of which torch's of a GPU that is full is one
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         return None, str(error).partition("\n")[0]
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _before(device: torch.device) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.io.places import settled
-from sgdmix_albu.io.records import anything, items, mapping, optional, record, text
+from sgdmix_albu.io.records import items, optional, record, text
 from sgdmix_albu.pretrained.configs import check_encoder, check_model, check_scheduler, read_json
 from sgdmix_albu.pretrained.hub import folder_of
 from sgdmix_albu.pretrained.parts import PICKLES, load_model, load_tokenizer, loaded
@@ -242,11 +242,10 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise DataError(f"expected a model folder in diffusers' layout with model_index.json, found none in {folder}")
     pair = items(optional(text(300)), least=2, most=2)
-    parts = dict.fromkeys(("unet", "vae", "scheduler", "text_encoder", "tokenizer"), pair)
-    index: dict[str, Any] = read_json(path, mapping(anything))
+    parts = ("unet", "vae", "scheduler", "text_encoder", "tokenizer")
+    named = dict.fromkeys((*parts, "text_encoder_2", "tokenizer_2"), pair)
+    index: dict[str, Any] = read_json(path, record({}, may=named, others=True))
     missing = [part for part in parts if part not in index]
-    if not missing:
-        read_json(path, record(parts, may={"text_encoder_2": pair, "tokenizer_2": pair}, others=True))
     if missing or index["unet"][1] != "UNet2DConditionModel" or index["vae"][1] != "AutoencoderKL":
         raise DataError(
             f"expected Stable Diffusion 1, 2, Turbo or XL, {folder} holds "

@@ -143,12 +143,12 @@ def denoise(
             )[0]
     if turns is not None:  # latents whose turn never came
         latents = torch.where((turns >= len(scheduler.timesteps))[:, None], clean, latents)
-    first = [scheduler.timesteps[start] if start < len(scheduler.timesteps) else None for start in starts]
+    times = scheduler.timesteps.tolist()
     pixels = _decode(components, latents)
     finite = latents.isfinite().flatten(1).all(1) & pixels.isfinite().flatten(1).all(1)
     return Denoised(
         (pixels / 2 + 0.5).clamp(0, 1),
-        tuple(None if time is None else int(time) for time in first),
+        tuple(int(times[start]) if start < len(times) else None for start in starts),
         tuple(finite.tolist()),
     )
 

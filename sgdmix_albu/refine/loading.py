@@ -15,7 +15,7 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.pretrained.configs import check_model
 from sgdmix_albu.pretrained.parts import load_model
 from sgdmix_albu.refine.components import Components, load_base
-from sgdmix_albu.refine.folder import LORA, TOKENS, RefinerCard, find_weights
+from sgdmix_albu.refine.folder import LORA, TOKENS, RefinerCard
 from sgdmix_albu.refine.lora import apply_lora
 from sgdmix_albu.refine.prompts import Prompts
 from sgdmix_albu.refine.setup import RefinerSetup
@@ -43,13 +43,11 @@ class Loaded:
 def load(refiner: RefinerSetup) -> Loaded:
     """Load the base, merge the refiner's LoRA and tokens, then whatever else the settings name."""
     card = refiner.card
-    base, revision = refiner.base, refiner.revision
-    components = load_base(base, revision=revision, dtype=refiner.dtype, device=refiner.device)
+    components = load_base(refiner.base, revision=refiner.revision, dtype=refiner.dtype, device=refiner.device)
     if card is not None:
         _check_architecture(components, card)
-        folder = find_weights(refiner.spec, refiner.weights)
-        apply_lora(components, folder / LORA)
-        vectors, _ = read_safetensors(folder / TOKENS, most=most_bytes(components, len(card.tokens)))
+        apply_lora(components, refiner.folder / LORA)
+        vectors, _ = read_safetensors(refiner.folder / TOKENS, most=most_bytes(components, len(card.tokens)))
         add_tokens(components, card.tokens, vectors)
     for path in refiner.loras:
         apply_lora(components, path)
@@ -58,7 +56,8 @@ def load(refiner: RefinerSetup) -> Loaded:
         for token, (path, inside) in refiner.embedded_tokens.items()
     }
     if refiner.scheduler is not None:
-        components.scheduler = _scheduler(refiner.scheduler, components.scheduler)
+        kind = getattr(import_optional("diffusers", extra="diffusion"), refiner.scheduler)
+        components.scheduler = kind.from_config(components.scheduler.config)
     if refiner.tiny_vae is not None:
         components.vae = _tiny_vae(refiner)
     else:
@@ -83,11 +82,6 @@ def _add_embedding(components: Components, token: str, vectors: dict[str, Tensor
     tokens = [token, *(f"{token}_{number}" for number in range(1, count))]
     add_tokens(components, tokens, vectors)
     return " ".join(tokens)
-
-
-def _scheduler(name: str, base: Any) -> Any:
-    diffusers = import_optional("diffusers", extra="diffusion")
-    return getattr(diffusers, name).from_config(base.config)
 
 
 def _tiny_vae(refiner: RefinerSetup) -> Any:

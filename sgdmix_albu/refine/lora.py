@@ -160,9 +160,8 @@ def _check_width(components: Components, layers: Mapping[str, Tensor], path: str
     for key, value in layers.items():
         if ".attn2.to_k." in key and key.endswith(("lora_A.weight", "lora.down.weight", "lora_down.weight")):
             if value.shape[-1] != here:
-                made, is_ = (
-                    f"{_NAMES.get(size, 'another base')} (text width {size})" for size in (value.shape[-1], here)
-                )
+                sizes = (value.shape[-1], here)
+                made, is_ = (f"{_NAMES.get(size, 'another base')} (text width {size})" for size in sizes)
                 raise DataError(
                     f"{path} was made for {made}, the base {components.folder} is {is_}; pass base= to match"
                 )

@@ -20,12 +20,14 @@ from sgdmix_albu.refine.loading import Loaded, load
 from sgdmix_albu.refine.preserve import check_preserve
 from sgdmix_albu.refine.setup import RefinerSetup
 from sgdmix_albu.refine.strength import check_strength, strengths_for
-from sgdmix_albu.refine.work import Refined, Work, check_shape
+from sgdmix_albu.refine.work import Refined, Work
 from sgdmix_albu.registry import nearest_names
 from sgdmix_albu.tensors import BOOL, check_images, check_tensor
 from sgdmix_albu.types import MixPlan, Preserve
 
 __all__ = ["Refined", "Refiner", "get_refiner"]
+
+_LONGEST = 4  # times the shorter side: memory grows with the square of the area
 
 
 def get_refiner(
@@ -106,12 +108,16 @@ class Refiner(RefinerSetup):
             torch.cuda.empty_cache()
 
     def check_size(self, height: int, width: int) -> None:
-        """Refuse images that are too long for their width.
+        """Refuse images so long that one of them would take the memory of many.
 
         Raises:
             InvalidInputError: One side is more than four times the other.
         """
-        check_shape((height, width))
+        if min(height, width) < 1 or max(height, width) > _LONGEST * min(height, width):
+            raise InvalidInputError(
+                f"expected images at most {_LONGEST} times as long as wide, got {height} x {width} (H x W): at the "
+                "refiner's resolution such a strip takes the memory of many images; crop it"
+            )
 
     def refine(
         self,
@@ -181,7 +187,8 @@ class Refiner(RefinerSetup):
         return [self.classes.index(name) if isinstance(name, str) else int(name) for name in _listed(classes)]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "memory": {}, "_loaded": None, "_card": None, "_lock": None}
+        kept = {name: value for name, value in self.__dict__.items() if name != "card"}  # read again where it goes
+        return {**kept, "memory": {}, "_loaded": None, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.RLock())

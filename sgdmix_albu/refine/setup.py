@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,7 +17,6 @@ from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.refine.catalogue import RefinerSpec
 from sgdmix_albu.refine.folder import CARD, RefinerCard, find_weights, of_label, read_refiner
 from sgdmix_albu.refine.schedulers import SCHEDULERS
-from sgdmix_albu.refine.strength import check_hole_strength
 from sgdmix_albu.refine.tokens import EmbeddingFile, embedding_file
 from sgdmix_albu.registry import nearest_names
 
@@ -86,7 +86,9 @@ class RefinerSetup:
                 f"{nearest_names(str(scheduler), list(SCHEDULERS))}"
             )
         check_number("tau", tau, "must be a confidence in [0, 1]", low=0, high=1)
-        check_hole_strength(hole_strength)
+        if hole_strength is not None:
+            expected = "must lie in (0, 1], or be None"
+            check_number("hole_strength", hole_strength, expected, low=0, high=1, open_low=True)
         self.spec, self.finetuned = spec, finetuned
         self.base, self.revision = (spec.base, spec.revision) if base is None else (os.fspath(base), revision)
         self.weights = None if weights is None else Path(weights).expanduser()
@@ -106,23 +108,22 @@ class RefinerSetup:
         self.teacher, self.tau, self.band = teacher, tau, band
         self.hole_strength = None if hole_strength is None else float(hole_strength)
         self.memory: dict[int, int] = {}  # bytes that one image takes, by its pixels, once measured
-        self._card: RefinerCard | None = None
         self._lock = threading.RLock()
 
     @property
+    def folder(self) -> Path:
+        """The refiner folder, which only a fine-tuned one has."""
+        return find_weights(self.spec, self.weights)
+
+    @cached_property
     def card(self) -> RefinerCard | None:
         """What the refiner folder says of itself; None without fine-tuning. Read, and its sums checked, once."""
-        if not self.finetuned:
-            return None
-        with self._lock:
-            if self._card is None:
-                self._card = read_refiner(find_weights(self.spec, self.weights))
-            return self._card
+        return read_refiner(self.folder) if self.finetuned else None
 
     @property
     def sha256(self) -> str | None:
         """Of the refiner's card, which holds the sums of its files; None without fine-tuning."""
-        return None if self.card is None else sha256_of(find_weights(self.spec, self.weights) / CARD)
+        return None if self.card is None else sha256_of(self.folder / CARD)
 
     @property
     def classes(self) -> tuple[str, ...]:

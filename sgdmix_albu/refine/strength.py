@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sgdmix_albu.arguments import check_number
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.colour import to_float
@@ -32,12 +31,6 @@ def check_strength(strength: object) -> None:
         isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1 for value in listed
     ):
         raise InvalidInputError(f"strength must lie in (0, 1], got {strength!r}")
-
-
-def check_hole_strength(strength: object) -> None:
-    """Refuse what is neither a strength for holes nor None."""
-    if strength is not None:
-        check_number("hole_strength", strength, "must lie in (0, 1], or be None", low=0, high=1, open_low=True)
 
 
 def strengths_for(strength: float | Sequence[float] | Tensor, seeds: Sequence[int]) -> list[float]:

@@ -103,9 +103,8 @@ def read_embedding(path: str | os.PathLike[str], *, token: str | None = None) ->
     """
     state, _ = read_safetensors(path, most=_MOST_BYTES)
     known = {_NAMES[name]: value for name, value in state.items() if name in _NAMES}
-    named = not known
-    first = ", ".join(name[:60] for name in sorted(state)[:5])
-    if named:
+    if not known:  # tokens by their names
+        first = ", ".join(name[:60] for name in sorted(state)[:5])
         if token is None and len(state) > 1:
             raise InvalidInputError(
                 f"{path} holds {len(state)} tokens, {first}; say which one: embeddings={{CLASS: (FILE, TOKEN)}}"
@@ -113,7 +112,7 @@ def read_embedding(path: str | os.PathLike[str], *, token: str | None = None) ->
         chosen = token if token is not None else next(iter(state), "")
         if chosen not in state:
             raise DataError(f"{path} holds no token {chosen!r}; it has {first or 'none'}")
-        known = {"text_encoder": state[chosen]}
+        known, token = {"text_encoder": state[chosen]}, None
     for name, value in known.items():
         if value.ndim not in (1, 2) or not value.dtype.is_floating_point or not value.numel():
             raise DataError(f"{path} is no embedding: {name} has shape {tuple(value.shape)}, {value.dtype}")
@@ -121,7 +120,7 @@ def read_embedding(path: str | os.PathLike[str], *, token: str | None = None) ->
     counts = sorted({len(value) for value in rows.values()})
     if len(counts) > 1:
         raise DataError(f"{path} is no embedding: its text encoders have {counts[0]} and {counts[1]} rows")
-    if named or token is None:
+    if token is None:
         return rows
     chosen_rows = _numbers(token, counts[0], path)
     return {name: value[chosen_rows] for name, value in rows.items()}

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.colour import to_float
 from sgdmix_albu.refine.batching import in_batches
 from sgdmix_albu.refine.denoise import denoise, first_step
@@ -20,8 +19,6 @@ from sgdmix_albu.refine.preserve import composite, hole_shares, strength_map
 from sgdmix_albu.refine.setup import RefinerSetup
 from sgdmix_albu.refine.strength import vouched
 from sgdmix_albu.types import Preserve
-
-_LONGEST = 4  # times the shorter side: memory grows with the square of the area
 
 
 @dataclass(frozen=True)
@@ -187,19 +184,6 @@ class Work:
             )
         facts = tuple(timesteps), self.prompts, self.seeds, tuple(accepted), self.preserve, tuple(broken)
         return Refined(images, used, *facts)
-
-
-def check_shape(size: Sequence[int]) -> None:
-    """Refuse images so long that one of them would take the memory of many.
-
-    Raises:
-        InvalidInputError: One side is more than four times the other.
-    """
-    if min(size) < 1 or max(size) > _LONGEST * min(size):
-        raise InvalidInputError(
-            f"expected images at most {_LONGEST} times as long as wide, got {size[0]} x {size[1]} (H x W): at the "
-            "refiner's resolution such a strip takes the memory of many images; crop it"
-        )
 
 
 def _working_size(size: Sequence[int], resolution: int, multiple: int) -> tuple[int, int]:

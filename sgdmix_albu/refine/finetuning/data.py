@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -29,6 +30,10 @@ class MapsOfFiles(Protocol):
     def of_file(self, path: str | os.PathLike[str], label: int | None = None) -> Tensor:
         """The map of an image file, (h, w) uint8, which covers the whole image."""
         ...
+
+
+Saliency: TypeAlias = Callable[[Tensor], Tensor] | MapsOfFiles
+"""Images (B, 3, R, R) uint8 to maps (B, h, w) in [0, 1]; or a bank of maps."""
 
 
 class TrainingImages:

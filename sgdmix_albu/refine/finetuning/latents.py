@@ -14,7 +14,7 @@ from tqdm import tqdm
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.refine.components import Components
-from sgdmix_albu.refine.finetuning.data import MapsOfFiles, TrainingImages
+from sgdmix_albu.refine.finetuning.data import MapsOfFiles, Saliency, TrainingImages
 from sgdmix_albu.refine.tensors import write_safetensors
 from sgdmix_albu.registry import import_optional
 from sgdmix_albu.tensors import PIXELS, check_tensor
@@ -53,7 +53,7 @@ def cached_latents(
     components: Components,
     folder: Path,
     *,
-    saliency: Callable[[Tensor], Tensor] | MapsOfFiles | None,
+    saliency: Saliency | None,
     progress: bool,
 ) -> Path:
     """Encode all images and their mirror images, unless the file for just these is there.
@@ -84,7 +84,7 @@ def cached_latents(
 def _encoded(
     images: TrainingImages,
     components: Components,
-    saliency: Callable[[Tensor], Tensor] | MapsOfFiles | None,
+    saliency: Saliency | None,
     progress: bool,
 ) -> dict[str, Tensor]:
     vae, found, maps = components.vae, [], []

@@ -123,17 +123,16 @@ def finetune(
     folder = Path(out).expanduser()
     if (folder / CARD).exists() and not overwrite:
         raise DataError(f"{folder} holds a refiner already; choose another folder, or pass --overwrite")
-    with _accelerator(settings) as accelerator, _alone(folder, accelerator):
+    with (
+        _accelerator(settings) as accelerator,
+        # No other fine-tuning writes into the folder; the processes of this one share it.
+        locked(folder, "sgdmix finetune") if accelerator.is_main_process else contextlib.nullcontext(),
+    ):
         trainer = Trainer(data, spec, settings, folder, accelerator, saliency, progress=progress)
         if overwrite:
             trainer.forget()
         checkpoint_every = checkpoint_every or max(1, settings.steps // 10)
         return trainer.train(checkpoint_every=checkpoint_every, samples_every=samples_every)
-
-
-def _alone(folder: Path, accelerator: Any) -> contextlib.AbstractContextManager[None]:
-    """No other fine-tuning writes into the folder; the processes of this one share it."""
-    return locked(folder, "sgdmix finetune") if accelerator.is_main_process else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.refine.catalogue import SHARED, RefinerSpec
 from sgdmix_albu.refine.components import Components, fingerprint_of, load_base
 from sgdmix_albu.refine.finetuning.checkpoint import Checkpoint
-from sgdmix_albu.refine.finetuning.data import MapsOfFiles, TrainingImages
+from sgdmix_albu.refine.finetuning.data import Saliency, TrainingImages
 from sgdmix_albu.refine.finetuning.draws import Draws, draw
 from sgdmix_albu.refine.finetuning.latents import Latents, cached_latents
 from sgdmix_albu.refine.finetuning.logs import LossLog
@@ -44,7 +43,7 @@ class Trainer:
         settings: Settings,
         folder: Path,
         accelerator: Any,
-        saliency: Callable[[Tensor], Tensor] | MapsOfFiles | None,
+        saliency: Saliency | None,
         *,
         progress: bool,
     ) -> None:
