@@ -47,11 +47,11 @@ def _feed(digest: hashlib._Hash, value: Any, above: set[int]) -> None:
     elif id(value) in above:
         digest.update(b"(above)")
     else:
-        for part in _parts(value):
+        for part in parts_of(value):
             _feed(digest, part, above | {id(value)})
 
 
-def _parts(value: Any) -> list[Any]:
+def parts_of(value: Any) -> list[Any]:
     """What makes up an object, in an order that does not depend on the run."""
     if isinstance(value, dict):
         return [part for item in value.items() for part in item]

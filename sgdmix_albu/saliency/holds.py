@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from sgdmix_albu.saliency.fingerprint import parts_of
+
 _MOST = 100_000  # things looked through; whoever holds more holds a data set
 _PLAIN = (str, bytes, int, float, complex, type, types.ModuleType, type(None))
 
@@ -42,14 +44,10 @@ def modules_in(thing: Any) -> list[nn.Module]:
 
 
 def _parts(one: Any) -> Iterable[Any]:
-    if isinstance(one, dict):
-        return one.values()
-    if isinstance(one, list | tuple | set | frozenset):
+    if isinstance(one, set | frozenset):
         return one
-    if isinstance(one, functools.partial):
-        return [one.func, *one.args, *one.keywords.values()]
-    if isinstance(one, types.MethodType):
-        return [one.__func__, one.__self__]
+    if isinstance(one, dict | list | tuple | functools.partial | types.MethodType):
+        return parts_of(one)
     if isinstance(one, types.FunctionType):
         return [*_cells(one), one.__defaults__, one.__kwdefaults__, *_globals(one.__code__, one.__globals__)]
     if type(one).__module__.split(".")[0] in ("builtins", "torch", "numpy"):
