@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.arguments import check_number
@@ -106,18 +107,8 @@ def softened(masks: Tensor) -> Tensor:
         tensor([[[1.0000, 1.0000, 0.6667, 0.3333, 0.0000, 0.0000]]])
     """
     check_tensor(masks, "(B, H, W) bool masks", (-1, -1, -1), BOOL)
-    inside = _threes(_threes(masks.view(torch.uint8), 1), 2)
-    around = _threes(_threes(torch.ones_like(masks[:1]).view(torch.uint8), 1), 2)
-    return ((inside.double() / around * _STEPS).round_() / _STEPS).float()
-
-
-def _threes(counts: Tensor, dim: int) -> Tensor:
-    """Sums of each entry and its two neighbours along an axis."""
-    sums = counts.clone()
-    length = counts.shape[dim]
-    sums.narrow(dim, 1, length - 1).add_(counts.narrow(dim, 0, length - 1))
-    sums.narrow(dim, 0, length - 1).add_(counts.narrow(dim, 1, length - 1))
-    return sums
+    shares = F.avg_pool2d(masks[:, None].float(), 3, 1, 1, count_include_pad=False)[:, 0]
+    return (shares * _STEPS).round_() / _STEPS
 
 
 def edge_width(fill: Fill, feather: float | None) -> float | None:

@@ -82,12 +82,13 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
         )
     working = working_maps(maps)
     check_range(working)
+    low, high = torch.aminmax(working.flatten(1), dim=1)
     return Described(
         maps=working,
         masks=masks,
         thresholds=thresholds,
         areas=areas(masks),
-        flat=_spans(working) < 0.5 / 255,
+        flat=high - low < 0.5 / 255,
         labels=None if labels is None else class_ids(labels, len(images)).to(maps.device),
     )
 
@@ -101,11 +102,3 @@ def check_batch(images: Any, maps: Any) -> None:
 def areas(masks: Tensor) -> Tensor:
     """(N,) int32 pixels in each of (N, H, W) bool masks."""
     return masks.flatten(1).view(torch.uint8).sum(1, dtype=torch.int32)
-
-
-def _spans(maps: Tensor) -> Tensor:
-    """(N,) greatest minus least value of each map."""
-    if not len(maps):
-        return maps.new_zeros(0)
-    low, high = torch.aminmax(maps.flatten(1), dim=1)
-    return high - low

@@ -57,23 +57,15 @@ def grabcut(maps: Tensor, images: Tensor) -> Foreground:
     size = images.shape[-2:]
     if not len(maps):
         return Foreground(torch.zeros(0, *size, dtype=torch.bool, device=maps.device), maps.new_zeros(0))
-    colours = _small_colours(images)
+    guide = to_guide(images).double()
+    colours = F.interpolate(guide, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
     small = guided_maps(maps, colours)
     thresholds = otsu_threshold(small)
     pixels = (colours * 255).round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    cut = [
-        _cut(pixel, level, float(threshold))
-        for pixel, level, threshold in zip(pixels, small.cpu().numpy(), thresholds, strict=True)
-    ]
+    cut = [_cut(*one) for one in zip(pixels, small.cpu().numpy(), thresholds.tolist(), strict=True)]
     masks = torch.from_numpy(np.stack(cut)).to(maps.device)
     half = torch.full_like(thresholds, 0.5)
     return Foreground(above(masks.float(), half, images), thresholds)
-
-
-def _small_colours(images: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, 3, 144, 144) RGB in [0, 1]."""
-    guide = to_guide(images).double()
-    return F.interpolate(guide, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
 
 
 def _cut(pixels: npt.NDArray[np.uint8], level: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.bool_]:
@@ -83,12 +75,12 @@ def _cut(pixels: npt.NDArray[np.uint8], level: npt.NDArray[np.float32], threshol
     hints = np.where(level > likely, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     hints[level < _NEVER * likely] = cv2.GC_BGD
     hints[level > likely + _CERTAIN * (1 - likely)] = cv2.GC_FGD
-    inside = (hints == cv2.GC_FGD) | (hints == cv2.GC_PR_FGD)
+    inside = np.isin(hints, (cv2.GC_FGD, cv2.GC_PR_FGD))
     # GrabCut fits five Gaussians to either side and needs pixels to fit them to.
     if 5 <= inside.sum() <= inside.size - 5:
         with _seeded():
             cv2.grabCut(pixels, hints, None, np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
-        salient = salient | (hints == cv2.GC_FGD) | (hints == cv2.GC_PR_FGD)
+        salient |= np.isin(hints, (cv2.GC_FGD, cv2.GC_PR_FGD))
     return _whole(salient)
 
 

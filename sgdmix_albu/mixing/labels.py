@@ -55,8 +55,9 @@ def class_ids(labels: Any, count: int | None, *, name: str = "labels") -> Tensor
 
 
 def _as_tensor(labels: Any, name: str) -> Tensor:
+    expected = f"{name} as class numbers (B,) or class probabilities (B, K)"
     if isinstance(labels, Tensor):
-        check_tensor(labels, f"{name} as class numbers (B,) or class probabilities (B, K)", (), PIXELS, more=True)
+        check_tensor(labels, expected, (), PIXELS, more=True)
     try:
         if isinstance(labels, list | tuple) and labels and hasattr(labels[0], "shape"):
             found = torch.stack([torch.as_tensor(label) for label in labels])
@@ -64,12 +65,10 @@ def _as_tensor(labels: Any, name: str) -> Tensor:
             found = torch.as_tensor(labels.copy() if _not_to_be_shared(labels) else labels)
     except (TypeError, ValueError, RuntimeError, OverflowError, IndexError) as error:
         kind = type(labels[0] if isinstance(labels, list | tuple) and labels else labels).__name__
-        raise InvalidInputError(
-            f"expected {name} as class numbers (B,) or class probabilities (B, K), got {type(labels).__name__} "
-            f"with {kind}: {error}"
-        ) from None
+        came = type(labels).__name__
+        raise InvalidInputError(f"expected {expected}, got {came} with {kind}: {error}") from None
     found = found.detach().as_subclass(Tensor)
-    check_tensor(found, f"{name} as class numbers (B,) or class probabilities (B, K)", (), PIXELS, more=True)
+    check_tensor(found, expected, (), PIXELS, more=True)
     return found
 
 
@@ -82,11 +81,7 @@ def _not_to_be_shared(labels: Any) -> bool:
 def _numbers(found: Tensor, name: str) -> Tensor:
     if found.dtype == torch.bool:
         raise InvalidInputError(f"expected {name} as class numbers, got torch.bool; if they are 0 and 1, use .long()")
-    if (
-        found.dtype.is_floating_point
-        and found.numel()
-        and not bool((found == found.round()).all() & (found.abs() < 2**53).all())
-    ):
+    if found.dtype.is_floating_point and not bool((found == found.round()).all() & (found.abs() < 2**53).all()):
         raise InvalidInputError(f"expected {name} as class numbers, got {found.dtype} that are not whole numbers")
     ids = found.to(torch.int64)
     if bool((ids < 0).any()):

@@ -68,7 +68,7 @@ class Memory:
             described: What is known of the batch's images.
         """
         columns = _columns(leaves, described)
-        if self._rows.keys() != columns.keys() or not all(_alike(self._rows[name], columns[name]) for name in columns):
+        if _form(self._rows) != _form(columns):
             self._used = self._next = 0
         if not self._used:
             return None
@@ -87,14 +87,14 @@ class Memory:
                 self._make(columns)
             except (MemoryError, RuntimeError) as error:
                 raise InvalidInputError(f"there is no room for a memory of {self.size} such images: {error}") from error
-        new = range(len(described.masks) - count, len(described.masks))
+        first = len(described.masks) - count
         places = [(self._next + i) % self.size for i in range(count)]
         where = torch.tensor(places, device=described.masks.device)
         for name, column in columns.items():
             # As integers: torch writes no uint16 rows by index.
             rows = as_integers(self._rows[name])
-            rows.index_copy_(0, where.to(rows.device), as_integers(column[new.start :]))
-        for place, i in zip(places, new, strict=True):
+            rows.index_copy_(0, where.to(rows.device), as_integers(column[first:]))
+        for i, place in enumerate(places, first):
             self._keys[place] = None if keys is None else keys[i]
         self._next = (self._next + count) % self.size
         self._used = min(self.size, self._used + count)
@@ -115,5 +115,5 @@ def _columns(leaves: Sequence[Tensor], described: Described) -> dict[Any, Tensor
     return {place: leaf.detach().as_subclass(Tensor) for place, leaf in enumerate(leaves)} | known
 
 
-def _alike(rows: Tensor, column: Tensor) -> bool:
-    return rows.shape[1:] == column.shape[1:] and rows.dtype == column.dtype and rows.device == column.device
+def _form(columns: dict[Any, Tensor]) -> dict[Any, Any]:
+    return {name: (column.shape[1:], column.dtype, column.device) for name, column in columns.items()}
