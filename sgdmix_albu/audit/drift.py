@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -35,6 +36,7 @@ from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Preserv
 
 _STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 _MODES = get_args(Preserve)
+_IMAGES, _SIDE, _EPOCHS, _HELD_OUT = 3000, 64, 14, 0.2  # of the teacher that is trained where none is given
 
 
 def run_drift(
@@ -94,6 +96,7 @@ def run_drift(
         DataError: Data cannot be read, ``out`` is not empty, or no source can be judged.
         UnknownNameError: No such refiner, backend, preset, or a class that the refiner does not know.
     """
+    asked = dict(locals())  # all settings, as they were passed
     check_apart(out, data)
     folder = Path(out).expanduser()
     check_folder(folder, overwrite)
@@ -114,7 +117,7 @@ def run_drift(
     sample = draw_sample(source, measured=sources, candidates=candidates, shown_classes=0, size=side, seed=seed)
     held_out: float | None = None
     if teacher is None:
-        judge, held_out = trained_teacher(source, dataset, seed, judged=set(sample.keys[: sample.sources]))
+        judge, held_out = _trained_teacher(source, dataset, seed, judged=set(sample.keys[: sample.sources]))
     else:
         judge = open_judge(teacher, source.class_names, arch=arch, class_names=class_names, normalize=normalize)
     maps, milliseconds = backend.timed(sample.images, sample.labels, sample.files)
@@ -136,8 +139,7 @@ def run_drift(
             f"no source can be judged: of {sample.sources} the teacher names {int(right.sum())} rightly, and "
             f"{int(variant.plan.applied.sum())} were mixed"
         )
-    asked = [(mode, strength) for mode in modes for strength in strengths]
-    cells, outputs = _swept(model, judge, sample, variant, rows, asked, seed)
+    cells, outputs = _swept(model, judge, sample, variant, rows, [*product(modes, strengths)], seed)
     grids = {f"grid-{mode}.png": grid(sample, variant, rows.tolist(), outputs, mode, strengths) for mode in modes}
     result = DriftResult(
         folder=folder,
@@ -147,22 +149,9 @@ def run_drift(
         misnamed=int((~right).sum()),
         teacher_accuracy=held_out,
         settings=noted(
-            data=data,
-            dataset=dataset,
-            refiner=refiner if isinstance(refiner, str | os.PathLike) else repr(refiner),
-            strengths=strengths,
-            preserve=modes,
-            teacher=teacher,
-            arch=arch,
-            class_names=class_names,
-            normalize=normalize,
-            saliency=saliency,
-            saliency_options=saliency_options,
-            mask=mask,
-            fill=fill,
-            candidates=candidates,
-            size=side,
-            seed=seed,
+            **asked
+            | {"strengths": strengths, "preserve": modes, "size": side}
+            | ({} if isinstance(refiner, str | os.PathLike) else {"refiner": repr(refiner)})
         ),
         files=("report.html", "drift.json", "drift.svg", *grids),
         skipped=sample.skipped,
@@ -214,10 +203,7 @@ def _swept(
     return cells, outputs
 
 
-_IMAGES, _SIDE, _EPOCHS, _HELD_OUT = 3000, 64, 14, 0.2
-
-
-def trained_teacher(source: Source, dataset: str | None, seed: int, *, judged: Collection[str]) -> tuple[Judge, float]:
+def _trained_teacher(source: Source, dataset: str | None, seed: int, *, judged: Collection[str]) -> tuple[Judge, float]:
     """A classifier that has not seen the images to be judged, and its accuracy on others that it has not seen.
 
     Args:

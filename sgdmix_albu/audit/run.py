@@ -107,6 +107,7 @@ def run_audit(
         >>> result.report.name, result.measured, result.variants[0].name
         ('report.html', 6, 'spectral_residual + otsu')
     """
+    asked = dict(locals())  # all settings, as they were passed
     check_apart(out, data, masks)
     folder = Path(out).expanduser()
     mixing = MixSettings(candidates=candidates, fill=fill, max_coverage=max_coverage)
@@ -167,25 +168,7 @@ def run_audit(
         measured=sample.measured,
         skipped=sample.skipped,
         settings=noted(
-            data=data,
-            dataset=dataset,
-            saliency=saliency,
-            saliency_options=saliency_options,
-            mask=mask,
-            masks=masks,
-            agreement_with=agreement_with,
-            model=model,
-            arch=arch,
-            class_names=class_names,
-            normalize=normalize,
-            samples=samples,
-            pairs=pairs,
-            seed=seed,
-            size=size,
-            candidates=candidates,
-            fill=fill,
-            max_coverage=max_coverage,
-            objects=[spec for spec in (*saliency, *mask, agreement_with, model) if not _is_named(spec)],
+            **asked, objects=[spec for spec in (*saliency, *mask, agreement_with, model) if not _is_named(spec)]
         ),
         versions=_versions(),
         files=("report.html", "audit.json", *panels),
