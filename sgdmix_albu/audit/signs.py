@@ -7,6 +7,7 @@ signs were set on photographs of birds and of ImageNet's classes, with U2-Net's 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sgdmix_albu.audit.variant import Variant
@@ -162,17 +163,14 @@ def find_flags(variant: Variant, measured: int) -> dict[str, list[Flag]]:
     return {name: sorted(flags.values(), key=lambda flag: (-flag.severity, flag.row)) for name, flags in found.items()}
 
 
-def _guarded(guards: Guards, measured: int) -> list[tuple[str, Flag]]:
+def _guarded(guards: Guards, measured: int) -> Iterator[tuple[str, Flag]]:
     """Flags of images that mixing itself left alone."""
-    found = []
-    for row in range(measured):
+    for row, refused in enumerate(guards.over_coverage[:measured].tolist()):
         if guards.flat_saliency[row]:
-            found.append((SALIENCY, Flag(row, 1.0, "flat saliency, left unmixed")))
+            yield SALIENCY, Flag(row, 1.0, "flat saliency, left unmixed")
         elif guards.empty_mask[row]:
-            found.append((SALIENCY, Flag(row, 1.0, "empty mask, left unmixed")))
-        elif guards.no_target[row] and guards.over_coverage[row]:
-            refused = int(guards.over_coverage[row])
-            found.append((GREEDY, Flag(row, 1.0, f"left unmixed: {refused} candidates over max_coverage")))
+            yield SALIENCY, Flag(row, 1.0, "empty mask, left unmixed")
+        elif guards.no_target[row] and refused:
+            yield GREEDY, Flag(row, 1.0, f"left unmixed: {refused} candidates over max_coverage")
         elif guards.no_target[row]:
-            found.append((GEOMETRY, Flag(row, 1.0, "left unmixed: no candidate with a mask")))
-    return found
+            yield GEOMETRY, Flag(row, 1.0, "left unmixed: no candidate with a mask")

@@ -155,15 +155,10 @@ def _frequent(flags: dict[str, list[Flag]], count: int) -> list[Sign]:
 
 
 def _against_incomplete(measures: dict[str, Tensor], tried: tuple[str, str]) -> tuple[str, ...]:
+    second = "a preset that grows or refines masks: these lie on their objects but are too small"
     if (mean(measures["spill"]) or 0.0) > _WIDE_SPILL:
-        return (
-            _other_backend(tried),
-            "a larger mask would not help: these lie on the background, the saliency looks at the wrong thing",
-        )
-    return (
-        _other_backend(tried),
-        "a preset that grows or refines masks: these lie on their objects but are too small",
-    )
+        second = "a larger mask would not help: these lie on the background, the saliency looks at the wrong thing"
+    return _other_backend(tried), second
 
 
 def _other_backend(tried: tuple[str, str]) -> str:
