@@ -58,10 +58,8 @@ def at_size(model: nn.Module, arch: str, classes: int, size: int | None) -> nn.M
     transformers = import_optional("torchvision.models.vision_transformer")
     if size is None or not isinstance(model, transformers.VisionTransformer) or model.image_size == size:
         return model
-    _, builder = next(libraries(arch, size))
-    other = build(builder, classes)
-    patch = model.patch_size
-    other.load_state_dict(transformers.interpolate_embeddings(size, patch, model.state_dict()))
+    other = build(next(libraries(arch, size))[1], classes)
+    other.load_state_dict(transformers.interpolate_embeddings(size, model.patch_size, model.state_dict()))
     return other
 
 

@@ -125,15 +125,11 @@ def new_classifier(
         return quietly(builder, len(classes)).train(), None
     trained = open_classifier(weights, arch)
     model = at_size(trained.model, arch, trained.num_classes, size)
-    heads = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module.out_features == trained.num_classes
-    ]
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    heads = [name for name, layer in layers.items() if layer.out_features == trained.num_classes]
     if not heads:
         raise InvalidInputError(f"{arch} does not end in a linear layer of {trained.num_classes} outputs")
-    head = model.get_submodule(heads[-1])
-    assert isinstance(head, nn.Linear)
+    head = layers[heads[-1]]
     model.set_submodule(heads[-1], nn.Linear(head.in_features, len(classes), bias=head.bias is not None))
     return model.train(), trained.sha256
 
@@ -215,9 +211,8 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
     built = _shapes(model)
     other = sorted(key for key in built.keys() & tensors.keys() if built[key] != tuple(tensors[key].shape))
     try:
-        absent, extra = model.load_state_dict(
-            {key: value for key, value in tensors.items() if key not in other}, strict=False
-        )
+        fitting = {key: value for key, value in tensors.items() if key not in other}
+        absent, extra = model.load_state_dict(fitting, strict=False)
     except RuntimeError as error:  # another shape under an older name
         return str(error).splitlines()[-1].strip()
     missing = set(absent) - set(other)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,16 +27,12 @@ def small_cnn(num_classes: int, width: int = 16) -> nn.Sequential:
         torch.Size([2, 5])
     """
     layers: list[nn.Module] = []
-    for channels, outputs, stride in ((3, width, 2), (width, 2 * width, 1), (2 * width, 4 * width, 1)):
-        layers += [
-            nn.Conv2d(channels, outputs, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-        ]
-        layers += [nn.MaxPool2d(2)] if stride == 1 else []
-    last = [nn.Conv2d(4 * width, 4 * width, 3, padding=1, bias=False), nn.BatchNorm2d(4 * width), nn.ReLU()]
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, num_classes)]
-    return nn.Sequential(*layers, *last, *head)
+    sizes = (3, width, 2 * width, 4 * width, 4 * width)
+    for place, (channels, outputs) in enumerate(pairwise(sizes)):
+        convolution = nn.Conv2d(channels, outputs, 3, stride=2 if place == 0 else 1, padding=1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)] if place in (1, 2) else []
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, num_classes))
 
 
 def train(images: Tensor, labels: Tensor, *, epochs: int, seed: int = 0, classes: int | None = None) -> nn.Module:

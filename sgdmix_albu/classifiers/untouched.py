@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 @contextmanager
@@ -59,7 +59,9 @@ def untouched(model: nn.Module) -> Iterator[None]:
         {name: value.copy() for name, value in before.items() if isinstance(value, dict)} for before in attributes
     ]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in _ordinary(model.buffers())]
+    # Inference tensors have no version and cannot be changed outside inference mode.
+    ordinary = [buffer for buffer in model.buffers() if not buffer.is_inference()]
+    buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in ordinary]
     with torch.inference_mode(False), _random_states(model):
         try:
             for module in modules:
@@ -82,11 +84,6 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 for buffer, version, value in buffers:
                     if buffer._version != version:
                         buffer.copy_(value)
-
-
-def _ordinary(tensors: Iterator[Tensor]) -> list[Tensor]:
-    """Without inference tensors, which have no version and cannot be changed outside inference mode."""
-    return [tensor for tensor in tensors if not tensor.is_inference()]
 
 
 @contextmanager
