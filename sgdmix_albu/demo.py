@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sgdmix_albu.arguments import check_counts
 from sgdmix_albu.audit.drift import run_drift
 from sgdmix_albu.audit.drift_result import DriftResult
 from sgdmix_albu.audit.panels import strip
@@ -23,7 +24,8 @@ from sgdmix_albu.audit.run import run_audit
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.classifiers.small import train
 from sgdmix_albu.datasets.aviary import Aviary
-from sgdmix_albu.errors import InvalidInputError, MissingExtraError
+from sgdmix_albu.errors import MissingExtraError
+from sgdmix_albu.io.files import write_whole
 from sgdmix_albu.mixing.mix import mix_batch
 from sgdmix_albu.refine import finetune, get_refiner
 from sgdmix_albu.refine.refiner import Refiner
@@ -81,8 +83,7 @@ def run_demo(
     Raises:
         InvalidInputError: ``per_species`` or ``epochs`` is not positive.
     """
-    if per_species < 1 or epochs < 1:
-        raise InvalidInputError(f"per_species and epochs must be positive, got {per_species} and {epochs}")
+    check_counts(per_species=per_species, epochs=epochs)
     folder = Path(out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
@@ -210,9 +211,7 @@ def _strips(
         for row, after in zip(rows, refined, strict=True)
     ]
     path = folder / f"{'mixed' if refiner is None else 'refined'}-{saliency}-{mask}.png"
-    partial = folder / f".{path.name}"
-    _stacked(strips).save(partial, "PNG")
-    partial.replace(path)
+    write_whole(path, lambda file: _stacked(strips).save(file, "PNG"))
     return path
 
 

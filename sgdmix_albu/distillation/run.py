@@ -7,7 +7,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.files import make_folder, refusals_named, write_whole
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
+from sgdmix_albu.mixing.agreement import held_share
 from sgdmix_albu.mixing.masks import otsu
 from sgdmix_albu.printable import printable
 from sgdmix_albu.refine.catalogue import metaclass_of
@@ -72,21 +73,17 @@ class Distilled:
     skipped: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        yield f"trained  on {self.trained} photographs in {self.seconds:.0f} s"
-        yield (
-            f"agrees   IoU {self.agreement:.3f} with the teacher's masks of {self.held_out} other photographs; "
-            f"it was {self.before:.3f} before"
-        )
+        agrees = f"agrees   IoU {self.agreement:.3f} with the teacher's masks of {self.held_out} other photographs"
         teacher = "" if self.teacher_ms is None else f", the teacher {self.teacher_ms:.1f} ms"
-        yield f"cost     {self.network_ms:.1f} ms a map{teacher}"
-        for key, reason in self.skipped[:_SHOWN]:
-            yield printable(f"skipped  {key}: {reason}")
-        if len(self.skipped) > _SHOWN:
-            yield f"skipped  {len(self.skipped) - _SHOWN} more"
-        yield printable(f"file     {self.out}; use it as --saliency {self.out}")
+        lines = [
+            f"trained  on {self.trained} photographs in {self.seconds:.0f} s",
+            f"{agrees}; it was {self.before:.3f} before",
+            f"cost     {self.network_ms:.1f} ms a map{teacher}",
+            *(f"skipped  {key}: {reason}" for key, reason in self.skipped[:_SHOWN]),
+            *([f"skipped  {len(self.skipped) - _SHOWN} more"] if len(self.skipped) > _SHOWN else []),
+            f"file     {self.out}; use it as --saliency {self.out}",
+        ]
+        return "\n".join(map(printable, lines))
 
 
 def distil(
@@ -270,10 +267,8 @@ def agreement_of(network: SaliencyNetwork, images: Tensor, maps: Tensor) -> tupl
     student = SalientObject.of(network)
     found, milliseconds = MapSource(student).timed(images, None, None)
     ours, theirs = otsu(found, images).masks, otsu(maps / 255, images).masks
-    union = (ours | theirs).flatten(1).sum(1)
-    iou = (ours & theirs).flatten(1).sum(1) / union.clamp_min(1)
-    # Where neither sees a thing they agree.
-    return float(torch.where(union > 0, iou, 1.0).mean()), milliseconds
+    iou = held_share(ours & theirs, ours | theirs)
+    return float(iou.nan_to_num(1.0).mean()), milliseconds  # where neither sees a thing they agree
 
 
 def _named(teacher: Any, masks: str | os.PathLike[str] | None) -> str:
