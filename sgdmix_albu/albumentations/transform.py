@@ -165,14 +165,8 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         backend = backend_unless_given(saliency, model=model, layer=layer, options=options)
         preset = get_mask(mask)
         # What goes by name alone holds no network that the user could train.
-        watched = [
-            stage
-            for stage, named in (
-                (backend, isinstance(saliency, str) and not isinstance(model, torch.nn.Module)),
-                (preset, isinstance(mask, str)),
-            )
-            if not named
-        ]
+        watched: list[Any] = [] if isinstance(saliency, str) and not isinstance(model, torch.nn.Module) else [backend]
+        watched += [] if isinstance(mask, str) else [preset]
         self._describer = Describer(
             backend,
             preset,
