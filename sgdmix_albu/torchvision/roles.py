@@ -36,7 +36,7 @@ class Leaf:
     place: int
     value: Any
     name: Name
-    row: int | None = None
+    row: int | None = None  # the image it belongs to; None if its i-th entry belongs to the i-th image
     listed: bool = False  # it lies in a list itself, under no key of its own
 
     @property

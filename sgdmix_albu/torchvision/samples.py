@@ -39,21 +39,8 @@ class Mixed:
     stacked: bool = False
 
 
-@dataclass(frozen=True)
-class Erasable:
-    """Instance masks, boxes or points whose objects the mix may have erased.
-
-    Attributes:
-        place: Where they lie among the leaves.
-        row: The image they belong to; None if the leaf's i-th entry belongs to the i-th image.
-    """
-
-    place: int
-    row: int | None
-
-
-def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]) -> tuple[list[Mixed], list[Erasable]]:
-    """What to mix, the image that saliency looks at first, and what belongs to objects that may be erased.
+def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]) -> tuple[list[Mixed], list[Leaf]]:
+    """What to mix, the image that saliency looks at first, and leaves of objects that the mix may erase.
 
     Types decide, then ``roles``, then keys that hold a word like "image", "mask" or "depth". A tensor that could be a
     map of the images, and of which nothing is known, is refused: left as it is, it would no longer fit them.
@@ -87,7 +74,7 @@ def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]
     places = {leaf.place for leaf in images}
     with_boxes = [leaf for leaf in leaves if isinstance(leaf.value, tv_tensors.BoundingBoxes)]
     mixed = [_as_mixed(leaf, hard=False) for leaf in images]
-    erasable: list[Erasable] = []
+    erasable: list[Leaf] = []
     maps: dict[Name, list[Leaf]] = {}
     for leaf in leaves:
         role = "image" if leaf.place in places else role_of(leaf, first, roles, leaves, with_boxes)
@@ -99,7 +86,7 @@ def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]
             mixed.append(_as_mixed(leaf, hard=False))
         elif role == "instances":
             objects = isinstance(leaf.value, tv_tensors.BoundingBoxes | tv_tensors.KeyPoints)
-            erasable.append(Erasable(leaf.place, 0 if objects and len(first) == 1 else leaf.row))
+            erasable.append(replace(leaf, row=0) if objects and len(first) == 1 else leaf)
     for name, parts in maps.items():
         mixed.append(_one_batch(name, parts, first))
     for part in mixed[1:]:
