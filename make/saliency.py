@@ -23,8 +23,7 @@ from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.datasets.pixels import load_image
 from sgdmix_albu.datasets.source import open_source
 from sgdmix_albu.distillation.run import agreement_of, to_file
-from sgdmix_albu.distillation.training import Schedule, batches_of, train
-from sgdmix_albu.distillation.views import Examples
+from sgdmix_albu.distillation.training import Examples, Schedule, batches_of, train
 from sgdmix_albu.io.files import write_whole
 from sgdmix_albu.saliency.network import SaliencyNetwork
 

@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sgdmix_albu.arguments import check_counts
 from sgdmix_albu.audit.drift import run_drift
 from sgdmix_albu.audit.drift_result import DriftResult
 from sgdmix_albu.audit.panels import strip
@@ -24,15 +23,13 @@ from sgdmix_albu.audit.run import run_audit
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.classifiers.small import train
 from sgdmix_albu.datasets.aviary import Aviary
-from sgdmix_albu.errors import MissingExtraError
+from sgdmix_albu.errors import InvalidInputError, MissingExtraError
 from sgdmix_albu.io.files import write_whole
 from sgdmix_albu.mixing.mix import mix_batch
 from sgdmix_albu.refine import finetune, get_refiner
 from sgdmix_albu.refine.refiner import Refiner
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
-
-__all__ = ["Demo", "run_demo"]
 
 _SIZE = 64
 _HELD_OUT = 4  # one bird is held out for so many to train on
@@ -83,7 +80,8 @@ def run_demo(
     Raises:
         InvalidInputError: ``per_species`` or ``epochs`` is not positive.
     """
-    check_counts(per_species=per_species, epochs=epochs)
+    if per_species < 1 or epochs < 1:
+        raise InvalidInputError(f"per_species and epochs must be positive, got {per_species} and {epochs}")
     folder = Path(out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()

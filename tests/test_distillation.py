@@ -16,8 +16,7 @@ from sgdmix_albu.cli import main
 from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.distillation import distil
 from sgdmix_albu.distillation.run import agreement_of
-from sgdmix_albu.distillation.training import Schedule, batches_of, saliency_loss, train
-from sgdmix_albu.distillation.views import Examples, draw_views
+from sgdmix_albu.distillation.training import Examples, Schedule, batches_of, draw_views, saliency_loss, train
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.saliency import get_backend

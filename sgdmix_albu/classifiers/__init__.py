@@ -1,8 +1,8 @@
 """Classifiers that look at images for us.
 
-``weights`` (a file as data, never unpickled), ``architectures`` (networks by name), ``loading`` (the network that the
-weights fit), ``judge`` (what it expects of pixels, and which output stands for which class), ``small`` (one that is
-trained on the spot), ``untouched`` (how it is used without a trace).
+``weights`` (a file as data, never unpickled), ``loading`` (the network by name that they fit), ``judge`` (what it
+expects of pixels, and which output stands for which class), ``small`` (one that is trained on the spot), ``untouched``
+(how it is used without a trace).
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""A classifier from a file of weights, and into one: the network of that name which the weights fit."""
+"""A classifier from a file of weights, and into one: torchvision's or timm's network of that name which they fit."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -12,10 +14,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from sgdmix_albu.classifiers.architectures import at_size, build, check_size, libraries, patch_of, quietly
 from sgdmix_albu.classifiers.weights import Checkpoint, read_checkpoint
-from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.io.files import read_regular, write_whole
+from sgdmix_albu.registry import import_optional, nearest_names
 
 _Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
@@ -119,12 +121,14 @@ def new_classifier(
         >>> new_classifier("resnet18", ["owl", "tit"])[0].fc
         Linear(in_features=512, out_features=2, bias=True)
     """
-    check_size(arch, size)
+    patch = _patch_of(arch)
+    if size is not None and patch is not None and size % patch:
+        raise InvalidInputError(f"{arch} takes images whose side is a multiple of {patch} pixels, got {size}")
     if weights is None:
-        _, builder = next(libraries(arch, size))
-        return quietly(builder, len(classes)).train(), None
+        _, builder = next(_libraries(arch, size))
+        return _quietly(builder, len(classes)).train(), None
     trained = open_classifier(weights, arch)
-    model = at_size(trained.model, arch, trained.num_classes, size)
+    model = _at_size(trained.model, arch, trained.num_classes, size)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     heads = [name for name, layer in layers.items() if layer.out_features == trained.num_classes]
     if not heads:
@@ -165,11 +169,11 @@ def _fitting_model(arch: str, checkpoint: Checkpoint) -> tuple[nn.Module, int]:
     """The first library's model of that name which the weights fit, filled, and its number of classes."""
     wanted = {key: tuple(value.shape) for key, value in checkpoint.tensors.items()}
     misfits = []
-    for library, builder in libraries(arch, _side(arch, wanted)):
-        model, classes = build(builder, _PROBE_CLASSES), _PROBE_CLASSES
+    for library, builder in _libraries(arch, _side(arch, wanted)):
+        model, classes = _build(builder, _PROBE_CLASSES), _PROBE_CLASSES
         found = _classes(_shapes(model), wanted)
         if found not in (None, _PROBE_CLASSES):
-            model, classes = build(builder, found), found
+            model, classes = _build(builder, found), found
         misfit = _fill(model, checkpoint.tensors)
         if misfit is None:
             return model, classes
@@ -179,7 +183,7 @@ def _fitting_model(arch: str, checkpoint: Checkpoint) -> tuple[nn.Module, int]:
 
 def _side(arch: str, wanted: _Shapes) -> int | None:
     """The side in pixels that a file's vision transformer was made for, by the number of its positions."""
-    patch, positions = patch_of(arch), wanted.get("encoder.pos_embedding", ())
+    patch, positions = _patch_of(arch), wanted.get("encoder.pos_embedding", ())
     if patch is None or len(positions) != 3:
         return None
     side = math.isqrt(max(positions[1] - 1, 1)) * patch  # the first position is the class token's
@@ -225,3 +229,55 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
         key = other[0]
         said.append(f"{len(other)} of another shape ({key!r} {built[key]}, the file has {tuple(tensors[key].shape)})")
     return ", ".join(said) or None
+
+
+def _libraries(arch: str, side: int | None = None) -> Iterator[tuple[str, Callable[[int], nn.Module]]]:
+    """Each library that knows the name, and how it builds the model with a number of classes."""
+    models = import_optional("torchvision.models")
+    known = models.list_models(module=models)
+    found = False
+    if arch in known:
+        found = True
+        options = {} if side is None or _patch_of(arch) is None else {"image_size": side}
+        yield "torchvision", lambda classes: models.get_model(arch, weights=None, num_classes=classes, **options)
+    try:
+        timm = import_optional("timm")
+    except ImportError:
+        timm = None
+    if timm is not None and timm.is_model(arch):
+        found = True
+        yield "timm", lambda classes: timm.create_model(arch, pretrained=False, num_classes=classes)
+    if not found:
+        where = "torchvision" if timm is None else "torchvision and timm"
+        everything = known if timm is None else known + timm.list_models()
+        note = "; timm, which knows more, is not installed" if timm is None else ""
+        raise UnknownNameError(f"{where} know no classifier {arch!r}{nearest_names(arch, everything)}{note}")
+
+
+def _patch_of(arch: str) -> int | None:
+    """Side of the patches of torchvision's vision transformers, ``vit_b_16``; they are made for images of one size."""
+    name = re.fullmatch(r"vit_[blh]_(\d+)", arch)
+    return int(name[1]) if name else None
+
+
+def _at_size(model: nn.Module, arch: str, classes: int, size: int | None) -> nn.Module:
+    """The same model for images of another size, where it is one that cares."""
+    transformers = import_optional("torchvision.models.vision_transformer")
+    if size is None or not isinstance(model, transformers.VisionTransformer) or model.image_size == size:
+        return model
+    other = _build(next(_libraries(arch, size))[1], classes)
+    other.load_state_dict(transformers.interpolate_embeddings(size, model.patch_size, model.state_dict()))
+    return other
+
+
+def _build(builder: Callable[[int], nn.Module], classes: int) -> nn.Module:
+    """A model with random weights, which are about to be replaced: the caller's random state does not notice."""
+    with torch.random.fork_rng():
+        return _quietly(builder, classes)
+
+
+def _quietly(builder: Callable[[int], nn.Module], classes: int) -> nn.Module:
+    """The same with weights from torch's generator."""
+    with warnings.catch_warnings():  # some torchvision models warn of their slow initialisation
+        warnings.simplefilter("ignore")
+        return builder(classes)

@@ -22,8 +22,7 @@ from sgdmix_albu.bank.map_source import MapSource, open_map_source
 from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.datasets.sample import Sample, Sampler
 from sgdmix_albu.datasets.source import Source, open_source
-from sgdmix_albu.distillation.training import Schedule, batches_of, train
-from sgdmix_albu.distillation.views import Examples
+from sgdmix_albu.distillation.training import Examples, Schedule, batches_of, train
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.files import make_folder, refusals_named, write_whole
 from sgdmix_albu.io.places import check_apart

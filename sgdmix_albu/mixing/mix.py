@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.arguments import check_switch
+from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.composition import changed_only, compose
 from sgdmix_albu.mixing.described import Described, check_batch, describe
 from sgdmix_albu.mixing.masks import MaskPreset, check_range, get_mask
@@ -19,7 +20,6 @@ from sgdmix_albu.mixing.memory import Recalled
 from sgdmix_albu.mixing.plan import check_draws, draw, plan_mix, repeats_of
 from sgdmix_albu.mixing.selection import keys_of
 from sgdmix_albu.settings import MixSettings
-from sgdmix_albu.tensors import BOOL, check_tensor
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, Draws, Fill, MixedBatch, MixPlan, Rows, TargetClass
 
 
@@ -88,7 +88,11 @@ def mix_batch(
     count = len(images)
     if draws is not None:
         check_draws(draws)
-        check_tensor(draws.candidates, f"draws for {count} images among {count}", (count, count), BOOL)
+        if draws.candidates.shape != (count, count):
+            raise InvalidInputError(
+                f"expected draws for {count} images among {count}, got {tuple(draws.applied.shape)} and "
+                f"{tuple(draws.candidates.shape)}"
+            )
     plan, draws = plan_batch(
         images, described, settings, ids=ids, by_pixels=exclude_duplicates, generator=generator, draws=draws
     )
