@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 from tiny_diffusion import WIDTH, tiny_base
 
+from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.refine.components import load_base
-from sgdmix_albu.refine.prompts import Prompts
+from sgdmix_albu.refine.prompts import Prompts, token_ids
 from sgdmix_albu.refine.tokens import add_tokens
 
 
@@ -31,3 +33,12 @@ def test_a_prompt_ends_at_its_end_whatever_the_config_says(tmp_path):
             words = second.model(ids).last_hidden_state[0, end]
             torch.testing.assert_close(found, second.model.text_projection(words))
     assert not torch.allclose(pooled[0], pooled[1])
+
+
+def test_one_prompt_too_long_among_short_ones_is_told_of(tmp_path):
+    """As of a long metaclass, beside the empty prompt."""
+    (encoder,) = load_base(tiny_base(tmp_path / "base")).encoders
+    prompts = ["", "bird " * 30]
+    with pytest.raises(InvalidInputError, match=r"a prompt may have 24 tokens, this has \d+: 'bird bird"):
+        token_ids(encoder, prompts)
+    assert token_ids(encoder, prompts[:1]).shape == (1, 24)

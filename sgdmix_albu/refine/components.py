@@ -142,7 +142,13 @@ def base_folder(base: str | os.PathLike[str], revision: str | None = None) -> Pa
         return folder
     path = Path(name).expanduser()
     if path.suffix in PICKLES or path.suffix == ".safetensors":
-        raise DataError(_single_file(path))
+        reason = "" if path.suffix == ".safetensors" else " and may be a pickle, which can run any code when it is read"
+        raise DataError(
+            f"expected a folder in diffusers' layout, {path} is a single file{reason}. "
+            "If you trust it, convert it once: "
+            'python -c "from diffusers import StableDiffusionPipeline as P; '
+            f"P.from_single_file('{path}').save_pretrained('{path.with_suffix('')}')\""
+        )
     return folder_of(name, revision, patterns=_WANTED, kind="a folder in diffusers' layout")
 
 
@@ -271,13 +277,3 @@ def _check_channels(folder: Path, taken: int, made: int) -> None:
             f"the UNet of {folder} takes {taken} channels{kind}, its autoencoder makes {made}: expected a base for "
             "text-to-image or image-to-image, whose UNet takes the latents alone"
         )
-
-
-def _single_file(path: Path) -> str:
-    reason = "may be a pickle, which can run any code when it is read" if path.suffix != ".safetensors" else ""
-    return (
-        f"expected a folder in diffusers' layout, {path} is a single file{' and ' + reason if reason else ''}. "
-        "If you trust it, convert it once: "
-        'python -c "from diffusers import StableDiffusionPipeline as P; '
-        f"P.from_single_file('{path}').save_pretrained('{path.with_suffix('')}')\""
-    )

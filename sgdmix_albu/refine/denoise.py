@@ -132,8 +132,11 @@ def denoise(
             latents[joining] = theirs.add_noise(clean[joining], noise[joining], time.repeat(len(joining)))
         if not groups:
             continue
-        if turns is not None:
-            _hold(latents, clean, noise, turns >= step, groups, time)
+        if turns is not None:  # latents whose turn has not come stay on the image's noised self
+            for group in groups:
+                noised = group.scheduler.add_noise(clean[group.rows], noise[group.rows], time.repeat(len(group.rows)))
+                held = (turns[group.rows] >= step)[:, None]
+                latents[group.rows] = torch.where(held, noised, latents[group.rows])
         rows = [row for group in groups for row in group.rows]
         scaled = torch.cat([group.scheduler.scale_model_input(latents[group.rows], time) for group in groups])
         guess = condition.predict(scaled, time, rows)
@@ -200,14 +203,6 @@ class _Condition:
         empty, wanted = guess.chunk(2)
         scale = self._guidance if self._followed is None else self._guidance * self._followed[rows]
         return empty + scale * (wanted - empty)
-
-
-def _hold(latents: Tensor, clean: Tensor, noise: Tensor, held: Tensor, groups: list[_Group], time: Tensor) -> None:
-    """Put latents whose turn has not come back onto the image's noised self."""
-    for group in groups:
-        rows = group.rows
-        noised = group.scheduler.add_noise(clean[rows], noise[rows], time.repeat(len(rows)))
-        latents[rows] = torch.where(held[rows][:, None], noised, latents[rows])
 
 
 def _cast(embedded: Embedded, dtype: torch.dtype) -> Embedded:

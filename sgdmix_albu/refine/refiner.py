@@ -65,18 +65,18 @@ def get_refiner(
         spec = get_spec(name)
         if finetuned and (weights is not None or spec.weights is None):
             weights = find_weights(spec, weights)  # better to learn now than at the first image that there is none
-        return Refiner(spec, base=base, revision=revision, weights=weights, finetuned=finetuned, **options)
-    folder = Path(name).expanduser()
-    if not (folder / CARD).is_file():
-        if folder.name == name and not folder.exists():
+    else:
+        weights = Path(name).expanduser()
+        if weights.name == name and not weights.exists():
             known = list_refiners()
             raise UnknownNameError(
                 f"unknown refiner {name!r}{nearest_names(name, known) or '.'} Known: {', '.join(known)}; "
                 f"or pass a folder that `sgdmix finetune` wrote"
             )
-        raise InvalidInputError(f"expected a refiner's key or a folder with {CARD}, {name} has none")
-    spec = read_refiner(folder).spec
-    return Refiner(spec, base=base, revision=revision, weights=folder, finetuned=finetuned, **options)
+        if not (weights / CARD).is_file():
+            raise InvalidInputError(f"expected a refiner's key or a folder with {CARD}, {name} has none")
+        spec = read_refiner(weights).spec
+    return Refiner(spec, base=base, revision=revision, weights=weights, finetuned=finetuned, **options)
 
 
 class Refiner(RefinerSetup):

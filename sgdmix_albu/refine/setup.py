@@ -143,14 +143,11 @@ class RefinerSetup:
         """
         if self.card is not None:
             return self.card.prompt_for(class_)
-        if isinstance(class_, str):
-            name = class_
-        elif self.class_names is None:
-            name = ""
-        else:
-            given = f"refiner {self.spec.key!r} was given {len(self.class_names)} class names"
-            name = of_label(class_, self.class_names, given)
-        token = self._tokens.get(name) or _spoken(name)
+        names = self.class_names
+        if not isinstance(class_, str):
+            given = f"refiner {self.spec.key!r} was given {len(names or ())} class names"
+            class_ = "" if names is None else of_label(class_, names, given)
+        token = self._tokens.get(class_) or _spoken(class_)
         return " ".join(self.spec.prompt.format(token=token, metaclass=self.spec.metaclass).split())
 
 

@@ -94,17 +94,14 @@ class Work:
         done = self.images[rows].clone()
         timesteps: list[Any] = [None] * len(rows)
         finite = [True] * len(rows)
-        places = [
-            place
-            for place, (row, strength) in enumerate(zip(rows, strengths, strict=True))
-            if first_step(self._most(row, strength), refiner.steps) < refiner.steps
-        ]
+        most = [self._most(row, strength) for row, strength in zip(rows, strengths, strict=True)]
+        places = [place for place, strength in enumerate(most) if first_step(strength, refiner.steps) < refiner.steps]
         if not places:
             return done, timesteps, finite
         multiple = self.load().components.multiple  # loaded here, so that its memory is not taken for an image's
         height, width = _working_size(done.shape[-2:], refiner.spec.resolution, multiple)
         # Images of like strength together: they share most of the loop.
-        places.sort(key=lambda place: (self._most(rows[place], strengths[place]), place))
+        places.sort(key=most.__getitem__)
         parts = in_batches(
             lambda part: self._refine([rows[place] for place in part], [strengths[place] for place in part]),
             places,

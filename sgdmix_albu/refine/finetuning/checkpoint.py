@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.records import Kind, UnsoundError, flag, mapping, number, optional, parse, text
-from sgdmix_albu.refine.finetuning.settings import Settings, differences
+from sgdmix_albu.refine.finetuning.settings import Settings
 from sgdmix_albu.refine.tensors import read_safetensors, write_safetensors
 
 _MEANS = ("exp_avg", "exp_avg_sq")  # what Adam remembers of a parameter, besides the number of its steps
@@ -77,7 +77,13 @@ class Checkpoint:
         earlier, before = (
             parse(header.get(name, "null"), mapping(kind)) for name, kind in (("settings", _setting), ("basis", text()))
         )
-        differences(earlier, self.settings, self.path)
+        now = asdict(self.settings).items()
+        changed = [f"{name} was {earlier.get(name)!r}, now {one!r}" for name, one in now if earlier.get(name) != one]
+        if changed:
+            raise DataError(
+                f"{self.path} holds an unfinished run with other settings: {'; '.join(changed)}. Pass those again to "
+                "go on, or --overwrite to begin afresh"
+            )
         other = [name for name in self.basis if before.get(name) != self.basis[name]]
         if other:
             raise DataError(

@@ -56,18 +56,28 @@ def labelled(data: Any) -> Labelled:
         return Labelled(whole.classes, [whole.labels[row] for row in rows], lambda row: whole.image(rows[row]))
     if isinstance(data, ConcatDataset):
         return _chained([labelled(part) for part in data.datasets])
-    if hasattr(data, "features") and hasattr(data, "column_names"):
-        return _of_columns(data)
+    kind = type(data).__name__
+    found = _of_columns(data) if hasattr(data, "features") and hasattr(data, "column_names") else _of_lists(data, kind)
+    wrong = [label for label in found.labels if not 0 <= label < len(found.classes)]
+    if wrong:
+        raise InvalidInputError(
+            f"{kind} has {len(found.classes)} classes, labels 0 to {len(found.classes) - 1}; got label {wrong[0]}"
+        )
+    return found
+
+
+def _of_lists(data: Any, kind: str) -> Labelled:
+    """One of torchvision's or this package's, or another that keeps its labels as they do."""
     found = _labels(data)
     if found is None or not hasattr(data, "__getitem__"):
         raise InvalidInputError(
             "expected a folder, a data set with classes and targets, a datasets.Dataset, or a Subset or ConcatDataset "
-            f"of such, got {type(data).__name__}"
+            f"of such, got {kind}"
         )
-    labels = class_ids(found, len(found), name=f"the labels of {type(data).__name__}").tolist() if len(found) else []
+    labels = class_ids(found, len(found), name=f"the labels of {kind}").tolist() if len(found) else []
     names = getattr(data, "classes", None)
     classes = map(str, range(max(labels, default=-1) + 1) if names is None else names)
-    return _checked(Labelled(tuple(classes), labels, lambda row: data[row][0]), type(data).__name__)
+    return Labelled(tuple(classes), labels, lambda row: data[row][0])
 
 
 def _labels(data: Any) -> Sequence[Any] | None:
@@ -94,8 +104,7 @@ def _of_columns(data: Any) -> Labelled:
             + "; a column of texts becomes classes by data.class_encode_column(name)"
         )
     (picture,), (label,) = columns["Image"], columns["ClassLabel"]
-    found = Labelled(tuple(data.features[label].names), list(data[label]), lambda row: data[row][picture])
-    return _checked(found, "the data set")
+    return Labelled(tuple(data.features[label].names), list(data[label]), lambda row: data[row][picture])
 
 
 def _chained(parts: Sequence[Labelled]) -> Labelled:
@@ -107,12 +116,3 @@ def _chained(parts: Sequence[Labelled]) -> Labelled:
     places = [(part, row) for part in parts for row in range(len(part.labels))]
     labels = [part.labels[row] for part, row in places]
     return Labelled(parts[0].classes, labels, lambda row: places[row][0].image(places[row][1]))
-
-
-def _checked(found: Labelled, name: str) -> Labelled:
-    wrong = [label for label in found.labels if not 0 <= label < len(found.classes)]
-    if wrong:
-        raise InvalidInputError(
-            f"{name} has {len(found.classes)} classes, labels 0 to {len(found.classes) - 1}; got label {wrong[0]}"
-        )
-    return found

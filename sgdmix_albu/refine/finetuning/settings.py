@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdmix_albu.arguments import check_choice, check_count, check_number
-from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.refine.catalogue import Recipe, RefinerSpec
 
 
@@ -58,18 +58,3 @@ def bf16_pays() -> bool:
         return "bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
-
-
-def differences(earlier: Mapping[str, Any], settings: Settings, where: Path) -> None:
-    """Refuse to go on with other settings than a run was begun with.
-
-    Raises:
-        DataError: Names what differs.
-    """
-    now = dataclasses.asdict(settings)
-    changed = [f"{name} was {earlier.get(name)!r}, now {now[name]!r}" for name in now if earlier.get(name) != now[name]]
-    if changed:
-        raise DataError(
-            f"{where} holds an unfinished run with other settings: {'; '.join(changed)}. Pass those again to go on, or "
-            "--overwrite to begin afresh"
-        )

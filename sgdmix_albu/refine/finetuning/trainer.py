@@ -51,9 +51,8 @@ class Trainer:
         self.progress = progress and accelerator.is_main_process
         self.images = TrainingImages(data, settings.resolution, progress=self.progress)
         self.tokens = class_tokens(spec.key, len(self.images.classes))
-        half = {"fp16": torch.float16, "bf16": torch.bfloat16}
-        on_gpu = accelerator.device.type == "cuda"
-        dtype = half.get(settings.mixed_precision, torch.float32) if on_gpu else torch.float32
+        half = {"fp16": torch.float16, "bf16": torch.bfloat16} if accelerator.device.type == "cuda" else {}
+        dtype = half.get(settings.mixed_precision, torch.float32)
         self.components = load_base(spec.base, revision=spec.revision, dtype=dtype, device=accelerator.device)
         _check_resolution(self.components, settings.resolution)
         self.components.widen_vae()
@@ -81,9 +80,8 @@ class Trainer:
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
         path = folder / "checkpoint.safetensors"
         self.checkpoint = Checkpoint(path, self.learning, self.optimizer, settings, basis)
-        self.schedule = import_optional("diffusers", extra="diffusion").DDPMScheduler.from_config(
-            self.components.scheduler.config
-        )
+        schedulers = import_optional("diffusers", extra="diffusion")
+        self.schedule = schedulers.DDPMScheduler.from_config(self.components.scheduler.config)
         self.prompts = [spec.prompt.format(token=token, metaclass=spec.metaclass) for token in self.tokens]
         self.ids = [token_ids(encoder, [*self.prompts, ""]) for encoder in self.components.encoders]
 
