@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 from typing import Any
 
 import albumentations as A
@@ -168,6 +169,11 @@ def test_ids_nobody_can_compare_are_refused():
         mix(image=SCENES[0], id=0, sgdmix_metadata=pool)
     with pytest.raises(InvalidInputError, match="expected id to hold one for each of 2 images"):
         mix(images=np.stack(SCENES[:2]), id=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of nested tensors as such
+        nested = torch.nested.nested_tensor([torch.rand(2), torch.rand(3)])
+    with pytest.raises(InvalidInputError, match="to hold one for each of 2 images"):
+        mix(images=np.stack(SCENES[:2]), id=nested)
     assert not np.array_equal(
         SGDMix("spectral_residual", id_key=None, p=1)(image=SCENES[0], id=[0], sgdmix_metadata=pool)["image"], SCENES[0]
     )

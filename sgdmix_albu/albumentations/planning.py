@@ -125,7 +125,7 @@ def _one_for_each(told: Any, pool: Pool, key: str) -> list[Any]:
         return [told]
     came = said(told)
     if not isinstance(told, str | bytes | Mapping):
-        with suppress(TypeError):  # of what holds nothing
+        with suppress(TypeError, RuntimeError):  # of what holds nothing; of a nested tensor, which says so thus
             own = list(told)
             if len(own) == len(pool.sources):
                 return own
