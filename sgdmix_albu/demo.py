@@ -27,7 +27,7 @@ from sgdmix_albu.errors import InvalidInputError, MissingExtraError
 from sgdmix_albu.io.files import write_whole
 from sgdmix_albu.mixing.mix import mix_batch
 from sgdmix_albu.refine import finetune, get_refiner
-from sgdmix_albu.refine.refiner import Refiner
+from sgdmix_albu.refine.refiner import Refiner, refine_rows
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
@@ -183,18 +183,12 @@ def _strips(
     options = {"model": model} if saliency == "gradcam" else {}
     maps = get_backend(saliency, **options)(batch, classes)
     mixed = mix_batch(batch, maps, mask=mask, generator=torch.Generator().manual_seed(seed))
-    rows = mixed.plan.applied.nonzero()[:_STRIPS, 0].tolist()
+    shown = mixed.plan.applied.nonzero()[:_STRIPS, 0]
+    rows = shown.tolist()
     refined: Sequence[Tensor | None] = [None] * len(rows)
     if refiner is not None:
-        refined = refiner.refine(
-            mixed.images[rows],
-            classes=classes[rows],
-            strength=0.7,
-            seeds=[seed + row for row in rows],
-            masks=mixed.plan.masks[rows],
-            holes=None if mixed.plan.painted is None else mixed.plan.painted[rows],
-            preserve="strict",
-        ).images.unbind()
+        how = {"classes": classes[shown], "seeds": [seed + row for row in rows], "strength": 0.7, "preserve": "strict"}
+        refined = refine_rows(refiner, mixed.images[shown], mixed.plan, shown, **how).images.unbind()
     strips = [
         strip(
             batch[row],

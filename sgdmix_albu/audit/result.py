@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from sgdmix_albu.audit import gallery
-from sgdmix_albu.audit.signs import SIGNS, Flag
+from sgdmix_albu.audit.gallery import WORST
+from sgdmix_albu.audit.signs import Flag
 from sgdmix_albu.audit.variant import Variant
 from sgdmix_albu.audit.verdict import Level, incomplete_share, judge, leaking_share, mean
 from sgdmix_albu.datasets.sample import Sample
@@ -118,7 +118,7 @@ class AuditResult:
 
 def found_of(sample: Sample, variant: Variant, flags: dict[str, list[Flag]]) -> VariantResult:
     """The figures of one variant, over the measured sources only."""
-    measured = sample.measured
+    measured, keys = sample.measured, sample.keys
     measures = {name: values[:measured] for name, values in variant.measures.items()}
     applied = variant.plan.applied[:measured]
     verdict = judge(measures, flags, applied, (variant.saliency, variant.mask))
@@ -135,14 +135,8 @@ def found_of(sample: Sample, variant: Variant, flags: dict[str, list[Flag]]) -> 
         unmixed=float((~applied).double().mean()),
         guards={name: int(hits[:measured].count_nonzero()) for name, hits in vars(variant.plan.guards).items()},
         signs=tuple(
-            SignCount(
-                sign.name,
-                len(flags[sign.name]),
-                len(flags[sign.name]) / measured,
-                tuple(sample.keys[flag.row] for flag in flags[sign.name][: gallery.WORST]),
-            )
-            for sign in SIGNS
-            if sign.name in flags
+            SignCount(name, len(raised), len(raised) / measured, tuple(keys[flag.row] for flag in raised[:WORST]))
+            for name, raised in flags.items()
         ),
         better=variant.witnesses.name,
         milliseconds=variant.milliseconds,

@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import pickletools
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.files import open_regular
 from sgdmix_albu.io.records import Kind, UnsoundError, items, optional, parse, text
 
-_WRAPPERS = ("module.", "_orig_mod.")  # left by DistributedDataParallel and torch.compile
+_WRAPPERS = re.compile(r"^(module\.)?(_orig_mod\.)?")  # left by DistributedDataParallel and torch.compile
 _NESTED = ("state_dict", "model", "model_state_dict")
 
 _MOST = 2**35  # bytes; the largest classifiers have 20 GB
@@ -74,7 +75,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         except OSError as error:
             raise DataError(f"cannot read the weights {path}: {error.strerror or error}") from error
         content, notes = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, file, size)
-    tensors = {_bare(str(key)): value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {_WRAPPERS.sub("", str(key)): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise DataError(f"{path} holds no parameters; save them with torch.save(model.state_dict(), path)")
     for name, value in tensors.items():
@@ -164,10 +165,4 @@ def _note(path: Path, notes: Mapping[str, Any], name: str, kind: Kind) -> Any:
 def _class_name(value: Any) -> str:
     """A name; a number is one too."""
     name: str = text(1000)(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
-    return name
-
-
-def _bare(name: str) -> str:
-    for prefix in _WRAPPERS:
-        name = name.removeprefix(prefix)
     return name

@@ -36,8 +36,13 @@ class Leaf:
     place: int
     value: Any
     name: Name
+    path: tuple[Any, ...]
     row: int | None = None  # the image it belongs to; None if its i-th entry belongs to the i-th image
-    listed: bool = False  # it lies in a list itself, under no key of its own
+
+    @property
+    def listed(self) -> bool:
+        """Whether it lies in a list itself, under no key of its own."""
+        return bool(self.path) and hasattr(self.path[-1], "idx")
 
     @property
     def group(self) -> Name:

@@ -69,7 +69,7 @@ def read_sample(sample: Any, *, roles: Mapping[Name, Role], aside: Sequence[Any]
             f"{tuple(first.shape)} instead."
         )
     check_tensor(first, "a batch of images (B, C, H, W)", (-1, None, None, None), PIXELS)
-    leaves = _with_rows(sample, leaves, len(first), besides=images[0].place)
+    leaves = [replace(leaf, row=_row_of(leaf, sample, len(first), images[0])) for leaf in leaves]
     _check_lists(leaves, len(first), roles)
     places = {leaf.place for leaf in images}
     with_boxes = [leaf for leaf in leaves if isinstance(leaf.value, tv_tensors.BoundingBoxes)]
@@ -101,7 +101,7 @@ def _leaves(sample: Any) -> list[Leaf]:
         spoken = [name for name in names if isinstance(name, str)]
         numbers = tuple(key.idx for key in path if hasattr(key, "idx"))
         name = spoken[-1] if spoken else numbers[0] if len(numbers) == 1 else numbers
-        leaves.append(Leaf(place, value, name, listed=bool(path) and hasattr(path[-1], "idx")))
+        leaves.append(Leaf(place, value, name, path))
     return leaves
 
 
@@ -140,21 +140,19 @@ def _images(leaves: list[Leaf], roles: Mapping[Name, Role]) -> list[Leaf]:
     return images
 
 
-def _with_rows(sample: Any, leaves: list[Leaf], count: int, *, besides: int) -> list[Leaf]:
-    """The leaves, with the image that each belongs to where the sample holds a list with an entry for each image.
+def _row_of(leaf: Leaf, sample: Any, count: int, images: Leaf) -> int | None:
+    """The image that a leaf belongs to, where the sample holds a list with an entry for each image.
 
-    A list that holds the batch of images itself, at the place ``besides``, is none.
+    A list that holds the batch of images itself is none.
     """
-    rows: dict[int, int] = {}
-    paths = [path for path, _ in tree_flatten_with_path(sample)[0]]
-    for place, path in enumerate(paths):
-        node = sample
-        for depth, key in enumerate(path):
-            apart = path[:depth] != paths[besides][:depth]
-            if place not in rows and apart and hasattr(key, "idx") and _one_for_each(node, count):
-                rows[place] = key.idx
-            node = key.get(node)
-    return [replace(leaf, row=rows.get(leaf.place)) for leaf in leaves]
+    node = sample
+    for depth, key in enumerate(leaf.path):
+        apart = leaf.path[:depth] != images.path[:depth]
+        if apart and hasattr(key, "idx") and _one_for_each(node, count):
+            row: int = key.idx
+            return row
+        node = key.get(node)
+    return None
 
 
 def _check_lists(leaves: list[Leaf], count: int, roles: Mapping[Name, Role]) -> None:
