@@ -27,29 +27,21 @@ def headings(variant: Variant) -> tuple[str, ...]:
 
 
 def steps(sample: Sample, variant: Variant, row: int) -> list[Pixels]:
-    """Source, saliency, mask, target, union or plate, and result of one source, in the order of :func:`headings`."""
-    source = panels.photograph(sample.images[row])
-    size = source.shape[:2]
-    target = int(variant.plan.target[row])
-    mixed = bool(variant.plan.applied[row])
-    return [
-        source,
-        panels.heat(variant.maps[row], size),
-        mask(sample, variant, row),
-        panels.photograph(sample.images[target]) if mixed else np.full_like(source, 128),
-        _background(sample, variant, row),
-        panels.photograph(variant.mixed[row]),
-    ]
+    """Source, saliency, mask, target, union or plate, and result of one source, in the order of :func:`headings`.
 
-
-def _background(sample: Sample, variant: Variant, row: int) -> Pixels:
-    """The union mask on the source; or the plate, the target with its object painted over, the hole outlined."""
-    target, holes = int(variant.plan.target[row]), variant.plan.holes
+    The union mask is shown on the source; the plate is the target with its object painted over.
+    """
+    source, result = panels.photograph(sample.images[row]), panels.photograph(variant.mixed[row])
+    i, holes, mixed = int(variant.plan.target[row]), variant.plan.holes, bool(variant.plan.applied[row])
+    target = panels.photograph(sample.images[i]) if mixed else np.full_like(source, 128)
     if holes is None:
-        return panels.union(sample.images[row], variant.masks[row], variant.masks[target])
-    if not variant.plan.applied[row]:
-        return np.full_like(panels.photograph(sample.images[row]), 128)
-    return panels.plate(inpaint(sample.images[target][None], holes[row][None])[0], holes[row])
+        behind = panels.union(source, variant.masks[row], variant.masks[i])
+    elif not mixed:
+        behind = target
+    else:  # the hole outlined
+        behind = panels.plate(inpaint(sample.images[i][None], holes[row][None])[0], holes[row])
+    saliency, own = panels.heat(variant.maps[row], source.shape[:2]), mask(sample, variant, row)
+    return [source, saliency, own, target, behind, result]
 
 
 def mask(sample: Sample, variant: Variant, row: int) -> Pixels:

@@ -92,17 +92,13 @@ def write_together(folder: Path, index: str, contents: Mapping[str, Any], *, ove
                     (folder / name).unlink()
                 for name in contents:
                     (fresh / name).replace(folder / name)
-        else:
-            _moved(fresh, folder)
-
-
-def _moved(fresh: Path, folder: Path) -> None:
-    try:
-        fresh.replace(folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        raise DataError(f"{folder} was filled by another process meanwhile; choose another folder") from error
+            return
+        try:
+            fresh.replace(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise DataError(f"{folder} was filled by another process meanwhile; choose another folder") from error
 
 
 def _earlier_files(folder: Path, index: str) -> list[str]:

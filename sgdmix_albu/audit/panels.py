@@ -116,11 +116,7 @@ def plate(image: _Picture, hole: _Values) -> Pixels:
 
 
 def panel(
-    rows: Sequence[Sequence[Pixels]],
-    columns: Sequence[str],
-    captions: Sequence[str] | None = None,
-    *,
-    side: int = 160,
+    rows: Sequence[Sequence[Pixels]], columns: Sequence[str], captions: Sequence[str] | None = None, *, side: int = 160
 ) -> Image.Image:
     """A table of pictures with a heading over each column and a line of text over each row.
 

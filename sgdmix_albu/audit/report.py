@@ -17,12 +17,7 @@ from sgdmix_albu.audit.verdict import COMPLETE, TOLERATED
 from sgdmix_albu.datasets.sample import Sample
 from sgdmix_albu.settings import MixSettings
 
-_BADGES = {
-    "trusted": "trusted",
-    "unproven": "no warning",
-    "doubtful": "look first",
-    "untrusted": "not to be trusted",
-}
+_BADGES = {"trusted": "trusted", "unproven": "no warning", "doubtful": "look first", "untrusted": "not to be trusted"}
 
 # Settings that the command line does not have, and what they are when nobody says.
 _PYTHON_ONLY = {"size": 224, "candidates": MixSettings.candidates, "max_coverage": MixSettings.max_coverage}

@@ -124,12 +124,7 @@ def run_audit(
     backends = {called(one): open_map_source(one, judge, **own) for one, own in zip(saliency, options, strict=True)}
     reference = Reference.chosen(agreement_with, called(agreement_with), backends)
     sample = draw_sample(
-        source,
-        measured=max(pairs, samples),
-        candidates=candidates,
-        shown_classes=_SHOWN_CLASSES,
-        size=size,
-        seed=seed,
+        source, measured=max(pairs, samples), candidates=candidates, shown_classes=_SHOWN_CLASSES, size=size, seed=seed
     )
     made = {
         name: backend.timed(sample.images, sample.labels, sample.files)

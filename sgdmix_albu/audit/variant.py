@@ -132,7 +132,8 @@ def _measured(maps: Tensor, masks: Tensor, plan: MixPlan, draws: Draws, truth: T
         "threshold": plan.thresholds,
     }
     if plan.painted is None:
-        found["relative distance"] = plan.distance / _typical_distance(maps, draws)
+        distances = pairwise_distances(maps[:sources], maps).masked_fill(~draws.candidates, torch.nan)
+        found["relative distance"] = plan.distance / distances.nanmedian(dim=1).values  # what a random target is at
         found["overlap"] = of_pairs(measures.overlap(own, theirs))
         found["void"] = of_pairs(measures.void_share(own, theirs))
     else:  # a target's object that lies elsewhere leaves nothing but paint
@@ -154,9 +155,3 @@ def _doubted(masks: Tensor, plan: MixPlan, witnesses: Witnesses) -> dict[str, Te
     if witnesses.evidence is not None:
         found["evidence outside"] = measures.mass_outside(witnesses.evidence[: len(own)], own)
     return found
-
-
-def _typical_distance(maps: Tensor, draws: Draws) -> Tensor:
-    """(B,) the median distance from each source to its candidates: what a random target would be at."""
-    distances = pairwise_distances(maps[: len(draws.applied)], maps)
-    return distances.masked_fill(~draws.candidates, torch.nan).nanmedian(dim=1).values

@@ -144,9 +144,7 @@ def _by_signs(flags: dict[str, list[Flag]], count: int, tried: tuple[str, str]) 
         )
     named = ", ".join(f"{sign.name} ({len(flags[sign.name]) / count:.0%} of the samples)" for sign in frequent)
     return Verdict(
-        "doubtful",
-        f"Look before you trust it: {named}.",
-        (_other_backend(tried), *(sign.advice for sign in frequent)),
+        "doubtful", f"Look before you trust it: {named}.", (_other_backend(tried), *(sign.advice for sign in frequent))
     )
 
 
