@@ -176,18 +176,14 @@ def repeats(seen: list[Seen], sources: list[Array]) -> Tensor:
     for i, source in enumerate(sources if stretched else []):
         small = _thumbnail(source)
         for j, other in stretched:
-            same[i, j] |= _alike(small, other)
+            contrast = min(version.std((1, 2)).max() for version in (small, other))
+            same[i, j] |= bool(np.sqrt(np.mean((small - other) ** 2)) <= _ALIKE * contrast)
     return same
 
 
 def _thumbnail(picture: Array) -> Array:
     small: Array = F.adaptive_avg_pool2d(to_float(to_tensor(picture)), _CELLS).numpy()
     return small
-
-
-def _alike(one: Array, other: Array) -> bool:
-    contrast = min(version.std((1, 2)).max() for version in (one, other))
-    return bool(np.sqrt(np.mean((one - other) ** 2)) <= _ALIKE * contrast)
 
 
 def _plain(image: Array) -> bool:

@@ -96,7 +96,10 @@ def train(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         # Slower as training goes on: the first weights are soon forgotten.
-        _towards(mean, network, 1 - min(0.999, (1 + step) / (10 + step)))
+        share = 1 - min(0.999, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for kept, value in zip(mean.parameters(), network.parameters(), strict=True):
+                kept.lerp_(value, share)
         said(step, float(loss.detach()), mean)
     return mean.requires_grad_(False)
 
@@ -113,12 +116,6 @@ def batches_of(examples: Examples, schedule: Schedule) -> Iterator[tuple[Tensor,
 def _pace(done: float) -> float:
     """Of the learning rate: a short rise, then half a cosine."""
     return min(1.0, done / _WARM_UP + 1e-3) * (1 + math.cos(math.pi * done)) / 2
-
-
-@torch.no_grad()
-def _towards(mean: SaliencyNetwork, network: SaliencyNetwork, share: float) -> None:
-    for kept, value in zip(mean.parameters(), network.parameters(), strict=True):
-        kept.lerp_(value, share)
 
 
 _PASTED = 0.3  # share of the views that get another photograph's object

@@ -195,14 +195,10 @@ def _check(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, feather: A
     check_tensor(source, "images (B, ..., H, W)", (-1, -1, -1), PIXELS, more=True)
     size = source.shape[:1] + source.shape[-2:]
     check_tensor(masks, f"bool masks {tuple(size)} for images {tuple(source.shape)}", tuple(size), BOOL)
-    check_tensor(
-        target,
-        f"one target for each of {len(source)} images, whole numbers",
-        (len(source),),
-        {torch.int64, torch.int32},
-    )
+    count = len(source)
+    check_tensor(target, f"one target for each of {count} images, whole numbers", (count,), {torch.int64, torch.int32})
     MixSettings(feather=feather)
-    if not len(source):
+    if not count:
         return
     check_rows(pool, source, ())
     low, high = (int(end) for end in torch.aminmax(target))

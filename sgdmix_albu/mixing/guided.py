@@ -125,13 +125,8 @@ def _enlarged(values: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def _check(maps: Any, guides: Any) -> None:
     check_maps(maps)
-    count = len(maps)
-    check_tensor(
-        guides,
-        f"(B, 3, H, W) float guides, one for each of {count} maps",
-        (count, 3, None, None),
-        {torch.float32, torch.float64},
-    )
+    expected, shape = f"(B, 3, H, W) float guides, one for each of {len(maps)} maps", (len(maps), 3, None, None)
+    check_tensor(guides, expected, shape, {torch.float32, torch.float64})
 
 
 def _products(colours: Tensor) -> Tensor:

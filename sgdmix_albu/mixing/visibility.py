@@ -106,13 +106,9 @@ def _oriented(kept: Tensor, corners: Tensor) -> Tensor:
     flat = points.reshape(-1, 2)
     inside = visible_points(torch.ones_like(kept), flat).view(len(corners), _SAMPLES**2).sum(1)
     visible = visible_points(kept, flat).view(len(corners), _SAMPLES**2).sum(1)
-    has_area = _area(corners) > 0
-    return torch.where(has_area, visible / inside.clamp_min(1), 0).float()
-
-
-def _area(corners: Tensor) -> Tensor:
     x, y = corners.unbind(2)
-    return ((x * y.roll(-1, 1) - y * x.roll(-1, 1)).sum(1) / 2).abs()
+    area = (x * y.roll(-1, 1) - y * x.roll(-1, 1)).sum(1).abs() / 2
+    return torch.where(area > 0, visible / inside.clamp_min(1), 0).float()
 
 
 def _check(kept: Any, places: Any, shapes: list[tuple[int, ...]], expected: str) -> None:

@@ -60,7 +60,9 @@ def without_erased(objects: Any, kept: Tensor, *, min_visibility: float) -> Any:
     kept = kept.to(plain.device)
     if isinstance(objects, tv_tensors.KeyPoints):
         flat = plain.reshape(-1, 2)
-        changed = torch.where(visible_points(kept, flat)[:, None] | _outside(flat, kept)[:, None], flat, _OUTSIDE)
+        # Where points lay outside the image before, nothing was erased.
+        stay = visible_points(kept, flat) | ~visible_points(torch.ones_like(kept), flat)
+        changed = torch.where(stay[:, None], flat, _OUTSIDE)
         return _like(objects, changed.reshape(plain.shape))
     if isinstance(objects, tv_tensors.BoundingBoxes):
         return _like(objects, _boxes(objects, kept, min_visibility))
@@ -87,15 +89,8 @@ def _boxes(objects: Any, kept: Tensor, min_visibility: float) -> Tensor:
 
 def _emptied(boxes: Tensor, kind: str) -> Tensor:
     """Boxes of no width and height at their first corner, or their centre, in their own format."""
-    if kind == "XYXY":
-        return boxes[:, :2].repeat(1, 2)
-    if kind == "XYXYXYXY":
-        return boxes[:, :2].repeat(1, 4)
+    if kind in ("XYXY", "XYXYXYXY"):
+        return boxes[:, :2].repeat(1, boxes.shape[1] // 2)
     empty = boxes.clone()
     empty[:, 2:4] = 0
     return empty
-
-
-def _outside(points: Tensor, kept: Tensor) -> Tensor:
-    """Points that lay outside the image before: nothing was erased there."""
-    return ~visible_points(torch.ones_like(kept), points)
