@@ -20,8 +20,6 @@ from sgdmix_albu.settings import (
 )
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
-__all__ = ["parser"]
-
 _SHOWN = 20  # images left out that are printed
 _Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # it has no public name
 
@@ -53,7 +51,7 @@ def _demo(commands: _Commands) -> None:
         return 0
 
     demo = _command(commands, "demo", run, "run the whole method on the embedded birds, and say where to look")
-    demo.add_argument("--out", default="demo-output", metavar="DIR", help="where the results go (default: %(default)s)")
+    demo.add_argument("--out", default="demo-output", metavar="DIR", help="where the results go")
 
 
 def _mix(commands: _Commands) -> None:
@@ -64,16 +62,9 @@ def _mix(commands: _Commands) -> None:
 
     mix = _command(commands, "mix", run, "write a mixed copy of a folder of labelled images, and what was done to each")
     add_data(mix, "folder or URL to write; one folder per class and metadata.jsonl")
-    how = mix.add_argument_group("how to mix")
-    _add_mixing(how)
+    _add_mixing(mix.add_argument_group("how to mix"))
     _add_classifier(mix)
-    files = mix.add_argument_group("files")
-    add_settings(files, FileSettings)
-    _add_limit(files)
-    files.add_argument("--overwrite", action="store_true", help="begin anew, and remove what an earlier run left")
-    who = mix.add_argument_group("who does it")
-    who.add_argument("--jobs", type=count, metavar="N", help="at once (default: one a core)")
-    _add_engine(who)
+    _add_run(mix, "--jobs", "at once (default: one a core)")
 
 
 def _generate(commands: _Commands) -> None:
@@ -81,18 +72,16 @@ def _generate(commands: _Commands) -> None:
         from sgdmix_albu.expand import generate
 
         teacher = made(ClassifierSettings, arguments, prefix="teacher_", model=arguments.pop("teacher"))
-        refiner = made(RefinerSettings, arguments, strengths=_strengths(strengths))
+        arguments["teacher"] = teacher if teacher.model else None
+        arguments["refiner"] = made(RefinerSettings, arguments, strengths=_strengths(strengths))
         saliency = made(SaliencySettings, arguments, options=_options(options) or {})
-        settings = made(Settings, arguments, saliency=saliency)
-        teacher = teacher if teacher.model else None
-        return _expanded(generate(settings=settings, refiner=refiner, teacher=teacher, **arguments))
+        return _expanded(generate(settings=made(Settings, arguments, saliency=saliency), **arguments))
 
     generate = _command(
         commands, "generate", run, "expand a folder of labelled images; interrupted, the same command goes on"
     )
     add_data(generate, "folder or URL to write; one folder per class and metadata.jsonl")
-    how = generate.add_argument_group("how much, and how to mix")
-    _add_mixing(how, "multiplier")
+    _add_mixing(generate.add_argument_group("how much, and how to mix"), "multiplier")
     refine = generate.add_argument_group("how to refine")
     refine.add_argument(
         "--refiner", dest="name", required=True, metavar="KEY_OR_DIR", help="see: sgdmix refiners; or none"
@@ -104,15 +93,9 @@ def _generate(commands: _Commands) -> None:
     teacher.add_argument("--teacher", metavar="FILE", help="its weights")
     add_settings(teacher, ClassifierSettings, prefix="teacher_", without="model")
     _add_classifier(generate)
-    files = generate.add_argument_group("files")
-    add_settings(files, FileSettings)
-    _add_limit(files)
-    files.add_argument("--overwrite", action="store_true", help="begin anew, and remove what an earlier run left")
+    files, who = _add_run(generate, "--workers", "at once (default: one a core, or GPU share)")
     files.add_argument("--dry-run", action="store_true", help="write nothing; say what to expect")
-    who = generate.add_argument_group("who does it")
-    who.add_argument("--workers", type=count, metavar="N", help="at once (default: one a core, or GPU share)")
     who.add_argument("--gpus-per-worker", type=float, metavar="F", help="with ray: share of a GPU of each worker")
-    _add_engine(who)
 
 
 def _verify(commands: _Commands) -> None:
@@ -161,12 +144,8 @@ def _audit(commands: _Commands) -> None:
         metavar="NAME",
         help=f"a better backend to compare masks with, or none (default: {BEST_SALIENCY}, for those worse than it)",
     )
-    audit.add_argument(
-        "--samples", type=count, default=10, metavar="N", help="samples that are shown (default: %(default)s)"
-    )
-    audit.add_argument(
-        "--pairs", type=count, default=50, metavar="N", help="pairs that are measured (default: %(default)s)"
-    )
+    audit.add_argument("--samples", type=count, default=10, metavar="N", help="samples that are shown")
+    audit.add_argument("--pairs", type=count, default=50, metavar="N", help="pairs that are measured")
     audit.add_argument("--overwrite", action="store_true", help="replace what an earlier audit left in DIR")
     _add_seed(audit, "the same seed draws the same samples")
     _add_classifier(audit)
@@ -198,12 +177,8 @@ def _bank(commands: _Commands) -> None:
     bank.add_argument("data", metavar="DATA", help="folder with one folder of images per class")
     bank.add_argument("out", metavar="OUT", help="the bank's folder; use it as --saliency bank:OUT")
     add_settings(bank, SaliencySettings, only="saliency options")
-    bank.add_argument(
-        "--size", type=count, default=224, metavar="N", help="the backend sees N x N pixels (default: %(default)s)"
-    )
-    bank.add_argument(
-        "--batch", type=count, default=16, metavar="N", help="images to a call of the backend (default: %(default)s)"
-    )
+    bank.add_argument("--size", type=count, default=224, metavar="N", help="the backend sees N x N pixels")
+    bank.add_argument("--batch", type=count, default=16, metavar="N", help="images to a call of the backend")
     bank.add_argument("--workers", type=count, default=0, metavar="N", help="threads that read (default: one a core)")
     bank.add_argument("--overwrite", action="store_true", help="replace a bank that was made with other settings")
     _add_classifier(bank)
@@ -226,11 +201,9 @@ def _distil(commands: _Commands) -> None:
     add_settings(who, SaliencySettings, only="options")
     who.add_argument("--masks", metavar="DIR", help="a folder of masks in its place, object light")
     how = distil.add_argument_group("how to train")
-    how.add_argument("--steps", type=count, default=600, metavar="N", help="gradient steps (default: %(default)s)")
-    how.add_argument("--batch", type=count, default=32, metavar="N", help="views in each (default: %(default)s)")
-    how.add_argument(
-        "--limit", type=count, default=5000, metavar="N", help="the most photographs (default: %(default)s)"
-    )
+    how.add_argument("--steps", type=count, default=600, metavar="N", help="gradient steps")
+    how.add_argument("--batch", type=count, default=32, metavar="N", help="views in each")
+    how.add_argument("--limit", type=count, default=5000, metavar="N", help="the most photographs")
     _add_seed(how, "of views and order")
     how.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one)")
     how.add_argument("--overwrite", action="store_true", help="replace FILE")
@@ -285,7 +258,7 @@ def _finetune(commands: _Commands) -> None:
     how.add_argument("--unbalanced", dest="balanced", action="store_false", help="draw images, not classes, evenly")
     how.add_argument("--saliency", metavar="NAME", help="weigh the loss by the maps of a backend, or of a bank")
     add_settings(how, SaliencySettings, only="options")
-    how.add_argument("--saliency-weight", type=float, default=1.0, metavar="F", help="how much (default: %(default)s)")
+    how.add_argument("--saliency-weight", type=float, default=1.0, metavar="F", help="how much")
     how.add_argument("--gradient-accumulation", type=count, default=1, metavar="N", help="parts of a step")
     how.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
     how.add_argument(
@@ -318,7 +291,7 @@ def _drift(commands: _Commands) -> None:
     drift.add_argument(
         "--preserve", nargs="+", choices=("none", "soft", "strict"), default=["none", "soft", "strict"], help="modes"
     )
-    drift.add_argument("--sources", type=count, default=96, metavar="N", help="images (default: %(default)s)")
+    drift.add_argument("--sources", type=count, default=96, metavar="N", help="images")
     add_settings(drift, SaliencySettings, only="saliency options")
     add_settings(drift, Settings, only="mask fill")
     _add_seed(drift, "the same seed, the same sources, mixes and noise")
@@ -335,22 +308,24 @@ def _add_mixing(group: argparse._ActionsContainer, more: str = "") -> None:
 
 
 def _add_seed(group: argparse._ActionsContainer, text: str) -> None:
-    group.add_argument("--seed", type=seed, default=0, metavar="N", help=f"{text} (default: %(default)s)")
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help=text)
 
 
-def _add_engine(group: argparse._ActionsContainer) -> None:
-    group.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: %(default)s)")
-    group.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster: auto, ray://host:10001")
-
-
-def _add_limit(group: argparse._ActionsContainer) -> None:
-    group.add_argument("--limit", type=count, metavar="N", help="take N images only, spread over the classes")
+def _add_run(parser: Parser, workers: str, text: str) -> tuple[argparse._ArgumentGroup, argparse._ArgumentGroup]:
+    """What is read and written, and by whom."""
+    files, who = parser.add_argument_group("files"), parser.add_argument_group("who does it")
+    add_settings(files, FileSettings)
+    files.add_argument("--limit", type=count, metavar="N", help="take N images only, spread over the classes")
+    files.add_argument("--overwrite", action="store_true", help="begin anew, and remove what an earlier run left")
+    who.add_argument(workers, type=count, metavar="N", help=text)
+    who.add_argument("--engine", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
+    who.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster: auto, ray://host:10001")
+    return files, who
 
 
 def _add_classifier(parser: Parser) -> None:
-    add_settings(
-        parser.add_argument_group("classifier, for saliency that looks through one (gradcam, ...)"), ClassifierSettings
-    )
+    group = parser.add_argument_group("classifier, for saliency that looks through one (gradcam, ...)")
+    add_settings(group, ClassifierSettings)
 
 
 def _options(texts: list[str]) -> dict[str, Any] | None:

@@ -6,12 +6,9 @@ import argparse
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
-
-__all__ = ["Parser", "add_data", "add_settings", "count", "made", "seed"]
-
 
 # Where the command calls a setting otherwise, and what stands for a value.
 _FLAGS = {
@@ -23,6 +20,17 @@ _FLAGS = {
 _METAVARS = {"base": "PATH_OR_ID", "class_names": "FILE", "loras": "FILE", "model": "FILE", "strengths": "S"}
 
 
+class _Help(argparse.HelpFormatter):
+    """Adds the defaults of numbers and names, where the text does not speak of one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        shown = (
+            isinstance(default, str | int | float) and not isinstance(default, bool) and default != argparse.SUPPRESS
+        )
+        return f"{text} (default: %(default)s)" if shown and "default:" not in text else text
+
+
 class Parser(argparse.ArgumentParser):
     """Takes options between folders too, and says what must be given together.
 
@@ -31,7 +39,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **described: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, **described})
+        super().__init__(**{"allow_abbrev": False, "formatter_class": _Help, **described})
         self.checks: list[Callable[[argparse.Namespace], str | None]] = []
         self._inside = False
 
@@ -87,12 +95,9 @@ def add_settings(
     hints, texts = get_type_hints(settings), _texts(settings)
     known = {field.name: field for field in fields(settings)}
     for name in only.split() or [name for name in texts if name in known and name not in without.split()]:
-        default, text = known[name].default, texts[name]
-        shown = default not in (None, MISSING, ()) and not isinstance(default, bool)
-        how: dict[str, Any] = {"default": default, **_kind(name, hints[name])}
         flag = _FLAGS.get(name, f"--{prefix}{name}".replace("_", "-"))
-        text = f"{text} (default: %(default)s)" if shown else text
-        group.add_argument(flag, dest=f"{prefix}{name}", help=text, **how)
+        how = {"default": known[name].default, "help": texts[name], **_kind(name, hints[name])}
+        group.add_argument(flag, dest=f"{prefix}{name}", **how)
 
 
 def made(settings: type, arguments: dict[str, Any], *, prefix: str = "", **given: Any) -> Any:
@@ -110,18 +115,16 @@ def made(settings: type, arguments: dict[str, Any], *, prefix: str = "", **given
 
 def count(text: str) -> int:
     """A number of things."""
-    number = int(text)
-    if number < 1:
+    if int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
-    return number
+    return int(text)
 
 
 def seed(text: str) -> int:
     """A seed of the plan's generator."""
-    number = int(text)
-    if not 0 <= number < 2**63:
+    if not 0 <= int(text) < 2**63:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 2**63 - 1, got {text}")
-    return number
+    return int(text)
 
 
 def _texts(settings: type) -> dict[str, str]:
