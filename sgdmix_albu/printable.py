@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+from collections.abc import Collection, Iterator
+from itertools import islice
+
+_SHOWN = 20  # images left out that a summary names
 
 
 def printable(text: str) -> str:
@@ -18,3 +21,16 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
+def skipped_lines(skipped: Collection[tuple[str, str]], where: str | None = None) -> Iterator[str]:
+    """What a summary says of images that were left out, key and reason: the first, and the file that names the rest.
+
+    Example:
+        >>> list(skipped_lines([("owl/1.jpg", "it is empty")]))
+        ['skipped  owl/1.jpg: it is empty']
+    """
+    for key, reason in islice(skipped, _SHOWN):
+        yield printable(f"skipped  {key}: {reason}")
+    if len(skipped) > _SHOWN:
+        yield f"skipped  {len(skipped) - _SHOWN} more{f', see {where}' if where else ''}"

@@ -28,6 +28,7 @@ from sgdmix_albu.io.images import class_folders, decode_image
 from sgdmix_albu.io.lock import locked
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
+from sgdmix_albu.io.records import line
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.threads import default_jobs, ordered_map
 from sgdmix_albu.saliency.fingerprint import fingerprint
@@ -109,10 +110,7 @@ def build_bank(
         growth.add(computed)
         if not growth.contents:
             raise DataError(f"no image of {folder} can be read; {skipped[0]}")
-        growth.finish(
-            [item.key for item in source.items],
-            {"made_by": repr(maker), "skipped": {one.key: one.reason for one in skipped}},
-        )
+        growth.finish([item.key for item in source.items], {"made_by": repr(maker), "skipped": dict(skipped)})
     return SaliencyBank(bank)
 
 
@@ -247,8 +245,7 @@ class _Growth:
     def finish(self, keys: Iterable[str], about: dict[str, Any]) -> None:
         """Write which image has which map, and that the bank is complete."""
         found = ((key, *self.contents[key]) for key in keys if key in self.contents)
-        lines = (json.dumps({"key": key, "sha256": sha256.hex(), "label": label}) for key, sha256, label in found)
-        index = "".join(f"{line}\n" for line in lines).encode()
+        index = b"".join(line({"key": key, "sha256": sha256.hex(), "label": label}) for key, sha256, label in found)
         self.storage.write(INDEX, index)
         about |= {"index_sha256": hashlib.sha256(index).hexdigest(), "shape": self.parts.shape}
         self._write_header(complete=True, parts=self.parts.numbers(), **about)

@@ -7,7 +7,6 @@ A bank is a folder: its parts (:mod:`sgdmix_albu.bank.parts`) have the maps, by 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,19 +20,9 @@ from sgdmix_albu.bank.parts import LARGEST_SIDE, Parts
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.files import read_regular
 from sgdmix_albu.io.images import MAX_BYTES
-from sgdmix_albu.io.records import (
-    UnsoundError,
-    flag,
-    items,
-    mapping,
-    name_below,
-    parse,
-    record,
-    sha256,
-    text,
-    whole,
-)
+from sgdmix_albu.io.records import UnsoundError, flag, items, mapping, name_below, parse, record, sha256, text, whole
 from sgdmix_albu.io.storage import Storage
+from sgdmix_albu.io.sums import sum_of
 
 FORMAT = 2
 HEADER, INDEX = "bank.json", "index.jsonl"
@@ -100,7 +89,7 @@ class SaliencyBank:
             raise damaged(self.folder, f"{HEADER} cannot be read: it is complete, and lacks a field", _ANEW)
         self.shape: tuple[int, int] = tuple(header["shape"])
         self.skipped: dict[str, str] = header["skipped"]
-        self.settings_sha256 = _sum(header["settings"])
+        self.settings_sha256 = sum_of(header["settings"])
         self._parts = Parts(Storage(self.folder), AGAIN, self.shape)
         stored: dict[tuple[str, int], tuple[int, int]] = {}
         for number in header["parts"]:
@@ -229,11 +218,7 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 def header_sum(header: Mapping[str, Any]) -> str:
     """The checksum of a header: of all its fields but ``complete``, and itself."""
-    return _sum({name: value for name, value in header.items() if name not in ("complete", "sha256")})
-
-
-def _sum(fields: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return sum_of({name: value for name, value in header.items() if name not in ("complete", "sha256")})
 
 
 def damaged(folder: Path, why: str, todo: str = AGAIN) -> DataError:

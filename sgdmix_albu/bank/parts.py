@@ -249,8 +249,7 @@ class Parts:
         masks: Sequence[bytes] = (),
         skipped: Iterable[Skipped] = (),
     ) -> None:
-        left_out = [[one.key, one.reason] for one in skipped]
-        about = {"shape": shape, "crc32": _sum(shape, rows.tobytes()), "skipped": left_out}
+        about = {"shape": shape, "crc32": _sum(shape, rows.tobytes()), "skipped": list(skipped)}
         if self.masks:
             self.storage.write(_name(number, "masks"), b"".join(masks))
         self.storage.write(_name(number, "maps"), b"".join(maps))

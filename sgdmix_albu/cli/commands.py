@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from sgdmix_albu import __version__
 from sgdmix_albu.cli.grammar import Parser, add_data, add_settings, count, made, seed
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.printable import printable
+from sgdmix_albu.printable import printable, skipped_lines
 from sgdmix_albu.settings import (
     ClassifierSettings,
     FileSettings,
@@ -20,7 +20,6 @@ from sgdmix_albu.settings import (
 )
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
-_SHOWN = 20  # images left out that are printed
 _Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # it has no public name
 
 
@@ -115,7 +114,8 @@ def _audit(commands: _Commands) -> None:
         from sgdmix_albu.audit import run_audit
 
         result = run_audit(saliency_options=_options(options), **arguments)
-        _say_skipped(result.skipped)
+        for key, reason in result.skipped:
+            _say(f"skipped  {key}: {reason}")
         _say(f"verdict  {result.best}: {result.verdict}")
         _say(f"report   {result.report}")
         return 1 if result.skipped else 0
@@ -166,7 +166,7 @@ def _bank(commands: _Commands) -> None:
         from sgdmix_albu.bank import make_bank
 
         bank = make_bank(saliency_options=_options(options), **arguments)
-        _say_skipped(bank.skipped.items(), "bank.json")
+        _say(*skipped_lines(bank.skipped.items(), "bank.json"))
         _say(f"maps     {len(bank)}, each {bank.shape[0]} x {bank.shape[1]}")
         _say(f"bank     {bank.folder}; use it as --saliency bank:{bank.folder}")
         return 1 if bank.skipped else 0
@@ -225,7 +225,7 @@ def _finetune(commands: _Commands) -> None:
             raise InvalidInputError("--saliency-option goes with --saliency")
         # The embedded species are drawn, not read.
         card = finetune(get_dataset(key) if data is None else data, key=key, **arguments)
-        _say_skipped(card.training["skipped"], "refiner.json")
+        _say(*skipped_lines(card.training["skipped"], "refiner.json"))
         _say(f"refiner  {card.key}: {len(card.classes)} classes")
         _say(f"folder   {arguments['out']}")
         return 0
@@ -354,16 +354,7 @@ def _expanded(result: Any) -> int:
     return 1 if getattr(result, "skipped", ()) or getattr(result, "came", ()) else 0
 
 
-def _say(line: str) -> None:
-    """A line that names files or classes."""
-    print(printable(line))
-
-
-def _say_skipped(skipped: Iterable[tuple[str, str]], more: str | None = None) -> None:
-    """Images that were left out: all of them, or the first, and the file that names the rest."""
-    skipped = list(skipped)
-    shown = skipped if more is None else skipped[:_SHOWN]
-    for key, reason in shown:
-        _say(f"skipped  {key}: {reason}")
-    if len(skipped) > len(shown):
-        _say(f"skipped  {len(skipped) - len(shown)} more, see {more}")
+def _say(*lines: str) -> None:
+    """Lines that name files or classes."""
+    for line in lines:
+        print(printable(line))

@@ -25,9 +25,7 @@ class _Help(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default
-        shown = (
-            isinstance(default, str | int | float) and not isinstance(default, bool) and default != argparse.SUPPRESS
-        )
+        shown = type(default) in (str, int, float) and default != argparse.SUPPRESS
         return f"{text} (default: %(default)s)" if shown and "default:" not in text else text
 
 

@@ -29,7 +29,7 @@ from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.mixing.agreement import held_share
 from sgdmix_albu.mixing.masks import otsu
-from sgdmix_albu.printable import printable
+from sgdmix_albu.printable import printable, skipped_lines
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency.base import resize_maps
 from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
@@ -39,7 +39,6 @@ from sgdmix_albu.saliency.salient_object import EMBEDDED, SalientObject, open_ne
 _KEPT = 224  # pixels a side at which photographs are kept for training
 _HELD_OUT = 10  # every so many photographs are not trained on, but judged
 _LEAST = 2 * _HELD_OUT
-_SHOWN = 20  # photographs left out that are printed
 _RATE = 3e-4  # less than for a new network: there is something to lose
 _WHITE = torch.tensor(255, dtype=torch.uint8)
 _PART = 128  # photographs between two lines of progress; for each the teacher looks at one more, which is not timed
@@ -78,8 +77,7 @@ class Distilled:
             f"trained  on {self.trained} photographs in {self.seconds:.0f} s",
             f"{agrees}; it was {self.before:.3f} before",
             f"cost     {self.network_ms:.1f} ms a map{teacher}",
-            *(f"skipped  {key}: {reason}" for key, reason in self.skipped[:_SHOWN]),
-            *([f"skipped  {len(self.skipped) - _SHOWN} more"] if len(self.skipped) > _SHOWN else []),
+            *skipped_lines(self.skipped),
             f"file     {self.out}; use it as --saliency {self.out}",
         ]
         return "\n".join(map(printable, lines))

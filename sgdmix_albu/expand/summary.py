@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from sgdmix_albu.datasets.source import Skipped, ignored_lines
 from sgdmix_albu.expand.names import METADATA, QUARANTINE
 from sgdmix_albu.io.progress import time_line
-from sgdmix_albu.printable import printable
+from sgdmix_albu.printable import printable, skipped_lines
 
 __all__ = ["Expansion", "Forecast"]
 
-_SHOWN = 20  # skipped images that are printed; the quarantine list has all
 _WHY = {  # an output is left out, or its image stays unmixed
     "not_drawn": "left out by --p",
     "flat_saliency": "the saliency map is flat",
@@ -89,10 +88,7 @@ class Expansion:
             yield f"mixed    {self.mixed} of {self.there} images"
         for reason, count in sorted(self.unmixed.items()):
             yield f"unmixed  {count}: {_WHY[reason]}; written as they are"
-        for one in self.skipped[:_SHOWN]:
-            yield f"skipped  {one}"
-        if len(self.skipped) > _SHOWN:
-            yield f"skipped  {len(self.skipped) - _SHOWN} more, see {QUARANTINE}"
+        yield from skipped_lines(self.skipped, QUARANTINE)
         if self.came:
             count, first = len(self.came), printable(self.came[0])
             came = f"{count} image{'s' if count > 1 else ''} came after the run began"

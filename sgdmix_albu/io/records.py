@@ -51,6 +51,11 @@ def parse(content: bytes | str, kind: Kind) -> Any:
     return kind(value)
 
 
+def line(value: Mapping[str, Any]) -> bytes:
+    """A record as a line of a file of them."""
+    return json.dumps(value, allow_nan=False).encode() + b"\n"
+
+
 def record(fields: Mapping[str, Kind], *, may: Mapping[str, Kind] | None = None, others: bool = False) -> Kind:
     """An object with certain fields.
 

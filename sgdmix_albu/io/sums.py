@@ -1,9 +1,12 @@
-"""Lines that are counted and summed by the way, while they are written or read."""
+"""Sums that show whether a file is what was written: of lines, by the way, and of what a JSON file says."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 
 class Summed:
@@ -31,7 +34,17 @@ class Summed:
             self.rows += 1
             yield line
 
+    def all(self) -> Summed:
+        """Itself, when all have passed."""
+        deque(self, maxlen=0)
+        return self
+
     @property
     def sha256(self) -> str:
         """Of the lines that have passed, in hexadecimal."""
         return self._digest.hexdigest()
+
+
+def sum_of(fields: Mapping[str, Any]) -> str:
+    """SHA-256 of an object as JSON, whatever the order of its fields."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +29,7 @@ from sgdmix_albu.expand.plan.rows import Chunk, Row, batched, read_rows
 from sgdmix_albu.expand.store.done import done_bytes, read_done
 from sgdmix_albu.expand.store.shards import shard_bytes, shard_name
 from sgdmix_albu.io.attempts import begin_attempt
+from sgdmix_albu.io.clock import Clock
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.settings import RefinerSettings
 
@@ -91,28 +89,28 @@ class Expander:
             return done
         if self.attempts is not None:
             begin_attempt(self.attempts, f"chunk {chunk.number}")
-        clock: Counter[str] = Counter()
+        clock = Clock()
         made: list[tuple[dict[str, Any], bytes]] = []  # rows of the manifest, and files
         lost: list[dict[str, Any]] = []  # what cannot be made, which image is to blame, and why
         for rows in batched(read_rows(self.out.read(PLAN, chunk.start, chunk.end)), _TOGETHER):
-            with _timed(clock, "mix"):
+            with clock("mix"):
                 outputs = list(self._mixed(rows, lost))
             with self._lock:
                 if self._refiner is not None and self.asked.refiner is not None:
-                    with _timed(clock, "refine"):
+                    with clock("refine"):
                         for part in _alike(output for output in outputs if output.row.target is not None):
                             lost += self._refine(self._refiner, self.asked.refiner, part)
                     gone = {gap["file_name"] for gap in lost}
                     outputs = [output for output in outputs if output.row.name not in gone]
                 if self._teacher is not None:
-                    with _timed(clock, "judge"):
+                    with clock("judge"):
                         for part in _alike(outputs):
                             self._judge(self._teacher, part)
-            with _timed(clock, "encode"):
+            with clock("encode"):
                 made += self._encoded(outputs, lost)
-        with _timed(clock, "write"):
+        with clock("write"):
             self._write(chunk, made, lost)
-        return Report(len(made), len(lost), dict(clock), sum(len(content) for _, content in made))
+        return Report(len(made), len(lost), clock.seconds, sum(len(content) for _, content in made))
 
     def _done(self, chunk: Chunk) -> Report | None:
         """What another worker did, who was lost before he could tell: an engine repeats more than is missing."""
@@ -259,13 +257,6 @@ def _alike(outputs: Iterable[_Output]) -> Iterable[list[_Output]]:
     for output in outputs:
         sizes.setdefault(tuple(output.pixels.shape), []).append(output)
     return sizes.values()
-
-
-@contextmanager
-def _timed(clock: Counter[str], stage: str) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    clock[stage] += time.perf_counter() - began  # type: ignore[assignment]
 
 
 def _versions(refined: bool) -> dict[str, str]:

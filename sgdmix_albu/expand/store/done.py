@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sgdmix_albu.expand.names import output_name
 from sgdmix_albu.expand.store.manifest import ROW
-from sgdmix_albu.io.records import UnsoundError, name_below, parse, record, text
+from sgdmix_albu.io.records import UnsoundError, line, name_below, parse, record, text
 
 _LARGEST = 2**26  # bytes; 512 rows of a shard have less than a million
 _GAP = record({"file_name": output_name, "skipped": name_below, "reason": text()})
@@ -23,7 +22,7 @@ def done_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
         >>> read_done(done_bytes([{"file_name": "owl/1.png", "skipped": "owl/1.jpg", "reason": "it is empty"}]))
         [{'file_name': 'owl/1.png', 'skipped': 'owl/1.jpg', 'reason': 'it is empty'}]
     """
-    lines = b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows)
+    lines = b"".join(map(line, rows))
     return hashlib.sha256(lines).hexdigest().encode() + b"\n" + lines
 
 
@@ -38,7 +37,7 @@ def read_done(content: bytes) -> list[dict[str, Any]] | None:
     if len(content) > _LARGEST or digest != hashlib.sha256(lines).hexdigest().encode():
         return None
     try:
-        return [parse(line, _row) for line in io.BytesIO(lines)]
+        return [parse(one, _row) for one in io.BytesIO(lines)]
     except UnsoundError:
         return None
 

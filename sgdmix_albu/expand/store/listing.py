@@ -7,15 +7,13 @@ the plan is made, the SHA-256 of its file.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sgdmix_albu.datasets.source import Item, Source
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.io.records import UnsoundError, name_below, optional, parse, record, sha256, text, whole
+from sgdmix_albu.io.records import UnsoundError, line, name_below, optional, parse, record, sha256, text, whole
 from sgdmix_albu.io.sums import Summed
 
 _CLASS = record({"class": text(4096)})
@@ -47,16 +45,14 @@ def listing_lines(
         digest: SHA-256 of the file of the image in a place.
     """
     for name in class_names:
-        yield json.dumps({"class": name}).encode() + b"\n"
+        yield line({"class": name})
     for place, item in enumerate(items):
-        yield json.dumps({"key": item.key, "label": item.label, "sha256": digest(place)}).encode() + b"\n"
+        yield line({"key": item.key, "label": item.label, "sha256": digest(place)})
 
 
 def listing_sum(class_names: Sequence[str], items: Sequence[Item]) -> str:
     """SHA-256 over the names of classes and images."""
-    lines = Summed(listing_lines(class_names, items))
-    deque(lines, maxlen=0)
-    return lines.sha256
+    return Summed(listing_lines(class_names, items)).all().sha256
 
 
 def read_listing(lines: Iterable[bytes]) -> Listed:
@@ -70,8 +66,8 @@ def read_listing(lines: Iterable[bytes]) -> Listed:
         Listed(class_names=['owl'], images=[('owl/1.png', 0, None)])
     """
     found = Listed([], [])
-    for line in lines:
-        row: dict[str, Any] = parse(line, _CLASS if line.startswith(b'{"class"') else _IMAGE)
+    for one in lines:
+        row: dict[str, Any] = parse(one, _CLASS if one.startswith(b'{"class"') else _IMAGE)
         if "class" in row:
             found.class_names.append(row["class"])
             continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +20,7 @@ from sgdmix_albu.expand.store.manifest import is_there, manifest_row
 from sgdmix_albu.expand.store.run_file import RunFile, check_same, read_run, write_run
 from sgdmix_albu.expand.store.shards import is_shard
 from sgdmix_albu.io.lock import locked
-from sgdmix_albu.io.records import UnsoundError, parse, record, text
+from sgdmix_albu.io.records import UnsoundError, line, parse, record, text
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.sums import Summed
 
@@ -105,7 +104,7 @@ class Run:
             "sha256": lines.sha256,
             "images_sha256": self._list(digest_of),
             "left_out": dict(left_out),
-            "unusable": [[one.key, one.reason] for one in unusable],
+            "unusable": list(unusable),
         }
         self._save()
 
@@ -147,8 +146,8 @@ class Run:
             return bool(rows == self.planned["rows"])
         named = (row["file_name"] for row in map(manifest_row, self.out.lines(METADATA)) if row is not None)
         name = next(named, None)
-        for line in self.out.lines(PLAN):
-            (planned,) = read_rows(line)
+        for one in self.out.lines(PLAN):
+            (planned,) = read_rows(one)
             if planned.name == name:
                 name = next(named, None)
             elif not self.gone.intersection(key for _, key in planned.images):
@@ -189,9 +188,9 @@ class Run:
             DataError: The list of them is damaged.
         """
         found = []
-        for line in self.out.lines(QUARANTINE):
+        for one in self.out.lines(QUARANTINE):
             try:
-                row = parse(line, _QUARANTINED)
+                row = parse(one, _QUARANTINED)
                 found.append(Skipped(row["source"], row["reason"]))
             except UnsoundError as error:
                 path = self.out.path(QUARANTINE)
@@ -213,7 +212,7 @@ class Run:
             digest.update(lines)
             count += lines.count(b"\n")
             sums.append(_short_sum(lines))
-        listed = (json.dumps({"source": key, "reason": reason}).encode() + b"\n" for key, reason in reasons.items())
+        listed = (line({"source": key, "reason": reason}) for key, reason in reasons.items())
         self.out.write_lines(QUARANTINE, listed)
         self.out.sweep()  # of workers that were lost with their machine
         self.made = {"rows": count, "sha256": digest.hexdigest(), "chunks": sums, "unmixed": dict(unmixed)}
@@ -255,9 +254,9 @@ class Run:
     def _outputs(self) -> Iterator[str]:
         """Names of outputs, as far as there is a plan that says so: it may be what is damaged."""
         with contextlib.suppress(DataError):
-            for line in self.out.lines(PLAN):
+            for one in self.out.lines(PLAN):
                 with contextlib.suppress(DataError):
-                    yield from (row.name for row in read_rows(line))
+                    yield from (row.name for row in read_rows(one))
 
     def _done_rows(self, chunk: Chunk) -> list[dict[str, Any]]:
         rows = read_done(self.out.read(done_name(chunk.number)))
@@ -288,8 +287,7 @@ class Run:
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """The manifest's lines of a chunk."""
-    made = (json.dumps(row, allow_nan=False).encode() for row in rows if "skipped" not in row)
-    return b"".join(line + b"\n" for line in made)
+    return b"".join(line(row) for row in rows if "skipped" not in row)
 
 
 def _short_sum(lines: bytes) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from sgdmix_albu.io.records import (
     whole,
 )
 from sgdmix_albu.io.storage import Storage
-from sgdmix_albu.io.sums import Summed
+from sgdmix_albu.io.sums import Summed, sum_of
 
 _SCHEMA = 2
 _BEFORE = {"fill": "source", "p": 1.0, "keep_unmixed": False}  # of runs of versions that knew nothing else
@@ -64,7 +63,7 @@ class RunFile(NamedTuple):
 def write_run(out: Storage, run: RunFile) -> None:
     """Write it, whole or not at all."""
     about = {"schema": _SCHEMA, **run._asdict()}
-    out.write(RUN, json.dumps({**about, "sha256": _sum_of(about)}, indent=1).encode() + b"\n")
+    out.write(RUN, json.dumps({**about, "sha256": sum_of(about)}, indent=1).encode() + b"\n")
 
 
 def read_run(out: Storage) -> RunFile:
@@ -85,7 +84,7 @@ def read_run(out: Storage) -> RunFile:
     except UnsoundError as error:
         raise _damaged(out, RUN, error) from error
     told = about.pop("sha256")
-    if told != _sum_of(about):
+    if told != sum_of(about):
         raise _damaged(out, RUN, "its sum is another")
     return RunFile({**_BEFORE, **about["settings"]}, about["plan"], about["manifest"])
 
@@ -110,10 +109,6 @@ def stored_listing(out: Storage) -> Listed | None:
 
 def _damaged(out: Storage, name: str, why: object) -> DataError:
     return DataError(f"{out.path(name)} is damaged ({why}); pass --overwrite to begin anew")
-
-
-def _sum_of(about: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(about, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def check_same(root: str, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

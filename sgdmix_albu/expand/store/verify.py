@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -89,8 +88,7 @@ def verify(out: str | os.PathLike[str], *, progress: Progress | None = None) -> 
 
 def _manifest_faults(storage: Storage, written: dict[str, Any] | None) -> list[str]:
     """Whether the manifest is what its run says that it wrote."""
-    lines = Summed(storage.lines(METADATA))
-    deque(lines, maxlen=0)
+    lines = Summed(storage.lines(METADATA)).all()
     if written is not None and written["sha256"] == lines.sha256:
         return []
     return [f"{METADATA}: it was changed: {lines.rows} rows, {written['rows'] if written else 'none'} were written"]
