@@ -10,23 +10,6 @@ from typing import Any
 
 from sgdmix_albu.errors import InvalidInputError
 
-__all__ = [
-    "accepts",
-    "check_choice",
-    "check_count",
-    "check_counts",
-    "check_functions",
-    "check_names",
-    "check_number",
-    "check_plain",
-    "check_seed",
-    "check_sequence",
-    "check_switch",
-    "check_text",
-    "finite",
-    "said",
-]
-
 _LONGEST = 200  # signs of a value in a message
 _MOST = 2**63 - 1  # what torch and numpy count with
 

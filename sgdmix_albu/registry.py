@@ -5,14 +5,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError, MissingExtraError, UnknownNameError
-
-__all__ = ["Registry", "import_optional", "nearest_names"]
 
 
 def import_optional(module: str, *, extra: str | None = None) -> ModuleType:
@@ -51,8 +48,7 @@ def nearest_names(name: str, known: list[str]) -> str:
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     target: Any
     extra: str | None
 

@@ -38,14 +38,7 @@ from sgdmix_albu.types import (
     TargetClass,
 )
 
-__all__ = [
-    "ClassifierSettings",
-    "FileSettings",
-    "MixSettings",
-    "RefinerSettings",
-    "SaliencySettings",
-    "Settings",
-]
+__all__ = ["ClassifierSettings", "FileSettings", "MixSettings", "RefinerSettings", "SaliencySettings", "Settings"]
 
 _CHUNK, _SHARD = 32, 512  # rows that are worked on together: of files, and of a tar shard
 _SEGMENTERS = ("rembg", "text")
@@ -272,7 +265,9 @@ class Settings(MixSettings, FileSettings):
         MixSettings.__post_init__(self)
         FileSettings.__post_init__(self)
         check_text(mask=self.mask)
-        _check_agreement(self.min_agreement, self.agreement_with, self.backend.saliency)
+        check_number("min_agreement", self.min_agreement, "must lie in [0, 1]", low=0, high=1)
+        check_text(agreement_with=self.agreement_with)
+        self._check_judge()
         check_switch(keep_unmixed=self.keep_unmixed)
         check_counts(multiplier=self.multiplier)
         check_seed(self.seed)
@@ -281,6 +276,21 @@ class Settings(MixSettings, FileSettings):
             value = getattr(self, one.name)
             if not isinstance(value, bool) and isinstance(value, Real):
                 object.__setattr__(self, one.name, int(value) if isinstance(value, Integral) else float(value))
+
+    def _check_judge(self) -> None:
+        """Refuse a backend that would judge itself, or one that may be better than the default judge."""
+        judge, saliency = self.reference, self.backend.saliency
+        if judge == saliency:
+            raise InvalidInputError(
+                f"min_agreement compares masks with those of a better backend, and {saliency!r} is both: "
+                "name the better one as agreement_with (--agreement)"
+            )
+        may_be_better = saliency in _SEGMENTERS or saliency.startswith(SERVED) or saliency.endswith(DISTILLED)
+        if judge == BEST_SALIENCY and may_be_better:
+            raise InvalidInputError(
+                f"nothing says that {judge!r}, the default judge, is better than {saliency!r}: name one "
+                "that is as agreement_with (--agreement)"
+            )
 
     @property
     def backend(self) -> SaliencySettings:
@@ -296,25 +306,3 @@ class Settings(MixSettings, FileSettings):
     def chunk(self) -> int:
         """Rows that are worked on together."""
         return _SHARD if self.shards else _CHUNK
-
-
-def _check_agreement(min_agreement: float, agreement_with: str, saliency: str) -> None:
-    """Refuse settings that mean nothing.
-
-    Raises:
-        InvalidInputError: ``min_agreement`` outside [0, 1], or a backend that would judge itself, or one that may
-            be better than the default judge.
-    """
-    check_number("min_agreement", min_agreement, "must lie in [0, 1]", low=0, high=1)
-    check_text(agreement_with=agreement_with)
-    if min_agreement > 0 and agreement_with == saliency:
-        raise InvalidInputError(
-            f"min_agreement compares masks with those of a better backend, and {saliency!r} is both: "
-            "name the better one as agreement_with (--agreement)"
-        )
-    may_be_better = saliency in _SEGMENTERS or saliency.startswith(SERVED) or saliency.endswith(DISTILLED)
-    if min_agreement > 0 and agreement_with == BEST_SALIENCY and may_be_better:
-        raise InvalidInputError(
-            f"nothing says that {agreement_with!r}, the default judge, is better than {saliency!r}: name one "
-            "that is as agreement_with (--agreement)"
-        )

@@ -137,12 +137,12 @@ def test_a_run_that_never_asked_goes_on(discs: Path, tmp_path: Path) -> None:
     """Settings of a finished run from before there was an agreement lack both fields."""
     settings = dataclasses.replace(SETTINGS, min_agreement=0)
     expand(discs, tmp_path / "out", settings)
-    from sgdmix_albu.expand.store.run_file import _sum_of
+    from sgdmix_albu.io.sums import sum_of
 
     path = tmp_path / "out" / ".sgdmix-run.json"
     about = json.loads(path.read_text())
     del about["settings"]["min_agreement"], about["settings"]["agreement_with"], about["sha256"]
-    path.write_text(json.dumps({**about, "sha256": _sum_of(about)}))
+    path.write_text(json.dumps({**about, "sha256": sum_of(about)}))
     assert expand(discs, tmp_path / "out", settings).written == 0
 
 

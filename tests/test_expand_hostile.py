@@ -22,9 +22,9 @@ from sgdmix_albu.bank.parts import ROW, _sum, unpacked
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.expand import Settings, generate, mix_folder, verify
 from sgdmix_albu.expand.store import done as done_file
-from sgdmix_albu.expand.store.run_file import _sum_of
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.records import UnsoundError
+from sgdmix_albu.io.sums import sum_of
 from sgdmix_albu.synthetic import SyntheticPool
 
 QUIET = Progress(quiet=True)
@@ -157,7 +157,7 @@ def sign(out: Path, change: Callable[[dict[str, Any]], None]) -> None:
     about = json.loads(path.read_bytes())
     del about["sha256"]
     change(about)
-    path.write_text(json.dumps({**about, "sha256": _sum_of(about)}))
+    path.write_text(json.dumps({**about, "sha256": sum_of(about)}))
 
 
 def plan_with(out: Path, **fields: Any) -> None:

@@ -8,6 +8,7 @@ as the backend gives it.
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
@@ -70,12 +71,15 @@ def described(
     """
     good = refused = 0
     for window in _windows(reading, skipped, batch or _BATCH):
-        found, failed = _of_window(window, maps_of, preset, reference)
-        skipped += [Skipped(key, str(error)) for key, error in failed]
-        good, refused = good + len(found), refused + len(failed)
-        if not good and refused >= hopeless:
-            raise failed[0][1]
-        yield from found
+        for (item, _), found in zip(window, _of_window(window, maps_of, preset, reference), strict=True):
+            if isinstance(found, Entry):
+                good += 1
+                yield found
+                continue
+            refused += 1
+            skipped.append(Skipped(item.key, str(found)))
+            if not good and refused >= hopeless:
+                raise found
 
 
 def _windows(reading: Iterable[Read], skipped: list[Skipped], batch: int) -> Iterator[_Window]:
@@ -98,28 +102,24 @@ def _windows(reading: Iterable[Read], skipped: list[Skipped], batch: int) -> Ite
 
 def _of_window(
     window: _Window, maps_of: Maps, preset: MaskPreset | None, reference: Maps | None
-) -> tuple[list[Entry], list[tuple[str, SGDMixError]]]:
-    """Entries of a window in its order, and what failed: images of one size together, alone where that fails."""
-    found: dict[int, Entry] = {}
-    failed: dict[int, SGDMixError] = {}
+) -> list[Entry | SGDMixError]:
+    """An entry for each image of a window, or what failed: images of one size together, alone where that fails."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for place, (_, image) in enumerate(window):
         groups.setdefault(tuple(image.pixels.shape), []).append(place)
-    queue = list(groups.values())
+    found: dict[int, Entry | SGDMixError] = {}
+    queue = deque(groups.values())
     while queue:
-        places = queue.pop(0)
+        places = queue.popleft()
         try:
             entries = _entries([window[place] for place in places], maps_of, preset, reference)
+            found.update(zip(places, entries, strict=True))
         except SGDMixError as error:
             if len(places) > 1:
-                queue += [[place] for place in places]
+                queue.extend([place] for place in places)
             else:
-                failed[places[0]] = error
-            continue
-        found.update(zip(places, entries, strict=True))
-    return [found[place] for place in sorted(found)], [
-        (window[place][0].key, failed[place]) for place in sorted(failed)
-    ]
+                found[places[0]] = error
+    return [found[place] for place in range(len(window))]
 
 
 def _entries(group: _Window, maps_of: Maps, preset: MaskPreset | None, reference: Maps | None) -> list[Entry]:

@@ -44,5 +44,4 @@ def doubted(agreement: NDArray[np.float32], min_agreement: float) -> NDArray[np.
         >>> doubted(np.array([np.nan], np.float32), 0)
         array([False])
     """
-    doubtful: NDArray[np.bool_] = ~(agreement >= min_agreement) if min_agreement > 0 else np.zeros(len(agreement), bool)
-    return doubtful
+    return ~(agreement >= min_agreement) if min_agreement > 0 else np.zeros(len(agreement), bool)

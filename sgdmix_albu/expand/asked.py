@@ -134,10 +134,7 @@ class Asked:
 
 
 def _prompted(
-    backend: SaliencySettings,
-    dataset: str | None,
-    refiner: RefinerSettings | None,
-    teacher: ClassifierSettings | None,
+    backend: SaliencySettings, dataset: str | None, refiner: RefinerSettings | None, teacher: ClassifierSettings | None
 ) -> SaliencySettings:
     """With what all classes are as the prompt of a backend that takes one: as the refiner says, or the data set."""
     if backend.options == prompted(backend.saliency, backend.options, "any"):

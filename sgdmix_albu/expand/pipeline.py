@@ -14,7 +14,7 @@ import torch
 
 from sgdmix_albu.arguments import check_choice, check_counts
 from sgdmix_albu.bank.descriptors import BankBuilder, Described, DescriptorBank, check_some_usable
-from sgdmix_albu.bank.parts import parts_of
+from sgdmix_albu.bank.parts import located, parts_of
 from sgdmix_albu.datasets.source import Source, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.expand.asked import Asked
@@ -167,8 +167,7 @@ class _Expansion:
         """
         missing = self.bank.missing(self.parts)
         if missing and holding is not None:
-            size = len(self.parts[0].images)  # of all but the last
-            needed = {place // size for place in holding}
+            needed = {located(place)[0] for place in holding}
             missing = [part for part in missing if part.number in needed]
         if not missing:
             return
@@ -186,10 +185,7 @@ class _Expansion:
         engine = LocalEngine(1, progress=self.progress) if local else self.engine
         total = sum(len(part.images) for part in missing)
         # Closed before the lock is: nobody works on when this process stops reading.
-        with (
-            self.clock("saliency and masks"),
-            closing(engine.run(builder, missing)) as results,
-        ):
+        with self.clock("saliency and masks"), closing(engine.run(builder, missing)) as results:
             for described in self.progress.over(results, "saliency and masks", total, images=attrgetter("images")):
                 self.described.append(described)
 
@@ -199,12 +195,7 @@ class _Expansion:
         check_some_usable(len(source.items) - len(unusable), len(source.items), unusable)
         known, places = self.bank.load(source.items, self.parts)
         rows = plan_rows(
-            known,
-            places,
-            self.asked.settings,
-            left_out,
-            strengths=self.asked.strengths,
-            prompts=self.asked.prompts,
+            known, places, self.asked.settings, left_out, strengths=self.asked.strengths, prompts=self.asked.prompts
         )
 
         def digest_of(place: int) -> str | None:

@@ -88,7 +88,7 @@ class LocalEngine:
         coming = iter(items)
         told = False
         while interrupts.count < 2:
-            while workers.idle and not interrupts.count:
+            while workers.busy < self.workers and not interrupts.count:
                 try:
                     workers.give(next(coming))
                 except StopIteration:

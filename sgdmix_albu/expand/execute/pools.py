@@ -32,11 +32,6 @@ class Workers(Protocol):
     """Do one item at a time each."""
 
     @property
-    def idle(self) -> int:
-        """How many could be given something."""
-        ...
-
-    @property
     def busy(self) -> int:
         """How many have something."""
         ...
@@ -68,16 +63,11 @@ class Threads:
     """
 
     def __init__(self, count: int, worker: Callable[[Any], Any]) -> None:
-        self._count, self._worker = count, worker
+        self._worker = worker
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="sgdmix")
         self._waiting: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self._at_work: set[int] = set()
-
-    @property
-    def idle(self) -> int:
-        """See :attr:`Workers.idle`."""
-        return self._count - len(self._waiting)
 
     @property
     def busy(self) -> int:
@@ -139,11 +129,6 @@ class Processes:
             theirs.close()  # or its end would not be noticed
             self._processes[ours] = process
             self._idle.append(ours)
-
-    @property
-    def idle(self) -> int:
-        """See :attr:`Workers.idle`."""
-        return len(self._idle)
 
     @property
     def busy(self) -> int:

@@ -106,11 +106,10 @@ class RayEngine:
         if self.address is None:
             # Bound to this machine: nobody else's business, and no port open to the network.
             options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            self._reaper = Reaper()
         else:
             _answers(self.address)
             options |= {"address": self.address}
-        if self.address is None:
-            self._reaper = Reaper()
         try:
             with nullcontext() if self._reaper is None else self._reaper.marking(), _own_sigterm():
                 ray.init(**options)

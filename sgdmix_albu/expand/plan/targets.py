@@ -6,7 +6,6 @@ import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -144,8 +143,7 @@ def draw_candidate_rows(sources: Array, pool: int, candidates: int, *, seed: int
         value = (numbers[:, step] * (last + 1)).astype(np.int64)
         taken = (chosen[:, :step] == value[:, None]).any(1)
         chosen[:, step] = np.where(taken, last, value)
-    moved: Array = chosen + (chosen >= np.asarray(sources)[:, None])
-    return moved
+    return chosen + (chosen >= np.asarray(sources)[:, None])
 
 
 def uniform(seed: int, stream: int, rows: Array, count: int) -> Array:
@@ -179,8 +177,7 @@ def output_names(keys: Sequence[str], suffix: str) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class _Found:
+class _Found(NamedTuple):
     """For B sources: row of the target or -1, the squared distance, nearer candidates that were refused."""
 
     target: Array
@@ -274,8 +271,7 @@ class _Finder:
         difference = coarse[drawn].astype(np.float32)
         difference -= coarse[sources].astype(np.float32)[:, None]
         squares = np.einsum("bkd,bkd->bk", difference, difference)
-        level = np.sqrt(coarse.shape[1])
-        bounds: Array = (np.sqrt(squares) - 1.001 * level) * np.sqrt(cell)
+        bounds: Array = (np.sqrt(squares) - 1.001 * np.sqrt(coarse.shape[1])) * np.sqrt(cell)
         return bounds
 
 
