@@ -38,8 +38,6 @@ from sgdmix_albu.types import (
     TargetClass,
 )
 
-__all__ = ["ClassifierSettings", "FileSettings", "MixSettings", "RefinerSettings", "SaliencySettings", "Settings"]
-
 _CHUNK, _SHARD = 32, 512  # rows that are worked on together: of files, and of a tar shard
 _SEGMENTERS = ("rembg", "text")
 

@@ -99,9 +99,8 @@ class BankBuilder:
         reader: Reader,
         class_names: Sequence[str],
         settings: Settings,
-        *,
-        jobs: int = 1,
-        tries: Storage | None = None,
+        jobs: int,
+        tries: Storage | None,
     ) -> None:
         self.parts, self.reader, self.size = Parts(storage, "", masks=True), reader, settings.size
         self.jobs, self.tries = jobs, tries

@@ -114,17 +114,15 @@ def open_saliency(settings: SaliencySettings, classes: Sequence[str]) -> MapSour
         InvalidInputError: An option that the backend does not have, or lacks.
         DataError: The weights or the bank cannot be used.
     """
-    name, options = settings.saliency, settings.options
+    name, options, classifier = settings.saliency, settings.options, settings.classifier
     asked: dict[str, Any] = {}
     backend: SaliencyBackend | SaliencyBank
-    if settings.model is None:
+    if classifier is None:
         backend = open_map_source(name, **options).backend
     elif name.startswith(SERVED):
         raise InvalidInputError(f"{name!r} serves maps that are there, and looks through no model")
     else:
-        judge = open_judge(
-            settings.model, classes, arch=settings.arch, class_names=settings.class_names, normalize=settings.normalize
-        )
+        judge = open_judge(classes=classes, **vars(classifier))
         backend = JudgedBackend(name, judge, **options)
         asked = {"model": judge.name, "model_sha256": judge.sha256}
         asked |= {"normalize": settings.normalize, "explained": backend.explained}

@@ -12,8 +12,6 @@ from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.settings import SaliencySettings, Settings
 from sgdmix_albu.types import BEST_SALIENCY, Normalize
 
-__all__ = ["mix_folder"]
-
 
 def mix_folder(
     data: str | os.PathLike[str] | None,

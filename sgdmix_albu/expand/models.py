@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from sgdmix_albu.refine.refiner import Refiner
 
 
+_PASSED_ON = ("base", "steps", "guidance", "scheduler", "loras", "device", "compile", "hole_strength")
+
+
 def open_teacher(settings: ClassifierSettings, classes: Sequence[str]) -> Judge:
     """The classifier that says what it sees in an output, for these classes.
 
@@ -22,14 +25,7 @@ def open_teacher(settings: ClassifierSettings, classes: Sequence[str]) -> Judge:
     """
     if settings.model is None:
         raise InvalidInputError("expected the weights of a teacher as model=, got None")
-    return open_judge(
-        settings.model,
-        classes,
-        arch=settings.arch,
-        class_names=settings.class_names,
-        normalize=settings.normalize,
-        must_know=True,
-    )
+    return open_judge(classes=classes, must_know=True, **vars(settings))
 
 
 def open_refiner(settings: RefinerSettings, teacher: ClassifierSettings | None = None) -> Refiner:
@@ -43,18 +39,8 @@ def open_refiner(settings: RefinerSettings, teacher: ClassifierSettings | None =
 
     from sgdmix_albu.refine import get_refiner
 
-    refiner = get_refiner(
-        settings.name,
-        base=settings.base,
-        steps=settings.steps,
-        guidance=settings.guidance,
-        scheduler=settings.scheduler,
-        dtype=None if settings.dtype is None else getattr(torch, settings.dtype),
-        loras=settings.loras,
-        device=settings.device,
-        compile=settings.compile,
-        hole_strength=settings.hole_strength,
-    )
+    dtype = None if settings.dtype is None else getattr(torch, settings.dtype)
+    refiner = get_refiner(settings.name, dtype=dtype, **{name: getattr(settings, name) for name in _PASSED_ON})
     if settings.adaptive and teacher is not None:
         refiner.teacher = open_teacher(teacher, refiner.classes)
     return refiner

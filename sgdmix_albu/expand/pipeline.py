@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from operator import attrgetter
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
@@ -35,7 +35,8 @@ from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.threads import default_jobs
 from sgdmix_albu.settings import ClassifierSettings, RefinerSettings, Settings
 
-__all__ = ["generate"]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def generate(
@@ -171,23 +172,13 @@ class _Expansion:
             missing = [part for part in missing if part.number in needed]
         if not missing:
             return
-        asked, local = self.asked, isinstance(self.engine, LocalEngine)
-        builder = partial(
-            BankBuilder,
-            self.bank.storage,
-            asked.reader,
-            asked.class_names,
-            asked.settings,
-            jobs=default_jobs() if local else 1,
-            tries=self.attempts,
-        )
+        asked, bank, local = self.asked, self.bank.storage, isinstance(self.engine, LocalEngine)
+        jobs = default_jobs() if local else 1
+        make = partial(BankBuilder, bank, asked.reader, asked.class_names, asked.settings, jobs, self.attempts)
         # Threads would share the model that saliency looks through; each reads with several threads instead.
         engine = LocalEngine(1, progress=self.progress) if local else self.engine
-        total = sum(len(part.images) for part in missing)
-        # Closed before the lock is: nobody works on when this process stops reading.
-        with self.clock("saliency and masks"), closing(engine.run(builder, missing)) as results:
-            for described in self.progress.over(results, "saliency and masks", total, images=attrgetter("images")):
-                self.described.append(described)
+        total, step = sum(len(part.images) for part in missing), "saliency and masks"
+        self.described += self._work(engine, make, missing, total, step, step)
 
     def _plan(self) -> None:
         source, left_out = self.source, Counter[str]()
@@ -205,14 +196,17 @@ class _Expansion:
         self.store.plan(rows, left_out, [*source.skipped, *unusable], digest_of)
 
     def _expand(self, left: list[Chunk]) -> None:
-        worker = partial(Expander, self.asked, self.out, self.attempts)
-        total = sum(chunk.rows for chunk in left)
-        with (
-            self.clock("mixing and refining" if self.asked.refiner else "mixing"),
-            closing(self.engine.run(worker, left)) as results,
-        ):
-            for report in self.progress.over(results, "expanding", total, images=_images_of):
-                self.reports.append(report)
+        make, total = partial(Expander, self.asked, self.out, self.attempts), sum(chunk.rows for chunk in left)
+        step = "mixing and refining" if self.asked.refiner else "mixing"
+        self.reports += self._work(self.engine, make, left, total, step, "expanding")
+
+    def _work(
+        self, engine: Engine, make: Callable[[], Callable[[T], R]], items: list[T], total: int, step: str, label: str
+    ) -> list[R]:
+        """What workers say of the items, of so many images in all."""
+        # Closed before the lock is: nobody works on when this process stops reading.
+        with self.clock(step), closing(engine.run(make, items)) as results:
+            return list(self.progress.over(results, label, total, images=attrgetter("images")))
 
     def _told(self) -> Expansion:
         stages: Counter[str] = Counter()
@@ -236,10 +230,6 @@ class _Expansion:
             stages=dict(stages),
             size=sum(report.size for report in self.reports),
         )
-
-
-def _images_of(report: Report) -> int:
-    return report.written + report.lost
 
 
 def _engine(

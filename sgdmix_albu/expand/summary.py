@@ -11,8 +11,6 @@ from sgdmix_albu.expand.names import METADATA, QUARANTINE
 from sgdmix_albu.io.progress import time_line
 from sgdmix_albu.printable import printable, skipped_lines
 
-__all__ = ["Expansion", "Forecast"]
-
 _WHY = {  # an output is left out, or its image stays unmixed
     "not_drawn": "left out by --p",
     "flat_saliency": "the saliency map is flat",

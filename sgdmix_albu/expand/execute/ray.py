@@ -148,7 +148,7 @@ class _Actor:
         try:
             self._worker = pickle.loads(make)()
         except SGDMixError as error:
-            self._error = _packed(error)
+            self._error = pickle.dumps(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         if self._error is not None:
@@ -159,9 +159,9 @@ class _Actor:
         try:
             return pickle.dumps(self._worker(pickle.loads(item)))
         except SGDMixError as error:
-            return _packed(error)
+            return pickle.dumps(error)
         except Exception as error:  # a fault, which need not be picklable
-            return _packed(SGDMixError(f"a worker failed: {type(error).__name__}: {error}"))
+            return pickle.dumps(SGDMixError(f"a worker failed: {type(error).__name__}: {error}"))
 
 
 @contextmanager
@@ -196,10 +196,6 @@ def _cause(error: BaseException) -> str:
         error = inner
     said = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {said[-1].strip()}" if said else type(error).__name__
-
-
-def _packed(error: SGDMixError) -> bytes:
-    return pickle.dumps(error)
 
 
 def _result(packed: bytes) -> Any:

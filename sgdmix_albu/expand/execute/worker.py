@@ -53,6 +53,11 @@ class Report:
     seconds: dict[str, float]
     size: int
 
+    @property
+    def images(self) -> int:
+        """All outputs of the chunk."""
+        return self.written + self.lost
+
 
 @dataclass
 class _Output:

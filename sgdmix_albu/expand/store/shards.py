@@ -101,9 +101,8 @@ def _write(file: _Sink, samples: Iterable[tuple[Mapping[str, Any], bytes]]) -> N
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
         for row, image in samples:
             name, *others = _members(row)
-            _add(tar, name, image)
-            for other, content in others:
-                _add(tar, other, content)
+            for member, content in ((name, image), *others):
+                tar.addfile(_member(member, len(content)), io.BytesIO(content))
 
 
 def member_name(file_name: str) -> str:
@@ -141,7 +140,3 @@ def _header(name: str, size: int) -> bytes:
 
 def _padded(size: int) -> int:
     return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    tar.addfile(_member(name, len(content)), io.BytesIO(content))

@@ -22,8 +22,6 @@ from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.sums import Summed
 from sgdmix_albu.printable import printable
 
-__all__ = ["Verified", "verify"]
-
 
 @dataclass(frozen=True)
 class Verified:
