@@ -47,4 +47,4 @@ class Summed:
 
 def sum_of(fields: Mapping[str, Any]) -> str:
     """SHA-256 of an object as JSON, whatever the order of its fields."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

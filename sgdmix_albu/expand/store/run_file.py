@@ -63,7 +63,7 @@ class RunFile(NamedTuple):
 def write_run(out: Storage, run: RunFile) -> None:
     """Write it, whole or not at all."""
     about = {"schema": _SCHEMA, **run._asdict()}
-    out.write(RUN, json.dumps({**about, "sha256": sum_of(about)}, indent=1).encode() + b"\n")
+    out.write(RUN, json.dumps({**about, "sha256": sum_of(about)}, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def read_run(out: Storage) -> RunFile:

@@ -12,7 +12,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 
 def shard_name(number: int) -> str:
@@ -75,11 +75,6 @@ def inside(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "shard_bytes"}
 
 
-class _Sink(Protocol):
-    def write(self, content: bytes, /) -> int: ...
-    def tell(self) -> int: ...
-
-
 class _Comparison:
     """A file to write into that compares what it is given with what another has."""
 
@@ -97,7 +92,7 @@ class _Comparison:
         return self._written
 
 
-def _write(file: _Sink, samples: Iterable[tuple[Mapping[str, Any], bytes]]) -> None:
+def _write(file: io.BytesIO | _Comparison, samples: Iterable[tuple[Mapping[str, Any], bytes]]) -> None:
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
         for row, image in samples:
             name, *others = _members(row)
