@@ -105,10 +105,7 @@ class Registry:
             UnknownNameError: No such name; the nearest ones are suggested.
             MissingExtraError: The row's package is not installed.
         """
-        if name not in self._rows:
-            self._read_entry_points()
-        if name not in self._rows:
-            known = self.names()
+        if name not in self._rows and name not in (known := self.names()):
             raise UnknownNameError(
                 f"unknown {self.kind} {name!r}{nearest_names(str(name), known) or '.'} Known: {', '.join(known)}"
             )

@@ -141,9 +141,8 @@ class SaliencySettings:
     @property
     def classifier(self) -> ClassifierSettings | None:
         """What the backend looks through."""
-        if self.model is None:
-            return None
-        return ClassifierSettings(self.model, self.arch, self.class_names, self.normalize)
+        how = (self.model, self.arch, self.class_names, self.normalize)
+        return None if self.model is None else ClassifierSettings(*how)
 
 
 @dataclass(frozen=True)
