@@ -47,9 +47,10 @@ def test_same_outputs_and_class_count_from_weights(weights: Path, network: nn.Mo
     assert not classifier.model.training
 
 
-def test_wrapped_and_nested_checkpoints(tmp_path: Path, network: nn.Module) -> None:
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_wrapped_and_nested_checkpoints(tmp_path: Path, network: nn.Module, wrapper: str) -> None:
     names = list("abcdefg")
-    parameters = {f"module._orig_mod.{key}": value for key, value in network.state_dict().items()}
+    parameters = {f"{wrapper}{key}": value for key, value in network.state_dict().items()}
     path = tmp_path / "checkpoint.pth"
     torch.save({"arch": "mobilenet_v3_small", "class_names": names, "epoch": 3, "state_dict": parameters}, path)
     classifier = open_classifier(path)

@@ -36,7 +36,7 @@ def noted(**settings: Any) -> dict[str, Any]:
     """Settings for JSON: objects by what they are called, no options as None; without where the report goes.
 
     Example:
-        >>> noted(mask=["otsu", Path("own")], saliency_options={}, seed=0)
+        >>> noted(mask=["otsu", Path("own")], saliency_options={}, seed=0, out="report", overwrite=True)
         {'mask': ['otsu', 'own'], 'saliency_options': None, 'seed': 0}
     """
     return {name: _plain(value) for name, value in settings.items() if name not in ("out", "overwrite")}

@@ -12,20 +12,6 @@ from sgdmix_albu.arguments import finite, said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.tensors import PIXELS, check_tensor
 
-__all__ = [
-    "IMAGENET",
-    "Normalization",
-    "check_colours",
-    "check_finite",
-    "check_normalization",
-    "normalization_of",
-    "rgb_to_lab",
-    "to_float",
-    "to_guide",
-    "to_rgb",
-    "unnormalized",
-]
-
 Normalization: TypeAlias = "tuple[Sequence[float], Sequence[float]]"
 """Mean and standard deviation, one number for each channel or one for all, as ``v2.Normalize`` takes them."""
 
@@ -91,7 +77,12 @@ def check_colours(images: Tensor) -> None:
             f"expected grey or RGB images (B, 1 or 3, H, W) here, got {tuple(images.shape)}: for other channels take "
             "saliency that can read them (a function, a model-based backend or 'given')"
         )
-    _check_dtype(images)
+    if not _has_range(images):
+        came = "torch.int16 with negative values" if images.dtype == torch.int16 else str(images.dtype)
+        raise InvalidInputError(
+            f"expected uint8, uint16, int16 from 0 on or float images where colours are needed, got {came}: scale them "
+            "to floats in [0, 1], or take saliency that can read them (a function or 'given')"
+        )
 
 
 def to_guide(images: Tensor) -> Tensor:
@@ -235,16 +226,6 @@ def _has_range(images: Tensor) -> bool:
     if images.dtype.is_floating_point or images.dtype in (torch.uint8, torch.uint16):
         return True
     return images.dtype == torch.int16 and not bool((images < 0).any())
-
-
-def _check_dtype(images: Tensor) -> None:
-    if _has_range(images):
-        return
-    came = "torch.int16 with negative values" if images.dtype == torch.int16 else str(images.dtype)
-    raise InvalidInputError(
-        f"expected uint8, uint16, int16 from 0 on or float images where colours are needed, got {came}: scale them to "
-        "floats in [0, 1], or take saliency that can read them (a function or 'given')"
-    )
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
