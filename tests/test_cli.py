@@ -42,6 +42,19 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
+def test_the_help_says_each_default_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    said = {command: run(command, "--help")[1] for command in ("mix", "bank", "distil", "drift", "finetune")}
+    for text in said.values():
+        assert not re.search(r"default: (None|False|==)|default: .*default: ", text)
+    for command, option in (
+        ("mix", "--candidates N .*50"),
+        ("mix", "--max-coverage F .*0.95"),
+        ("distil", "--seed N .*0"),
+    ):
+        assert re.search(rf"^ +{option.replace('.*', '.*[(]default: ')}[)]$", said[command], re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
