@@ -179,6 +179,11 @@ def test_an_unreadable_image_is_left_out_and_named(base, photos, tmp_path):
     assert "not an image" in reason
 
 
+def test_an_image_outside_the_class_folders_is_named(photos):
+    shutil.copy(photos / "ant" / "1.png", photos / "stray.png")
+    assert TrainingImages(photos, 32).skipped == [("stray.png", "it lies in no class folder, so it has no label")]
+
+
 @pytest.mark.parametrize("wrapped", [str, ImageFolder])
 def test_no_file_tells_on_which_machine_or_from_where(base, photos, tmp_path, monkeypatch, wrapped):
     """Neither by its name nor by its content; TensorBoard's own files have the machine's name in theirs."""

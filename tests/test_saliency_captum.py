@@ -356,3 +356,17 @@ def test_buffers_changed_in_evaluation_are_put_back() -> None:
     get_backend("gradcam", model=model)(images(), LABELS)
     assert model.calls == 0
     assert model.last is None
+
+
+@pytest.mark.parametrize("name", ["saliency", "integrated_gradients"])
+def test_another_model_in_its_place_is_asked_for_its_own_class(name):
+    """An averaged copy of a network takes the network's place."""
+    ones, twos = cnn(), cnn()
+    torch.manual_seed(3)
+    twos.head[-1].reset_parameters()
+    assert (ones.eval()(images(6)).argmax(1) != twos.eval()(images(6)).argmax(1)).any()
+    backend = get_backend(name, model=ones, target="predicted")
+    backend.model = twos
+    wanted = get_backend(name, model=twos, target="predicted")
+    torch.testing.assert_close(backend(images(6)), wanted(images(6)), rtol=0, atol=0)
+    assert set(backend.settings()) == {"layer", "model", "name", "options", "preprocess", "target"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+import weakref
 
 import PIL.Image
 import pytest
@@ -16,6 +17,8 @@ from torchvision.transforms.v2._utils import _find_labels_default_heuristic
 
 from sgdmix_albu import SGDMix, mix_batch
 from sgdmix_albu.errors import InvalidInputError, InvalidTypeError, SGDMixError
+from sgdmix_albu.masks import get_mask
+from sgdmix_albu.mixing import describe
 from sgdmix_albu.mixing.fill import inpaint, inpaint_nearest
 from sgdmix_albu.saliency import SaliencyMap, get_backend
 from sgdmix_albu.torchvision.samples import default_labels
@@ -380,6 +383,10 @@ def test_memory_forgets_what_no_longer_fits():
     transform = seeded(memory=4)
     transform(batch(2))
     other = batch(1)[..., :30]
+    rows = [weakref.ref(column) for column in transform._memory._rows.values()]
+    transform._memory.recall([other], describe(torch.rand(1, 40, 30), other, get_mask("otsu")))
+    assert rows
+    assert not any(row() is not None for row in rows)  # their room is free before the new rows take theirs
     assert torch.equal(transform(other), other)
 
 

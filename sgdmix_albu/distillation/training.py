@@ -16,6 +16,8 @@ from sgdmix_albu.saliency.network import SaliencyNetwork
 _WINDOW = 15  # of the surroundings in which a pixel is called near an edge, in pixels of the map
 _EDGE = 4.0  # how much more such a pixel counts
 _DECAY = 1e-2
+_PASTED = 0.3  # share of the views that get another photograph's object
+_SHOWN = 0.3  # the least share of the teacher's map that must lie within a view; else the whole photograph is taken
 _WARM_UP = 0.03  # share of the steps
 
 
@@ -116,10 +118,6 @@ def batches_of(examples: Examples, schedule: Schedule) -> Iterator[tuple[Tensor,
 def _pace(done: float) -> float:
     """Of the learning rate: a short rise, then half a cosine."""
     return min(1.0, done / _WARM_UP + 1e-3) * (1 + math.cos(math.pi * done)) / 2
-
-
-_PASTED = 0.3  # share of the views that get another photograph's object
-_SHOWN = 0.3  # the least share of the teacher's map that must lie within a view; else the whole photograph is taken
 
 
 @dataclass(frozen=True)

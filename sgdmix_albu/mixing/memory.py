@@ -69,6 +69,7 @@ class Memory:
         """
         columns = _columns(leaves, described)
         if _form(self._rows) != _form(columns):
+            self._rows, self._keys = {}, []  # their memory is free before the new rows take theirs
             self._used = self._next = 0
         if not self._used:
             return None

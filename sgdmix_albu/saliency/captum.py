@@ -115,10 +115,21 @@ _DEFAULTS: Mapping[str, Callable[[Tensor], dict[str, Any]]] = {
 class _Explainer(LayerBackend):
     """What Captum's attributions share, whoever made them."""
 
-    function: Callable[[Tensor], Tensor]
-    method: Method
-    kind: type[Any]
     options: dict[str, Any]
+
+    @property
+    @abstractmethod
+    def kind(self) -> type[Any]:
+        """Captum's class."""
+
+    @property
+    @abstractmethod
+    def method(self) -> Method:
+        """How its attributions become a map."""
+
+    @abstractmethod
+    def _score(self, inputs: Tensor) -> Tensor:
+        """(B, K) logits."""
 
     @property
     def uses_target(self) -> bool:
@@ -132,7 +143,7 @@ class _Explainer(LayerBackend):
     def _attribute(self, inputs: Tensor, target: Tensor | None) -> Tensor:
         if target is None and self.uses_target:
             with torch.no_grad():
-                target = self.function(inputs).argmax(1)
+                target = self._score(inputs).argmax(1)
         with self._attribution(inputs) as attribution:
             if not self.method.random:
                 return self._maps(attribution, inputs, target)
@@ -212,10 +223,22 @@ class CaptumBackend(_Explainer):
         **options: Any,
     ) -> None:
         super().__init__(model, layer=layer, target=target, preprocess=preprocess, microbatch=microbatch)
-        self.name, self.options, self.method, self.function = name, options, METHODS[name], self.model
-        self.kind = getattr(ca, self.method.kind)
+        self.name, self.options = name, options
         own = ["model", *(["layer"] if self.method.at_layer else []), "target", "preprocess", "microbatch"]
         self._check_options(repr(name), own, {} if layer is None else {"layer": layer})
+
+    @property
+    def kind(self) -> type[Any]:
+        """Captum's class."""
+        return getattr(ca, self.method.kind)  # type: ignore[no-any-return]
+
+    @property
+    def method(self) -> Method:
+        """How its attributions become a map."""
+        return METHODS[self.name]
+
+    def _score(self, inputs: Tensor) -> Tensor:
+        return self.model(inputs)  # type: ignore[no-any-return]
 
     @contextmanager
     def _attribution(self, inputs: Tensor) -> Iterator[Any]:
@@ -262,11 +285,22 @@ class AttributionBackend(_Explainer):
             raise InvalidInputError(
                 f"the attribution holds a wrapped model ({type(model).__name__}); make it with the model inside"
             )
-        self.attribution, self.options, self.kind = attribution, options, type(attribution)
-        known = next((row for row in METHODS.values() if getattr(ca, row.kind) is self.kind), None)
-        # Of an unknown method it is not known whether it draws random numbers.
-        self.method = known or Method(self.kind.__name__, "abs_sum", random=True)
+        self.attribution, self.options = attribution, options
         self._check_options(repr(self), ["target", "preprocess", "microbatch"], {})
+
+    @property
+    def kind(self) -> type[Any]:
+        """Captum's class."""
+        return type(self.attribution)
+
+    @property
+    def method(self) -> Method:
+        """How its attributions become a map; of an unknown one it is not known whether it draws random numbers."""
+        known = (row for row in METHODS.values() if getattr(ca, row.kind) is self.kind)
+        return next(known, Method(self.kind.__name__, "abs_sum", random=True))
+
+    def _score(self, inputs: Tensor) -> Tensor:
+        return self.function(inputs)
 
     def _attribution(self, inputs: Tensor) -> AbstractContextManager[Any]:
         return nullcontext(self.attribution)

@@ -168,9 +168,9 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         check_normalization(mean, std)
         check_generator(generator)
         check_getters(labels_getter, saliency_getter, key_getter)
-        self._backend = backend_unless_given(saliency, model=model, layer=layer, options=options)
-        if saliency_getter is not None and self._backend is not None:
+        if saliency_getter is not None and not (isinstance(saliency, str) and saliency == "given"):
             raise InvalidInputError(f"saliency_getter goes with saliency='given', got saliency={said(saliency)}")
+        self._backend = backend_unless_given(saliency, model=model, layer=layer, options=options)
         self._refiner = open_refiner(refiner, strength, preserve)
         self._preset = get_mask(mask)
         self._memory = Memory(int(memory))

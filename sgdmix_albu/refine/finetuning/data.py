@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sgdmix_albu.datasets.pixels import load_image
-from sgdmix_albu.datasets.source import Item, open_source
+from sgdmix_albu.datasets.source import Item, Skipped, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.refine.finetuning.labelled import Labelled, labelled
 from sgdmix_albu.tensors import check_tensor
@@ -59,9 +59,11 @@ class TrainingImages:
     def __init__(self, data: str | os.PathLike[str] | Any, resolution: int, *, progress: bool = False) -> None:
         self.resolution = resolution
         self._items: list[Item] = []
+        loose: list[Skipped] = []
         if isinstance(data, str | os.PathLike):
             listed = open_source(data)
             self._items = items = listed.items
+            loose = listed.skipped
             source = Labelled(
                 tuple(listed.class_names), [item.label for item in items], lambda row: load_image(items[row])[0]
             )
@@ -93,6 +95,8 @@ class TrainingImages:
                 f"no image of class {self.classes[lost[0]]!r} can be read; {len(self.skipped)} image(s) cannot, "
                 f"the first is {key}: {reason}"
             )
+
+        self.skipped += loose
 
     def __len__(self) -> int:
         return len(self.labels)
