@@ -362,9 +362,7 @@ def test_buffers_changed_in_evaluation_are_put_back() -> None:
 def test_another_model_in_its_place_is_asked_for_its_own_class(name):
     """An averaged copy of a network takes the network's place."""
     ones, twos = cnn(), cnn()
-    torch.manual_seed(3)
-    twos.head[-1].reset_parameters()
-    assert (ones.eval()(images(6)).argmax(1) != twos.eval()(images(6)).argmax(1)).any()
+    twos.head[-1].bias.data[1] += 9  # another class than that of the first
     backend = get_backend(name, model=ones, target="predicted")
     backend.model = twos
     wanted = get_backend(name, model=twos, target="predicted")
