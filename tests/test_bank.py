@@ -20,7 +20,7 @@ from saliency_models import cnn
 from torch import Tensor, nn
 
 from sgdmix_albu.bank import build as building
-from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
 from sgdmix_albu.saliency import SaliencyBackend, SaliencyBank, build_bank, get_backend
 from sgdmix_albu.saliency.fingerprint import fingerprint
 from sgdmix_albu.saliency.given import given_maps
@@ -59,6 +59,29 @@ def folder(tmp_path: Path) -> Path:
 
 def build(folder: Path, backend: Any = "spectral_residual", **options: Any) -> SaliencyBank:
     return build_bank(folder, folder.parent / "bank", backend, progress=False, batch_size=2, **options)
+
+
+class Refusing(Counting):
+    """Brightness, of all but black pictures."""
+
+    def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        if (images.amax((1, 2, 3)) == 0).any():
+            raise SGDMixError("it is black")
+        return super()._raw(images, labels)
+
+
+@pytest.mark.parametrize("name", ["owl/0.png", "tit/9.png"])
+def test_an_image_that_the_backend_refuses_is_left_out(folder: Path, name: str) -> None:
+    """The first or the last one; again and again the same bank."""
+    Image.new("RGB", (40, 30)).save(folder / name)
+    for _ in range(3):
+        bank = build_bank(folder, folder.parent / "bank", Refusing(), progress=False)
+        assert (len(bank), bank.skipped) == (5, {name: "it is black"})
+    for path in (folder / "tit").iterdir():
+        Image.new("RGB", (40, 30)).save(path)
+    shutil.rmtree(folder / "owl")
+    with pytest.raises(SGDMixError, match="it is black"):
+        build_bank(folder, folder.parent / "other", Refusing(), progress=False)
 
 
 def size_of_maps(folder: Path) -> int:

@@ -401,6 +401,24 @@ def test_folders_stand_anywhere(run: Run, monkeypatch: pytest.MonkeyPatch, line:
     assert given["saliency_options"] == {"session": "u2net"}
 
 
-@pytest.mark.parametrize("line", ["mix --dataset aviary --out-of-it x", "mix -- --dataset out", "mix --dataset -- out"])
+@pytest.mark.parametrize("line", ["mix --dataset aviary --out-of-it x", "mix --dataset -- out"])
 def test_an_options_name_is_no_value(run: Run, line: str) -> None:
     assert run(*line.split())[0] == 2
+
+
+def test_a_folder_called_like_an_option(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tree(tmp_path / "-photos")
+    assert (
+        run("mix", "--limit", 4, "--saliency", "spectral_residual", "--mask", "otsu", "--", "-photos", "-out")[0] == 0
+    )
+    assert run("verify", "--", "-out")[:2] == (0, "verified 4 of 4 images\n")
+
+
+def test_what_is_for_a_refiner_is_refused_without_one(run: Run, tmp_path: Path) -> None:
+    write_tree(tmp_path / "data")
+    for option in (["--steps", 3], ["--lora", "nowhere.safetensors"], ["--device", "cpu"]):
+        code, _, error = run("generate", tmp_path / "data", tmp_path / "out", "--refiner", "none", *option)
+        assert code == 2
+        assert "is for a refiner, and none is named" in error
+    assert not (tmp_path / "out").exists()

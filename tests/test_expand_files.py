@@ -94,9 +94,10 @@ def test_files_of_others_are_not_joined(photographs: Path, tmp_path: Path, overw
 
 def test_not_a_folder(photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for out in (tmp_path / "file", tmp_path / "file" / "out"):
-        with pytest.raises(DataError, match="cannot write"):
-            mixed_into(photographs, out)
+    with pytest.raises(DataError, match="expected a folder to write, .*file is a file"):
+        mixed_into(photographs, tmp_path / "file")
+    with pytest.raises(DataError, match="cannot write"):
+        mixed_into(photographs, tmp_path / "file" / "out")
 
 
 def test_source_and_output_must_lie_apart(photographs: Path, tmp_path: Path) -> None:

@@ -340,6 +340,38 @@ def test_other_settings_are_another_run(photographs: Path, tmp_path: Path) -> No
     assert (len(made), {Path(name).suffix for name in made}) == (3, {".jpg"})
 
 
+def test_the_output_is_only_touched_when_the_input_has_been_read(photographs: Path, tmp_path: Path) -> None:
+    mix(photographs, tmp_path / "out")
+    before = contents(tmp_path / "out")
+
+    def broken(images: Tensor) -> Tensor:
+        raise SGDMixError("no such layer")
+
+    register_backend("broken", broken)
+    with pytest.raises(SGDMixError, match="no such layer"):
+        mix(photographs, tmp_path / "out", saliency="broken", overwrite=True)
+    assert contents(tmp_path / "out") == before
+
+
+def test_settings_that_a_mix_has_not(photographs: Path, tmp_path: Path) -> None:
+    for setting in ({"multiplier": 2}, {"keep_unmixed": False}, {"fil": "source"}):
+        with pytest.raises(InvalidInputError, match=f"mix_folder has no option '{next(iter(setting))}'"):
+            mix(photographs, tmp_path / "out", **setting)
+
+
+def test_a_file_in_the_folders_place(photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("battery")
+    with pytest.raises(DataError, match="expected a folder to write, .*out is a file"):
+        mix(photographs, tmp_path / "out")
+
+
+def test_a_folder_of_a_mix_of_an_earlier_version(tmp_path: Path) -> None:
+    for name in ("metadata.jsonl", ".sgdmix-mixed.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(DataError, match="written by sgdmix mix of an earlier version"):
+        verify(tmp_path)
+
+
 def test_a_folder_of_generate_is_another_runs(photographs: Path, tmp_path: Path) -> None:
     generate(photographs, tmp_path, settings=Settings("brightness", "bright", fill="source"))
     with pytest.raises(DataError, match=r"begun with other settings: keep_unmixed False \(now True\), multiplier 5"):

@@ -111,6 +111,23 @@ def test_a_run_of_a_version_that_knew_one_fill_goes_on(photographs: Path, tmp_pa
     assert contents(tmp_path / "old") == contents(tmp_path / "whole")
 
 
+def test_every_row_has_every_field_whichever_version_made_it(photographs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with contextlib.suppress(KeyboardInterrupt):
+        expand(photographs, out, workers=1, progress=Stop(4))
+    later = ("mixed", "unmixed_because", "refused_over_coverage", "source_threshold", "target_threshold")
+    for file in (out / ".sgdmix" / "done").iterdir():
+        rows = [json.loads(line) for line in file.read_bytes().splitlines()[1:]]
+        lines = b"".join(json.dumps({k: v for k, v in row.items() if k not in later}).encode() + b"\n" for row in rows)
+        file.write_bytes(hashlib.sha256(lines).hexdigest().encode() + b"\n" + lines)
+    done = expand(photographs, out)
+    assert 0 < done.written < done.planned
+    rows = rows_of(out)
+    assert len({frozenset(row) for row in rows}) == 1
+    assert all(row["mixed"] for row in rows)
+    assert verify(out, progress=Progress(quiet=True)).good
+
+
 def test_no_source_gets_a_target_twice_and_copies_are_left_out(tmp_path: Path) -> None:
     data = write_tree(tmp_path / "data", classes=1, images=3)
     done = expand(data, tmp_path / "out", Settings(saliency="brightness", mask="bright", multiplier=4))

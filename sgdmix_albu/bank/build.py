@@ -73,7 +73,8 @@ def build_bank(
         **options: The backend's.
 
     Returns:
-        The bank, opened. Images that cannot be read are left out and listed in its ``skipped``.
+        The bank, opened. Images that cannot be read, that the backend refuses, or that lie in no class folder are left
+        out and listed in its ``skipped``.
 
     Raises:
         DataError: ``folder`` has no images, none of them can be read, ``out`` holds something else, or a bank of other
@@ -106,7 +107,9 @@ def build_bank(
         skipped = list(source.skipped)
         reading = ordered_map(partial(growth.read, size=(width, height)), source.items, workers or default_jobs())
         told = Progress(quiet=not progress).over(reading, repr(maker), len(source.items))
-        computed = described(growth.missing(told), MapSource(maker), None, skipped, batch=batch_size, hopeless=1)
+        # Where it has made maps before, a backend that refuses all that is left refuses those images alone.
+        hopeless = len(source.items) + 1 if growth.known else 1
+        computed = described(growth.missing(told), MapSource(maker), None, skipped, batch=batch_size, hopeless=hopeless)
         growth.add(computed)
         if not growth.contents:
             raise DataError(f"no image of {folder} can be read; {skipped[0]}")
@@ -182,6 +185,7 @@ class _Growth:
 
     Attributes:
         contents: The content of each image that has a map, by its key.
+        known: What has had one since before.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, labelled: bool, overwrite: bool) -> None:
@@ -190,7 +194,10 @@ class _Growth:
         self.storage, self.settings, self.labelled = Storage(folder), settings, labelled
         self.parts = Parts(self.storage, AGAIN)
         self.contents: dict[str, _Content] = {}
-        if _occupied(folder):
+        self._begun = False
+        if not _occupied(folder):
+            self._begin()
+        else:
             header = read_header(folder)
             changed = [name for name in settings if header["settings"][name] != settings[name]]
             if changed and not overwrite:
@@ -198,16 +205,17 @@ class _Growth:
                     f"the saliency bank in {folder} was made with another {', '.join(changed)}: name another folder, "
                     "or replace it with overwrite=True, --overwrite on the command line"
                 )
+            if changed or not header["complete"]:
+                self._begin()
             if changed:
                 for number in self.parts.numbers():
                     self.parts.remove(number)
             elif "shape" in header:
                 self.parts.shape = tuple(header["shape"])
-        self._write_header(complete=False)
-        self._known: set[_Content] = set()
+        self.known: set[_Content] = set()
         for number in self.parts.numbers():
             rows = self.parts.repaired(number)
-            self._known.update(zip(map(bytes, rows["sha256"]), rows["label"].tolist(), strict=True))
+            self.known.update(zip(map(bytes, rows["sha256"]), rows["label"].tolist(), strict=True))
             if len(rows):
                 self.parts.shape = self.parts.read(number).shape
 
@@ -216,7 +224,7 @@ class _Growth:
         try:
             content = item.reader.read(item.key)
             sha256 = hashlib.sha256(content).digest()
-            if (sha256, self._label(item)) in self._known:
+            if (sha256, self._label(item)) in self.known:
                 return item, sha256
             image = decode_image(content, item.reader.path(item.key)).resize(size, Image.Resampling.BILINEAR)
         except DataError as error:
@@ -232,9 +240,10 @@ class _Growth:
                 yield item, found
 
     def add(self, computed: Iterable[Entry]) -> None:
-        """Write parts of what is computed."""
+        """Write parts of what is computed; a bank that is finished is so until there is something."""
         number = max(self.parts.numbers(), default=-1) + 1
         for entries in _portions(computed):
+            self._begin()
             for one in entries:
                 self._check_shape(one.map.shape)
                 one.row["label"] = self._label(one.item)
@@ -259,6 +268,12 @@ class _Growth:
         self.parts.shape = self.parts.shape or (shape[0], shape[1])
         if shape != self.parts.shape:
             raise DataError(f"the bank's maps have shape {self.parts.shape}, the backend now gives {shape}")
+
+    def _begin(self) -> None:
+        """The bank is not finished, until it says so again."""
+        if not self._begun:
+            self._write_header(complete=False)
+        self._begun = True
 
     def _write_header(self, **more: Any) -> None:
         header = {"format": FORMAT, "settings": self.settings, **more}

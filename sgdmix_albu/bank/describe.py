@@ -69,17 +69,17 @@ def described(
     Raises:
         SGDMixError: That fault.
     """
-    good = refused = 0
+    good, refused = 0, list[SGDMixError]()
     for window in _windows(reading, skipped, batch or _BATCH):
         for (item, _), found in zip(window, _of_window(window, maps_of, preset, reference), strict=True):
             if isinstance(found, Entry):
                 good += 1
                 yield found
-                continue
-            refused += 1
-            skipped.append(Skipped(item.key, str(found)))
-            if not good and refused >= hopeless:
-                raise found
+            else:
+                refused.append(found)
+                skipped.append(Skipped(item.key, str(found)))
+        if not good and len(refused) >= hopeless:
+            raise refused[0]
 
 
 def _windows(reading: Iterable[Read], skipped: list[Skipped], batch: int) -> Iterator[_Window]:

@@ -195,7 +195,7 @@ def _distil(commands: _Commands) -> None:
     distil = _command(
         commands, "distil", run, "train a small saliency network on what a better one sees in your photographs"
     )
-    add_data(distil, "the .safetensors file to write; use it as --saliency FILE")
+    add_data(distil, "the .safetensors file to write; use it as --saliency FILE", "FILE")
     who = distil.add_argument_group("who teaches it")
     who.add_argument("--teacher", metavar="NAME", help="a saliency backend")
     add_settings(who, SaliencySettings, only="options")

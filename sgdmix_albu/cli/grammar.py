@@ -45,9 +45,11 @@ class Parser(argparse.ArgumentParser):
         """As argparse's, with the positional arguments collected first: an optional one takes no other's word."""
         if self._inside or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
+        # argparse collects no words after "--", which stand for themselves: then folders stand together.
+        parse = super().parse_known_args if "--" in args else self.parse_known_intermixed_args
         self._inside = True  # argparse comes back here twice
         try:
-            found, rest = self.parse_known_intermixed_args(args, namespace)
+            found, rest = parse(args, namespace)
         finally:
             self._inside = False
         for check in self.checks if not rest else ():
@@ -56,23 +58,24 @@ class Parser(argparse.ArgumentParser):
         return found, rest
 
 
-def add_data(parser: Parser, out: str | None = None) -> None:
+def add_data(parser: Parser, out: str | None = None, metavar: str = "OUT") -> None:
     """DATA, or ``--dataset NAME`` in its place; and OUT after it where the command has one.
 
     Args:
         parser: Of the command.
         out: Help of OUT.
+        metavar: What OUT is called.
     """
     parser.add_argument("data", metavar="DATA", nargs="?", help="folder with one folder of images per class")
     if out is not None:
-        parser.add_argument("out", metavar="OUT", help=out)
+        parser.add_argument("out", metavar=metavar, help=out)
     parser.add_argument("--dataset", metavar="NAME", help="an embedded data set (aviary); leave DATA out")
 
     def one_of_both(found: argparse.Namespace) -> str | None:
         if found.data is not None and found.dataset is not None:
             return f"expected DATA or --dataset NAME, got both: {found.data} and {found.dataset}"
         if found.data is None and found.dataset is None:
-            return "expected DATA or --dataset NAME" + ("" if out is None else f", and OUT; got only {found.out}")
+            return "expected DATA or --dataset NAME" + ("" if out is None else f", and {metavar}; got only {found.out}")
         return None
 
     parser.checks.append(one_of_both)

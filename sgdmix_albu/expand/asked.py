@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,10 @@ class Asked:
             UnknownNameError: No such backend, preset, refiner or class.
         """
         if refiner is not None and refiner.name == "none":
-            if refiner.strengths is not None:
-                raise InvalidInputError(f"strengths are a refiner's, and none is named, got {refiner.strengths}")
+            in_vain = [one.name for one in fields(refiner)[1:] if getattr(refiner, one.name) != one.default]
+            if in_vain:
+                value = getattr(refiner, in_vain[0])
+                raise InvalidInputError(f"{in_vain[0]} is for a refiner, and none is named, got {value!r}")
             refiner = None
         if refiner is not None and refiner.adaptive and teacher is None:
             raise InvalidInputError("an adaptive strength needs a teacher")

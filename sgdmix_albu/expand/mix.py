@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Literal
 
 from sgdmix_albu.expand.pipeline import generate
 from sgdmix_albu.expand.summary import Expansion
 from sgdmix_albu.io.progress import Progress
+from sgdmix_albu.saliency.options import check_options
 from sgdmix_albu.settings import SaliencySettings, Settings
 from sgdmix_albu.types import BEST_SALIENCY, Normalize
 
@@ -67,6 +69,8 @@ def mix_folder(
         UnknownNameError: No such backend, preset, data set or architecture.
         DataError: The input, the weights or the output folder cannot be used; another process works on it.
     """
+    known = [one.name for one in fields(Settings) if one.name not in ("saliency", "multiplier", "keep_unmixed")]
+    check_options("mix_folder", known, (), settings)
     backend = SaliencySettings(saliency, model, arch, class_names, normalize, saliency_options or {})
     done = generate(
         data,

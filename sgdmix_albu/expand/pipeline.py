@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -21,7 +22,7 @@ from sgdmix_albu.expand.asked import Asked
 from sgdmix_albu.expand.execute.local import Engine, LocalEngine
 from sgdmix_albu.expand.execute.worker import Expander, Report
 from sgdmix_albu.expand.forecast import TRIAL, forecast
-from sgdmix_albu.expand.names import ATTEMPTS, BANK, METADATA
+from sgdmix_albu.expand.names import ATTEMPTS, BANK, METADATA, RUN
 from sgdmix_albu.expand.plan.rows import Chunk
 from sgdmix_albu.expand.plan.targets import plan_rows
 from sgdmix_albu.expand.store.listing import taken_up
@@ -37,6 +38,8 @@ from sgdmix_albu.settings import ClassifierSettings, RefinerSettings, Settings
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_TRIED = 32  # images, spread over the set, of which one at least must have a mask before an earlier run is removed
 
 
 def generate(
@@ -146,6 +149,8 @@ class _Expansion:
     def run(self, *, overwrite: bool = False) -> Expansion:
         """Do what is left of it."""
         with self.store.locked():
+            if overwrite and self.out.has(RUN):
+                self._try_some()
             self.store.begin(overwrite=overwrite)
             if self.store.finished():
                 return self._told()
@@ -160,6 +165,19 @@ class _Expansion:
             with self.clock("manifest"):
                 self.store.finish(chunks)
             return self._told()
+
+    def _try_some(self) -> None:
+        """An earlier run is not removed for one that can make nothing: some of its images are described first."""
+        some = self.source.thinned(_TRIED)
+        with tempfile.TemporaryDirectory(prefix="sgdmix-") as folder:
+            bank, parts = DescriptorBank(Storage(folder)), parts_of(some.items)
+            builder = BankBuilder(
+                bank.storage, self.asked.reader, some.class_names, self.asked.settings, default_jobs(), None
+            )
+            for part in parts:
+                builder(part)
+            unusable = bank.skipped(parts)
+        check_some_usable(len(some.items) - len(unusable), len(some.items), unusable)
 
     def _describe(self, holding: Iterable[int] | None = None) -> None:
         """Those of the bank's parts that are not there: of all images, or of those in some places of the listing.
@@ -221,6 +239,7 @@ class _Expansion:
             lost=planned["rows"] - made["rows"],
             left_out=Counter(planned["left_out"]),
             unmixed=Counter(made.get("unmixed")),
+            keeps_unmixed=self.asked.settings.keep_unmixed,
             skipped=self.store.quarantined(),
             came=self.came,
             ignored=self.source.ignored,

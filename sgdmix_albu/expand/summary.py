@@ -43,6 +43,7 @@ class Expansion:
         describing: The workers' seconds for that.
         stages: The workers' seconds for each stage of the outputs.
         size: Bytes of the images that were written.
+        keeps_unmixed: Whether images that stay unmixed are written as they are.
     """
 
     out: str
@@ -60,6 +61,7 @@ class Expansion:
     describing: float
     stages: dict[str, float]
     size: int
+    keeps_unmixed: bool = False
 
     @property
     def there(self) -> int:
@@ -82,7 +84,7 @@ class Expansion:
             yield f"lost     {self.lost}: they could not be made, for the reasons below; the same command tries again"
         for reason, count in sorted(self.left_out.items()):
             yield f"left out {count}: {_WHY[reason]}"
-        if self.unmixed:
+        if self.keeps_unmixed:
             yield f"mixed    {self.mixed} of {self.there} images"
         for reason, count in sorted(self.unmixed.items()):
             yield f"unmixed  {count}: {_WHY[reason]}; written as they are"

@@ -26,6 +26,15 @@ from sgdmix_albu.io.sums import Summed
 
 _QUARANTINED = record({"source": text(), "reason": text()})
 
+# What rows that an earlier version wrote do not say: all were mixed. Every row of a manifest has every field.
+_NEWER = {
+    "mixed": True,
+    "unmixed_because": None,
+    "refused_over_coverage": None,
+    "source_threshold": None,
+    "target_threshold": None,
+}
+
 
 class Run:
     """The state of an output folder. While somebody works on it, it is locked; see :meth:`locked`.
@@ -58,6 +67,8 @@ class Run:
             DataError: Somebody does.
         """
         command = "sgdmix mix" if self.wanted["keep_unmixed"] else "sgdmix generate"
+        if self.out.local and Path(self.out.root).is_file():
+            raise DataError(f"expected a folder to write, {self.out.root} is a file")
         # An object store has no locks.
         return locked(Path(self.out.root), command) if self.out.local else nullcontext()
 
@@ -262,7 +273,9 @@ class Run:
         rows = read_done(self.out.read(done_name(chunk.number)))
         if rows is None:
             raise DataError(f"{self.out.path(done_name(chunk.number))} was damaged meanwhile; run the same again")
-        return rows
+        # What a shard says of its images is not changed any more.
+        whole = ("skipped", "mixed", "shard")
+        return [row if any(name in row for name in whole) else {**row, **_NEWER} for row in rows]
 
     def _restore_done(self, sizes: Mapping[str, int]) -> None:
         """What says that a chunk is done, from the manifest that was made of it, for those that are still whole.

@@ -65,6 +65,8 @@ def verify(out: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     if not storage.has(METADATA):
         unfinished = f"{storage.root} is not finished: run the same command again"
         raise DataError(unfinished if storage.has(RUN) else f"{storage.root} has no {METADATA}")
+    if storage.has(".sgdmix-mixed.json"):
+        raise DataError(f"{storage.root} was written by sgdmix mix of an earlier version, whose verify compares it")
     if not storage.has(RUN):
         raise DataError(f"{storage.root} has no {RUN}, which says what the manifest must be; copy hidden files too")
     written = read_run(storage).manifest
