@@ -8,6 +8,7 @@ One TOML file a table, ``grids/NN-name.toml``::
     pixels = 128                          # default
     baseline = "real images"              # the row that differences are taken to; default: the first
     rivals = ["CutMix"]                   # rows that are not ours; default: none
+    bounds = ["true masks"]               # ours, but with what users have not: shown, never the best; default: none
     figures = ["accuracy"]                # what is shown; default: accuracy
     x = "candidates"                      # key of the rows that becomes the plot's x axis; default: none
 
@@ -58,6 +59,7 @@ class Grid:
         pixels: Side of the images.
         baseline: Name of the row that differences are taken to.
         rivals: Names of the rows that are not ours.
+        bounds: Names of the rows that show how far it could go.
         figures: Which figures of a run are shown.
         x: Key of the rows' specs whose number is the plot's x axis.
         tasks: Number of seeds a task: the seeds are 0, 1, ...
@@ -71,6 +73,7 @@ class Grid:
     pixels: int
     baseline: str
     rivals: tuple[str, ...]
+    bounds: tuple[str, ...]
     figures: tuple[str, ...]
     x: str | None
     tasks: dict[str, int]
@@ -121,6 +124,7 @@ def _grid(name: str, table: dict[str, Any]) -> Grid:
         pixels=_count("pixels", taken.pop("pixels", PIXELS)),
         baseline=_text("baseline", taken.pop("baseline", names[0])),
         rivals=_texts("rivals", taken.pop("rivals", [])),
+        bounds=_texts("bounds", taken.pop("bounds", [])),
         figures=_texts("figures", taken.pop("figures", ["accuracy"])),
         x=None if "x" not in taken else _text("x", taken.pop("x")),
         tasks=_tasks(taken.pop("tasks", None)),
@@ -128,9 +132,11 @@ def _grid(name: str, table: dict[str, Any]) -> Grid:
     )
     if taken:
         raise InvalidInputError(f"unknown keys: {', '.join(sorted(taken))}")
-    for asked in (grid.baseline, *grid.rivals):
+    for asked in (grid.baseline, *grid.rivals, *grid.bounds):
         if asked not in names:
-            raise InvalidInputError(f"baseline and rivals must be names of rows ({', '.join(names)}), got {asked!r}")
+            raise InvalidInputError(
+                f"baseline, rivals and bounds must be names of rows ({', '.join(names)}), got {asked!r}"
+            )
     if not grid.figures:
         raise InvalidInputError("figures must name at least one figure, got none")
     if grid.x is not None:
@@ -141,8 +147,8 @@ def _grid(name: str, table: dict[str, Any]) -> Grid:
 def _check_axis(x: str, rows: tuple[GridRow, ...]) -> None:
     given = [row.spec[x] for row in rows if x in row.spec]
     wrong = [value for value in given if isinstance(value, bool) or not isinstance(value, int | float)]
-    if wrong or not given:
-        raise InvalidInputError(f"x must be a key of rows with numbers, got {x!r} with {wrong or 'no row'}")
+    if wrong or len(set(given)) < 2:
+        raise InvalidInputError(f"x must be a key of rows with two numbers or more, got {x!r} with {wrong or given}")
 
 
 def _tasks(found: Any) -> dict[str, int]:
