@@ -398,6 +398,10 @@ def test_dots_stand_where_the_means_are(tmp_path: Path) -> None:
     per_point = (ours - source) / (218 / 3 - 188 / 3)
     assert (ours - low, high - ours) == pytest.approx((half * per_point, half * per_point), abs=0.2)
     assert ours > source
+    start, end = (float(groups['fill="source"'][1].attrib[key]) for key in ("x1", "x2"))  # the lowest of all
+    whole = 2 * stats.t.ppf(0.975, 2) * stats.sem([62, 60, 66]) * per_point
+    assert end - start == pytest.approx(whole, abs=0.2)
+    assert 600 < float(groups["true masks"][1].attrib["x2"]) - start < 880  # the panel is used
 
 
 def test_numbers_become_lines(tmp_path: Path) -> None:
@@ -425,6 +429,8 @@ def test_names_are_escaped_and_two_seeds_do_not_flatten_the_rest(tmp_path: Path)
     groups = _told(_drawn(_table(tmp_path, lines + wild, rows=rows, baseline="a < b & c", rivals=(), bounds=())))
     start, end = (float(groups["wild"][1].attrib[key]) for key in ("x1", "x2"))
     assert 0 <= start < end <= 880
+    narrow = groups["a < b & c"][1].attrib
+    assert float(narrow["x2"]) - float(narrow["x1"]) > 0.5 * (end - start)
     assert "a < b & c" in groups
 
 
