@@ -124,6 +124,16 @@ def test_placed(shifted: Shifted, centre: tuple[float, float], area: float) -> N
     assert torch.allclose(mass / (blue * area), torch.ones(len(rows), dtype=torch.float64), atol=0.01)
 
 
+@pytest.mark.parametrize(("area", "reach"), [(0.25, 3), (4.0, 12), (49.0, 36)])
+def test_objects_stay_whole(shifted: Shifted, area: float, reach: int) -> None:
+    """In the corner an object is as near as its half extent in pixels; one larger than the image is central."""
+    rows = torch.arange(len(shifted.labels))
+    seen = placed(shifted, (-1.0, -1.0), area, rows)[:, 2].double()
+    at = torch.arange(SIDE) + 0.5
+    x, y = ((seen.sum(along) * at).sum(1) / seen.sum((1, 2)) for along in (1, 2))
+    assert torch.allclose(torch.stack([x, y]), torch.full((2, len(rows)), float(reach)).double(), atol=0.2)
+
+
 def test_specks_and_frames_are_left_out() -> None:
     images, masks, labels, plates = drawn()
     masks[0] = False
