@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import vision_transformer
 from torchvision.transforms.v2.functional import normalize
@@ -20,7 +22,9 @@ from sgdmix_albu.classifiers import (
     Judge,
     new_classifier,
     open_classifier,
+    open_judge,
     read_checkpoint,
+    save_classifier,
 )
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 
@@ -213,7 +217,7 @@ def test_position_embeddings_are_interpolated(tmp_path: Path) -> None:
     """As torch.nn.functional does it, the class token's left alone."""
     model = trained("vit_b_16", image_size=96)
     torch.save(model.state_dict(), tmp_path / "weights.pth")
-    new, _ = new_classifier("vit_b_16", ["owl", "tit"], tmp_path / "weights.pth", size=64)
+    new = new_classifier("vit_b_16", ["owl", "tit"], tmp_path / "weights.pth", size=64).model
     assert new(torch.rand(2, 3, 64, 64)).shape == (2, 2)
     before, after = model.state_dict(), new.state_dict()
     old, found = before.pop("encoder.pos_embedding"), after.pop("encoder.pos_embedding")
@@ -222,7 +226,7 @@ def test_position_embeddings_are_interpolated(tmp_path: Path) -> None:
     torch.testing.assert_close(found, torch.cat([old[:, :1], expected], 1))
     heads = {"heads.head.weight", "heads.head.bias"}
     assert all(torch.equal(after[name], value) for name, value in before.items() if name not in heads)
-    same, _ = new_classifier("vit_b_16", ["owl", "tit"], tmp_path / "weights.pth")
+    same = new_classifier("vit_b_16", ["owl", "tit"], tmp_path / "weights.pth").model
     assert torch.equal(same.state_dict()["encoder.pos_embedding"], old)
 
 
@@ -232,10 +236,106 @@ def test_a_size_that_patches_do_not_fill(tmp_path: Path) -> None:
     for weights in (None, tmp_path / "weights.pth"):
         with pytest.raises(InvalidInputError, match="vit_b_16 takes images whose side is a multiple of 16 .*, got 30"):
             new_classifier("vit_b_16", ["owl", "tit"], weights, size=30)
-    assert new_classifier("vit_b_16", ["owl", "tit"], size=48)[0](torch.rand(1, 3, 48, 48)).shape == (1, 2)
-    assert new_classifier("resnet18", ["owl", "tit"], size=30)[0].fc.out_features == 2
+    assert new_classifier("vit_b_16", ["owl", "tit"], size=48).model(torch.rand(1, 3, 48, 48)).shape == (1, 2)
+    assert new_classifier("resnet18", ["owl", "tit"], size=30).model.fc.out_features == 2
+
+
+def under_other_names(network: nn.Module) -> dict[str, Tensor]:
+    """As another library calls the same modules in the same order."""
+    tensors, modules = network.state_dict(), {}
+    for name in tensors:
+        modules.setdefault(name.rpartition(".")[0], f"_stage{len(modules)}")
+    return {f"{modules[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": value for name, value in tensors.items()}
+
+
+def test_other_names_in_the_same_order(tmp_path: Path, network: nn.Module) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(under_other_names(network), path)
+    with pytest.warns(UserWarning, match=r"has other names than torchvision's .*: its 244 tensors were taken") as told:
+        classifier = open_classifier(path, "mobilenet_v3_small")
+    assert [Path(warning.filename).name for warning in told] == [Path(__file__).name]
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(classifier.model(images), network(images))
+    assert classifier.num_classes == 7
+    with pytest.warns(UserWarning, match="taken in their order"):
+        new = new_classifier("mobilenet_v3_small", ["owl", "tit"], path).model
+    assert torch.equal(new.features[0][0].weight, network.features[0][0].weight)
+
+
+def _swapped(tensors: dict[str, Tensor], one: str, other: str) -> dict[str, Tensor]:
+    """Two of them change places, names and all."""
+    names = [{one: other, other: one}.get(name, name) for name in tensors]
+    return {name: tensors[name] for name in names}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda found: _swapped(found, "_stage1.weight", "_stage1.bias"),
+        lambda found: _swapped(found, "_stage1.running_mean", "_stage1.running_var"),
+        lambda found: dict(list(found.items())[1:]),
+        lambda found: {**found, "more.weight": torch.zeros(1)},
+        lambda found: {**found, "_stage1.bias": torch.zeros(17)},
+        lambda found: {name.replace("_stage1.running", "apart.running"): value for name, value in found.items()},
+    ],
+    ids=["weight and bias", "mean and variance", "one less", "one more", "shape", "one in two"],
+)
+def test_other_names_and_not_what_is_due(
+    tmp_path: Path, network: nn.Module, spoil: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> None:
+    torch.save(spoil(under_other_names(network)), tmp_path / "weights.pth")
+    with pytest.raises(DataError, match=r"do not fit torchvision's mobilenet_v3_small: 210 parameters missing"):
+        open_classifier(tmp_path / "weights.pth", "mobilenet_v3_small")
+
+
+def test_safetensors_have_no_order(tmp_path: Path, network: nn.Module) -> None:
+    save_file(under_other_names(network), tmp_path / "weights.safetensors")
+    with pytest.raises(DataError, match="do not fit torchvision's mobilenet_v3_small"):
+        open_classifier(tmp_path / "weights.safetensors", "mobilenet_v3_small")
+
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+
+
+@pytest.mark.parametrize("kind", ["torch", "safetensors"])
+def test_a_file_says_what_pixels_its_model_expects(tmp_path: Path, network: nn.Module, kind: str) -> None:
+    names, path = list("abcdefg"), tmp_path / ("model.safetensors" if kind == "safetensors" else "model.pt")
+    if kind == "torch":
+        save_classifier(path, network, arch="mobilenet_v3_small", class_names=names, normalization=(MEAN, STD))
+    else:
+        notes = {"arch": "mobilenet_v3_small", "pixels": json.dumps({"mean": MEAN, "std": STD})}
+        save_file(network.state_dict(), path, notes)
+    assert open_classifier(path).normalization == (MEAN, STD)
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(open_judge(path, names).logits(images), network(normalize(images, MEAN, STD)))
+    assert torch.equal(open_judge(path, names, normalize="none").logits(images), network(images))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        ({"mean": MEAN}, "'std' is missing"),
+        ({"mean": MEAN, "std": (0.1, 0.0, 0.1)}, "'std': 1: expected a number from 1e-06 to"),
+        ({"mean": MEAN[:2], "std": STD}, "'mean': expected at least 3 items, got 2"),
+        ({"mean": (float("nan"), 0.0, 0.0), "std": STD}, "'mean': 0: expected a number"),
+        ("imagenet", "expected an object"),
+    ],
+)
+def test_pixels_that_mean_nothing(tmp_path: Path, network: nn.Module, pixels: Any, message: str) -> None:
+    listed = {key: list(value) for key, value in pixels.items()} if isinstance(pixels, dict) else pixels
+    torch.save({"pixels": listed, "state_dict": network.state_dict()}, tmp_path / "model.pt")
+    with pytest.raises(DataError, match=rf"pixels in .*model.pt: .*{message}"):
+        open_classifier(tmp_path / "model.pt", "mobilenet_v3_small")
+
+
+def test_pretrained_networks_of_timm_say_what_pixels_they_expect(tmp_path: Path, network: nn.Module) -> None:
+    torch.save(timm.create_model("test_resnet", num_classes=3).state_dict(), tmp_path / "timm.pth")
+    torch.save(network.state_dict(), tmp_path / "torchvision.pth")
+    assert new_classifier("test_resnet", ["owl"], tmp_path / "timm.pth").normalization == ((0.5,) * 3, (0.5,) * 3)
+    assert new_classifier("test_resnet", ["owl"]).normalization is None  # trained from scratch: on any
+    assert new_classifier("mobilenet_v3_small", ["owl"], tmp_path / "torchvision.pth").normalization is None
 
 
 def test_a_new_classifier_says_nothing_of_how_slowly_it_begins() -> None:
     """Warnings are errors here."""
-    assert new_classifier("googlenet", ["owl", "tit"])[0].fc.out_features == 2
+    assert new_classifier("googlenet", ["owl", "tit"]).model.fc.out_features == 2

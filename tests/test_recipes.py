@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from sgdmix_albu.classifiers import new_classifier, open_classifier
+from sgdmix_albu.classifiers import Classifier, new_classifier, open_classifier, open_judge
 from sgdmix_albu.cli import main as sgdmix
 from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.datasets.aviary import Aviary
@@ -36,7 +37,7 @@ from sgdmix_albu.recipes.command import guarded
 from sgdmix_albu.recipes.measures import by_frequency, measure
 from sgdmix_albu.recipes.parts import Part, halved_parts, held_out, long_tailed, official_parts
 from sgdmix_albu.recipes.settings import Settings, diff_mix, diff_mix_few_shot, diff_mix_long_tail
-from sgdmix_albu.recipes.training import Machine, crops, fit, predict, resized_crops
+from sgdmix_albu.recipes.training import Machine, crops, fit, predict, resized_crops, standardised
 from sgdmix_albu.synthetic import SyntheticMix, SyntheticPool
 
 CPU = Machine(torch.device("cpu"))
@@ -273,10 +274,12 @@ def test_a_loss_that_is_no_number() -> None:
 def test_views(views: Any) -> None:
     train, judge = views(28)
     image = Image.new("RGB", (60, 40), (124, 116, 104))  # ImageNet's mean
-    assert train(image).shape == judge(image).shape == (3, 28, 28)
-    assert judge(image).abs().max() < 0.02
-    assert torch.equal(judge(image), judge(image))
-    pickle.dumps(train)
+    assert train(image).size == judge(image).size == (28, 28)
+    assert judge(image) == judge(image)
+    pixels = standardised(judge, ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))(image)
+    assert pixels.shape == (3, 28, 28)
+    assert pixels.abs().max() < 0.02
+    pickle.dumps(standardised(train, ((0.5,) * 3, (0.5,) * 3)))
 
 
 def test_the_loader_fits_the_machine() -> None:
@@ -290,11 +293,13 @@ def test_the_loader_fits_the_machine() -> None:
 def test_the_two_architectures_from_a_file_of_weights(tmp_path: Path, arch: str) -> None:
     torch.manual_seed(1)
     size = 32
-    pretrained, none = new_classifier(arch, [f"class {number}" for number in range(1000)], size=size)
-    assert none is None
+    begun = new_classifier(arch, [f"class {number}" for number in range(1000)], size=size)
+    pretrained = begun.model
+    assert begun.sha256 is None
     torch.save(pretrained.state_dict(), tmp_path / "weights.pth")
-    model, sha256 = new_classifier(arch, ["owl", "tit", "jay"], tmp_path / "weights.pth")
-    assert len(str(sha256)) == 64
+    classifier = new_classifier(arch, ["owl", "tit", "jay"], tmp_path / "weights.pth")
+    model = classifier.model
+    assert len(str(classifier.sha256)) == 64
     assert model.training
     same = [
         name
@@ -312,7 +317,7 @@ def test_the_two_architectures_from_a_file_of_weights(tmp_path: Path, arch: str)
 
 
 def test_a_head_that_is_not_linear(tmp_path: Path) -> None:
-    torch.save(new_classifier("squeezenet1_1", ["a", "b"])[0].state_dict(), tmp_path / "weights.pth")
+    torch.save(new_classifier("squeezenet1_1", ["a", "b"]).model.state_dict(), tmp_path / "weights.pth")
     with pytest.raises(InvalidInputError, match="squeezenet1_1 does not end in a linear layer of 2 outputs"):
         new_classifier("squeezenet1_1", ["a", "b", "c"], tmp_path / "weights.pth")
 
@@ -380,6 +385,33 @@ def test_smoke(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], lo
     sources = len({row["source"] for row in rows})
     assert f"synthetic: {len(rows)} images, made from {sources} of the {images} training images\n" in said
     assert f"test accuracy {' ' * 12}{result['test']['accuracy']:6.1%}" in said
+
+
+@pytest.mark.usefixtures("small_aviary")
+def test_pretrained_weights_under_other_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Taken in their order, pixels as timm says of the network; and the file of the run knows both."""
+    arch = "test_resnet"
+    network = timm.create_model(arch, num_classes=9)
+    torch.save({f"_{name}": value for name, value in network.state_dict().items()}, tmp_path / "weights.pth")
+    recipe = [*QUICK, "--data-set", "aviary", "--arch", arch, "--weights", str(tmp_path / "weights.pth")]
+    recipe += ["--learning-rate", "0.01", "--shots", "6", "--epochs", "1", "--out"]
+    with pytest.warns(UserWarning, match="weights.pth has other names than timm's test_resnet"):
+        assert few_shot.main([*recipe, str(tmp_path / "run")]) == 0
+    assert "pixels: mean 0.5 0.5 0.5, deviation 0.5 0.5 0.5\n" in capsys.readouterr().out
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["pixels"] == {"mean": [0.5] * 3, "std": [0.5] * 3}
+
+    test = Aviary("test", size=32)
+    square = [image.resize((37, 37), Image.Resampling.BILINEAR).crop((2, 2, 34, 34)) for image, _ in test]
+    pixels = torch.stack([torch.from_numpy(np.array(image)) for image in square]).permute(0, 3, 1, 2)
+    judge = open_judge(tmp_path / "run" / "model.pt", test.classes)
+    right = judge.names(pixels, torch.tensor(test.targets)).double().mean()
+    assert float(right) == pytest.approx(result["test"]["accuracy"])
+
+    options = ["--mean", "0.4", "0.5", "0.6", "--std", "0.2", "0.3", "0.25"]
+    with pytest.warns(UserWarning, match="in their order"):
+        assert few_shot.main([*recipe, str(tmp_path / "own"), *options]) == 0
+    assert open_classifier(tmp_path / "own" / "model.pt").normalization == ((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
 
 
 @pytest.mark.usefixtures("small_aviary")
@@ -560,13 +592,15 @@ class _Map(nn.Module):
     ],
 )
 def test_models_that_give_no_scores(monkeypatch: pytest.MonkeyPatch, model: nn.Module, message: str) -> None:
-    monkeypatch.setattr(command, "new_classifier", lambda *arguments, **options: (model, None))
+    monkeypatch.setattr(
+        command, "new_classifier", lambda *arguments, **options: Classifier(model, "resnet18", 12, None, None)
+    )
     with pytest.raises(InvalidInputError, match=message):
         fine_grained.main([*QUICK, "--data-set", "aviary"])
 
 
 def test_the_trial_leaves_no_trace() -> None:
-    model, _ = new_classifier("resnet18", ["owl", "tit"])
+    model = new_classifier("resnet18", ["owl", "tit"]).model
     before = {name: value.clone() for name, value in model.state_dict().items()}
     check_model(model, "resnet18", size=32, classes=2, device=torch.device("cpu"))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -596,6 +630,8 @@ def test_the_trial_leaves_no_trace() -> None:
         (["--data-set", "aviary", "--out", "."], ".: expected an empty folder or a new one"),
         (["--data-set", "aviary", "--out", "note.txt/run"], "cannot write note.txt"),
         (["--data-set", "aviary", "--synthetic", "."], "has no metadata.jsonl"),
+        (["--data-set", "aviary", "--mean", "0", "0", "0"], "mean and std go together"),
+        (["--data-set", "aviary", *["--mean", "0", "0", "0", "--std", "1", "0", "1"]], "std must be positive numbers"),
         (["--data-set", "aviary", "--mode", "pool"], "--p and --mode choose among synthetic images"),
         (
             ["--data-set", "aviary", "--synthetic", "s3://bucket/expanded"],

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sgdmix_albu.classifiers.loading import open_classifier
 from sgdmix_albu.classifiers.untouched import untouched
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
-from sgdmix_albu.mixing.colour import IMAGENET, to_float
+from sgdmix_albu.mixing.colour import IMAGENET, Normalization, to_float
 from sgdmix_albu.tensors import check_images
 from sgdmix_albu.types import Normalize
 
@@ -32,7 +32,8 @@ class Judge:
         model: (B, 3, H, W) to logits (B, N).
         outputs: For each class of the data the output that stands for it; None where they are not known, or are the
             model's own in order.
-        normalize: What the model expects of pixels in [0, 1]: "imagenet", its mean and deviation, or "none".
+        normalize: What the model expects of pixels in [0, 1]: "imagenet", its mean and deviation, or "none"; or a mean
+            and a deviation, each one number for each channel.
         name: What errors call it.
         sha256: Of its weights file, or None.
         side: Images are brought to side x side for it; None where it takes any size.
@@ -46,7 +47,7 @@ class Judge:
 
     model: nn.Module
     outputs: tuple[int, ...] | None
-    normalize: Normalize
+    normalize: Normalize | Normalization
     name: str = "the classifier"
     sha256: str | None = None
     side: int | None = None
@@ -62,8 +63,9 @@ class Judge:
         """
         check_images(images, f"for {self.name}")
         unit = to_float(images)
-        if self.normalize == "imagenet":
-            mean, std = (unit.new_tensor(values)[:, None, None] for values in IMAGENET)
+        if self.normalize != "none":
+            statistics = IMAGENET if self.normalize == "imagenet" else self.normalize
+            mean, std = (unit.new_tensor(values)[:, None, None] for values in statistics)
             unit = (unit - mean) / std
         if self.side is None or unit.shape[-2:] == (self.side, self.side):
             return unit
@@ -134,7 +136,7 @@ def open_judge(
         classes: The data's classes in the order of their labels; empty where it has none.
         arch: Architecture of the weights file, unless it names it itself.
         class_names: File with the names of the outputs, one a line, unless the weights file holds them.
-        normalize: "imagenet" or "none".
+        normalize: "imagenet", unless the weights file says what it expects itself, or "none".
         must_know: Refuse a classifier that does not know the classes.
 
     Raises:
@@ -152,4 +154,5 @@ def open_judge(
             f"the teacher {os.fspath(model)} has {found.num_classes} outputs and does not know the classes "
             f"{', '.join(classes[:3])}, ...; name its outputs with --class-names"
         )
-    return Judge(found.model, None if outputs is None else tuple(outputs), normalize, found.arch, found.sha256)
+    own = found.normalization if normalize == "imagenet" else None
+    return Judge(found.model, None if outputs is None else tuple(outputs), own or normalize, found.arch, found.sha256)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sgdmix_albu.classifiers.weights import Checkpoint, read_checkpoint
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.io.files import read_regular, write_whole
+from sgdmix_albu.mixing.colour import Normalization
 from sgdmix_albu.registry import import_optional, nearest_names
 
 _Shapes: TypeAlias = dict[str, tuple[int, ...]]
@@ -31,18 +32,21 @@ class Classifier:
     """A classifier ready for use.
 
     Attributes:
-        model: In evaluation mode, on the CPU.
+        model: On the CPU.
         arch: The architecture's name.
-        num_classes: Number of outputs, read from the weights.
+        num_classes: Number of outputs.
         class_names: Names of the outputs in their order, or None where nothing gives them.
-        sha256: Of the weights file.
+        sha256: Of the weights file, or None where there is none.
+        normalization: Mean and deviation that the pixels in [0, 1] were standardised with for it, or None where nothing
+            gives them.
     """
 
     model: nn.Module
     arch: str
     num_classes: int
     class_names: tuple[str, ...] | None
-    sha256: str
+    sha256: str | None
+    normalization: Normalization | None = None
 
     def outputs_for(self, classes: Sequence[str]) -> list[int] | None:
         """The output that stands for each class of a data set.
@@ -62,11 +66,13 @@ def open_classifier(
     """Build a torchvision or timm classifier and fill it with the weights of a file.
 
     The number of classes is read from the weights. Where both libraries know the name, the one whose parameters
-    the weights fit is taken.
+    the weights fit is taken. Weights under other names are taken in their order, with a warning, where each is of the
+    shape and kind (weight, bias, running_mean, ...) that is due there, and modules match one to one.
 
     Args:
         path: A safetensors file, or what ``torch.save`` made of ``model.state_dict()`` or of
-            ``{"arch": "resnet18", "class_names": [...], "state_dict": model.state_dict()}``.
+            ``{"arch": "resnet18", "class_names": [...], "state_dict": model.state_dict()}``, where also
+            ``"pixels": {"mean": [...], "std": [...]}`` may say what it expects of pixels in [0, 1].
         arch: A model name of torchvision or timm; None takes the file's own.
         class_names: A text file with the names of the outputs, one a line; None takes the weights file's own.
 
@@ -93,12 +99,12 @@ def open_classifier(
     names = checkpoint.class_names if class_names is None else _read_names(Path(class_names).expanduser())
     if names is not None and len(names) != num_classes:
         raise DataError(f"{class_names or path} names {len(names)} classes, the weights have {num_classes}")
-    return Classifier(model.eval(), name, num_classes, names, checkpoint.sha256)
+    return Classifier(model.eval(), name, num_classes, names, checkpoint.sha256, checkpoint.normalization)
 
 
 def new_classifier(
     arch: str, classes: Sequence[str], weights: str | os.PathLike[str] | None = None, *, size: int | None = None
-) -> tuple[nn.Module, str | None]:
+) -> Classifier:
     """A torchvision or timm classifier to train on classes of your own; initial values from torch's generator.
 
     Args:
@@ -110,7 +116,8 @@ def new_classifier(
             are interpolated where the weights were trained at another size; None keeps the weights' own, or 224.
 
     Returns:
-        The model in training mode, on the CPU, and the SHA-256 of the weights file.
+        The model in training mode, on the CPU. Where it has pretrained weights, what pixels they expect is the file's
+        word, or else timm's for its own networks.
 
     Raises:
         DataError: The weights cannot be read or do not fit.
@@ -118,7 +125,7 @@ def new_classifier(
         InvalidInputError: The model does not end in a linear layer, or cannot take images of that size.
 
     Example:
-        >>> new_classifier("resnet18", ["owl", "tit"])[0].fc
+        >>> new_classifier("resnet18", ["owl", "tit"]).model.fc
         Linear(in_features=512, out_features=2, bias=True)
     """
     patch = _patch_of(arch)
@@ -126,7 +133,7 @@ def new_classifier(
         raise InvalidInputError(f"{arch} takes images whose side is a multiple of {patch} pixels, got {size}")
     if weights is None:
         _, builder = next(_libraries(arch, size))
-        return _quietly(builder, len(classes)).train(), None
+        return Classifier(_quietly(builder, len(classes)).train(), arch, len(classes), tuple(classes), None)
     trained = open_classifier(weights, arch)
     model = _at_size(trained.model, arch, trained.num_classes, size)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
@@ -135,11 +142,27 @@ def new_classifier(
         raise InvalidInputError(f"{arch} does not end in a linear layer of {trained.num_classes} outputs")
     head = layers[heads[-1]]
     model.set_submodule(heads[-1], nn.Linear(head.in_features, len(classes), bias=head.bias is not None))
-    return model.train(), trained.sha256
+    pixels = trained.normalization or _timm_pixels(model)
+    return Classifier(model.train(), arch, len(classes), tuple(classes), trained.sha256, pixels)
 
 
-def save_classifier(path: str | os.PathLike[str], model: nn.Module, *, arch: str, class_names: Sequence[str]) -> None:
+def save_classifier(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    *,
+    arch: str,
+    class_names: Sequence[str],
+    normalization: Normalization | None = None,
+) -> None:
     """Write a classifier so that :func:`open_classifier` needs nothing but the file.
+
+    Args:
+        path: The file.
+        model: Any of torchvision's or timm's.
+        arch: Its name there.
+        class_names: Names of its outputs.
+        normalization: Mean and deviation that it expects of pixels in [0, 1], one number for each channel; None is
+            ImageNet's to all who read it.
 
     Raises:
         DataError: The operating system refused.
@@ -147,12 +170,14 @@ def save_classifier(path: str | os.PathLike[str], model: nn.Module, *, arch: str
     Example:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "birds.pt"
-        >>> model, _ = new_classifier("resnet18", ["owl", "tit"])
+        >>> model = new_classifier("resnet18", ["owl", "tit"]).model
         >>> save_classifier(file, model, arch="resnet18", class_names=["owl", "tit"])
         >>> open_classifier(file).class_names
         ('owl', 'tit')
     """
-    content = {"arch": arch, "class_names": list(class_names), "state_dict": model.state_dict()}
+    content: dict[str, object] = {"arch": arch, "class_names": list(class_names), "state_dict": model.state_dict()}
+    if normalization is not None:
+        content["pixels"] = {"mean": list(normalization[0]), "std": list(normalization[1])}
     write_whole(path, lambda file: torch.save(content, file))
 
 
@@ -167,18 +192,53 @@ def _read_names(path: Path) -> tuple[str, ...]:
 
 def _fitting_model(arch: str, checkpoint: Checkpoint) -> tuple[nn.Module, int]:
     """The first library's model of that name which the weights fit, filled, and its number of classes."""
-    wanted = {key: tuple(value.shape) for key, value in checkpoint.tensors.items()}
-    misfits = []
-    for library, builder in _libraries(arch, _side(arch, wanted)):
-        model, classes = _build(builder, _PROBE_CLASSES), _PROBE_CLASSES
-        found = _classes(_shapes(model), wanted)
-        if found not in (None, _PROBE_CLASSES):
-            model, classes = _build(builder, found), found
-        misfit = _fill(model, checkpoint.tensors)
+    misfits, renamed = [], {}
+    for library, builder in _libraries(arch, _side(arch, _shapes(checkpoint.tensors))):
+        model, classes, misfit = _filled(builder, checkpoint.tensors)
         if misfit is None:
             return model, classes
         misfits.append(f"{library}'s {arch}: {misfit}")
+        if tensors := _in_order(model, checkpoint.tensors):
+            renamed[library] = (builder, tensors)
+    for library, (builder, tensors) in renamed.items():  # only where no library has the names
+        model, classes, misfit = _filled(builder, tensors)
+        if misfit is None:
+            warnings.warn(
+                f"{checkpoint.path} has other names than {library}'s {arch}: its {len(tensors)} tensors were taken in "
+                "their order, each of the shape and kind that is due",
+                stacklevel=3,
+            )
+            return model, classes
     raise DataError(f"the weights in {checkpoint.path} do not fit " + "; nor ".join(misfits))
+
+
+def _filled(builder: Callable[[int], nn.Module], tensors: Mapping[str, Tensor]) -> tuple[nn.Module, int, str | None]:
+    """The model with as many classes as the weights have, that number, and what keeps the weights from fitting."""
+    model, classes = _build(builder, _PROBE_CLASSES), _PROBE_CLASSES
+    found = _classes(_shapes(model.state_dict()), _shapes(tensors))
+    if found not in (None, _PROBE_CLASSES):
+        model, classes = _build(builder, found), found
+    return model, classes, _fill(model, tensors)
+
+
+def _in_order(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """The weights under the model's names, taken in their order; None where modules or kinds are not those due there.
+
+    Shapes alone would let a bias pass for a weight, or a mean for a variance. In a sorted file, as safetensors writes
+    them, biases come first, and nothing fits.
+    """
+    own = list(model.state_dict())
+    if len(own) != len(tensors):
+        return None
+    modules = set()
+    for due, name in zip(own, tensors, strict=True):
+        (its_module, _, its_kind), (module, _, kind) = due.rpartition("."), name.rpartition(".")
+        if kind != its_kind:
+            return None
+        modules.add((its_module, module))
+    if any(len({pair[side] for pair in modules}) != len(modules) for side in (0, 1)):
+        return None
+    return dict(zip(own, tensors.values(), strict=True))
 
 
 def _side(arch: str, wanted: _Shapes) -> int | None:
@@ -190,8 +250,8 @@ def _side(arch: str, wanted: _Shapes) -> int | None:
     return side if side <= _LARGEST_SIDE else None
 
 
-def _shapes(model: nn.Module) -> _Shapes:
-    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+def _shapes(tensors: Mapping[str, Tensor]) -> _Shapes:
+    return {key: tuple(value.shape) for key, value in tensors.items()}
 
 
 def _classes(built: _Shapes, wanted: _Shapes) -> int | None:
@@ -212,7 +272,7 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> str | None:
     The model is asked, not its names compared: modules know what they were called in older files, torchvision's own
     ResNet-50 and ViT-B/16 among them.
     """
-    built = _shapes(model)
+    built = _shapes(model.state_dict())
     other = sorted(key for key in built.keys() & tensors.keys() if built[key] != tuple(tensors[key].shape))
     try:
         fitting = {key: value for key, value in tensors.items() if key not in other}
@@ -252,6 +312,12 @@ def _libraries(arch: str, side: int | None = None) -> Iterator[tuple[str, Callab
         everything = known if timm is None else known + timm.list_models()
         note = "; timm, which knows more, is not installed" if timm is None else ""
         raise UnknownNameError(f"{where} know no classifier {arch!r}{nearest_names(arch, everything)}{note}")
+
+
+def _timm_pixels(model: nn.Module) -> Normalization | None:
+    """Mean and deviation that timm gives of its pretrained networks; torchvision's all expect ImageNet's."""
+    known = getattr(model, "pretrained_cfg", {})
+    return (tuple(known["mean"]), tuple(known["std"])) if known.get("mean") and known.get("std") else None
 
 
 def _patch_of(arch: str) -> int | None:

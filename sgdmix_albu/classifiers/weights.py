@@ -23,7 +23,8 @@ from torch import Tensor
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.files import open_regular
-from sgdmix_albu.io.records import Kind, UnsoundError, items, optional, parse, text
+from sgdmix_albu.io.records import Kind, UnsoundError, items, number, optional, parse, record, text
+from sgdmix_albu.mixing.colour import Normalization
 
 _WRAPPERS = re.compile(r"^(module\.)?(_orig_mod\.)?")  # left by DistributedDataParallel and torch.compile
 _NESTED = ("state_dict", "model", "model_state_dict")
@@ -35,6 +36,13 @@ _NOT_DENSE = ("sparse_tensor", "sparse_csr_tensor", "nested_tensor", "meta_tenso
 # first two, and the others make tensors that are not dense.
 _CALLS = frozenset({"bytearray", "encode", *(f"_rebuild_{kind}" for kind in _NOT_DENSE)})
 _LEGACY_PICKLES = 5  # before the numbers in files of PyTorch 1.5 and earlier
+# Of pixels in [0, 1], one number for each channel.
+_PIXELS = record(
+    {
+        "mean": items(number(-1e6, 1e6), least=3, most=3),
+        "std": items(number(1e-6, 1e6), least=3, most=3),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Checkpoint:
         tensors: Parameters and buffers by name.
         arch: The architecture's name, where the file gives it.
         class_names: Names of the model's outputs in their order, where the file gives them.
+        normalization: Mean and deviation of the pixels that the model expects, where the file gives them.
         sha256: Of the file.
     """
 
@@ -53,6 +62,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     arch: str | None
     class_names: tuple[str, ...] | None
+    normalization: Normalization | None
     sha256: str
 
 
@@ -84,11 +94,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
                 f"{name!r} in {path} has the shape {tuple(value.shape)}, for which {size} bytes are too few"
             )
     names = _note(path, notes, "class_names", items(_class_name))
+    pixels = _note(path, notes, "pixels", _PIXELS)
     return Checkpoint(
         path=path,
         tensors=tensors,
         arch=_note(path, notes, "arch", text(200)),
         class_names=None if names is None else tuple(names),
+        normalization=None if pixels is None else (tuple(pixels["mean"]), tuple(pixels["std"])),
         sha256=digest,
     )
 
@@ -99,8 +111,9 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
             notes: dict[str, Any] = dict(file.metadata() or {})
             names = file.keys()  # the file itself cannot be iterated
             content = {name: file.get_tensor(name) for name in names}
-        if "class_names" in notes:
-            notes["class_names"] = parse(notes["class_names"], optional(items(_class_name)))
+        for name, kind in (("class_names", items(_class_name)), ("pixels", _PIXELS)):
+            if name in notes:
+                notes[name] = parse(notes[name], optional(kind))
     # safetensors has one error of its own and passes on others; all mean that the file is damaged.
     except Exception as error:
         raise DataError(f"cannot read the weights {path}: {error}") from error

@@ -38,6 +38,8 @@ def arguments(recipe: str, description: str, data_sets: Sequence[str]) -> argpar
     add("--weights", metavar="FILE", help="its pretrained weights; without them it is trained from scratch")
     add("--epochs", type=whole(1))
     add("--batch-size", type=whole(2), help="images of one step, 2 or more: one has no variance to normalise by")
+    add("--mean", type=float, nargs=3, metavar=("R", "G", "B"), help="of the pixels in [0, 1] that --weights expect")
+    add("--std", type=float, nargs=3, metavar=("R", "G", "B"), help="their deviation (default of both: see the guide)")
     add("--learning-rate", type=_positive, help="needed for what is neither a resnet* nor a vit*")
     add("--size", type=whole(1), default=224, help="side in pixels that the model sees (default 224)")
     add("--split-seed", type=whole(0), default=0, help="of held-out images, shots and tail: of TREE (default 0)")

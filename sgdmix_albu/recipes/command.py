@@ -11,18 +11,20 @@ from dataclasses import asdict, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torchvision.transforms import v2
 
-from sgdmix_albu.classifiers import new_classifier
+from sgdmix_albu.classifiers import Classifier, new_classifier
 from sgdmix_albu.datasets.tree import write_tree
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.io.places import check_apart
+from sgdmix_albu.mixing.colour import IMAGENET, Normalization, check_normalization
 from sgdmix_albu.recipes.checks import check_made_of, check_model, found_device
 from sgdmix_albu.recipes.measures import Measures
 from sgdmix_albu.recipes.parts import Part, Parts
 from sgdmix_albu.recipes.record import Record
 from sgdmix_albu.recipes.settings import Settings
-from sgdmix_albu.recipes.training import Machine, fit, predict
+from sgdmix_albu.recipes.training import Machine, fit, predict, standardised
 from sgdmix_albu.synthetic import SyntheticMix
 
 
@@ -52,7 +54,7 @@ def experiment(
         options: What :func:`sgdmix_albu.recipes.arguments.arguments` parsed.
         parts: Training, validation and test images, PIL.
         settings: The recipe's; options win.
-        views: Transforms to train and to judge.
+        views: Transforms of PIL images to train and to judge.
         judge: Predictions for some images, and the images, to measures.
         choose: The measure that chooses the epoch.
 
@@ -69,24 +71,28 @@ def experiment(
     record = Record(options.out, arch=options.arch, class_names=parts.train.classes)
     settings = _overridden(settings, options)
     machine = Machine(found_device(options.device), options.workers, options.amp)
-    train = parts.train.seen_through(views[0])
-    val, test = parts.val.seen_through(views[1]), parts.test.seen_through(views[1])
-    mixed = train if options.synthetic is None else _with_synthetic(parts.train, train, options, settings)
-
     torch.manual_seed(options.seed)
-    model, sha256 = new_classifier(options.arch, parts.train.classes, options.weights, size=options.size)
-    model.to(machine.device)
+    classifier = new_classifier(options.arch, parts.train.classes, options.weights, size=options.size)
+    model = classifier.model.to(machine.device)
     check_model(model, options.arch, size=options.size, classes=len(parts.train.classes), device=machine.device)
+    pixels = _pixels(classifier, options)
+    learning, judging = (standardised(view, pixels) for view in views)
+    train = parts.train.seen_through(learning)
+    val, test = parts.val.seen_through(judging), parts.test.seen_through(judging)
+    mixed = train if options.synthetic is None else _with_synthetic(parts.train, train, options, settings)
     print(f"{len(train)} images to train on, {len(val)} to choose the epoch, {len(test)} to judge")
-    if sha256 is None:
+    if classifier.sha256 is None:
         print("no --weights: the model starts from random values, and will be far behind a pretrained one")
 
     def judged(predictions: NDArray[np.int64]) -> Measures:
         return judge(predictions, val)
 
+    def keep(model: nn.Module) -> None:
+        record.keep(model, pixels)
+
     began = time.monotonic()
     with record.told_when_interrupted():
-        history = fit(model, mixed, val, settings, judged, choose, machine=machine, seed=options.seed, keep=record.keep)
+        history = fit(model, mixed, val, settings, judged, choose, machine=machine, seed=options.seed, keep=keep)
         found = judge(predict(model, test, settings.batch_size, machine), test)
     chosen = max(history, key=lambda epoch: epoch[choose])
     print(f"chosen: epoch {chosen['epoch']}, by validation {choose} {chosen[choose]:.1%}")
@@ -97,7 +103,8 @@ def experiment(
             "settings": asdict(settings),
             "images": {"train": len(train), "val": len(val), "test": len(test)},
             "synthetic": len(mixed.pool) if isinstance(mixed, SyntheticMix) else 0,
-            "weights_sha256": sha256,
+            "weights_sha256": classifier.sha256,
+            "pixels": {"mean": pixels[0], "std": pixels[1]},
             "chosen_by": choose,
             "chosen": chosen,
             "test": found,
@@ -107,6 +114,18 @@ def experiment(
         }
     )
     return 0
+
+
+def _pixels(classifier: Classifier, options: argparse.Namespace) -> Normalization:
+    """What pixels are standardised with: as asked, else as the weights or timm say, else with ImageNet's."""
+    if (options.mean, options.std) == (None, None):
+        pixels = classifier.normalization or IMAGENET
+    else:
+        check_normalization(options.mean, options.std, channels=3)
+        pixels = (options.mean, options.std)
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in pixels)
+    print(f"pixels: mean {mean}, deviation {std}")
+    return pixels
 
 
 def _write_train(train: Part, tree: str) -> int:

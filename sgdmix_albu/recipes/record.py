@@ -13,6 +13,7 @@ from torch import nn
 
 from sgdmix_albu.classifiers import save_classifier
 from sgdmix_albu.io.files import check_new, refusals_named, write_whole
+from sgdmix_albu.mixing.colour import Normalization
 
 
 class Record:
@@ -38,10 +39,11 @@ class Record:
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
 
-    def keep(self, model: nn.Module) -> None:
-        """Write the weights, in place of those kept before."""
+    def keep(self, model: nn.Module, pixels: Normalization) -> None:
+        """Write the weights, and what pixels they expect, in place of those kept before."""
         if self.folder is not None:
-            save_classifier(self.folder / "model.pt", model, arch=self._arch, class_names=self._class_names)
+            path = self.folder / "model.pt"
+            save_classifier(path, model, arch=self._arch, class_names=self._class_names, normalization=pixels)
             self._kept = True
 
     def finish(self, result: Mapping[str, Any]) -> None:

@@ -18,12 +18,12 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.colour import IMAGENET
+from sgdmix_albu.mixing.colour import Normalization
 from sgdmix_albu.recipes.measures import Measures
 from sgdmix_albu.recipes.settings import Settings
 from sgdmix_albu.synthetic import SyntheticMix
 
-__all__ = ["Machine", "crops", "fit", "predict", "resized_crops"]
+__all__ = ["Machine", "crops", "fit", "predict", "resized_crops", "standardised"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def crops(size: int) -> tuple[v2.Transform, v2.Transform]:
     """Transforms to train and to judge, for fine-grained sets: the whole picture made square, then a crop of 7/8."""
     side = round(size * 8 / 7)
     return (
-        _normalized(v2.Resize((side, side)), v2.RandomCrop(size, padding=8), v2.RandomHorizontalFlip()),
-        _normalized(v2.Resize((side, side)), v2.CenterCrop(size)),
+        v2.Compose([v2.Resize((side, side)), v2.RandomCrop(size, padding=8), v2.RandomHorizontalFlip()]),
+        v2.Compose([v2.Resize((side, side)), v2.CenterCrop(size)]),
     )
 
 
@@ -69,9 +69,14 @@ def resized_crops(size: int) -> tuple[v2.Transform, v2.Transform]:
     """Transforms to train and to judge, for long tails: crops of any size, and other colours."""
     jitter = v2.ColorJitter(0.4, 0.4, 0.4)
     return (
-        _normalized(v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), jitter),
-        _normalized(v2.Resize(round(size * 8 / 7)), v2.CenterCrop(size)),
+        v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), jitter]),
+        v2.Compose([v2.Resize(round(size * 8 / 7)), v2.CenterCrop(size)]),
     )
+
+
+def standardised(view: v2.Transform, pixels: Normalization) -> v2.Transform:
+    """A transform of PIL images, followed by what makes them a network's pixels: float32, mean off, over deviation."""
+    return v2.Compose([view, v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*pixels)])
 
 
 def fit(
@@ -181,8 +186,3 @@ def _warm_then_cosine(
         return min((step + 1) / rising, 1.0) * (1 + math.cos(math.pi * step / steps)) / 2
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-
-
-def _normalized(*steps: v2.Transform) -> v2.Transform:
-    last = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*IMAGENET)]
-    return v2.Compose([*steps, *last])
