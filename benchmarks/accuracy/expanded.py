@@ -57,6 +57,7 @@ class Drawn:
         self._mix = SyntheticMix(real, pool, p=spec["p"], mode=spec["mode"], transform=lambda image: image)
 
     def __call__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, K, K) uint8 and (B,) labels, on the device."""
         items = [self._mix[i] for i in indices.tolist()]
         images, labels = zip(*items, strict=True)
         return torch.stack(images).to(self._device), torch.tensor(labels, device=self._device)
