@@ -102,7 +102,6 @@ def test_python_dash_m_is_the_command() -> None:
         (["audit", "data"], "required: --out"),
         (["finetune", "data", "--out", "x"], "required: --dataset"),
         (["finetune", "--dataset", "cub", "--out", "x"], "expected DATA"),
-        (["finetune", "photos", "--dataset", "aviary", "--out", "x"], "leave DATA out, got photos"),
         (["drift", "data", "--out", "x"], "required: --refiner"),
         (["drift", "data", "--out", "x", "--refiner", "r", "--preserve", "hard"], "invalid choice: 'hard'"),
     ],
@@ -240,6 +239,7 @@ def test_finetune_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch
         ("finetune photos --dataset cub --out aviary", "photos", "cub"),
         ("finetune --out aviary photos --dataset=cub --base aviary", "photos", "cub"),
         ("finetune --dataset=aviary --out runs", None, "aviary"),
+        ("finetune tree --dataset aviary --out runs", "tree", "aviary"),
     ],
 )
 def test_finetune_takes_a_folder_of_any_name(

@@ -223,7 +223,7 @@ def _finetune(commands: _Commands) -> None:
             arguments["saliency"] = open_map_source(saliency, **own).backend
         elif own:
             raise InvalidInputError("--saliency-option goes with --saliency")
-        # The embedded species are drawn, not read.
+        # Without a folder the embedded species are drawn; a folder may hold others of their images.
         card = finetune(get_dataset(key) if data is None else data, key=key, **arguments)
         _say(*skipped_lines(card.training["skipped"], "refiner.json"))
         _say(f"refiner  {card.key}: {len(card.classes)} classes")
@@ -231,9 +231,7 @@ def _finetune(commands: _Commands) -> None:
         return 0
 
     def data_or_drawn(found: argparse.Namespace) -> str | None:
-        if (found.data is None) == (found.key == "aviary"):
-            return None
-        return "expected DATA" if found.data is None else f"with aviary leave DATA out, got {found.data}"
+        return "expected DATA" if found.data is None and found.key != "aviary" else None
 
     finetune = _command(commands, "finetune", run, "fine-tune a refiner for a data set, by Textual Inversion and LoRA")
     finetune.checks.append(data_or_drawn)
@@ -243,7 +241,7 @@ def _finetune(commands: _Commands) -> None:
         dest="key",
         required=True,
         metavar="KEY",
-        help="the refiner's key, see: sgdmix refiners; with aviary leave DATA out",
+        help="the refiner's key, see: sgdmix refiners; with aviary DATA may be left out",
     )
     finetune.add_argument("--out", required=True, metavar="DIR", help="the refiner's folder")
     finetune.add_argument("--base", metavar="PATH_OR_ID", help="base model: a folder in diffusers' layout or a hub id")
