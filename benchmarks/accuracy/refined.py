@@ -43,7 +43,7 @@ from sgdmix_albu.recipes.parts import Part
 from sgdmix_albu.recipes.settings import diff_mix
 
 _GRID = Path(__file__).parent / "grids" / "04-refiner.toml"
-_TASK, _SIDE = "aviary", 64
+_TASK, _SIDE = "aviary-64", 64
 _BATCH, _EPOCHS, _SHARE = 64, 30, 0.5  # the page on recipes: half of the images are replaced
 _TESTED = 200  # test birds of each species; the recipe's 40 are the first of them
 _MULTIPLIER = 2
@@ -124,7 +124,7 @@ def expansion(spec: dict[str, Any], work: Path) -> Path:
 
 def trained(expanded: Path | None, seed: int, network: str, mixing: Mixing | None = None) -> tuple[nn.Module, int, int]:
     """A classifier trained from random values with the recipe's settings, its steps, and the number of real images."""
-    settings = diff_mix(_TASK, "resnet18")
+    settings = diff_mix("aviary", "resnet18")
     real = _birds("train", correlation=0.95)
     view = v2.Compose(
         [v2.Resize((round(_SIDE * 8 / 7),) * 2), v2.RandomCrop(_SIDE, padding=8), v2.RandomHorizontalFlip()]
