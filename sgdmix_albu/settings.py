@@ -98,7 +98,8 @@ class ClassifierSettings:
         arch: Its name in torchvision or timm, unless the file says it.
         class_names: Text file with the names of its outputs, one a line, unless the file says them. If nobody does,
             they are the sorted class folders.
-        normalize: What it expects of pixels in [0, 1]: "imagenet", its mean and deviation, or "none".
+        normalize: What it expects of pixels in [0, 1]: "imagenet", its mean and deviation unless the file names others,
+            or "none".
     """
 
     model: str | os.PathLike[str] | None = None
