@@ -23,6 +23,7 @@ def main() -> None:
         run.add_argument(name, type=Path)
     run.add_argument("--grids", nargs="+", help="names; default: all that can be run here")
     run.add_argument("--tasks", nargs="+", help="default: all of a grid")
+    run.add_argument("--rows", nargs="+", help="names as in the grid; default: all")
     run.add_argument("--seeds", type=int, help="the most seeds of a row")
     run.add_argument("--results", type=Path, default=RESULTS)
     run.add_argument("--device", default="cpu", choices=("cpu", "cuda"))

@@ -18,6 +18,7 @@ from sgdmix_albu.types import Foreground
 
 Mixed = tuple[Tensor, Tensor]  # images (B, 3, S, S) uint8, soft labels (B, C)
 _MIXED = 0.5  # share of the images, or of the batches where a method mixes those
+_TOGETHER = 250  # images that SGDMix sees at once
 _OURS = ("saliency", "mask", "fill", "candidates", "max_coverage", "target_class", "feather", "place")
 
 
@@ -37,11 +38,15 @@ class Views:
     maps: Tensor | None
     masks: Tensor | None
 
+    def rows(self, first: int, end: int) -> Views:
+        """Some of them."""
+        return Views(*(None if value is None else value[first:end] for value in vars(self).values()))
+
 
 class Method:
     """What a row does to images: first to all of an epoch, then to each batch.
 
-    ``SGDMix`` sees an epoch at once, so that all N candidates are at hand, as the paper has it.
+    ``SGDMix`` sees up to 250 images at once, so that all N candidates are at hand, as the paper has it.
 
     Args:
         spec: The row without its name: ``mix``, ``p``, and for "sgdmix" the transform's own arguments.
@@ -70,7 +75,12 @@ class Method:
         images = views.images
         for change in self._each:
             images = torch.stack([change(image) for image in images])
-        return images if self._ours is None else self._ours(replace(views, images=images))
+        if self._ours is None:
+            return images
+        parts = [
+            replace(views, images=images).rows(first, first + _TOGETHER) for first in range(0, len(images), _TOGETHER)
+        ]
+        return torch.cat([self._ours(part) for part in parts])
 
     def batch(self, images: Tensor, labels: Tensor, plain: Tensor) -> Mixed:
         """A batch of them as it is learnt; ``plain`` are the same images unmixed."""

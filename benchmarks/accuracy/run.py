@@ -80,6 +80,8 @@ def _missing(grids: list[Grid], options: argparse.Namespace) -> list[dict[str, A
             if task not in TASKS or (options.tasks and task not in options.tasks):
                 continue
             for row in grid.rows:
+                if options.rows and row.name not in options.rows:
+                    continue
                 for seed in range(min(seeds, options.seeds or seeds)):
                     job = {"task": task, "network": grid.network, "pixels": grid.pixels, "row": row.spec, "seed": seed}
                     which = ("mixed", "foraug") if "background_robustness" in grid.figures else ("mixed",)
@@ -124,5 +126,7 @@ def _work(todo: Any, done: Any, stored: dict[Any, Path], encoder: Path, device: 
             trainer = trainers[*key, job["network"]]
             found = trainer.run(job["task"], job["row"], job["seed"], which)
             done.put({**job, **found, "device": name, "data": trainer.data.sha})
+            if device != "cpu":
+                torch.cuda.empty_cache()  # the processes share one memory
         except Exception as error:  # one row that fails must not end the others
             done.put({"job": job, "error": f"{type(error).__name__}: {error}"})
