@@ -72,7 +72,7 @@ _FIGURES = {
     "mixed_same": Figure("mixed-same %"),
     "gap": Figure("gap", better=-1),
     "mixed": Figure("mixed %", better=0),
-    "iou": Figure("IoU", 1, 2, 0),
+    "mask_iou": Figure("mask IoU", 1, 2, 0),
     "coverage": Figure("coverage", 1, 2, 0),
     "spill": Figure("spill", 1, 2, 0),
     "leak": Figure("leak", 1, 2, 0),

@@ -15,7 +15,7 @@ from benchmarks.accuracy.figures import figure, listed
 from benchmarks.accuracy.grid import Grid, read_grids
 from benchmarks.accuracy.intervals import Estimate, estimate, paired
 from benchmarks.accuracy.plots import plot
-from benchmarks.accuracy.results import Column, Run, Table, read_runs
+from benchmarks.accuracy.results import Column, Run, Table, read_runs, repeated
 from sgdmix_albu.errors import InvalidInputError
 
 HERE = Path(__file__).parent
@@ -31,11 +31,12 @@ def main() -> None:
     """Draw the repository's page."""
     page, plots = ROOT / "docs" / "results.md", ROOT / "docs" / "assets" / "results"
     runs = read_runs(HERE / "results.jsonl")
-    for line in write_page([Table.of(grid, runs) for grid in read_grids(HERE / "grids")], page, plots):
+    tables = [Table.of(grid, runs) for grid in read_grids(HERE / "grids")]
+    for line in write_page(tables, page, plots, devices(runs)):
         print(line)
 
 
-def write_page(tables: Sequence[Table], page: Path, plots: Path) -> list[str]:
+def write_page(tables: Sequence[Table], page: Path, plots: Path, also: str = "") -> list[str]:
     """Write every table between its markers, and its plot.
 
     A table without markers gets a section of its own.
@@ -44,6 +45,7 @@ def write_page(tables: Sequence[Table], page: Path, plots: Path) -> list[str]:
         tables: What is shown.
         page: A Markdown file that is there; it is written anew.
         plots: Folder of the SVG files.
+        also: What stands between the markers "devices", if the page has them.
 
     Returns:
         A line for each table: how much of it was run.
@@ -54,7 +56,7 @@ def write_page(tables: Sequence[Table], page: Path, plots: Path) -> list[str]:
     text = page.read_text("utf-8")
     for table in tables:
         text = _with_markers(text, table.grid)
-    blocks = {table.grid.name: block(table) for table in tables}
+    blocks = {table.grid.name: block(table) for table in tables} | {"devices": also}
     strange = [name for _, name, *_ in _MARKED.findall(text) if name not in blocks]
     if strange:
         raise InvalidInputError(f"{page.name} has markers of tables without a grid: {', '.join(strange)}")
@@ -146,11 +148,10 @@ def _difference(table: Table, column: Column, row: str, other: str) -> Estimate 
 
 
 def best(table: Table, column: Column, rows: Iterable[str]) -> str | None:
-    """The row with the best mean, of those with all their seeds; None where the figure is not judged."""
-    better, planned = figure(column.figure).better, table.grid.tasks[column.task]
-    found = {row: estimate([*table.values(column, row).values()]) for row in rows}
-    whole = {row: better * each.mean for row, each in found.items() if each and each.count == planned}
-    return max(whole, key=whole.__getitem__) if better and whole else None
+    """The row with the best mean, of those with two seeds or more; None where the figure is not judged."""
+    better = figure(column.figure).better
+    found = {row: each for row in rows if (each := estimate([*table.values(column, row).values()])) and each.count > 1}
+    return max(found, key=lambda row: better * found[row].mean) if better and found else None
 
 
 # What a table says
@@ -178,7 +179,7 @@ def verdict(table: Table, column: Column) -> str | None:
     names = [row.name for row in grid.rows if table.kind(row.name) != "bound"]
     ours = best(table, column, [name for name in names if table.kind(name) == "ours"])
     if ours is None:
-        return "no row of ours has all its seeds yet."
+        return "no row of ours has two seeds yet."
     others = [name for name in names if name != ours and (not grid.rivals or name in (grid.baseline, *grid.rivals))]
     groups: dict[str, list[tuple[float, str]]] = {where: [] for where in ("ahead of", "behind", _UNTOLD, _UNKNOWN)}
     for name in others:
@@ -202,6 +203,18 @@ def _compared(where: str, found: Sequence[tuple[float, str]]) -> str:
 
 
 # Where the figures come from
+
+
+def devices(runs: Iterable[Run]) -> str:
+    """How far apart the same run on two devices is, in accuracy."""
+    shown = figure("accuracy")
+    said = [
+        f"{len(gaps)} runs were made on both {one} and {other}: the first minus the second is "
+        f"{shown.difference(found)} points of accuracy, {100 * min(gaps):+.1f} to {100 * max(gaps):+.1f}."
+        for (one, other), gaps in sorted(repeated(runs).items())
+        if (found := estimate(gaps))
+    ]
+    return "\n".join(said) + "\n" if said else "No run was made on two devices.\n"
 
 
 def _footer(table: Table) -> str:

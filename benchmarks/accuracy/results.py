@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,8 +121,7 @@ class Table:
 
     Attributes:
         grid: What is to be run.
-        runs: What was run, by task, name of the row and seed. All runs of one task are from one device, so that no
-            difference is between devices.
+        runs: What was run, by task, name of the row and seed.
     """
 
     grid: Grid
@@ -131,8 +131,8 @@ class Table:
     def of(cls, grid: Grid, runs: Iterable[Run]) -> Table:
         """The runs that the grid asks for.
 
-        Of a task's devices, the one with the most of its runs is taken, then the one with the most of the grid's; of
-        two runs that are the same, the later one.
+        A run that was made on several devices is taken from the one with the most runs of its task, then of the grid;
+        of two runs that are the same, the later one. What differs between devices is said by :func:`repeated`.
         """
         names = {spec_key(row.spec): row.name for row in grid.rows}
         asked = {
@@ -143,11 +143,8 @@ class Table:
         }
         here = Counter((task, device) for task, _, _, device in asked)
         all_over = Counter(device for *_, device in asked)
-        taken = {
-            task: max((count, all_over[device], device) for (of, device), count in here.items() if of == task)[2]
-            for task in {task for task, _ in here}
-        }
-        return cls(grid, {(t, name, seed): run for (t, name, seed, d), run in asked.items() if d == taken[t]})
+        ranked = sorted(asked, key=lambda key: (here[key[0], key[3]], all_over[key[3]], key[3]))
+        return cls(grid, {(task, name, seed): asked[task, name, seed, d] for task, name, seed, d in ranked})
 
     def kind(self, row: str) -> Kind:
         """Whose a row is; real images alone are nobody's."""
@@ -178,3 +175,16 @@ class Table:
             for figure in self.grid.figures
             if any(figure in run.figures for (of, *_), run in self.runs.items() if of == task)
         ]
+
+
+def repeated(runs: Iterable[Run], figure: str = "accuracy") -> dict[tuple[str, str], list[float]]:
+    """By two devices, the first minus the second in a figure, of each run that was made on both."""
+    made: dict[tuple[str, str, int, str, int], dict[str, float]] = {}
+    for run in runs:
+        key = (run.task, run.network, run.pixels, run.row, run.seed)
+        made.setdefault(key, {})[run.device] = run.figures[figure]
+    found: dict[tuple[str, str], list[float]] = {}
+    for of in made.values():
+        for one, other in combinations(sorted(of), 2):
+            found.setdefault((one, other), []).append(of[one] - of[other])
+    return found
