@@ -26,8 +26,7 @@ class Fit:
 
     Attributes:
         rows: How many there were.
-        coefficients: Of each predictor: the coefficient and both ends of its 95% interval, by resampling the seeds.
-            The interval says how well the rows' means are known, not what other rows would have given.
+        coefficients: Of each predictor: the coefficient and both ends of its 95% interval, by resampling the rows.
         explained: R^2.
         ranks: Spearman's correlation of each predictor with accuracy.
         together: The two predictors that go most together, and their correlation.
@@ -44,26 +43,26 @@ def fit(predictors: Mapping[str, Array], accuracy: Array) -> Fit | None:
     """Fit one table.
 
     Args:
-        predictors: (rows, seeds) each.
-        accuracy: (rows, seeds); the same seeds for all rows.
+        predictors: (rows,) each, means over the seeds.
+        accuracy: (rows,), the same.
 
     Returns:
         The fit, without predictors that are the same in all rows; None with too few rows for one: fewer than two more
         than there are predictors left.
     """
-    names = [name for name, values in predictors.items() if np.ptp(values.mean(1)) > 1e-9]
-    rows, seeds = accuracy.shape
-    if not names or rows < len(names) + 2 or np.ptp(accuracy.mean(1)) == 0:
+    names = [name for name, values in predictors.items() if np.ptp(values) > 1e-9]
+    rows = len(accuracy)
+    if not names or rows < len(names) + 2 or np.ptp(accuracy) == 0:
         return None
-    stacked = np.stack([predictors[name] for name in names])
-    found, explained = _least_squares(stacked.mean(2), accuracy.mean(1))
+    means = np.stack([predictors[name] for name in names])
+    found, explained = _least_squares(means, accuracy)
     generator = np.random.default_rng(0)
     drawn = [
-        _least_squares(stacked[:, :, taken].mean(2), accuracy[:, taken].mean(1))[0]
-        for taken in generator.integers(seeds, size=(_DRAWS, seeds))
+        _least_squares(means[:, taken], accuracy[taken], means.std(1), accuracy.std())[0]
+        for taken in generator.integers(rows, size=(_DRAWS, rows))
+        if len(set(taken.tolist())) > len(names) + 1
     ]
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
-    means = stacked.mean(2)
     pairs = [
         (a, b, float(np.corrcoef(means[i], means[j])[0, 1])) for (i, a), (j, b) in combinations(enumerate(names), 2)
     ]
@@ -71,24 +70,19 @@ def fit(predictors: Mapping[str, Array], accuracy: Array) -> Fit | None:
         rows=rows,
         coefficients={name: (float(found[i]), float(low[i]), float(high[i])) for i, name in enumerate(names)},
         explained=explained,
-        ranks={
-            name: float(np.corrcoef(_ranks(means[i]), _ranks(accuracy.mean(1)))[0, 1]) for i, name in enumerate(names)
-        },
+        ranks={name: float(np.corrcoef(_ranks(means[i]), _ranks(accuracy))[0, 1]) for i, name in enumerate(names)},
         together=max(pairs, key=lambda pair: abs(pair[2]), default=None),
     )
 
 
-def _least_squares(predictors: Array, values: Array) -> tuple[Array, float]:
-    """Coefficients in standard deviations, and R^2. Centred, so that no constant is needed."""
-    x, y = (_standard(predictors).T, _standard(values))
+def _least_squares(
+    predictors: Array, values: Array, wide: Array | None = None, tall: Any = None
+) -> tuple[Array, float]:
+    """Coefficients in standard deviations, of these rows or ``wide`` and ``tall``, and R^2. Centred: no constant."""
+    x = (predictors - predictors.mean(1, keepdims=True)).T / (predictors.std(1) if wide is None else wide)
+    y = (values - values.mean()) / (values.std() if tall is None else tall)
     found = np.linalg.lstsq(x, y, rcond=None)[0]
-    return found, float(1 - np.square(y - x @ found).sum() / np.square(y).sum())
-
-
-def _standard(values: Array) -> Array:
-    spread = values.std(-1, keepdims=True)
-    standard: Array = (values - values.mean(-1, keepdims=True)) / np.where(spread > 0, spread, 1)
-    return standard
+    return found, float(1 - np.square(y - x @ found).sum() / max(np.square(y).sum(), 1e-12))
 
 
 def _ranks(values: Array) -> Array:
@@ -99,20 +93,15 @@ def _ranks(values: Array) -> Array:
 
 
 def fit_task(table: Table, task: str) -> Fit | None:
-    """Fit the rows of one task that have masks, over the seeds that all of them have."""
-    found = {
-        row.name: {name: table.values(Column(task, name), row.name) for name in ("accuracy", *PREDICTORS)}
+    """Fit the rows of one task that have masks, each by its means over the seeds that it has."""
+    found = [
+        [[*table.values(Column(task, name), row.name).values()] for name in ("accuracy", *PREDICTORS)]
         for row in table.grid.rows
-    }
-    rows = [values for values in found.values() if all(values.values())]
+    ]
+    rows = [values for values in found if all(values)]
     if not rows:
         return None
-    seeds = sorted(set.intersection(*(set(values) for row in rows for values in row.values())))
-    if not seeds:
-        return None
-    accuracy, *predictors = (
-        np.array([[row[name][seed] for seed in seeds] for row in rows]) for name in ("accuracy", *PREDICTORS)
-    )
+    accuracy, *predictors = np.array([[np.mean(values) for values in row] for row in rows]).T
     return fit(dict(zip(PREDICTORS, predictors, strict=True)), accuracy)
 
 
@@ -131,7 +120,7 @@ def sentence(found: Fit, task: str) -> str:
         text += f"; {listed(rest)} {'is' if len(rest) == 1 else 'are'} not told from zero"
     ranks = ", ".join(f"{name} {_signed(value)}" for name, value in found.ranks.items())
     text += (
-        " (coefficients of a straight-line fit, in standard deviations, with 95% intervals over the seeds; "
+        " (coefficients of a straight-line fit, in standard deviations, with 95% intervals by resampling the rows; "
         f"R² {found.explained:.2f}; rank correlations: {ranks})."
     )
     if found.together and abs(found.together[2]) > _TOGETHER:

@@ -119,10 +119,21 @@ def _markdown(table: Table, columns: Mapping[str, Column]) -> str:
     head = [f"{head}<br>{_seeds(table, column)}" for head, column in columns.items()]
     lines = [["trained on", *head], ["---"] * (1 + len(columns))]
     for row in table.grid.rows:
-        cells = [_cell(table, column, row.name) for column in columns.values()]
-        lines.append([row.name.replace("|", "\\|"), *cells])
+        few = [_few(table, column, row.name) for column in columns.values()]
+        alike = len(set(few) - {None}) == 1  # said once
+        cells = [
+            _cell(table, column, row.name, "" if alike else n) for n, column in zip(few, columns.values(), strict=True)
+        ]
+        name = row.name.replace("|", "\\|")
+        lines.append([f"{name}<br>{max(n or '' for n in few)}" if alike and any(few) else name, *cells])
     drawn = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return f'<div class="figures" markdown>\n\n{drawn}\n</div>\n'
+
+
+def _few(table: Table, column: Column, row: str) -> str | None:
+    """Such as "2 of 5 seeds"; empty where all are there, None where there is nothing to count."""
+    count, planned = len(table.values(column, row)), table.grid.tasks[column.task]
+    return None if not count else "" if count == planned else f"{count} of {planned} seeds"
 
 
 def _seeds(table: Table, column: Column) -> str:
@@ -130,8 +141,8 @@ def _seeds(table: Table, column: Column) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
 
 
-def _cell(table: Table, column: Column, row: str) -> str:
-    shown, planned = figure(column.figure), table.grid.tasks[column.task]
+def _cell(table: Table, column: Column, row: str, few: str | None) -> str:
+    shown = figure(column.figure)
     found = estimate([*table.values(column, row).values()])
     if found is None:
         return "not run" if not table.has_runs(column.task, row) else ""
@@ -140,7 +151,7 @@ def _cell(table: Table, column: Column, row: str) -> str:
         text = f"**{text}**"
     if shown.better and row != table.grid.baseline and (ahead := _difference(table, column, row, table.grid.baseline)):
         text += f"<br>{shown.difference(ahead)}"
-    return text if found.count == planned else f"{text}<br>{found.count} of {planned} seeds"
+    return f"{text}<br>{few}" if few else text
 
 
 def _difference(table: Table, column: Column, row: str, other: str) -> Estimate | None:
