@@ -249,6 +249,12 @@ def test_unequal_budgets_are_said(tmp_path: Path) -> None:
     assert "shots-5: 300 to 324 steps on 225 real images, **not equal in all rows**" in text
 
 
+def test_seeds_may_have_budgets_of_their_own(tmp_path: Path) -> None:
+    runs = [line | {"images": 220 + line["seed"]} for line in WHOLE]
+    text = block(_table(tmp_path, runs))
+    assert "shots-5: 324 steps on 220 to 222 real images." in text
+
+
 def test_many_columns_become_a_table_a_figure(tmp_path: Path) -> None:
     tasks = {"shots-5": 1, "all": 1, "tail": 1}
     lines = [

@@ -20,6 +20,7 @@ from sgdmix_albu.masks import get_mask
 from sgdmix_albu.mixing.fill import grown
 from sgdmix_albu.saliency import get_backend
 
+TAUGHT = ("gradcam", "distilled")  # what looks through a teacher
 _CHUNK = 32
 
 
@@ -107,7 +108,9 @@ def spoilt(masks: Tensor, noise: str, amount: float) -> Tensor:
 def figures(masks: Tensor, seen: Tensor, fill: str) -> dict[str, float]:
     """How good the masks are against the segmenter's: coverage and spill of an image's mask, IoU, and leak of pairs.
 
-    A pair's leak is the share of the target's object that shows in the mix; each image is the target of the next one.
+    A pair's leak is the share of the target's object that shows in the mix; each image is the target of the one before
+    it, the first of the last. (In training targets are chosen by their maps.) Images of which the segmenter sees
+    nothing, or nothing else, are left out.
     """
     truth = seen > 127
     rows = truth.flatten(1).any(1) & ~truth.flatten(1).all(1)

@@ -42,7 +42,7 @@ class Learner:
         self.classes, self.device = classes, device
         self._start = {name: value.clone() for name, value in model.state_dict().items()}
         head = [*model.get_classifier().parameters()]
-        body = [p for name, p in model.named_parameters() if not name.startswith("classifier")]
+        body = [p for p in model.parameters() if not any(p is own for own in head)]
         on_gpu = device != "cpu"
         self._rates = [torch.tensor(0.0, device=device) for _ in range(2)] if on_gpu else [0.0, 0.0]
         groups = [{"params": body, "lr": self._rates[0]}, {"params": head, "lr": self._rates[1]}]

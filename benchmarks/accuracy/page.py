@@ -241,12 +241,16 @@ def _footer(table: Table) -> str:
 
 
 def _budget(task: str, runs: Sequence[Run]) -> str:
-    """Steps and real images, which must be equal in all rows; said aloud if they are not."""
+    """Steps and real images, which must be equal in all rows of a seed; said aloud if they are not.
+
+    Seeds may differ: a long tail's classes are drawn, and not all have the images that the tail asks of them.
+    """
     if not runs:
         return f"{task}: not run yet"
     steps, images = ({run.steps for run in runs}, {run.images for run in runs})
     text = f"{task}: {_range(steps)} steps on {_range(images)} real images"
-    return text if len(steps) == len(images) == 1 else f"{text}, **not equal in all rows**"
+    budgets = {(run.seed, run.steps, run.images) for run in runs}
+    return text if len(budgets) == len({run.seed for run in runs}) else f"{text}, **not equal in all rows**"
 
 
 def _range(values: set[int]) -> str:

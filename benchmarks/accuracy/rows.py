@@ -19,6 +19,8 @@ from sgdmix_albu.types import Foreground
 Mixed = tuple[Tensor, Tensor]  # images (B, 3, S, S) uint8, soft labels (B, C)
 _MIXED = 0.5  # share of the images, or of the batches where a method mixes those
 _TOGETHER = 250  # images that SGDMix sees at once
+_USED = ("mix", "p", "also", "instead", "randaugment", "smoothing", "crop", "mode")  # by any row
+_MADE = ("given", "given_mask", "noise", "amount", "refresh")
 _OURS = ("saliency", "mask", "fill", "candidates", "max_coverage", "target_class", "feather", "place")
 
 
@@ -58,6 +60,8 @@ class Method:
         mix, p = spec.get("mix", "none"), spec.get("p", _MIXED)
         if mix not in ("none", "expanded", "sgdmix", "erasing", *_BATCHES):
             raise ValueError(f"unknown mix {mix!r}")
+        if unknown := spec.keys() - {*_USED, *_MADE, *_OURS}:
+            raise ValueError(f"expected keys from {', '.join((*_USED, *_MADE, *_OURS))}; got {', '.join(unknown)} too")
         self._classes, self._instead = classes, spec.get("instead")
         self._each = [v2.RandAugment()] if spec.get("randaugment") else []
         self._each += [v2.RandomErasing(p=p)] if mix == "erasing" else []

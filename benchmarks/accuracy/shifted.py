@@ -1,7 +1,8 @@
 """Test sets that ask what a classifier looks at: the object on other backgrounds, elsewhere, and in other sizes.
 
 Objects are cut out by given masks and put on given plates, photographs whose object is painted out. The masks are meant
-to be U2-Net's, and the plates are OpenCV's: neither is ours, so that the test favours no method that is judged.
+to be U2-Net's, and the plates are OpenCV's: neither is ours. The test is not neutral for all that: ``SGDMix``'s default
+saliency was distilled from U2-Net, and whoever trained on cut-outs knows what cut-outs look like.
 
 * Xiao et al., "Noise or Signal" (ICLR 2021), section 2: mixed-same, mixed-rand, and their difference, the BG-gap.
 * Nauen et al., ForAug (arXiv 2503.09399), section "Experiments": background robustness, foreground focus, centre bias,

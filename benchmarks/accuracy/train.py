@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,8 +46,16 @@ class Trainer:
         self._teachers: dict[tuple[str, int], dict[str, Tensor]] = {}
 
     def run(self, task: str, spec: dict[str, Any], seed: int, which: tuple[str, ...] = ("mixed",)) -> dict[str, Any]:
-        """Train and judge; what goes into the results."""
+        """Train and judge; what goes into the results.
+
+        A teacher and an expanded set are made once for all rows of a task and seed: neither their time nor their steps
+        are in a row's.
+        """
         chosen = TASKS[task].chosen(self.data.train.labels, seed)
+        if spec.get("given") in given.TAUGHT:
+            self._teacher(task, seed, chosen)
+        if spec.get("mix") == "expanded":
+            self._expanded(task, seed, chosen)
         wall, cpu = time.perf_counter(), time.process_time()
         found = self._fit(task, spec, seed, chosen)
         if self.device != "cpu":
@@ -66,7 +75,7 @@ class Trainer:
         classes, learner = len(self.data.classes), self.learner
         rows = chosen.to(self.device)
         images, labels, segmented = self.train.images[rows], self.train.labels[rows], self.train.maps[rows]
-        files = [Path(self.data.paths[i]) for i in chosen.tolist()] if self.data.paths else []
+        files = self._files(chosen)
         figures, maps, masks = {}, None, None
         if "given" in spec:
             teacher = lambda: self._teacher(task, seed, chosen)  # noqa: E731
@@ -76,10 +85,11 @@ class Trainer:
         drawn = None
         if spec.get("mix") == "expanded":
             real = Real(self.data.train.images[chosen], self.data.train.labels[chosen], files, self.data.classes)
-            drawn = Drawn(real, expanded(files, self.work / f"{task}-{seed}"), spec, self.device)
+            drawn = Drawn(real, self._expanded(task, seed, chosen), spec, self.device)
         mixing, smoothing = Method(spec, classes, learner.model), spec.get("smoothing", _SMOOTHING)
         learner.reset(seed)
         torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  timm's MixUp and CutMix draw from the global one
         total, step, used = self._steps(task, len(chosen)), 0, len(chosen) // BATCH * BATCH
         for epoch in range(TASKS[task].epochs):
             if "refresh" in spec and epoch and epoch % spec["refresh"] == 0:  # seen through the model as it is now
@@ -108,6 +118,12 @@ class Trainer:
 
     def _steps(self, task: str, images: int) -> int:
         return TASKS[task].epochs * (images // BATCH)
+
+    def _files(self, chosen: Tensor) -> list[Path]:
+        return [Path(self.data.paths[i]) for i in chosen.tolist()] if self.data.paths else []
+
+    def _expanded(self, task: str, seed: int, chosen: Tensor) -> Path:
+        return expanded(self._files(chosen), self.work / f"{task}-{seed}")
 
     def _teacher(self, task: str, seed: int, chosen: Tensor) -> torch.nn.Module:
         """The classifier of the same task and seed, trained on real images alone."""
