@@ -80,12 +80,19 @@ class Grid:
     rows: tuple[GridRow, ...]
 
 
+_SAID = {"p": 0.5, "candidates": 50, "fill": "inpaint", "place": "source"}  # what "sgdmix" does if nothing is said
+
+
 def spec_key(spec: dict[str, Any]) -> str:
     """A row's spec as canonical JSON: equal for equal specs, whatever the order of their keys; 1.0 is 1.
 
-    >>> spec_key({"p": 1.0, "mix": "sgdmix"}) == spec_key({"mix": "sgdmix", "p": 1})
+    What a row of "sgdmix" says as it is without saying is left out.
+
+    >>> spec_key({"p": 1.0, "mix": "sgdmix"}) == spec_key({"mix": "sgdmix", "p": 1, "candidates": 50})
     True
     """
+    if spec.get("mix") == "sgdmix":
+        spec = {name: value for name, value in spec.items() if name not in _SAID or value != _SAID[name]}
     return json.dumps(_plain(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
