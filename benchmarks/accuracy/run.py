@@ -9,6 +9,7 @@ import os
 import queue
 import subprocess
 import time
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -111,8 +112,12 @@ def _missing(grids: list[Grid], options: argparse.Namespace) -> list[dict[str, A
                     asked.add(_key(job))
     left = [job for key, job in found.items() if key in asked and key not in have]
     first = {(job["task"], job["seed"]): job for job in reversed(left) if job["row"].get("mix") == "expanded"}
-    slow = [job for job in left if job["row"].get("given") == "distilled"] + [*first.values()]
-    return slow + sorted((job for job in left if job not in slow), key=lambda job: job["seed"])
+    slow = [job for job in left if job["row"].get("given") == "distilled"] + _by_seed(first.values())
+    return slow + _by_seed(job for job in left if job not in slow)
+
+
+def _by_seed(jobs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(jobs, key=lambda job: job["seed"])
 
 
 def _is_asked(options: argparse.Namespace, grid: str, row: str, task: str, seed: int) -> bool:
