@@ -52,6 +52,7 @@ def test_rows_train_alike_and_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     (first, steps, images), (second, *_) = (refined.trained(None, 3, "small_cnn") for _ in range(2))
     assert (steps, images) == (7, 480)
     assert all(torch.equal(*pair) for pair in zip(first.parameters(), second.parameters(), strict=True))
+    assert refined._new("resnet18", ["owl", "tit"])(torch.rand(2, 3, 64, 64)).shape == (2, 2)
     assert isinstance(refined._online({"mix": "cutmix"}), v2.RandomApply)
     with pytest.raises(InvalidInputError, match="mix must be none, cutmix or expanded, got 'mixup'"):
         refined._online({"mix": "mixup"})

@@ -193,7 +193,7 @@ def _birds(split: str, *, correlation: float = 0.0, per_species: int = 40) -> Pa
 
 
 def _new(network: str, classes: list[str]) -> nn.Module:
-    return small_cnn(len(classes), width=32) if network == "small_cnn" else new_classifier(network, classes, None)[0]
+    return small_cnn(len(classes), width=32) if network == "small_cnn" else new_classifier(network, classes).model
 
 
 def _online(spec: dict[str, Any]) -> Mixing | None:
@@ -229,7 +229,7 @@ def _teacher(work: Path) -> Path:
     out = work / "teacher.pt"
     if not out.exists():
         model, *_ = trained(expansion(_UNREFINED, work), 0, _TEACHER)
-        save_classifier(out, model, arch=_TEACHER, class_names=Aviary().classes)
+        save_classifier(out, model, arch=_TEACHER, class_names=Aviary().classes, normalization=IMAGENET)
     return out
 
 
