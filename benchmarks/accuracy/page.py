@@ -182,7 +182,7 @@ def verdict(table: Table, column: Column) -> str | None:
     """Whether the best of our rows is ahead of the others: the paired interval is apart from zero.
 
     The others are the baseline and the rivals; in a table without rivals, all rows. None where the figure is not
-    judged.
+    judged, or with too few seeds to compare anything.
     """
     grid, shown = table.grid, figure(column.figure)
     if not shown.better:
@@ -190,7 +190,7 @@ def verdict(table: Table, column: Column) -> str | None:
     names = [row.name for row in grid.rows if table.kind(row.name) != "bound"]
     ours = best(table, column, [name for name in names if table.kind(name) == "ours"])
     if ours is None:
-        return "no row of ours has two seeds yet."
+        return None
     others = [name for name in names if name != ours and (not grid.rivals or name in (grid.baseline, *grid.rivals))]
     groups: dict[str, list[tuple[float, str]]] = {where: [] for where in ("ahead of", "behind", _UNTOLD, _UNKNOWN)}
     for name in others:
@@ -202,6 +202,8 @@ def verdict(table: Table, column: Column) -> str | None:
         few = "" if found.count == grid.tasks[column.task] else f", {found.count} seeds"
         where = _UNTOLD if not found.apart else "ahead of" if ahead > 0 else "behind"
         groups[where].append((ahead, f"{name} ({shown.difference(found)}{few})"))
+    if others and len(groups[_UNKNOWN]) == len(others):
+        return None
     parts = [_compared(where, found) for where, found in groups.items() if found]
     return f"{ours} is the best of ours" + (f", {'; '.join(parts)}." if parts else ".")
 
