@@ -34,6 +34,7 @@ from sgdmix_albu.types import (
     Fill,
     ImageFormat,
     Normalize,
+    Place,
     Preserve,
     TargetClass,
 )
@@ -52,6 +53,8 @@ class MixSettings:
         target_class: "any", or only targets of the "same" or a "different" class.
         fill: What stands where the target's own object was. "source": the source's pixels, by the paper's union mask.
             "inpaint": the object is painted over, and the source is pasted by its own mask.
+        place: Where the source's object stands: "source", where it stood; "random", scaled and moved at random on the
+            painted background, which goes with fill "inpaint" only.
         max_coverage: The largest share of an image that a union mask may cover; with "inpaint", that the source's
             mask may, and the hole that is painted.
         feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. If none is given, 0 with
@@ -71,6 +74,7 @@ class MixSettings:
     candidates: int = 50
     target_class: TargetClass = "any"
     fill: Fill = BEST_FILL
+    place: Place = "source"
     max_coverage: float = 0.95
     feather: float | None = None
 
@@ -87,6 +91,12 @@ class MixSettings:
         if self.feather is not None:
             check_number("feather", self.feather, "must be a width in pixels, 0 or more, or None", low=0, high=math.inf)
         check_choice("fill", self.fill, get_args(Fill))
+        check_choice("place", self.place, get_args(Place))
+        if self.place == "random" and self.fill != "inpaint":
+            raise InvalidInputError(
+                f"place='random' needs a background without an object, as fill='inpaint' makes it, got "
+                f"fill={self.fill!r}"
+            )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ __all__ = [
     "MixPlan",
     "MixedBatch",
     "Normalize",
+    "Place",
     "Preserve",
     "Rows",
     "TargetClass",
@@ -44,6 +45,9 @@ Fill: TypeAlias = Literal["source", "inpaint"]
 """What stands where the target's own object was: the source's pixels (the paper), or paint."""
 
 BEST_FILL: Fill = "inpaint"
+
+Place: TypeAlias = Literal["source", "random"]
+"""Where the source's object stands in the mix: where it stood, or scaled and moved at random."""
 
 TargetClass: TypeAlias = Literal["any", "same", "different"]
 """Which targets may be chosen, by their class."""
@@ -75,10 +79,13 @@ class Draws(NamedTuple):
     Attributes:
         applied: (B,) bool, True where the image is to be mixed.
         candidates: (B, N) bool, True where row j of the pool may become the target of image i.
+        placed: (B, 3) float32 uniform in [0, 1), from which the object's area, y and x follow with ``place="random"``;
+            None with "source".
     """
 
     applied: Tensor
     candidates: Tensor
+    placed: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,10 @@ class MixPlan:
         guards: What was refused and why.
         holes: (B, H, W) bool, where the targets are painted over with ``fill="inpaint"``: their grown masks, all False
             where unmixed. None with ``fill="source"``.
+        placement: (B, 3) float64 scale, dy, dx of the moved objects: the source's point (y, x), in pixels, comes to
+            (scale y + dy H, scale x + dx W); (1, 0, 0) where unmixed. None with ``place="source"``.
+        cutouts: (B, H, W) bool, the sources' objects before they were moved (``masks`` are the moved ones). None with
+            ``place="source"``.
     """
 
     target: Tensor
@@ -130,6 +141,8 @@ class MixPlan:
     thresholds: Tensor
     guards: Guards
     holes: Tensor | None = None
+    placement: Tensor | None = None
+    cutouts: Tensor | None = None
 
     @property
     def painted(self) -> Tensor | None:

@@ -426,7 +426,7 @@ def test_labels_are_read_only_where_a_class_is_needed():
 
 
 def test_draw_alone():
-    applied, candidates = draw(3, 8, p=1.0, candidates=2, generator=torch.Generator().manual_seed(0))
+    applied, candidates, _ = draw(3, 8, p=1.0, candidates=2, generator=torch.Generator().manual_seed(0))
     assert isinstance(draw(3, 8), Draws)
     assert applied.all()
     assert candidates.sum(1).tolist() == [2, 2, 2]

@@ -156,6 +156,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         self.p, self.candidates, self.max_coverage, self.feather = p, candidates, max_coverage, feather
+        self.place = "source"
         self.target_class, self.fill = target_class, fill
         MixSettings.of(self)
         super().__init__(p=p)

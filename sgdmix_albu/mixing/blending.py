@@ -18,7 +18,7 @@ from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import BOOL, PIXELS, check_rows, check_tensor
 from sgdmix_albu.types import Fill, Rows
 
-__all__ = ["blend", "edge_width", "feathered", "softened"]
+__all__ = ["blend", "edge_weights", "edge_width", "feathered", "softened"]
 
 _STEPS = 65536  # of a weight between 0 and 1
 _SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
@@ -54,7 +54,7 @@ def blend(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, *, feather:
     _check(source, pool, target, masks, feather)
     if source.numel() == 0:
         return source.clone()
-    chosen, weight = gathered(source, pool, target), _weights(masks, 0 if source.dtype == torch.bool else feather)
+    chosen, weight = gathered(source, pool, target), edge_weights(masks, 0 if source.dtype == torch.bool else feather)
     if source.requires_grad or chosen.requires_grad:
         return _composed(source, chosen, masks, weight)
     mixed = _bits(chosen)
@@ -137,7 +137,7 @@ def _box(values: Tensor, radius: int) -> Tensor:
     return values
 
 
-def _weights(masks: Tensor, feather: float | None) -> Tensor | None:
+def edge_weights(masks: Tensor, feather: float | None) -> Tensor | None:
     """(B, H, W) shares of the source; None where masks say it all."""
     if feather == 0:
         return None

@@ -12,6 +12,7 @@ from sgdmix_albu.arguments import check_switch
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.blending import blend, edge_width, gathered
 from sgdmix_albu.mixing.fill import inpaint, inpaint_nearest
+from sgdmix_albu.mixing.placement import pasted
 from sgdmix_albu.mixing.selection import as_integers
 from sgdmix_albu.tensors import PIXELS, check_rows, check_tensor
 from sgdmix_albu.types import MixPlan, Rows
@@ -58,6 +59,15 @@ def compose(plan: MixPlan, images: Tensor, pool: Rows, *, feather: float | None 
     if not len(rows):
         return images.clone()
     painted = _plates(images, pool, plan.target[rows], plan.holes[rows], hard=hard)
+    if plan.placement is not None and plan.cutouts is not None:
+        own = gathered(images, images, rows)
+        placed = pasted(own, painted, plan.cutouts[rows], plan.placement[rows], feather=feather, hard=hard)
+        mixed = images.clone()
+        if placed.requires_grad or mixed.requires_grad:
+            mixed[rows] = placed
+        else:
+            as_integers(mixed)[rows] = as_integers(placed)
+        return mixed
     # Images that are not mixed keep every pixel, so any row will do for them.
     return blend(images, painted, (plan.applied.cumsum(0) - 1).clamp_min(0), plan.masks, feather=feather)
 
@@ -74,6 +84,8 @@ def changed_only(plan: MixPlan, images: Tensor, pool: Rows) -> MixPlan:
         pool: Rows to gather targets from, as in :func:`sgdmix_albu.mixing.blend`.
     """
     _check(plan, images, pool)
+    if plan.placement is not None:
+        return plan
     rows = plan.applied.nonzero()[:, 0]
     for step in (_GLANCE, 1):
         if len(rows):

@@ -20,7 +20,7 @@ from sgdmix_albu.mixing.memory import Recalled
 from sgdmix_albu.mixing.plan import check_draws, draw, plan_mix, repeats_of
 from sgdmix_albu.mixing.selection import keys_of
 from sgdmix_albu.settings import MixSettings
-from sgdmix_albu.types import BEST_FILL, BEST_MASK, Draws, Fill, MixedBatch, MixPlan, Rows, TargetClass
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, Draws, Fill, MixedBatch, MixPlan, Place, Rows, TargetClass
 
 
 def mix_batch(
@@ -37,6 +37,7 @@ def mix_batch(
     ids: Sequence[Hashable] | Tensor | None = None,
     feather: float | None = None,
     fill: Fill = BEST_FILL,
+    place: Place = "source",
     generator: torch.Generator | None = None,
     draws: Draws | None = None,
 ) -> MixedBatch:
@@ -61,6 +62,8 @@ def mix_batch(
         fill: What stands where the target's own object was. "source" is the paper's union mask: the source's pixels
             stay there. "inpaint" paints the object out of the target and pastes the source by its own mask; see
             :func:`sgdmix_albu.mixing.compose`.
+        place: "source" keeps the source's object where it stood; "random" scales and moves it on the painted target
+            (:mod:`sgdmix_albu.mixing.placement`), with ``fill="inpaint"`` only.
         generator: Of the draws, on any device; None for torch's own on the CPU.
         draws: Draws of an earlier call, to repeat it; ``p``, ``candidates`` and ``generator`` go unused.
 
@@ -79,7 +82,13 @@ def mix_batch(
         (torch.Size([8, 3, 64, 64]), torch.Size([8]), 0)
     """
     settings = MixSettings(
-        p=p, candidates=candidates, target_class=target_class, fill=fill, max_coverage=max_coverage, feather=feather
+        p=p,
+        candidates=candidates,
+        target_class=target_class,
+        fill=fill,
+        place=place,
+        max_coverage=max_coverage,
+        feather=feather,
     )
     check_switch(exclude_duplicates=exclude_duplicates)
     check_batch(images, maps)
@@ -132,7 +141,14 @@ def plan_batch(
         rows = [*images, *recalled.leaves[0]]
         pool_ids = None if ids is None else [*keys_of(ids), *recalled.keys]
     if draws is None:
-        draws = draw(len(images), len(rows), p=settings.p, candidates=settings.candidates, generator=generator)
+        draws = draw(
+            len(images),
+            len(rows),
+            p=settings.p,
+            candidates=settings.candidates,
+            place=settings.place,
+            generator=generator,
+        )
     repeats = repeats_of(
         images, rows, ids=ids, pool_ids=pool_ids, by_pixels=by_pixels, sums=described.sums, pool_sums=pool.sums
     )
@@ -150,5 +166,6 @@ def choose(
         target_class=settings.target_class,
         repeats=repeats,
         fill=settings.fill,
+        place=settings.place,
     )
     return changed_only(plan, images, rows)

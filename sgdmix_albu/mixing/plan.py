@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from sgdmix_albu.arguments import check_switch
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.described import Described, areas
 from sgdmix_albu.mixing.fill import grown
+from sgdmix_albu.mixing.placement import moved_masks, placements, unmoved
 from sgdmix_albu.mixing.selection import (
     class_allows,
     draw_candidates,
@@ -23,11 +25,17 @@ from sgdmix_albu.mixing.selection import (
 )
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import BOOL, FLOATS, PIXELS, check_rows, check_tensor
-from sgdmix_albu.types import BEST_FILL, Draws, Fill, Guards, MixPlan, Rows, TargetClass
+from sgdmix_albu.types import BEST_FILL, Draws, Fill, Guards, MixPlan, Place, Rows, TargetClass
 
 
 def draw(
-    batch: int, pool: int, *, p: float = 1.0, candidates: int = 50, generator: torch.Generator | None = None
+    batch: int,
+    pool: int,
+    *,
+    p: float = 1.0,
+    candidates: int = 50,
+    place: Place = "source",
+    generator: torch.Generator | None = None,
 ) -> Draws:
     """All the randomness of one step: which images are mixed, and which pool rows are their candidates.
 
@@ -36,10 +44,11 @@ def draw(
         pool: Number of rows in the pool, N >= B.
         p: Probability that an image is mixed.
         candidates: Candidates drawn for each source.
+        place: With "random" also where each object goes, drawn last.
         generator: Of any device; None for torch's own on the CPU.
 
     Returns:
-        CPU tensors ``applied`` (B,) and ``candidates`` (B, N).
+        CPU tensors ``applied`` (B,) and ``candidates`` (B, N); ``placed`` (B, 3) with ``place="random"``.
 
     Raises:
         InvalidInputError: ``p`` outside [0, 1] or ``candidates`` below 1.
@@ -48,10 +57,11 @@ def draw(
         >>> draw(2, 2, p=0.0).applied
         tensor([False, False])
     """
-    MixSettings(p=p, candidates=candidates)
+    MixSettings(p=p, candidates=candidates, place=place)
     return Draws(
         applied=uniform((batch,), generator) < float(p),
         candidates=draw_candidates(batch, pool, candidates, generator=generator),
+        placed=uniform((batch, 3), generator) if place == "random" else None,
     )
 
 
@@ -100,6 +110,7 @@ def plan_mix(
     target_class: TargetClass = "any",
     repeats: Tensor | None = None,
     fill: Fill = BEST_FILL,
+    place: Place = "source",
 ) -> MixPlan:
     """Choose each source's target, and decide where the source is kept and the target painted over.
 
@@ -118,6 +129,8 @@ def plan_mix(
             :func:`sgdmix_albu.mixing.selection.same_pixels` and :func:`sgdmix_albu.mixing.same_ids`.
         fill: "source" keeps the source under the union mask M_i OR M_j (the paper). "inpaint" keeps it under its own
             mask M_i, and the target's grown mask becomes a hole that is painted.
+        place: "source" keeps the source's object where it stood; "random" scales and moves it, by ``draws.placed``,
+            and goes with ``fill="inpaint"``.
 
     Returns:
         The plan; see :class:`sgdmix_albu.types.MixPlan`.
@@ -125,7 +138,7 @@ def plan_mix(
     Raises:
         InvalidInputError: A setting is out of range, or a class constraint without labels.
     """
-    MixSettings(max_coverage=max_coverage, target_class=target_class, fill=fill)
+    MixSettings(max_coverage=max_coverage, target_class=target_class, fill=fill, place=place)
     check_draws(draws)
     _check_pool(pool, *draws.candidates.shape)
     device, batch = pool.maps.device, len(draws.applied)
@@ -147,7 +160,7 @@ def plan_mix(
     applied = target >= 0
     flat = draws.applied.to(device) & pool.flat[:batch]
     empty = draws.applied.to(device) & ~pool.flat[:batch] & (pool.areas[:batch] == 0)
-    return MixPlan(
+    plan = MixPlan(
         target=torch.where(applied, target, torch.arange(batch, device=device)),
         applied=applied,
         distance=torch.where(applied, distance.float(), torch.nan),
@@ -156,6 +169,20 @@ def plan_mix(
         guards=Guards(flat, empty, refused, wanted & ~applied, only_itself),
         holes=holes,
     )
+    if place == "source":
+        return plan
+    if draws.placed is None:
+        raise InvalidInputError("place='random' needs draws made with it, and these say no places")
+    placement = placements(
+        pool.masks[:batch], pool.areas[:batch], pool.areas[plan.target], draws.placed, max_coverage=max_coverage
+    )
+    return moved(plan, placement)
+
+
+def moved(plan: MixPlan, placement: Tensor) -> MixPlan:
+    """A plan with ``fill="inpaint"`` whose objects are scaled and moved by (B, 3) placements, where it mixes."""
+    placement = torch.where(plan.applied[:, None], placement, unmoved(len(placement), placement.device))
+    return replace(plan, masks=moved_masks(plan.masks, placement), placement=placement, cutouts=plan.masks)
 
 
 def plan_pairs(own: Tensor, theirs: Tensor, fill: Fill) -> MixPlan:
@@ -187,6 +214,8 @@ def check_draws(draws: Any) -> None:
     check_tensor(draws.applied, "draws with applied (B,) of bool", (-1,), BOOL)
     count = len(draws.applied)
     check_tensor(draws.candidates, f"draws with candidates ({count}, N) of bool", (count, -1), BOOL)
+    if draws.placed is not None:
+        check_tensor(draws.placed, f"draws with placed ({count}, 3) of floats", (count, 3), FLOATS)
 
 
 def _check_pool(pool: Any, batch: int, size: int) -> None:

@@ -33,7 +33,7 @@ from sgdmix_albu.torchvision.refining import open_refiner, refine_mixed
 from sgdmix_albu.torchvision.roles import Name, Role, check_roles
 from sgdmix_albu.torchvision.samples import Getter, Mixed, check_getters, keys_in, labels_in, maps_in, read_sample
 from sgdmix_albu.torchvision.streams import own_stream, rank_of_process
-from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Preserve, TargetClass
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place, Preserve, TargetClass
 
 if TYPE_CHECKING:
     from sgdmix_albu.refine.refiner import Refined, Refiner
@@ -60,6 +60,9 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         fill: What stands where the target's own object was. "source": the source's pixels, by the paper's union mask.
             "inpaint": the object, with a small rim, is painted over with the colours around it
             (:func:`sgdmix_albu.mixing.inpaint`), and the source is pasted by its own mask.
+        place: Where the source's object stands. "source": where it stood. "random": cut out, scaled to a size between
+            its own and that of the target's object, and moved anywhere in the frame where it fits (the placement of
+            ForAug, arXiv 2503.09399); with ``fill="inpaint"`` only.
         max_coverage: The largest fraction of an image that a union mask may cover; beyond it the next-nearest
             candidate is tried, then the image stays unmixed. With ``fill="inpaint"`` the source's own mask, and what
             is painted over, are each held to it.
@@ -139,6 +142,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         candidates: int = 50,
         mask: str | MaskPreset = BEST_MASK,
         fill: Fill = BEST_FILL,
+        place: Place = "source",
         max_coverage: float = 0.95,
         target_class: TargetClass = "any",
         exclude_duplicates: bool = True,
@@ -159,7 +163,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
     ) -> None:
         super().__init__()
         self.p, self.candidates, self.max_coverage, self.feather = p, candidates, max_coverage, feather
-        self.target_class, self.fill = target_class, fill
+        self.target_class, self.fill, self.place = target_class, fill, place
         MixSettings.of(self)
         check_switch(exclude_duplicates=exclude_duplicates)
         check_count("memory", memory, "must be a number of images, 0 or more", least=0, most=2**31 - 1)
