@@ -239,7 +239,7 @@ class Settings(MixSettings, FileSettings):
     """What the outputs follow from, besides the images. Checked when made.
 
     Beside these it has what :class:`MixSettings` and :class:`FileSettings` have: ``p``, ``candidates``,
-    ``target_class``, ``fill``, ``max_coverage`` and ``feather``; ``size``, ``image_format`` and ``shards``.
+    ``target_class``, ``fill``, ``place``, ``max_coverage`` and ``feather``; ``size``, ``image_format`` and ``shards``.
 
     Attributes:
         saliency: Saliency backend, by name, path or ``bank:FOLDER``; or :class:`SaliencySettings`, where the backend

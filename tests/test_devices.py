@@ -64,12 +64,17 @@ def test_the_pretended_gpu_refuses_what_a_gpu_refuses() -> None:
             wrong()
 
 
-@pytest.mark.parametrize(("fill", "feather"), [("source", 2), ("inpaint", None)])
+@pytest.mark.parametrize(
+    ("fill", "place", "feather"), [("source", "source", 2), ("inpaint", "source", None), ("inpaint", "random", None)]
+)
 @pytest.mark.parametrize("mask", list_masks())
 @pytest.mark.parametrize("backend", ["spectral_residual", "manifold_ranking"])
-def test_training_free_saliency_masks_and_mixing(backend: str, mask: str, fill: str, feather: int | None) -> None:
+def test_training_free_saliency_masks_and_mixing(
+    backend: str, mask: str, fill: str, place: str, feather: int | None
+) -> None:
     draws = torch.Generator().manual_seed(1)
-    options: dict[str, Any] = {"mask": mask, "candidates": 3, "fill": fill, "feather": feather, "generator": draws}
+    options: dict[str, Any] = {"mask": mask, "candidates": 3, "fill": fill, "place": place, "feather": feather}
+    options["generator"] = draws
     expected = mix_batch(IMAGES, get_backend(backend).coarse(IMAGES), **options)
     assert expected.plan.applied.any()
     images = on(DEVICE, IMAGES)
@@ -119,6 +124,7 @@ def test_saliency_through_a_model(name: str, of_model: str, of_images: str) -> N
     [
         ("manifold_ranking", {"memory": 4}),
         ("manifold_ranking", {"memory": 4, "fill": "inpaint"}),
+        ("manifold_ranking", {"memory": 4, "place": "random"}),
         ("gradcam", {}),
         ("given", {}),
     ],

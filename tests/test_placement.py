@@ -82,7 +82,7 @@ def test_objects_stay_whole_in_the_frame_at_forauges_size() -> None:
     for _ in range(20):
         theirs = torch.randint(20, 1500, (8,), generator=generator)
         drawn = torch.rand(8, 3, generator=generator)
-        placement = placements(masks, areas, theirs, drawn, max_coverage=0.95)
+        placement = placements(masks, areas, theirs, drawn, 0.95)
         after = moved_masks(masks, placement)
         for i in range(8):
             scale, dy, dx = placement[i].tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,38 @@ from torch import Tensor
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.blending import blend
 from sgdmix_albu.mixing.fill import inpaint, inpaint_nearest
+from sgdmix_albu.mixing.placement import moved_instances, pasted
 from sgdmix_albu.tensors import PIXELS, check_tensor
+from sgdmix_albu.types import MixPlan
 
 Array: TypeAlias = npt.NDArray[Any]
+
+
+class Moves(NamedTuple):
+    """Where the objects of B sources go, with ``place="random"``.
+
+    Attributes:
+        cutouts: (B, H, W) bool, the objects where they stood.
+        placement: (B, 3) float64 scale, dy, dx; see :class:`sgdmix_albu.types.MixPlan`.
+    """
+
+    cutouts: Array
+    placement: Array
+
+    def tensors(self, row: int) -> tuple[Tensor, Tensor]:
+        """Those of one source: (1, H, W) and (1, 3)."""
+        return torch.from_numpy(self.cutouts[row : row + 1]), torch.from_numpy(self.placement[row : row + 1])
+
+    def of(self, rows: Array) -> Moves:
+        """Those of some sources."""
+        return Moves(self.cutouts[rows], self.placement[rows])
+
+
+def moves_of(plan: MixPlan) -> Moves | None:
+    """Where a plan moves the objects; None where they stay."""
+    if plan.placement is None or plan.cutouts is None:
+        return None
+    return Moves(plan.cutouts.numpy(), plan.placement.numpy())
 
 
 def to_tensor(picture: Array) -> Tensor:
@@ -47,7 +76,13 @@ def stacked(pictures: Sequence[Array]) -> Tensor:
 
 
 def composite(
-    sources: Sequence[Array], others: Sequence[Array | None], union: Array, *, feather: float | None
+    sources: Sequence[Array],
+    others: Sequence[Array | None],
+    union: Array,
+    *,
+    feather: float | None,
+    moves: Moves | None = None,
+    hard: bool = False,
 ) -> list[Array]:
     """Keep each source where its union mask holds, and take the other picture elsewhere.
 
@@ -56,6 +91,8 @@ def composite(
         others: B pictures like them; None leaves the source as it is.
         union: (B, H, W) bool.
         feather: As in :func:`sgdmix_albu.mixing.blend`.
+        moves: Where the sources' objects go; None where they stay.
+        hard: Values can neither fade nor be averaged.
 
     Returns:
         B pictures; unmixed ones are the sources themselves.
@@ -67,30 +104,36 @@ def composite(
         if other is None:
             continue
         _check_size(source, union[i])
-        row = blend(
-            to_tensor(source)[None],
-            to_tensor(other)[None],  # not a list: a tensor keeps its memory format, so the result is contiguous
-            torch.zeros(1, dtype=torch.int64, device="cpu"),
-            torch.from_numpy(union[i])[None],
-            feather=feather,
-        )[0]
-        mixed[i] = row.movedim(0, -1).numpy().reshape(source.shape)
+        own, plate = to_tensor(source)[None], to_tensor(other)[None]
+        if moves is None:
+            # Not a list: a tensor keeps its memory format, so the result is contiguous.
+            place, kept = torch.zeros(1, dtype=torch.int64, device="cpu"), torch.from_numpy(union[i])[None]
+            row = blend(own, plate, place, kept, feather=feather)[0]
+        else:
+            nearest = hard or holds_unknown(source) or holds_unknown(other)
+            row = pasted(own, plate, *moves.tensors(i), feather=feather, hard=nearest)[0]
+        mixed[i] = _picture(row, source)
     return mixed
 
 
-def cut(pictures: Sequence[Array], kept: Array) -> list[Array]:
+def cut(pictures: Sequence[Array], kept: Array, moves: Moves | None = None) -> list[Array]:
     """Masks of the source's objects, restricted to what is kept of the source: 0 elsewhere.
 
     Args:
         pictures: B masks (H, W) or (H, W, C).
         kept: (B, H, W) bool, or (1, H, W) for all.
+        moves: Where the objects go, one for each of ``kept``; None where they stay.
     """
     if len(kept) not in (1, len(pictures)):
         raise InvalidInputError(f"this mix was decided for {len(kept)} pictures, got {len(pictures)}")
     regions = np.broadcast_to(kept, (len(pictures), *kept.shape[1:]))
     left = []
-    for picture, region in zip(pictures, regions, strict=True):
+    for i, (picture, region) in enumerate(zip(pictures, regions, strict=True)):
         _check_size(picture, region)
+        if moves is not None:
+            row = moved_instances(to_tensor(picture)[None], *moves.tensors(i if len(kept) > 1 else 0))[0]
+            left.append(_picture(row, picture))
+            continue
         left.append(np.where(region.reshape(*region.shape, *[1] * (picture.ndim - 2)), picture, picture.dtype.type(0)))
     return left
 
@@ -98,8 +141,17 @@ def cut(pictures: Sequence[Array], kept: Array) -> list[Array]:
 def painted(picture: Array, hole: Array, *, nearest: bool) -> Array:
     """A picture with its hole, (H, W) bool, painted: by the colours around it, or by the nearest value."""
     paint = inpaint_nearest if nearest else inpaint
-    tensor = paint(to_tensor(picture)[None], torch.from_numpy(hole)[None])[0]
-    return tensor.movedim(0, -1).numpy().reshape(picture.shape)
+    return _picture(paint(to_tensor(picture)[None], torch.from_numpy(hole)[None])[0], picture)
+
+
+def holds_unknown(picture: Array) -> bool:
+    """Depth under the kind "image" has NaN where nothing was measured, which cannot be averaged."""
+    return picture.dtype.kind == "f" and not bool(np.isfinite(picture).all())
+
+
+def _picture(row: Tensor, like: Array) -> Array:
+    """(C, H, W) as a picture of the other's shape, whole in memory, as OpenCV needs it."""
+    return np.ascontiguousarray(row.movedim(0, -1).numpy().reshape(like.shape))
 
 
 def _check_size(picture: Array, region: Array) -> None:

@@ -49,7 +49,7 @@ def plan_call(
         label_key: Where classes are, or None.
         id_key: Where sample identities are, or None.
     """
-    draws = draw(len(pool.sources), len(pool), candidates=settings.candidates, generator=stream)
+    draws = draw(len(pool.sources), len(pool), candidates=settings.candidates, place=settings.place, generator=stream)
     # Only sources and donors that were drawn as candidates of at least one source are looked at.
     places = sorted({*range(len(pool.sources)), *draws.candidates.any(0).nonzero()[:, 0].tolist()})
     draws = draws._replace(candidates=draws.candidates[:, places])

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from sgdmix_albu.albumentations.arrays import Array
+from sgdmix_albu.albumentations.arrays import Array, Moves, moves_of
 from sgdmix_albu.albumentations.describing import Describer
 from sgdmix_albu.albumentations.fork import ForkHooks, albumentations
 from sgdmix_albu.albumentations.planning import plan_call
@@ -24,7 +24,7 @@ from sgdmix_albu.mixing.colour import check_normalization
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
 from sgdmix_albu.saliency.resolve import backend_unless_given
 from sgdmix_albu.settings import MixSettings
-from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, TargetClass
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place, TargetClass
 
 _TARGETS = ("image", "images", "mask", "masks", "bboxes", "keypoints")
 
@@ -52,6 +52,9 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
             "inpaint": the object, with a small rim, is painted over with the colours around it
             (:func:`sgdmix_albu.mixing.inpaint`; in masks with the nearest value), and the source is pasted by its own
             mask.
+        place: Where the source's object stands. "source": where it stood. "random": cut out, scaled to a size between
+            its own and that of the donor's object, and moved anywhere in the frame where it fits (the placement of
+            ForAug, arXiv 2503.09399); masks, boxes and key points move along. With ``fill="inpaint"`` only.
         max_coverage: The largest fraction of an image that a union mask may cover; beyond it the next-nearest
             donor is tried, then the image stays unmixed. With ``fill="inpaint"`` the source's own mask, and what is
             painted over, are each held to it.
@@ -97,8 +100,8 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         union mask; ``masks`` are instances beside ``image``, and one semantic mask for each of ``images``. Boxes go
         where less of them is left than the pipeline's ``A.BboxParams`` ask for (``min_visibility``, ``min_area``)
         or nothing at all, key points where they were erased and ``A.KeypointParams`` has ``remove_invisible``; what
-        stays is not moved. Boxes that ``images`` share stay while one of them shows enough. A target of its own for
-        saliency comes back unchanged.
+        stays is moved by ``place="random"`` alone. Boxes that ``images`` share stay while one of them shows enough, and
+        are refused where they would move. A target of its own for saliency comes back unchanged.
 
     Image types:
         uint8, uint16 or float, grey or RGB, (H, W) or (H, W, C). Where saliency needs no colours (a function, a model,
@@ -140,6 +143,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         candidates: int = 50,
         mask: str | MaskPreset = BEST_MASK,
         fill: Fill = BEST_FILL,
+        place: Place = "source",
         max_coverage: float = 0.95,
         target_class: TargetClass = "any",
         feather: float | None = None,
@@ -156,8 +160,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         self.p, self.candidates, self.max_coverage, self.feather = p, candidates, max_coverage, feather
-        self.place = "source"
-        self.target_class, self.fill = target_class, fill
+        self.target_class, self.fill, self.place = target_class, fill, place
         MixSettings.of(self)
         super().__init__(p=p)
         check_keys(metadata_key=metadata_key, saliency_key=saliency_key, label_key=label_key, id_key=id_key)
@@ -208,9 +211,10 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
 
         Returns:
             All that is needed to repeat the mix (``A.ReplayCompose`` stores it), in numpy and plain types:
-            ``union`` (B, H, W) bool, True where the source is kept; ``backgrounds``, for each image the pictures of its
-            donor, painted over where ``fill`` says so, or None; and what was done: ``seed``, ``target`` (row of the
-            pool: images first, donors after them; an unmixed image's own row), ``distance``, ``kept`` and ``guards``.
+            ``union`` (B, H, W) bool, True where the source is kept; ``moves``, the sources' objects and where they go,
+            or None where they stay; ``backgrounds``, for each image the pictures of its donor, painted over where
+            ``fill`` says so, or None; and what was done: ``seed``, ``target`` (row of the pool: images first, donors
+            after them; an unmixed image's own row), ``distance``, ``kept`` and ``guards``.
         """
         instances = ("mask",) if self.instance_keys is None and self.bound_mask(data) else self.instance_keys
         framed = self.framed_masks()
@@ -236,6 +240,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         return {
             "union": plan.masks.numpy(),
             "backgrounds": backgrounds_of(pool, chosen, None if plan.holes is None else plan.holes.numpy()),
+            "moves": moves_of(plan),
             "instances": pool.instances,
             "batched": pool.batched,
             "seed": seed,
@@ -262,18 +267,32 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         return self._mix("masks", "masks", masks, **params)
 
     def apply_to_bboxes(
-        self, bboxes: Array, *args: Any, union: Array, frame_id_column: int | None = None, **params: Any
+        self,
+        bboxes: Array,
+        *args: Any,
+        union: Array,
+        moves: Moves | None = None,
+        frame_id_column: int | None = None,
+        **params: Any,
     ) -> Array:
         """Boxes stay the source's, where enough of them is left for the pipeline's ``A.BboxParams``."""
         processor = self.get_processor("bboxes")
-        return bboxes if processor is None else seen_boxes(bboxes, union, processor.params, frame_id_column)
+        return bboxes if processor is None else seen_boxes(bboxes, union, processor.params, frame_id_column, moves)
 
     def apply_to_keypoints(
-        self, keypoints: Array, *args: Any, union: Array, frame_id_column: int | None = None, **params: Any
+        self,
+        keypoints: Array,
+        *args: Any,
+        union: Array,
+        moves: Moves | None = None,
+        frame_id_column: int | None = None,
+        **params: Any,
     ) -> Array:
         """Key points stay the source's; erased ones go where ``A.KeypointParams`` has ``remove_invisible``."""
         processor = self.get_processor("keypoints")
-        return keypoints if processor is None else seen_points(keypoints, union, processor.params, frame_id_column)
+        return (
+            keypoints if processor is None else seen_points(keypoints, union, processor.params, frame_id_column, moves)
+        )
 
     def to_dict_private(self) -> dict[str, Any]:
         """The settings, for ``A.to_dict``; refused where they hold objects."""

@@ -32,7 +32,7 @@ from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.refine.refiner import refine_rows
 from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.settings import MixSettings
-from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Preserve
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place, Preserve
 
 _STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 _MODES = get_args(Preserve)
@@ -56,6 +56,7 @@ def run_drift(
     saliency_options: Mapping[str, Any] | None = None,
     mask: str = BEST_MASK,
     fill: Fill = BEST_FILL,
+    place: Place = "source",
     candidates: int = 50,
     size: int | None = None,
     seed: int = 0,
@@ -83,6 +84,7 @@ def run_drift(
         saliency_options: The backend's own. A prompt that is not given is the refiner's metaclass.
         mask: Mask preset to mix with.
         fill: What stands where the target's object was: "source", the source's pixels, or "inpaint", paint.
+        place: Where the source's object stands: "source", where it stood, or "random", scaled and moved.
         candidates: Candidates of each source.
         size: Side in pixels of all images; None for the refiner's resolution.
         seed: The same seed, the same sources, mixes and noise.
@@ -100,7 +102,7 @@ def run_drift(
     check_apart(out, data)
     folder = Path(out).expanduser()
     check_folder(folder, overwrite)
-    mixing = MixSettings(candidates=candidates, fill=fill)
+    mixing = MixSettings(candidates=candidates, fill=fill, place=place)
     check_count("sources", sources, "must be a positive integer")
     strengths, modes = _checked(strengths, preserve)
     model = get_refiner(refiner) if isinstance(refiner, str | os.PathLike) else refiner
@@ -123,7 +125,7 @@ def run_drift(
     maps, milliseconds = backend.timed(sample.images, sample.labels, sample.files)
     variant = run_variant(
         sample,
-        draw_pairs(sample, candidates, seed),
+        draw_pairs(sample, mixing, seed),
         maps,
         preset,
         saliency=saliency,

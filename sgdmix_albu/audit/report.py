@@ -119,7 +119,7 @@ def _repetition(settings: dict[str, Any]) -> str:
     words += ["--dataset", settings["dataset"]] if settings["dataset"] else [str(settings["data"])]
     for name in ("saliency", "mask"):
         words += [f"--{name}", *settings[name]]
-    for name in ("fill", "masks", "model", "arch", "class_names", "samples", "pairs", "seed"):
+    for name in ("fill", "place", "masks", "model", "arch", "class_names", "samples", "pairs", "seed"):
         if settings[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(settings[name])]
     for name, value in (settings["saliency_options"] or {}).items():

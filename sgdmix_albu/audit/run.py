@@ -32,7 +32,7 @@ from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency import SaliencyBackend
 from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.settings import MixSettings
-from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place
 
 _SHOWN_CLASSES = 24
 _PACKAGES = ("sgdmix-albu", "torch", "torchvision", "captum", "numpy", "opencv-python-headless", "pillow")
@@ -58,6 +58,7 @@ def run_audit(
     size: int = 224,
     candidates: int = 50,
     fill: Fill = BEST_FILL,
+    place: Place = "source",
     max_coverage: float = 0.95,
     overwrite: bool = False,
 ) -> AuditResult:
@@ -89,6 +90,7 @@ def run_audit(
         size: All images are resized to size x size.
         candidates: Candidates of each source.
         fill: What stands where the target's object was: "source", the source's pixels, or "inpaint", paint.
+        place: Where the source's object stands: "source", where it stood, or "random", scaled and moved.
         max_coverage: The largest share of an image that may be kept, or painted over.
         overwrite: Replace the files of an earlier audit in ``out``.
 
@@ -111,7 +113,7 @@ def run_audit(
     asked = dict(locals())  # all settings, as they were passed
     check_apart(out, data, masks)
     folder = Path(out).expanduser()
-    mixing = MixSettings(candidates=candidates, fill=fill, max_coverage=max_coverage)
+    mixing = MixSettings(candidates=candidates, fill=fill, place=place, max_coverage=max_coverage)
     _check_names(saliency=saliency, mask=mask)
     for name, count in (("samples", samples), ("pairs", pairs), ("size", size)):
         check_count(name, count, "must be a positive integer")
@@ -132,7 +134,7 @@ def run_audit(
         for name, backend in tqdm(backends.items(), desc="audit", unit="backend", disable=None, leave=False)
     }
     witnesses = hear(sample, reference, judge, {name: maps for name, (maps, _) in made.items()})
-    draws = draw_pairs(sample, candidates, seed)
+    draws = draw_pairs(sample, mixing, seed)
     variants = [
         run_variant(
             sample,

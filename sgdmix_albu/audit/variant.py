@@ -53,10 +53,11 @@ class Variant:
         return f"{self.saliency} + {self.mask}"
 
 
-def draw_pairs(sample: Sample, candidates: int, seed: int) -> Draws:
-    """Which candidates each source has; the same for every variant, so that they compare."""
+def draw_pairs(sample: Sample, mixing: MixSettings, seed: int) -> Draws:
+    """Which candidates each source has, and where its object goes; the same for every variant, so that they compare."""
     generator = torch.Generator().manual_seed(seed)
-    return draw(sample.sources, len(sample.images), candidates=candidates, generator=generator)
+    count = len(sample.images)
+    return draw(sample.sources, count, candidates=mixing.candidates, place=mixing.place, generator=generator)
 
 
 def run_variant(
@@ -87,7 +88,7 @@ def run_variant(
     start = time.perf_counter()
     described = describe(maps, sample.images, preset)
     mask_milliseconds = 1000 * (time.perf_counter() - start) / len(sample.images)
-    plan = plan_mix(described, draws, max_coverage=settings.max_coverage, fill=settings.fill)
+    plan = plan_mix(described, draws, max_coverage=settings.max_coverage, fill=settings.fill, place=settings.place)
     return Variant(
         saliency=saliency,
         mask=mask,

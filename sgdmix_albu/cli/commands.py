@@ -136,7 +136,7 @@ def _audit(commands: _Commands) -> None:
     audit.add_argument(
         "--mask", nargs="+", default=[BEST_MASK], metavar="NAME", help=f"mask presets to compare (default: {BEST_MASK})"
     )
-    add_settings(audit, MixSettings, only="fill")
+    add_settings(audit, MixSettings, only="fill place")
     audit.add_argument("--masks", metavar="DIR", help="folder of true foreground masks, for coverage and leak")
     audit.add_argument(
         "--agreement",
@@ -291,7 +291,7 @@ def _drift(commands: _Commands) -> None:
     )
     drift.add_argument("--sources", type=count, default=96, metavar="N", help="images")
     add_settings(drift, SaliencySettings, only="saliency options")
-    add_settings(drift, Settings, only="mask fill")
+    add_settings(drift, Settings, only="mask fill place")
     _add_seed(drift, "the same seed, the same sources, mixes and noise")
     drift.add_argument("--overwrite", action="store_true", help="replace what an earlier sweep left in DIR")
     teacher = drift.add_argument_group("teacher, the classifier that says what it sees (default: one is trained)")
@@ -301,7 +301,7 @@ def _drift(commands: _Commands) -> None:
 
 def _add_mixing(group: argparse._ActionsContainer, more: str = "") -> None:
     add_settings(group, SaliencySettings, only="saliency options")
-    mixing = "p candidates target_class fill max_coverage feather min_agreement agreement_with seed"
+    mixing = "p candidates target_class fill place max_coverage feather min_agreement agreement_with seed"
     add_settings(group, Settings, only=f"mask {more} {mixing}")
 
 

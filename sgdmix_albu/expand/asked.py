@@ -110,6 +110,7 @@ class Asked:
             noted={
                 "mask": settings.mask,
                 "fill": settings.fill,
+                "place": settings.place,
                 "min_agreement": settings.min_agreement or None,  # None as in runs of versions that did not ask
                 "agreement_with": settings.reference and shown(settings.reference),
                 **noted,

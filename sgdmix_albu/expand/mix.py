@@ -59,7 +59,7 @@ def mix_folder(
         address: Of a running Ray cluster; None starts one on this machine.
         progress: Where to report; None for stderr.
         **settings: Those of :class:`sgdmix_albu.expand.Settings`: ``mask``, ``p``, ``candidates``, ``target_class``,
-            ``fill``, ``max_coverage``, ``feather``, ``seed``, ``size``, ``image_format``, ...
+            ``fill``, ``place``, ``max_coverage``, ``feather``, ``seed``, ``size``, ``image_format``, ...
 
     Returns:
         Counts, reasons and times.

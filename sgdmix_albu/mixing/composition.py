@@ -12,7 +12,7 @@ from sgdmix_albu.arguments import check_switch
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.blending import blend, edge_width, gathered
 from sgdmix_albu.mixing.fill import inpaint, inpaint_nearest
-from sgdmix_albu.mixing.placement import pasted
+from sgdmix_albu.mixing.placement import pasted, unmoved
 from sgdmix_albu.mixing.selection import as_integers
 from sgdmix_albu.tensors import PIXELS, check_rows, check_tensor
 from sgdmix_albu.types import MixPlan, Rows
@@ -26,7 +26,8 @@ def compose(plan: MixPlan, images: Tensor, pool: Rows, *, feather: float | None 
     """Put the sources on their targets' backgrounds, as the plan says.
 
     With union masks this is I' = M I_i + (1 - M) I_j (SGD-Mix, section 5.2). With ``plan.holes`` the targets are
-    painted over first, and the source's own mask holds: I' = M_i I_i + (1 - M_i) inpaint(I_j, grown M_j).
+    painted over first, and the source's own mask holds: I' = M_i I_i + (1 - M_i) inpaint(I_j, grown M_j). With
+    ``plan.placement`` the source's object is scaled and moved first (:mod:`sgdmix_albu.mixing.placement`).
 
     Args:
         plan: From :func:`sgdmix_albu.mixing.plan_mix`.
@@ -84,9 +85,10 @@ def changed_only(plan: MixPlan, images: Tensor, pool: Rows) -> MixPlan:
         pool: Rows to gather targets from, as in :func:`sgdmix_albu.mixing.blend`.
     """
     _check(plan, images, pool)
-    if plan.placement is not None:
-        return plan
-    rows = plan.applied.nonzero()[:, 0]
+    rows = plan.applied
+    if plan.placement is not None:  # what is moved is changed
+        rows = rows & (plan.placement == unmoved(1, rows.device)).all(1)
+    rows = rows.nonzero()[:, 0]
     for step in (_GLANCE, 1):
         if len(rows):
             rows = rows[~_differ(plan, images, pool, rows, step)]
@@ -101,6 +103,7 @@ def changed_only(plan: MixPlan, images: Tensor, pool: Rows) -> MixPlan:
         masks=plan.masks | same[:, None, None],
         guards=replace(plan.guards, duplicate=plan.guards.duplicate | same),
         holes=None if plan.holes is None else plan.holes & ~same[:, None, None],
+        cutouts=None if plan.cutouts is None else plan.cutouts | same[:, None, None],
     )
 
 

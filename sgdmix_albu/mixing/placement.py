@@ -11,6 +11,9 @@ comes to (scale y + dy H, scale x + dx W). (1, 0, 0) changes nothing.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,7 +29,7 @@ _STEPS = 256  # of a weight, and of a pixel
 _NARROW = frozenset({torch.uint8, torch.int8, torch.float16, torch.bfloat16, torch.float32})
 
 
-def placements(masks: Tensor, areas: Tensor, theirs: Tensor, drawn: Tensor, *, max_coverage: float) -> Tensor:
+def placements(masks: Tensor, areas: Tensor, theirs: Tensor, drawn: Tensor, max_coverage: float) -> Tensor:
     """Scale and place of each object, from uniform draws.
 
     Args:
@@ -42,8 +45,8 @@ def placements(masks: Tensor, areas: Tensor, theirs: Tensor, drawn: Tensor, *, m
     Example:
         >>> masks = torch.zeros(1, 10, 10, dtype=torch.bool)
         >>> masks[0, :2, :4] = True
-        >>> placements(masks, torch.tensor([8]), torch.tensor([32]), torch.tensor([[1.0, 0.5, 0]]), max_coverage=0.95)
-        tensor([[2.2804, 0.2720, 0.0000]], dtype=torch.float64)
+        >>> placements(masks, torch.tensor([8]), torch.tensor([32]), torch.tensor([[0.8, 0.5, 0]]), 0.95)
+        tensor([[2.0736, 0.3000, 0.0000]], dtype=torch.float64)
     """
     height, width = masks.shape[1:]
     drawn, areas, theirs = (part.to(masks.device, torch.float64) for part in (drawn, areas, theirs))
@@ -55,9 +58,15 @@ def placements(masks: Tensor, areas: Tensor, theirs: Tensor, drawn: Tensor, *, m
     area = (small + drawn[:, 0] * (large - small)).clamp_max(max_coverage * height * width)
     scale = (torch.maximum(area, least) / areas.clamp_min(1)).sqrt()
     scale = torch.minimum(scale, torch.minimum(height / tall.clamp_min(1), width / wide.clamp_min(1)))
-    dy = (drawn[:, 1] * (height - scale * tall).clamp_min(0) - scale * top) / height
-    dx = (drawn[:, 2] * (width - scale * wide).clamp_min(0) - scale * left) / width
+    dy = (_drawn_place(drawn[:, 1], height - scale * tall) - scale * top) / height
+    dx = (_drawn_place(drawn[:, 2], width - scale * wide) - scale * left) / width
     return torch.where((areas > 0)[:, None], torch.stack([scale, dy, dx], 1), unmoved(len(masks), masks.device))
+
+
+def _drawn_place(drawn: Tensor, room: Tensor) -> Tensor:
+    """(B,) whole pixels from 0 to the room that is left: an object that keeps its size keeps its pixels, too."""
+    whole = room.clamp_min(0).floor()
+    return (drawn * (whole + 1)).floor().minimum(whole)
 
 
 def unmoved(count: int, device: torch.device) -> Tensor:
@@ -68,6 +77,28 @@ def unmoved(count: int, device: torch.device) -> Tensor:
 def moved_masks(masks: Tensor, placement: Tensor) -> Tensor:
     """(B, H, W) bool: the pixels of which the moved objects cover at least half."""
     return _moved(masks[:, None].float(), placement)[:, 0] >= 0.5 if len(masks) else masks.clone()
+
+
+def moved_instances(instances: Tensor, masks: Tensor, placement: Tensor) -> Tensor:
+    """(B, ..., H, W) values of the objects where these come to stand, 0 elsewhere: each the object's nearest one."""
+    return pasted(instances, torch.zeros_like(instances), masks, placement, feather=0, hard=True)
+
+
+def moved_points(points: Tensor, placement: Tensor, size: Sequence[int]) -> Tensor:
+    """Where (N, 2) points x, y in pixels come to stand, float64; (0.0, 0.0) to (1.0, 1.0) is the first pixel.
+
+    Args:
+        points: Of one image.
+        placement: (3,) scale, dy, dx.
+        size: (H, W) of the image.
+
+    Example:
+        >>> moved_points(torch.tensor([[4.0, 2.0]]), torch.tensor([0.5, 0.25, 0]), (8, 8))
+        tensor([[2., 3.]], dtype=torch.float64)
+    """
+    scale, dy, dx = placement.double().unbind()
+    shift = torch.stack([dx * size[1], dy * size[0]])
+    return points.double() * scale + shift
 
 
 def pasted(
@@ -92,13 +123,14 @@ def pasted(
         (B, ..., H, W) in fresh memory, the sources' dtype and device.
     """
     size = sources.shape
+    flat = (len(sources), math.prod(size[1:-2]), *size[-2:])
     if hard or sources.dtype == torch.bool:
-        values = as_integers(inpaint_nearest(sources, ~masks)).reshape(len(sources), -1, *size[-2:])
+        values = as_integers(inpaint_nearest(sources, ~masks)).reshape(flat)
         where = moved_masks(masks, placement)[:, None]
-        under = as_integers(plates).reshape(values.shape)
+        under = as_integers(plates).reshape(flat)
         return torch.where(where, _nearest(values, placement), under).reshape(size).view(sources.dtype)
     weight = edge_weights(masks, feather)
-    values = sources.reshape(len(sources), -1, *size[-2:])
+    values = sources.reshape(flat)
     dtype = torch.float32 if sources.dtype in _NARROW else torch.float64
     weight = _in_steps((masks if weight is None else weight).to(dtype)[:, None])
     whole = not sources.dtype.is_floating_point
@@ -107,7 +139,7 @@ def pasted(
     if feather == 0:
         hard_shares = (shares >= 0.5).to(dtype)
         colours, shares = colours / shares.clamp_min(1 / _STEPS) * hard_shares, hard_shares
-    under = plates.reshape(values.shape)
+    under = plates.reshape(flat)
     mixed = torch.addcmul(colours, 1 - shares, under.to(dtype))
     mixed = (mixed.round() if whole else mixed).to(sources.dtype)
     if mixed.requires_grad:

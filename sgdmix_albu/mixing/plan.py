@@ -173,9 +173,7 @@ def plan_mix(
         return plan
     if draws.placed is None:
         raise InvalidInputError("place='random' needs draws made with it, and these say no places")
-    placement = placements(
-        pool.masks[:batch], pool.areas[:batch], pool.areas[plan.target], draws.placed, max_coverage=max_coverage
-    )
+    placement = placements(pool.masks[:batch], pool.areas[:batch], pool.areas[plan.target], draws.placed, max_coverage)
     return moved(plan, placement)
 
 

@@ -62,7 +62,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             (:func:`sgdmix_albu.mixing.inpaint`), and the source is pasted by its own mask.
         place: Where the source's object stands. "source": where it stood. "random": cut out, scaled to a size between
             its own and that of the target's object, and moved anywhere in the frame where it fits (the placement of
-            ForAug, arXiv 2503.09399); with ``fill="inpaint"`` only.
+            ForAug, arXiv 2503.09399); masks, boxes and key points move along. With ``fill="inpaint"`` only.
         max_coverage: The largest fraction of an image that a union mask may cover; beyond it the next-nearest
             candidate is tried, then the image stays unmixed. With ``fill="inpaint"`` the source's own mask, and what
             is painted over, are each held to it.
@@ -92,7 +92,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         min_visibility: The least share of a box, in [0, 1], that must still be the source's; below it, and always when
             nothing is left, the box becomes empty, as outside a crop, and ``v2.SanitizeBoundingBoxes`` removes it with
             its label and mask. Key points that are not the source's any more move to (-1, -1), where
-            ``v2.SanitizeKeyPoints`` finds them. None: boxes and points stay as they came.
+            ``v2.SanitizeKeyPoints`` finds them. None: all boxes and points stay.
         mean: With ``std``: the images were normalised by ``v2.Normalize(mean, std)``. None: they are uint8, or floats
             in [0, 1] or normalised with ImageNet's statistics, which is recognised batch by batch; a range that is
             neither is refused. Only read where colours are: by training-free saliency and by masks that follow edges.

@@ -40,6 +40,7 @@ _TOGETHER = 32  # outputs that are mixed, refined and encoded together, and held
 # What a row of the manifest says of an output where it is known: every row has the same fields, and reads as a table.
 _FACTS = (
     *(f"{role}_{fact}" for role in ("source", "target") for fact in ("sha256", "coverage", "threshold", "agreement")),
+    "placement",
     *("strength", "timestep", "accepted", "teacher", "teacher_confidence"),
 )
 
@@ -159,11 +160,10 @@ class Expander:
             everywhere = torch.ones_like(masks[0])
             return _Output(row, pixels[0], everywhere, ~everywhere, facts)
         try:
-            fill, feather = self.settings.fill, self.settings.feather
-            pair = mix_pair(pixels[0], pixels[1], masks[0], masks[1], fill=fill, feather=feather)
+            pair = mix_pair(*pixels, *masks, settings=self.settings, placed=row.placed)
         except DataError as error:
             return _gap(row, row.source, error)
-        return _Output(row, *pair, facts)
+        return _Output(row, pair.pixels, pair.kept, pair.hole, {**facts, "placement": pair.placement})
 
     def _refine(self, refiner: Refiner, settings: RefinerSettings, outputs: Sequence[_Output]) -> list[dict[str, Any]]:
         """Refine images of one size; those that cannot be, or that came out broken, and why."""

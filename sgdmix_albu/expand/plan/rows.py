@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.expand.names import output_name
-from sgdmix_albu.io.records import UnsoundError, name_below, number, one_of, optional, parse, record, text, whole
+from sgdmix_albu.io.records import UnsoundError, items, name_below, number, one_of, optional, parse, record, text, whole
 
 T = TypeVar("T")
 
@@ -44,6 +44,7 @@ class Row:
         unmixed: Why the source stays unmixed, one of ``UNMIXED``; None where it is mixed.
         refused: Nearer candidates refused because the union, or the hole that is painted, would have covered too
             much; None in plans of versions that did not say.
+        placed: Three numbers in [0, 1), from which the object's area, y and x follow; None where it stays in its place.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Row:
     prompt: str | None
     unmixed: str | None = None
     refused: int | None = None
+    placed: tuple[float, ...] | None = None
 
     @property
     def images(self) -> list[tuple[int, str]]:
@@ -94,7 +96,11 @@ _ROW = record(
         "strength": optional(number(0, 1, above=True)),
         "prompt": optional(text()),
     },
-    may={"unmixed": optional(one_of(*UNMIXED)), "refused": optional(whole())},
+    may={
+        "unmixed": optional(one_of(*UNMIXED)),
+        "refused": optional(whole()),
+        "placed": optional(items(number(0, 1), least=3, most=3)),
+    },
 )
 
 
@@ -147,7 +153,9 @@ def batched(items: Iterable[T], count: int) -> Iterator[list[T]]:
 
 def _read(line: bytes) -> Row:
     try:
-        row = Row(**parse(line, _ROW))
+        fields = parse(line, _ROW)
+        placed = fields.pop("placed", None)
+        row = Row(**fields, placed=None if placed is None else tuple(placed))
         target = {value is None for value in (row.target, row.target_label, row.target_place, row.distance)}
         if target != {row.unmixed is not None}:
             raise UnsoundError("it has half a target")

@@ -24,6 +24,7 @@ Array: TypeAlias = NDArray[Any]
 # Sources that are compared at once, each with its own candidates: with 50 of them, 13 MB of coarse maps.
 _BLOCK = 256
 _STREAM = 2**32  # of the counter-based generator, for seeds and strengths; targets are drawn from those below
+_PLACES = 2**33  # and places from those above
 _LONGEST = 255  # bytes of a file name, on every file system in use
 
 
@@ -57,6 +58,8 @@ def plan_rows(
     endings = [suffix] if repeats == 1 else [f"-{repeat:02d}{suffix}" for repeat in range(repeats)]
     everyone = np.arange(len(known))
     draws = [uniform(settings.seed, _STREAM + repeat, everyone, 2) for repeat in range(repeats)]
+    moving = settings.place == "random"
+    places_of = [uniform(settings.seed, _PLACES + repeat, everyone, 3) for repeat in range(repeats if moving else 0)]
     bodies = output_names([item.key for item in known.items], "")
     for source, repeat, choice in _choices(known, settings):
         name, item = bodies[source] + endings[repeat], known.items[source]
@@ -83,6 +86,7 @@ def plan_rows(
             prompt=prompts[item.class_name] if prompts and target else None,
             unmixed=choice.unmixed,
             refused=choice.refused,
+            placed=tuple(places_of[repeat][source].tolist()) if places_of and target else None,
         )
 
 
