@@ -9,14 +9,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
 from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional
 
 from sgdmix_albu import SGDMix
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing import compose, draw
 from sgdmix_albu.mixing.mix import mix_batch
-from sgdmix_albu.mixing.placement import moved_masks, pasted, placements, unmoved
+from sgdmix_albu.mixing.placement import moved_instances, moved_masks, pasted, placements, unmoved
 from sgdmix_albu.mixing.plan import moved
+from sgdmix_albu.saliency import SaliencyMap
+from sgdmix_albu.torchvision.erased import moved_along
 
 SIZE = 48
 
@@ -56,6 +63,51 @@ def test_unmoved_objects_make_the_mix_of_place_source(dtype: torch.dtype, feathe
     assert torch.equal(here[~plan.applied], there[~plan.applied])
 
 
+def _windows(length: int, scale: float, shift: float) -> np.ndarray:
+    """(length, length) weights by hand: how much of each old pixel lies under each new one, or at least one wide."""
+    weights = np.zeros((length, length))
+    for new in range(length):
+        centre, width = (new + 0.5 - shift * length) / scale, max(1, 1 / scale)
+        for old in range(length):
+            low, high = max(old, centre - width / 2), min(old + 1, centre + width / 2)
+            weights[new, old] = max(high - low, 0) / width
+    return weights
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    scale=st.floats(0.15, 3),
+    dy=st.floats(-0.6, 0.6),
+    dx=st.floats(-0.6, 0.6),
+    seed=st.integers(0, 2**16),
+    dtype=st.sampled_from([torch.uint8, torch.float32]),
+)
+def test_pixels_by_hand(scale: float, dy: float, dx: float, seed: int, dtype: torch.dtype) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = 14, 11
+    mask = ndimage.binary_opening(rng.random((height, width)) < 0.8)
+    source, plate = rng.integers(0, 256, (2, 3, height, width)).astype(np.float64)
+    rows, columns = _windows(height, scale, dy), _windows(width, scale, dx)
+    shares = rows @ mask @ columns.T
+    expected = rows @ (source * mask) @ columns.T
+    soft = ndimage.uniform_filter(mask.astype(float), 3, mode="constant") / ndimage.uniform_filter(
+        np.ones((height, width)), 3, mode="constant"
+    )
+    faded = rows @ (source * soft) @ columns.T + (1 - rows @ soft @ columns.T) * plate
+    images = [torch.from_numpy(part)[None].to(dtype) for part in (source, plate)]
+    placement = torch.tensor([[scale, dy, dx]], dtype=torch.float64)
+    masks = torch.from_numpy(mask)[None]
+    got = pasted(*images, masks, placement, feather=None)[0].double().numpy()
+    # Places and weights are rounded to 1/256: of a window, of a weight, and of two axes.
+    np.testing.assert_allclose(got, faded, atol=5 / max(scale, 1) + 1)
+    found = moved_masks(masks, placement)[0].numpy()
+    sure = np.abs(shares - 0.5) > 0.03
+    assert np.array_equal(found[sure], shares[sure] > 0.5)
+    cut = pasted(*images, masks, placement, feather=0)[0].double().numpy()
+    assert np.array_equal(cut[:, ~found], images[1][0].double().numpy()[:, ~found])
+    np.testing.assert_allclose(cut[:, found & sure], (expected / np.maximum(shares, 0.1))[:, found & sure], atol=8)
+
+
 def test_pixels_are_those_of_opencv() -> None:
     source = cv2.GaussianBlur(np.random.default_rng(0).random((SIZE, SIZE, 3), dtype=np.float32), (0, 0), 2)
     mask = _disc(20, 22, 14)
@@ -75,7 +127,41 @@ def test_pixels_are_those_of_opencv() -> None:
         assert (found != (inner >= 0.5)).mean() < 0.01
 
 
-def test_objects_stay_whole_in_the_frame_at_forauges_size() -> None:
+def test_an_object_that_keeps_its_size_keeps_its_pixels() -> None:
+    images, maps = _batch()
+    masks = maps.bool()
+    placement = torch.tensor([[1, 7 / SIZE, -3 / SIZE]] * 6, dtype=torch.float64)
+    moved_by_hand = masks.roll((7, -3), (1, 2))
+    got = pasted(images, torch.zeros_like(images), masks, placement, feather=0)
+    assert torch.equal(got, images.roll((7, -3), (2, 3)) * moved_by_hand[:, None])
+    assert torch.equal(moved_masks(masks, placement), moved_by_hand)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
+def test_what_cannot_be_averaged_takes_a_value_of_the_object(dtype: torch.dtype) -> None:
+    """Depth around the object is unknown, and classes there are others: neither comes along."""
+    mask = _disc(22, 20, 9)
+    halves = torch.where(torch.arange(SIZE)[:, None] < 22, 2, 5).expand(SIZE, SIZE)
+    source = torch.where(mask, halves, 9).to(dtype)
+    if dtype.is_floating_point:
+        source[~mask] = torch.nan
+    for scale in (0.37, 0.8, 1.0, 1.7):
+        placement = torch.tensor([[scale, 0.05, 0.1]], dtype=torch.float64)
+        where = moved_masks(mask[None], placement)
+        got = pasted(
+            source[None, None],
+            torch.zeros(1, 1, SIZE, SIZE, dtype=dtype),
+            mask[None],
+            placement,
+            feather=None,
+            hard=True,
+        )
+        rows = torch.arange(SIZE) + 0.5 < 22 * scale + 0.05 * SIZE
+        expected = torch.where(rows[:, None], 2, 5).expand(SIZE, SIZE) * where[0]
+        assert torch.equal(got[0, 0], expected.to(dtype))
+
+
+def test_objects_stay_whole_in_the_frame_at_the_size_of_foraug() -> None:
     generator = torch.Generator().manual_seed(0)
     masks = torch.stack([_disc(10 + i, 30 - i, 4 + i, (40, 60)) for i in range(8)])
     areas = masks.flatten(1).sum(1)
@@ -164,3 +250,173 @@ def test_torchvision_face() -> None:
 def test_what_means_nothing_is_refused(bad: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInputError, match=words):
         SGDMix(**bad)
+
+
+# Masks, boxes and key points
+
+
+def _block(top: int, left: int, tall: int, wide: int) -> Tensor:
+    mask = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    mask[top : top + tall, left : left + wide] = True
+    return mask
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    block=st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(6, 20), st.integers(6, 20)),
+    drawn=st.tuples(*[st.floats(0, 0.999)] * 3),
+    theirs=st.integers(20, 2000),
+    kind=st.sampled_from(["XYXY", "XYWH", "CXCYWH"]),
+)
+def test_boxes_and_points_go_with_their_object(
+    block: tuple[int, int, int, int], drawn: tuple[float, float, float], theirs: int, kind: str
+) -> None:
+    mask = _block(*block)
+    areas = torch.tensor([block[2] * block[3]])
+    placement = placements(mask[None], areas, torch.tensor([theirs]), torch.tensor([drawn]), 0.95)
+    after = _box(moved_masks(mask[None], placement)[0])
+    top, left, tall, wide = block
+    corners = torch.tensor([[left, top, left + wide, top + tall], [0, 0, SIZE, SIZE]], dtype=torch.float64)
+    boxes = tv_tensors.BoundingBoxes(
+        functional.convert_bounding_box_format(corners, old_format="XYXY", new_format=kind),
+        format=kind,
+        canvas_size=(SIZE, SIZE),
+    )
+    moved_boxes = moved_along(boxes, mask, placement[0])
+    assert (type(moved_boxes), moved_boxes.format, moved_boxes.dtype) == (type(boxes), boxes.format, boxes.dtype)
+    found = functional.convert_bounding_box_format(moved_boxes.as_subclass(Tensor), old_format=kind, new_format="XYXY")
+    x1, y1, x2, y2 = found[0].tolist()
+    # A pixel at the edge belongs to the object where at least half of it does.
+    assert np.abs(np.array([y1, y2, x1, x2]) - after).max() <= 0.5 + 1e-2
+    assert found.min() >= 0
+    assert found.max() <= SIZE
+    scale, dy, dx = placement[0].tolist()
+    inner = [(left + 0.3 * wide, top + 0.7 * tall), (left + wide - 0.01, top + 0.0)]
+    points = tv_tensors.KeyPoints(torch.tensor([*inner, (-1.0, -1.0)]), canvas_size=(SIZE, SIZE))
+    expected = [(x * scale + dx * SIZE, y * scale + dy * SIZE) for x, y in inner] + [(-1, -1)]
+    np.testing.assert_allclose(moved_along(points, mask, placement[0]), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["XYWHR", "CXCYWHR", "XYXYXYXY"])
+def test_oriented_boxes_keep_their_angle(kind: str) -> None:
+    given_box = torch.tensor([[20.0, 24.0, 10.0, 8.0, 30.0]])  # a centre, sides, an angle
+    boxes = functional.convert_bounding_box_format(given_box, old_format="CXCYWHR", new_format=kind)
+    wrapped = tv_tensors.BoundingBoxes(boxes, format=kind, canvas_size=(SIZE, SIZE))
+    placement = torch.tensor([0.5, 0.25, 0.125], dtype=torch.float64)
+    found = moved_along(wrapped, _block(15, 10, 18, 20), placement).as_subclass(Tensor)
+    back = functional.convert_bounding_box_format(found, old_format=kind, new_format="CXCYWHR")
+    torch.testing.assert_close(back, torch.tensor([[16.0, 24.0, 5.0, 4.0, 30.0]]), atol=1e-3, rtol=0)
+
+
+def test_points_that_name_pixels_stay_on_theirs() -> None:
+    """Whole numbers: the pixel of each is found again by its value."""
+    mask = _block(10, 12, 12, 12)
+    numbers = torch.arange(SIZE * SIZE).view(SIZE, SIZE)
+    for scale in (1.0, 1.5, 2.0):
+        placement = torch.tensor([[scale, -0.1, 0.07]], dtype=torch.float64)
+        after = moved_instances(numbers[None, None], mask[None], placement)[0, 0]
+        points = tv_tensors.KeyPoints(torch.tensor([[14, 11], [20, 20]]), canvas_size=(SIZE, SIZE))
+        for (x, y), (new_x, new_y) in zip(
+            points.tolist(), moved_along(points, mask, placement[0]).tolist(), strict=True
+        ):
+            assert after[new_y, new_x] == numbers[y, x]
+
+
+def _targets(count: int, maps: Tensor) -> list[dict[str, Any]]:
+    targets = []
+    for i in range(count):
+        top, bottom, left, right = _box(maps[i].bool())
+        far = torch.zeros(SIZE, SIZE, dtype=torch.uint8)
+        far[:2, :2] = 3
+        boxes = torch.tensor([[left, top, right, bottom], [0, 0, 2, 2]]).float()
+        points = torch.tensor([[(left + right) / 2, (top + bottom) / 2], [1.0, 1.0]])
+        targets.append(
+            {
+                "masks": tv_tensors.Mask(torch.stack([2 * maps[i].to(torch.uint8), far])),
+                "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(SIZE, SIZE)),
+                "points": tv_tensors.KeyPoints(points, canvas_size=(SIZE, SIZE)),
+                "labels": torch.tensor([4, 5]),
+            }
+        )
+    return targets
+
+
+@pytest.mark.parametrize("min_visibility", [0.0, None])
+def test_a_detection_batch_moves_as_one(min_visibility: float | None) -> None:
+    images, maps = _batch()
+    bright = torch.where(maps.bool()[:, None], torch.tensor(255, dtype=torch.uint8), images // 4)
+    mix = SGDMix("given", mask="otsu", place="random", min_visibility=min_visibility, feather=0)
+    mix.generator = torch.Generator().manual_seed(3)
+    sample = {"image": bright, "saliency": SaliencyMap(maps), "targets": _targets(6, maps)}
+    out = mix(sample)
+    moves = 0
+    for i, (new, old) in enumerate(zip(out["targets"], _targets(6, maps), strict=True)):
+        seen = (out["image"][i] > 250).all(0)  # the rim is known to a grey level
+        assert torch.equal(new["masks"][0], 2 * seen.to(torch.uint8))
+        assert not new["masks"][1].any()
+        top, bottom, left, right = _box(seen)
+        np.testing.assert_allclose(new["boxes"][0], [left, top, right, bottom], atol=0.51)
+        np.testing.assert_allclose(new["points"][0], [(left + right) / 2, (top + bottom) / 2], atol=0.51)
+        moves += not np.allclose(new["boxes"][0], old["boxes"][0], atol=2)
+        box, point = new["boxes"][1].tolist(), new["points"][1].tolist()
+        if min_visibility is None:
+            assert box[2] > box[0] or box[3] > box[1] or 0 in box
+        else:
+            assert (box[0], box[1]) == (box[2], box[3])
+            assert point == [-1, -1]
+        assert torch.equal(new["labels"], old["labels"])
+    assert moves >= 4
+
+
+def test_a_box_goes_by_the_share_that_is_seen() -> None:
+    """Half of the first box is object, a tenth of the second; moving changes neither."""
+    images = torch.full((2, 3, SIZE, SIZE), 50, dtype=torch.uint8)
+    images[1] += 20
+    maps = torch.stack([_block(10, 10, 10, 10), _block(12, 12, 12, 12)]).float()
+    images[:, :, 5, 5] = 0
+    boxes = torch.tensor([[10.0, 10.0, 20.0, 30.0], [10.0, 10.0, 35.0, 50.0]])
+    for share, gone in ((0.05, [False, False]), (0.3, [False, True]), (0.6, [True, True])):
+        mix = SGDMix("given", place="random", mask="otsu", min_visibility=share)
+        target = {"boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(SIZE, SIZE))}
+        out = mix({"image": images, "saliency": SaliencyMap(maps), "targets": [target, {}]})
+        found = out["targets"][0]["boxes"]
+        assert ((found[:, 2] == found[:, 0]) & (found[:, 3] == found[:, 1])).tolist() == gone
+
+
+def test_semantic_masks_and_images_with_a_memory() -> None:
+    mix = SGDMix("given", mask="otsu", place="random", memory=8, feather=0, generator=torch.Generator().manual_seed(0))
+    for seed in range(3):
+        images, maps = _batch(4, seed)
+        classes = (5 * maps.long() + 1).unsqueeze(1)
+        sample = {"image": images, "mask": classes, "saliency": SaliencyMap(maps)}
+        out = mix(sample)
+    images, maps = _batch(4, 7)
+    classes = (5 * maps.long() + 1).unsqueeze(1)
+    params = mix.make_params([images, tv_tensors.Mask(classes)], maps=maps)
+    assert bool((params["plan"].target >= 4).any())
+    found = mix.transform(params["leaves"][1], params)
+    assert torch.equal(found == 6, params["plan"].masks[:, None])
+    assert set(out["mask"].unique().tolist()) == {1, 6}
+
+
+def test_gradients_reach_source_and_background() -> None:
+    images, maps = _batch()
+    floats = (images / 255).requires_grad_()
+    plan = mix_batch(images, maps, mask="otsu", place="random", generator=torch.Generator().manual_seed(0)).plan
+    mixed = compose(plan, floats, floats)
+    assert torch.equal(mixed.detach(), compose(plan, floats.detach(), floats.detach()))
+    mixed.sum().backward()
+    assert floats.grad is not None
+    assert floats.grad.isfinite().all()
+    assert (floats.grad.abs().amax((1, 2, 3)) > 0).all()
+
+
+def test_a_mix_that_moves_nothing_and_changes_nothing_is_none() -> None:
+    """The object fills the frame, and around it source and target are equal."""
+    mask = torch.eye(SIZE, dtype=torch.bool) | torch.eye(SIZE, dtype=torch.bool).flip(1)
+    images = torch.full((2, 3, SIZE, SIZE), 9, dtype=torch.uint8)
+    images[0, :, mask], images[1, :, mask] = 200, 100
+    mixed = mix_batch(images, mask.float().expand(2, SIZE, SIZE).clone(), mask="otsu", place="random")
+    for i in range(2):
+        changed = bool((mixed.images[i] != images[i]).any())
+        assert changed == bool(mixed.plan.applied[i])

@@ -130,17 +130,18 @@ def pasted(
         under = as_integers(plates).reshape(flat)
         return torch.where(where, _nearest(values, placement), under).reshape(size).view(sources.dtype)
     weight = edge_weights(masks, feather)
-    values = sources.reshape(flat)
     dtype = torch.float32 if sources.dtype in _NARROW else torch.float64
+    values = sources.reshape(flat).to(dtype)
     weight = _in_steps((masks if weight is None else weight).to(dtype)[:, None])
     whole = not sources.dtype.is_floating_point
     both = _moved(torch.cat([values * weight, weight], 1), placement, whole=whole)
-    colours, shares = both[:, :-1], both[:, -1:]
-    if feather == 0:
-        hard_shares = (shares >= 0.5).to(dtype)
-        colours, shares = colours / shares.clamp_min(1 / _STEPS) * hard_shares, hard_shares
+    shares = both[:, -1:]
+    # Rounding leads out of the range of the source's colours, a little.
+    low, high = (end[:, None, None, None] for end in torch.aminmax(values.detach().flatten(1), dim=1))
+    colours = (both[:, :-1] / shares.clamp_min(1 / _STEPS)).clamp(low, high)
+    shares = (shares >= 0.5).to(dtype) if feather == 0 else shares.clamp_max(1)
     under = plates.reshape(flat)
-    mixed = torch.addcmul(colours, 1 - shares, under.to(dtype))
+    mixed = torch.lerp(under.to(dtype), colours, shares)
     mixed = (mixed.round() if whole else mixed).to(sources.dtype)
     if mixed.requires_grad:
         return torch.where(shares > 0, mixed, under).reshape(size)

@@ -26,11 +26,14 @@ from sgdmix_albu.io.sums import Summed
 
 _QUARANTINED = record({"source": text(), "reason": text()})
 
-# What rows that an earlier version wrote do not say: all were mixed. Every row of a manifest has every field.
+# What rows that an earlier version wrote do not say: all were mixed, and nothing moved. Every row of a manifest has
+# every field.
 _NEWER = {
     "mixed": True,
     "unmixed_because": None,
     "refused_over_coverage": None,
+    "place": "source",
+    "placement": None,
     "source_threshold": None,
     "target_threshold": None,
 }
