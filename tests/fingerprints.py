@@ -52,12 +52,18 @@ def fingerprints(batch: int) -> dict[str, str]:
             parts = zip(maps.split(batch), images.split(batch), strict=True)
             masks = torch.cat([get_mask(mask)(*part).masks for part in parts])
             found[f"{backend} {mask} masks"] = _hash(masks)
-        for fill, feather in (("source", 0), ("source", 6), ("inpaint", None)):
+        ways = (
+            ("source", "source", 0),
+            ("source", "source", 6),
+            ("inpaint", "source", None),
+            ("inpaint", "random", None),
+        )
+        for fill, place, feather in ways:
             draws = torch.Generator().manual_seed(1)
-            options = {"mask": "guided", "candidates": 8, "fill": fill, "feather": feather}
+            options = {"mask": "guided", "candidates": 8, "fill": fill, "place": place, "feather": feather}
             mixed = mix_batch(images, maps, generator=draws, **options)
             found[f"{backend} targets"] = _hash(mixed.plan.target)
-            found[f"{backend} {fill} feather {feather}"] = _hash(mixed.images)
+            found[f"{backend} {fill} {place} feather {feather}"] = _hash(mixed.images)
         parts = zip((images / 255).split(batch), grown(mixed.foreground).split(batch), strict=True)
         found[f"{backend} paint"] = _hash(torch.cat([inpaint(*part) for part in parts]))
     return found

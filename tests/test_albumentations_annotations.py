@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sgdmix_albu.albumentations import SGDMix
+from sgdmix_albu.albumentations.arrays import Moves
 from sgdmix_albu.albumentations.targets import seen_boxes, seen_points
 from sgdmix_albu.errors import InvalidInputError
 
@@ -465,3 +466,145 @@ def test_an_empty_batch(images):
     out = A.Compose([SGDMix(p=1)])(images=images)
     assert out["images"].shape == images.shape
     assert out["images"].dtype == images.dtype
+
+
+# Objects that are scaled and moved
+
+BLOCK = (slice(8, 20), slice(10, 26))
+moving = {"place": "random", "fill": "inpaint"}
+
+
+def bright_source(region: tuple[slice, slice] = BLOCK) -> dict[str, np.ndarray]:
+    """A bright block on a dark ground; its mask is 3 on the block and 1 elsewhere."""
+    row = source(region)
+    row["image"][region] = 250
+    return {**row, "mask": np.where(row["saliency"] > 0, 3, 1).astype(np.uint8)}
+
+
+def big_donor(**more: Any) -> dict[str, Any]:
+    """A donor whose own object is a large block."""
+    saliency = np.zeros((SIDE, SIDE), np.float32)
+    saliency[5:35, 10:30] = 1
+    image = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    return {"image": image, "mask": np.full((SIDE, SIDE), 7, np.uint8), "saliency": saliency, **more}
+
+
+def frame_of(seen: np.ndarray) -> list[int]:
+    """x_min, y_min, x_max, y_max of a region."""
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_everything_moves_with_its_object(seed: int) -> None:
+    """The pixels of the mix say where the object went, whatever moved it."""
+    together = pipeline(
+        mix=moving,
+        bbox_params=A.BboxParams("pascal_voc", label_fields=["kinds"]),
+        keypoint_params=A.KeypointParams("xys", label_fields=["names"]),
+        seed=seed,
+    )
+    masks = np.stack([(bright_source()["mask"] == 3).astype(np.uint8), np.zeros((SIDE, SIDE), np.uint8)])
+    masks[1, :4, :4] = 1
+    out = together(
+        **bright_source(),
+        masks=masks,
+        bboxes=np.array([[10.0, 8, 26, 20], [0, 0, 4, 4]]),
+        kinds=["wren", "owl"],
+        keypoints=np.array([[18.0, 14, 2], [2, 2, 2]]),
+        names=["breast", "elsewhere"],
+        sgdmix_metadata=[big_donor()],
+    )
+    seen = (out["image"] == 250).all(-1)
+    assert np.array_equal(out["mask"], np.where(seen, 3, 7))
+    assert np.array_equal(out["masks"][0], seen)
+    assert not out["masks"][1].any()
+    x1, y1, x2, y2 = frame_of(seen)
+    assert out["kinds"] == ["wren"]
+    assert np.abs(out["bboxes"] - [x1, y1, x2, y2]).max() <= 0.51
+    assert out["names"] == ["breast"]
+    scale = (x2 - x1) / 16
+    assert np.allclose(out["keypoints"], [[(x1 + x2) / 2, (y1 + y2) / 2, 2 * scale]], atol=0.6)
+    assert [x1, y1, x2, y2] != [10, 8, 26, 20]
+
+
+def test_points_that_may_stay_move_too() -> None:
+    params = A.KeypointParams("xy", remove_invisible=False)
+    one = pipeline(mix=moving, keypoint_params=params, seed=1)
+    points = np.array([[10.0, 8], [26, 20], [-3, 5]])
+    out = one(**bright_source(), keypoints=points, sgdmix_metadata=[big_donor()])
+    x1, y1, x2, y2 = frame_of((out["image"] == 250).all(-1))
+    assert np.allclose(out["keypoints"][:2], [[x1, y1], [x2, y2]], atol=0.51)
+    assert np.allclose(out["keypoints"][2], [-3, 5])
+
+
+@pytest.mark.parametrize(("visible", "stay"), [(0.0, True), (0.45, True), (0.55, False)])
+def test_min_visibility_is_of_what_is_seen_of_a_moved_box(visible: float, stay: bool) -> None:
+    params = A.BboxParams("pascal_voc", label_fields=["kinds"], min_visibility=visible)
+    boxes = np.array([[10.0, 8, 26, 32]])  # half of it is the block
+    for seed in range(4):
+        one = pipeline(mix=moving, bbox_params=params, seed=seed)
+        out = one(**bright_source(), bboxes=boxes, kinds=["wren"], sgdmix_metadata=[big_donor()])
+        assert len(out["bboxes"]) == stay
+
+
+def test_min_area_is_of_the_scaled_box() -> None:
+    kept = np.zeros((1, SIDE, SIDE), bool)
+    kept[0][BLOCK] = True
+    boxes = np.array([[10 / SIDE, 8 / SIDE, 26 / SIDE, 20 / SIDE]])
+    for scale, least, stay in ((0.5, 47, 1), (0.5, 49, 0), (1.0, 191, 1)):
+        moves = Moves(kept, np.array([[scale, 0.1, 0.1]]))
+        found = seen_boxes(boxes, np.zeros_like(kept), A.BboxParams("pascal_voc", min_area=least), None, moves)
+        assert len(found) == stay
+
+
+def test_an_unmixed_call_moves_nothing() -> None:
+    one = pipeline(mix=moving, bbox_params=A.BboxParams("pascal_voc", label_fields=["kinds"]))
+    out = one(**bright_source(), bboxes=BOXES, kinds=KINDS, sgdmix_metadata=[])
+    assert np.allclose(out["bboxes"], BOXES)
+    assert np.array_equal(out["image"], bright_source()["image"])
+
+
+def test_images_that_share_boxes_cannot_move_apart() -> None:
+    rows = [bright_source(), big_donor()]
+    batch = {key + "s" * (key != "saliency"): np.stack([row[key] for row in rows]) for key in rows[0]}
+    mix = SGDMix("given", mask="otsu", p=1, place="random")
+    shared = A.Compose(
+        [mix],
+        bbox_params=A.BboxParams("pascal_voc", label_fields=["kinds"]),
+        additional_targets={"saliency": "masks"},
+    )
+    with pytest.raises(InvalidInputError, match="place='random' moves the object of each of 2 images"):
+        shared(**batch, bboxes=BOXES, kinds=KINDS)
+    out = A.Compose([mix], additional_targets={"saliency": "masks"})(**batch)
+    assert not np.array_equal(out["images"][0], batch["images"][0])
+
+
+def test_depth_that_is_unknown_stays_unknown_where_it_was() -> None:
+    depth = np.where(bright_source()["mask"] == 3, 2.0, np.nan).astype(np.float32)
+    theirs = np.full((SIDE, SIDE), 5, np.float32)
+    mix = SGDMix("given", mask="otsu", feather=0, p=1, **moving)
+    one = A.Compose([mix], additional_targets={"saliency": "mask", "depth": "image"}, seed=2)
+    out = one(**bright_source(), depth=depth, sgdmix_metadata=[big_donor(depth=theirs)])
+    assert np.array_equal(out["depth"], np.where((out["image"] == 250).all(-1), 2, 5))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_pictures_of_every_type_are_whole_in_memory(dtype: str) -> None:
+    """OpenCV, which comes next in a pipeline, takes no other."""
+    one, other = bright_source(), big_donor()
+    for row in (one, other):
+        row["image"] = (row["image"] / 255).astype(dtype) if dtype == "float32" else row["image"].astype(dtype)
+    out = pipeline(mix=moving, seed=0)(**one, sgdmix_metadata=[other])
+    assert out["image"].dtype == dtype
+    assert out["image"].flags.c_contiguous
+    assert out["mask"].flags.c_contiguous
+
+
+def test_a_replay_moves_alike() -> None:
+    mix = SGDMix("given", mask="otsu", p=1, **moving)
+    first = A.ReplayCompose([mix], additional_targets={"saliency": "mask"})
+    out = first(**bright_source(), sgdmix_metadata=[big_donor()])
+    again = A.ReplayCompose.replay(out["replay"], **bright_source(), sgdmix_metadata=[big_donor()])
+    assert np.array_equal(out["image"], again["image"])
+    assert not np.array_equal(out["image"], bright_source()["image"])

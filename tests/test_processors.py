@@ -36,7 +36,7 @@ def test_maps_masks_targets_and_mixes_are_the_same_bytes_everywhere() -> None:
         for batch, settings in ENVIRONMENTS
     ]
     first, *others = (json.loads(process.communicate()[0]) for process in running)
-    assert len(first) == 18
-    assert len(set(first.values())) == 18
+    assert len(first) == 20
+    assert len(set(first.values())) == 20
     for (batch, settings), found in zip(ENVIRONMENTS[1:], others, strict=True):
         assert {name for name in first if found[name] != first[name]} == set(), f"batches of {batch}, {settings}"

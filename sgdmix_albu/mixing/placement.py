@@ -24,8 +24,8 @@ from sgdmix_albu.mixing.selection import as_integers
 
 _WIDENED = 0.3  # of the range of areas, to either side
 _LEAST = 0.01  # of the image's area: objects that are larger do not become smaller than this
-_STEPS = 256  # of a weight, and of a pixel
-# Of these the products with two such numbers are exact in float32.
+_LEAST_SHARE = 1e-6  # of a pixel: what is divided by less than this says no colour
+# float32 holds them and their products with a weight.
 _NARROW = frozenset({torch.uint8, torch.int8, torch.float16, torch.bfloat16, torch.float32})
 
 
@@ -132,21 +132,26 @@ def pasted(
     weight = edge_weights(masks, feather)
     dtype = torch.float32 if sources.dtype in _NARROW else torch.float64
     values = sources.reshape(flat).to(dtype)
-    weight = _in_steps((masks if weight is None else weight).to(dtype)[:, None])
-    whole = not sources.dtype.is_floating_point
-    both = _moved(torch.cat([values * weight, weight], 1), placement, whole=whole)
+    weight = (masks if weight is None else weight).to(dtype)[:, None]
+    both = _moved(torch.cat([values * weight, weight], 1), placement)
     shares = both[:, -1:]
+    colours = both[:, :-1] / shares.clamp_min(_LEAST_SHARE)
     # Rounding leads out of the range of the source's colours, a little.
-    low, high = (end[:, None, None, None] for end in torch.aminmax(values.detach().flatten(1), dim=1))
-    colours = (both[:, :-1] / shares.clamp_min(1 / _STEPS)).clamp(low, high)
+    colours = colours.clamp(*(end[:, None, None, None] for end in torch.aminmax(values.detach().flatten(1), dim=1)))
     shares = (shares >= 0.5).to(dtype) if feather == 0 else shares.clamp_max(1)
     under = plates.reshape(flat)
-    mixed = torch.lerp(under.to(dtype), colours, shares)
-    mixed = (mixed.round() if whole else mixed).to(sources.dtype)
+    mixed = _blended(under.to(dtype), colours, shares, whole=not sources.dtype.is_floating_point).to(sources.dtype)
     if mixed.requires_grad:
         return torch.where(shares > 0, mixed, under).reshape(size)
     bits = torch.where(shares > 0, as_integers(mixed), as_integers(under))
     return bits.view(sources.dtype).reshape(size)
+
+
+def _blended(under: Tensor, over: Tensor, shares: Tensor, *, whole: bool) -> Tensor:
+    if not whole:
+        return torch.lerp(under, over, shares)
+    # Step by step, since processors round a product and a sum at once, or not.
+    return (over - under).mul_(shares).add_(under).round_()
 
 
 def _extent(seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,14 +162,11 @@ def _extent(seen: Tensor) -> tuple[Tensor, Tensor]:
     return first.double(), length.double()  # float32, to which torch divides whole numbers, would leave the frame
 
 
-def _moved(values: Tensor, placement: Tensor, *, whole: bool = True) -> Tensor:
+def _moved(values: Tensor, placement: Tensor) -> Tensor:
     """(B, C, H, W) floats, each pixel the mean of the window that comes to it; 0 where that is outside the source."""
     # The axis comes second, so that whole rows are copied; turned twice, all stands as before.
     for shift in (1, 2):
-        values = _means(values.movedim(2, 1), placement[:, 0], placement[:, shift])
-        if whole:
-            values = _in_steps(values)
-        values = values.permute(0, 2, 3, 1)
+        values = _means(values.movedim(2, 1), placement[:, 0], placement[:, shift]).permute(0, 2, 3, 1)
     return values
 
 
@@ -172,7 +174,7 @@ def _means(values: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Means of (B, n, C, m) along the second axis, over windows of one pixel or more."""
     length = values.shape[1]
     centre, half = _places(length, scale, shift), scale.reciprocal().clamp_min(1)[:, None] / 2
-    first, last = _in_steps(centre - half), _in_steps(centre + half)
+    first, last = centre - half, centre + half
     rows = F.pad(values, (0, 0, 0, 0, 0, 1)).flatten(0, 1)  # what lies outside is taken from the row of zeros
     begin = torch.arange(len(values), device=values.device)[:, None] * (length + 1)
     total = None
@@ -185,11 +187,6 @@ def _means(values: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         total = taken if total is None else total.add_(taken)
     assert total is not None
     return total.div_((last - first).to(values.dtype)[..., None, None])
-
-
-def _in_steps(values: Tensor) -> Tensor:
-    """Rounded to 1/256: products and sums of such numbers are exact, so no processor rounds them another way."""
-    return (values * _STEPS).round_().div_(_STEPS)
 
 
 def _places(length: int, scale: Tensor, shift: Tensor) -> Tensor:
