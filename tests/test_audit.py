@@ -152,6 +152,15 @@ def test_what_is_said_of_painted_targets(discs: Path) -> None:
     assert "fill='inpaint'" in command
 
 
+def test_moved_objects_are_shown_and_noted(discs: Path) -> None:
+    still, moving = (audit(discs, fill="inpaint", place=place, out=place) for place in ("source", "random"))
+    assert moving.settings["place"] == "random"
+    kept, moved = (one.variants[0].means for one in (still, moving))
+    assert moved["mask area"] == kept["mask area"]
+    assert moved["kept"] != kept["kept"]
+    assert moved["leak"] == pytest.approx(0, abs=0.01)
+
+
 def test_paint_that_fills_the_background_is_a_sign(discs: Path) -> None:
     found = audit(discs, truth=False, fill="inpaint", mask=[thin_or_thick]).variants[0]
     (sign,) = (sign for sign in found.signs if sign.name == "mostly paint")

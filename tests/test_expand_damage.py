@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import shutil
@@ -168,10 +169,10 @@ def test_a_plan_line_that_is_none(line: bytes) -> None:
 
 def test_a_plan_line_of_a_version_that_mixed_all() -> None:
     line = json.loads(row_line(ROW))
-    del line["unmixed"], line["refused"]
+    del line["unmixed"], line["refused"], line["placed"]
     (planned,) = read_rows(json.dumps(line).encode())
     assert planned == ROW
-    assert (planned.unmixed, planned.refused) == (None, None)
+    assert (planned.unmixed, planned.refused, planned.placed) == (None, None, None)
 
 
 @many
@@ -192,6 +193,23 @@ def test_a_plan_line_with_a_wrong_field(field: str, value: bytes) -> None:
         assert ".." not in name.split("/")
         assert not name.startswith("/")
     assert planned.strength is None or 0 < planned.strength <= 1
+    assert planned.placed is None or (len(planned.placed) == 3 and all(0 <= one <= 1 for one in planned.placed))
+
+
+@pytest.mark.parametrize("placed", [[0.1, 0.2], [0.1] * 4, [0.1, 0.2, 1.5], [0.1, 0.2, None], "abc"])
+def test_a_place_that_is_none(placed: Any) -> None:
+    with pytest.raises(DataError, match="'placed'"):
+        read_rows(json.dumps({**json.loads(row_line(ROW)), "placed": placed}).encode())
+
+
+def test_a_place_survives_being_written() -> None:
+    row = dataclasses.replace(ROW, placed=(0.1, 1 / 3, 0.999999999999999))
+    assert read_rows(row_line(row)) == [row]
+    alone = dataclasses.replace(
+        row, target=None, target_label=None, target_place=None, distance=None, unmixed="not_drawn"
+    )
+    with pytest.raises(DataError, match="a place and no target"):
+        read_rows(row_line(alone))
 
 
 @pytest.mark.parametrize("name", ["../x.png", "/etc/x.png", "a/../../x", "", "a\0b"])

@@ -79,6 +79,53 @@ def test_targets_lose_their_objects_to_paint(photographs: Path, tmp_path: Path, 
     assert verify(tmp_path, progress=Progress(quiet=True)).good
 
 
+MOVED = dataclasses.replace(MINE, fill="inpaint", place="random", feather=0)
+
+
+def test_objects_are_moved_to_where_the_manifest_says(photographs: Path, tmp_path: Path, small_parts: None) -> None:
+    """Discs are brighter than 180, all else and all paint is darker than 100."""
+    done = expand(photographs, tmp_path, MOVED)
+    assert (done.planned, done.written, done.lost) == (36, 36, 0)
+    rows = rows_of(tmp_path)
+    for row in rows:
+        own, found = foreground(pixels(photographs / row["source"])), foreground(pixels(tmp_path / row["file_name"]))
+        scale, dy, dx = row["placement"]
+        there, here = (np.argwhere(region).mean(0) + 0.5 for region in (found, own))
+        np.testing.assert_allclose(there, scale * here + np.array([dy, dx]) * own.shape, atol=0.6)
+        assert row["kept"] == pytest.approx(found.mean())
+        assert found.sum() == pytest.approx(scale**2 * own.sum(), rel=0.2, abs=6)
+        ends = [
+            scale * end + shift * side
+            for where, shift, side in zip(np.nonzero(own), (dy, dx), own.shape, strict=True)
+            for end in (where.min(), where.max() + 1)
+        ]
+        assert min(ends) >= -1e-9
+        assert (ends[1], ends[3]) <= own.shape
+        assert row["place"] == "random"
+    assert len({tuple(row["placement"]) for row in rows}) == 36
+    assert verify(tmp_path, progress=Progress(quiet=True)).good
+
+
+def test_moved_objects_are_the_same_bytes_however_they_are_made(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_parts: None
+) -> None:
+    expand(photographs, tmp_path / "one", MOVED, workers=1)
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            expand(photographs, tmp_path / "disturbed", MOVED, workers=2, progress=Stop(4))
+            break
+    assert contents(tmp_path / "one") == contents(tmp_path / "disturbed")
+    expand(photographs, tmp_path / "fewer", dataclasses.replace(MOVED, multiplier=2))
+    more = {row["file_name"]: row["sha256"] for row in rows_of(tmp_path / "one")}
+    assert all(more[row["file_name"]] == row["sha256"] for row in rows_of(tmp_path / "fewer"))
+    still = {row["target"] for row in rows_of(tmp_path / "one")}
+    expand(photographs, tmp_path / "unmoved", dataclasses.replace(MOVED, place="source"))
+    assert still == {row["target"] for row in rows_of(tmp_path / "unmoved")}
+    assert all(row["placement"] is None for row in rows_of(tmp_path / "unmoved"))
+    with pytest.raises(DataError, match=r"begun with other settings: place 'source' \(now 'random'\)"):
+        expand(photographs, tmp_path / "unmoved", MOVED)
+
+
 def test_a_run_with_another_fill_is_another_run(photographs: Path, tmp_path: Path) -> None:
     painted = dataclasses.replace(MINE, fill="inpaint")
     for workers in (1, 2):
@@ -353,6 +400,11 @@ def test_the_command(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFi
     next((tmp_path / "out").rglob("*.png")).unlink()
     assert cli.main(["verify", str(tmp_path / "out")]) == 1
     assert cli.main(["generate", *command, "--strengths", "high"]) == 2
+    assert cli.main(["generate", *command, "--place", "random", "--fill", "source"]) == 2
+    assert "place='random' needs" in capsys.readouterr().err
+    moved = [command[0], str(tmp_path / "moved"), *command[2:], "--mask", "bright", "--place", "random"]
+    assert cli.main(["generate", *moved]) == 0
+    assert cli.main(["verify", str(tmp_path / "moved")]) == 0
 
 
 # With a refiner, and a teacher

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pickle
@@ -128,7 +129,7 @@ def test_the_local_engines_bytes(cluster: Cluster, tmp_path: Path) -> None:
         generate(
             data,
             tmp_path / engine,
-            settings=SETTINGS,
+            settings=dataclasses.replace(SETTINGS, place="random"),
             engine=engine,  # type: ignore[arg-type]
             workers=2,
             progress=Progress(quiet=True),

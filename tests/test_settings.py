@@ -74,6 +74,7 @@ BAD = [
     {"candidates": 2.5},
     {"target_class": "other"},
     {"fill": "paint"},
+    {"place": "there"},
     {"max_coverage": 0},
     {"feather": -1},
     {"feather": "wide"},
@@ -94,6 +95,12 @@ def test_what_means_nothing_is_refused_in_the_same_words_everywhere(bad: dict[st
         with pytest.raises(InvalidInputError) as found:
             taker(**bad)
         assert str(found.value) == str(expected.value)
+
+
+def test_a_moved_object_needs_a_painted_background() -> None:
+    for taker in (MixSettings, Settings, sgdmix_albu.SGDMix, albumentations.SGDMix):
+        with pytest.raises(InvalidInputError, match="place='random' needs a background without an object"):
+            taker(fill="source", place="random")
 
 
 def test_a_face_mixes_by_what_its_attributes_say_now() -> None:

@@ -11,6 +11,7 @@ from torchvision import tv_tensors
 
 from sgdmix_albu import SGDMix
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing import compose
 from sgdmix_albu.refine import Refined, get_refiner
 from sgdmix_albu.refine.preserve import mask_core
 
@@ -77,6 +78,18 @@ def test_strict_keeps_the_source_in_the_core(refiner, images):
     core = mask_core(params["plan"].masks, 1)[:, None].expand_as(images)
     assert core.any()
     assert torch.equal(done[core], images[core])
+
+
+def test_strict_keeps_a_moved_object_where_it_is_now(refiner, images):
+    one = transform(refiner, strength=0.9, preserve="strict", place="random")
+    params = one.make_params([images], labels=LABELS)
+    plan = params["plan"]
+    mixed, done = compose(plan, images, images), one.transform(images, params)
+    core = mask_core(plan.masks, 1)[:, None].expand_as(images)
+    assert not torch.equal(plan.masks, plan.cutouts)
+    assert core.any()
+    assert torch.equal(done[core], mixed[core])
+    assert not torch.equal(done, mixed)
 
 
 def test_masks_are_mixed_and_never_refined(refiner, images):

@@ -159,6 +159,8 @@ def _read(line: bytes) -> Row:
         target = {value is None for value in (row.target, row.target_label, row.target_place, row.distance)}
         if target != {row.unmixed is not None}:
             raise UnsoundError("it has half a target")
+        if row.target is None and row.placed is not None:
+            raise UnsoundError("it has a place and no target")
     except UnsoundError as error:
         shown = ascii(line[:80].decode("ascii", "replace"))
         raise DataError(f"not a line of a plan: {error}: {shown}") from error
