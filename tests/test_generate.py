@@ -102,7 +102,8 @@ def test_objects_are_moved_to_where_the_manifest_says(photographs: Path, tmp_pat
         assert min(ends) >= -1e-9
         assert (ends[1], ends[3]) <= own.shape
         assert row["place"] == "random"
-    assert len({tuple(row["placement"]) for row in rows}) == 36
+    planned = [json.loads(line)["placed"] for line in (tmp_path / ".sgdmix-plan.jsonl").read_text().splitlines()]
+    assert len({number for placed in planned for number in placed}) == 3 * 36
     assert verify(tmp_path, progress=Progress(quiet=True)).good
 
 

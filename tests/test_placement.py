@@ -186,6 +186,50 @@ def test_objects_stay_whole_in_the_frame_at_the_size_of_foraug() -> None:
             assert int(after[i].sum()) == pytest.approx(scale**2 * int(areas[i]), rel=0.12, abs=4)
 
 
+@pytest.mark.parametrize(
+    ("block", "theirs", "drawn", "expected"),
+    [
+        # Areas are drawn from 0.7 of the smaller to 1.3 of the larger; places from 0 to the room that is left.
+        ((10, 20, 10, 10), 100, (0.5, 0, 0), (1.0, -10, -20)),
+        ((10, 20, 10, 10), 400, (0, 0, 0), (0.7**0.5, None, None)),
+        ((10, 20, 10, 10), 400, (0.999999999, 0, 0), (5.2**0.5, None, None)),
+        ((10, 20, 10, 10), 100, (0.5, 0.999, 0), (1.0, 28, -20)),  # to the lower edge
+        ((10, 20, 10, 10), 100, (0.5, 0, 0.5), (1.0, -10, -1)),  # one of 39 places
+        ((0, 4, 48, 12), 2000, (0.9, 0.9, 0), (1.0, 0, -4)),  # as high as the frame, and as wide
+        ((4, 0, 12, 48), 2000, (0.9, 0, 0.9), (1.0, -4, 0)),
+        ((10, 20, 10, 10), 1, (0, 0, 0), (0.2304**0.5, None, None)),  # a hundredth of the image
+        ((10, 20, 3, 3), 1, (0, 0, 0), (1.0, -10, -20)),  # less than that already
+        ((0, 0, 40, 40), 2200, (0.999999999, 0, 0), (1.1**0.5, 0, 0)),  # 0.84 of the image, of which 0.764 may be
+    ],
+)
+def test_sizes_and_places(
+    block: tuple[int, int, int, int], theirs: int, drawn: tuple[float, ...], expected: tuple[float | None, ...]
+) -> None:
+    mask = _block(*block)[None]
+    coverage = 1600 * 1.1 / SIZE**2
+    numbers = torch.tensor([drawn], dtype=torch.float64)
+    found = placements(mask, mask.flatten(1).sum(1), torch.tensor([theirs]), numbers, coverage)[0]
+    for got, wanted in zip((found * torch.tensor([1, SIZE, SIZE])).tolist(), expected, strict=True):
+        assert wanted is None or got == pytest.approx(wanted)
+
+
+def test_colours_stay_in_their_range() -> None:
+    mask = _disc(24, 24, 14)
+    placement = torch.stack(
+        [torch.linspace(0.2, 2, 64, dtype=torch.float64), *torch.full((2, 64), 0.013, dtype=torch.float64)], 1
+    )
+    generator = torch.Generator().manual_seed(0)
+    for dtype, top in ((torch.float32, 1.0), (torch.float16, 1.0), (torch.uint8, 255), (torch.uint16, 65535)):
+        tops = torch.full((64, 3, SIZE, SIZE), top, dtype=dtype)
+        for feather in (None, 0, 2):
+            assert torch.equal(pasted(tops, tops, mask.expand(64, -1, -1), placement, feather=feather), tops)
+        if dtype.is_floating_point:
+            rough = (torch.rand(64, 3, SIZE, SIZE, generator=generator) > 0.5).to(dtype)
+            mixed = pasted(rough, rough.flip(0), mask.expand(64, -1, -1), placement, feather=None)
+            assert mixed.min() == 0
+            assert mixed.max() == 1
+
+
 def test_no_colour_from_outside_the_object_is_smeared_in() -> None:
     mask = _disc(24, 24, 10)
     source = torch.where(mask, 1.0, 100.0).expand(1, 1, SIZE, SIZE)
@@ -417,7 +461,13 @@ def test_a_mix_that_moves_nothing_and_changes_nothing_is_none() -> None:
     mask = torch.eye(SIZE, dtype=torch.bool) | torch.eye(SIZE, dtype=torch.bool).flip(1)
     images = torch.full((2, 3, SIZE, SIZE), 9, dtype=torch.uint8)
     images[0, :, mask], images[1, :, mask] = 200, 100
-    mixed = mix_batch(images, mask.float().expand(2, SIZE, SIZE).clone(), mask="otsu", place="random")
-    for i in range(2):
-        changed = bool((mixed.images[i] != images[i]).any())
-        assert changed == bool(mixed.plan.applied[i])
+    maps = mask.float().expand(2, SIZE, SIZE).clone()
+    draws = draw(2, 2, place="random")
+    for size, applied in ((0.9, False), (0.1, True)):
+        resized = draws._replace(placed=torch.tensor([[size, 0.5, 0.5]] * 2))
+        mixed = mix_batch(images, maps, mask="otsu", place="random", draws=resized)
+        assert (mixed.images != images).any() == applied
+        assert mixed.plan.applied.tolist() == [applied] * 2
+        assert mixed.plan.guards.duplicate.tolist() == [not applied] * 2
+        again = compose(mixed.plan, images, images)
+        assert torch.equal(again, mixed.images)
