@@ -495,6 +495,7 @@ def frame_of(seen: np.ndarray) -> list[int]:
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
 
 
+@pytest.mark.filterwarnings("ignore:label_fields are set")  # albumentationsx, where no label mapping follows
 @pytest.mark.parametrize("seed", range(6))
 def test_everything_moves_with_its_object(seed: int) -> None:
     """The pixels of the mix say where the object went, whatever moved it."""
@@ -608,3 +609,51 @@ def test_a_replay_moves_alike() -> None:
     again = A.ReplayCompose.replay(out["replay"], **bright_source(), sgdmix_metadata=[big_donor()])
     assert np.array_equal(out["image"], again["image"])
     assert not np.array_equal(out["image"], bright_source()["image"])
+
+
+@successor
+def test_annotations_move_with_their_own_frames() -> None:
+    images = np.stack([bright_source()["image"], bright_source((slice(15, 30), slice(5, 15)))["image"]])
+    regions = [(images[i] == 250).all(-1) for i in range(2)]
+    frames = [
+        {
+            "bboxes": np.array([frame_of(region), [0, 0, 3, 3]], np.float32),
+            "kinds": ["bird", "none"],
+            "keypoints": np.array([frame_of(region)[:2]], np.float32),
+            "masks": region[None].astype(np.uint8),
+        }
+        for region in regions
+    ]
+    pipe = A.Compose(
+        [SGDMix(lambda images: (images[:, 0] > 0.9).float(), mask="otsu", feather=0, p=1, **moving)],
+        bbox_params=A.BboxParams(coord_format="pascal_voc", label_fields=["kinds"]),
+        keypoint_params=A.KeypointParams("xy"),
+        frame_binding=["images", "frame_annotations"],
+        seed=1,
+    )
+    out = pipe(images=images, frame_annotations=frames)
+    moved = 0
+    for image, after, before in zip(out["images"], out["frame_annotations"], frames, strict=True):
+        seen = (image == 250).all(-1)
+        assert list(after["kinds"]) == ["bird"]
+        assert np.abs(after["bboxes"] - frame_of(seen)).max() <= 0.51
+        assert np.abs(after["keypoints"] - frame_of(seen)[:2]).max() <= 0.51
+        assert np.array_equal(after["masks"][0], seen)
+        moved += not np.allclose(after["bboxes"], before["bboxes"][:1], atol=1)
+    assert moved
+
+
+@successor
+def test_oriented_boxes_keep_their_angle_when_they_move() -> None:
+    turned = np.array([[12.0, 11.0, 24.0, 17.0, 30.0]])
+    params = A.BboxParams(coord_format="pascal_voc", bbox_type="obb", label_fields=["kinds"])
+    one = pipeline(mix=moving, bbox_params=params, seed=4)
+    out = one(**bright_source(), bboxes=turned, kinds=["wren"], sgdmix_metadata=[big_donor()])
+    x1, y1, x2, _ = frame_of((out["image"] == 250).all(-1))
+    scale = (x2 - x1) / 16
+    found = out["bboxes"][0]
+    assert found[4] == pytest.approx(30, abs=1e-3)
+    assert (found[2] - found[0], found[3] - found[1]) == pytest.approx((12 * scale, 6 * scale), rel=0.1)
+    assert ((found[0] + found[2]) / 2, (found[1] + found[3]) / 2) == pytest.approx(
+        (x1 + 8 * scale, y1 + 6 * scale), abs=0.6
+    )

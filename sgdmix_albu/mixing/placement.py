@@ -136,8 +136,6 @@ def pasted(
     both = _moved(torch.cat([values * weight, weight], 1), placement)
     shares = both[:, -1:]
     colours = both[:, :-1] / shares.clamp_min(_LEAST_SHARE)
-    # Rounding leads out of the range of the source's colours, a little.
-    colours = colours.clamp(*(end[:, None, None, None] for end in torch.aminmax(values.detach().flatten(1), dim=1)))
     shares = (shares >= 0.5).to(dtype) if feather == 0 else shares.clamp_max(1)
     under = plates.reshape(flat)
     mixed = _blended(under.to(dtype), colours, shares, whole=not sources.dtype.is_floating_point).to(sources.dtype)
