@@ -18,7 +18,7 @@ from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import BOOL, PIXELS, check_rows, check_tensor
 from sgdmix_albu.types import Fill, Rows
 
-__all__ = ["blend", "edge_weights", "edge_width", "feathered", "softened"]
+__all__ = ["blend", "edge_width", "feathered", "softened"]
 
 _STEPS = 65536  # of a weight between 0 and 1
 _SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
