@@ -480,7 +480,7 @@ def _call(
     return _Call(f"sgdmix_albu.{name}", made or name, tuple(needed.split()), _kinds(other), truth)
 
 
-_MIX = "max_coverage:share target_class feather:width fill candidates:count"
+_MIX = "max_coverage:share target_class feather:width fill place candidates:count"
 _FACES = f"p {_MIX} mask:preset exclude_duplicates:flag mean std layer"
 _ONE = "functools.partial(face_one_on, {})"
 _TWO = "functools.partial(face_two_on, {}, {})"
@@ -495,8 +495,10 @@ CALLS = [
         truth=_alike,
     ),
     _call("mixing.describe", needed="maps images looked_at", other="labels"),
-    _call("mixing.draw", needed="batch pool", other="p candidates:count generator"),
-    _call("mixing.plan_mix", needed="described draws", other="max_coverage:share target_class repeats:eligible fill"),
+    _call("mixing.draw", needed="batch pool", other="p candidates:count place generator"),
+    _call(
+        "mixing.plan_mix", needed="described draws", other="max_coverage:share target_class repeats:eligible fill place"
+    ),
     _call("mixing.repeats_of", needed="images images", other="ids pool_ids:ids by_pixels:flag sums pool_sums:sums"),
     _call("mixing.Described", needed="maps masks thresholds sums eligible", other="labels"),
     _call("mixing.composition.changed_only", "composition.changed_only", needed="plan images images"),

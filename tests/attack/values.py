@@ -190,7 +190,9 @@ def _described(rng: random.Random, s: Sizes) -> str:
 
 def _plan(rng: random.Random, s: Sizes) -> str:
     fill = rng.choice(["source", "inpaint"])
-    return f"mixing.plan_mix({_described(rng, s)}, mixing.draw({s.b}, {s.b}), fill={fill!r})"
+    place = rng.choice(["source", "random"]) if fill == "inpaint" else "source"
+    drawn = f"mixing.draw({s.b}, {s.b}, place={place!r})"
+    return f"mixing.plan_mix({_described(rng, s)}, {drawn}, fill={fill!r}, place={place!r})"
 
 
 def _mapping_of_samples(rng: random.Random, s: Sizes) -> str:
@@ -247,7 +249,7 @@ KINDS: dict[str, Maker] = {
     "eligible": lambda rng, s: _tensor(rng, (s.b, s.b), ("bool",)),
     "thresholds": lambda rng, s: _tensor(rng, (s.b,), FLOATS),
     "sums": lambda rng, s: f"selection.bit_sums(tensor({s.images}))",
-    "draws": lambda rng, s: f"mixing.draw({s.b}, {s.b})",
+    "draws": lambda rng, s: f"mixing.draw({s.b}, {s.b}, place={rng.choice(['source', 'random'])!r})",
     "batch": lambda rng, s: str(s.b),
     "pool": lambda rng, s: str(s.b + rng.randint(0, 3)),
     "shape": lambda rng, s: f"({s.b}, {s.w})",
@@ -259,6 +261,7 @@ KINDS: dict[str, Maker] = {
     "seed": _of("0", "7", "2**62"),
     "width": _of("None", "0", "1", "2.5", "7", "300", "1e9", "np.float32(3)"),
     "fill": _of("'source'", "'inpaint'"),
+    "place": _of("'source'", "'random'"),
     "target_class": _of("'any'", "'same'", "'different'"),
     "preset": _of("'otsu'", "'guided'", "'grabcut'", "masks.otsu"),
     "flag": _of("True", "False"),
