@@ -16,7 +16,8 @@ from benchmarks.accuracy.grid import read_grid
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.recipes import background
 
-GRID = Path(refined.__file__).parent / "grids" / "04-refiner.toml"
+GRIDS = Path(refined.__file__).parent / "grids"
+ROWS = [row.spec for name in ("04-refiner", "04-seams") for row in read_grid(GRIDS / f"{name}.toml").rows]
 
 
 def test_birds_and_groups_are_the_recipe_s() -> None:
@@ -35,13 +36,14 @@ def test_each_row_asks_for_its_images_by_the_commands(monkeypatch: pytest.Monkey
     monkeypatch.setattr(refined, "_sgdmix", lambda *arguments: asked.append(arguments))
     (tmp_path / "tree").mkdir()
     (tmp_path / "teacher.pt").touch()
-    rows = [row.spec for row in read_grid(GRID).rows if row.spec["mix"] == "expanded"]
+    rows = [spec for spec in ROWS if spec["mix"] == "expanded"]
     folders = {refined.expansion(spec, tmp_path) for spec in rows for _ in range(2)}
     made = [line for line in asked if line[0] == "generate"]
     assert len(folders) == len(made) == len(rows)
     assert {line[1] for line in asked} == {str(tmp_path / "tree")}
     said = {" ".join(line[line.index("--refiner") + 2 :]) for line in made}
     assert "" in said
+    assert sum("--saliency spectral_residual --mask otsu --fill source" in " ".join(line) for line in made) == 3
     assert "--dtype bfloat16 --preserve strict --strengths 0.3 0.5 0.7 0.9" in said
     assert "--dtype bfloat16 --preserve none --strengths 0.7" in said
     assert f"--dtype bfloat16 --preserve strict --strengths adaptive --teacher {tmp_path / 'teacher.pt'}" in said
@@ -78,7 +80,6 @@ def test_what_is_there_is_not_made_again(monkeypatch: pytest.MonkeyPatch, tmp_pa
         refined.main()
     refined.main()
     refined.main()
-    rows = len(read_grid(GRID).rows)
-    assert len(made) == 2 * rows + 1  # the interrupted one twice
-    assert len(results.read_text().splitlines()) == 2 * rows + 1
-    assert [seed for _, seed in made] == [0] * (rows + 1) + [1] * rows
+    assert len(made) == 2 * len(ROWS) + 1  # the interrupted one twice
+    assert len(results.read_text().splitlines()) == 2 * len(ROWS) + 1
+    assert [seed for _, seed in made[-6:]] == [0] * 3 + [1] * 3

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.accuracy.refined --results FILE --work DIR [--seeds 5]
 
-The rows are those of ``grids/04-refiner.toml``, whose comments are the plan. The birds are those of the ``background``
+The rows are those of the grids ``04-*.toml``, whose comments are the plan. The birds are those of the ``background``
 recipe: in training 95% are in their species' own habitat, in the test none more than by chance. Tree, refiner and
 expansions are made once, in DIR, by the commands that a user would type, and shared by all seeds; a seed decides
 initial values, order, crops and which synthetic image stands for a real one. The last epoch is the one that counts.
@@ -42,7 +42,7 @@ from sgdmix_albu.recipes.measures import measure
 from sgdmix_albu.recipes.parts import Part
 from sgdmix_albu.recipes.settings import diff_mix
 
-_GRID = Path(__file__).parent / "grids" / "04-refiner.toml"
+_GRIDS = Path(__file__).parent / "grids"
 _TASK, _SIDE = "aviary-64", 64
 _BATCH, _EPOCHS, _SHARE = 64, 30, 0.5  # the page on recipes: half of the images are replaced
 _TESTED = 200  # test birds of each species; the recipe's 40 are the first of them
@@ -57,16 +57,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="tree, refiner and expansions; kept")
-    parser.add_argument("--seeds", type=int, help="default: the grid's")
+    parser.add_argument("--seeds", type=int, help="default: the grids'")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    grid = read_grid(_GRID)
-    known = [line for line in _read(options.results) if (line["task"], line["network"]) == (_TASK, grid.network)]
-    there = {(spec_key(line["row"]), line["seed"]) for line in known}
+    there = {_key(line) for line in _read(options.results)}
     test = _birds("test", per_species=_TESTED)
-    for seed in range(options.seeds or grid.tasks[_TASK]):
-        for row in grid.rows:
-            if (spec_key(row.spec), seed) not in there:
+    for path in sorted(_GRIDS.glob("04-*.toml")):
+        grid = read_grid(path)
+        for seed in range(options.seeds or grid.tasks[_TASK]):
+            for row in grid.rows:
+                if _key({"task": _TASK, "network": grid.network, "row": row.spec, "seed": seed}) in there:
+                    continue
                 line = run(row.spec, seed, grid.network, options.work, test)
                 with options.results.open("a") as file:
                     file.write(json.dumps(line) + "\n")
@@ -115,9 +116,10 @@ def expansion(spec: dict[str, Any], work: Path) -> Path:
         refining += ["--strengths", *map(str, strengths)]
     if spec.get("strength") == "adaptive":
         refining += ["--teacher", str(_teacher(work))]
+    mixing = [word for name in ("saliency", "mask", "fill") if name in spec for word in (f"--{name}", spec[name])]
     tree = str(_tree(work))
     began = _children()
-    _sgdmix("generate", tree, str(out), "--multiplier", str(_MULTIPLIER), "--workers", "1", *refining)
+    _sgdmix("generate", tree, str(out), "--multiplier", str(_MULTIPLIER), "--workers", "1", *mixing, *refining)
     _timed(out).write_text(json.dumps({"row": spec, "cpu_seconds": round(_children() - began, 1)}))
     return out
 
@@ -251,6 +253,10 @@ def _read(results: Path) -> list[dict[str, Any]]:
     with contextlib.suppress(FileNotFoundError):
         return [json.loads(line) for line in results.read_text().splitlines()]
     return []
+
+
+def _key(line: dict[str, Any]) -> tuple[Any, ...]:
+    return line["task"], line["network"], spec_key(line["row"]), line["seed"]
 
 
 def _output(*command: str) -> str:
