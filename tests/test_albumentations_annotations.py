@@ -559,6 +559,18 @@ def test_min_area_is_of_the_scaled_box() -> None:
         assert len(found) == stay
 
 
+def test_an_object_that_grows_to_the_whole_frame_takes_its_annotations_along() -> None:
+    cutout = np.zeros((1, SIDE, SIDE), bool)
+    cutout[0][MIDDLE] = True
+    moves, everywhere = Moves(cutout, np.array([[2.0, -0.5, -0.5]])), np.ones_like(cutout)
+    boxes = np.array([[0.25, 0.25, 0.5, 0.75]])
+    assert np.array_equal(
+        seen_boxes(boxes, everywhere, A.BboxParams("pascal_voc"), None, moves), [[0.0, 0.0, 0.5, 1.0]]
+    )
+    points = np.array([[20.0, 15.0]])
+    assert np.array_equal(seen_points(points, everywhere, A.KeypointParams("xy"), None, moves), [[20.0, 10.0]])
+
+
 def test_an_unmixed_call_moves_nothing() -> None:
     one = pipeline(mix=moving, bbox_params=A.BboxParams("pascal_voc", label_fields=["kinds"]))
     out = one(**bright_source(), bboxes=BOXES, kinds=KINDS, sgdmix_metadata=[])

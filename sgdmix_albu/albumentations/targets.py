@@ -126,7 +126,7 @@ def seen_boxes(
     Raises:
         InvalidInputError: Images whose objects go to different places share the boxes.
     """
-    if not len(boxes) or kept.all():
+    if not len(boxes) or _untouched(kept, moves):
         return boxes
     where = None if moves is None else _where(boxes, image_column, moves, "boxes")
     kept = kept if moves is None else moves.cutouts  # a moved object stays whole, so what is lost is told where it was
@@ -161,7 +161,7 @@ def seen_points(
     Raises:
         InvalidInputError: As in :func:`seen_boxes`.
     """
-    if not len(points) or kept.all() or not (params.remove_invisible or moves):
+    if not len(points) or _untouched(kept, moves) or not (params.remove_invisible or moves):
         return points
     where = None if moves is None else _where(points, image_column, moves, "key points")
     kept = kept if moves is None else moves.cutouts
@@ -172,6 +172,11 @@ def seen_points(
     if where is None:
         return stay
     return np.where(inside[left, None], _carried_points(stay, where[left], kept.shape[1:]), stay)
+
+
+def _untouched(kept: Array, moves: Moves | None) -> bool:
+    """Whether no pixel was taken; an object that grew until it fills the frame has moved all the same."""
+    return bool(kept.all()) and (moves is None or bool((moves.placement == (1, 0, 0)).all()))
 
 
 def _where(rows: Array, image_column: int | None, moves: Moves, what: str) -> Array:
