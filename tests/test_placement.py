@@ -230,9 +230,10 @@ def test_colours_stay_in_their_range() -> None:
             assert mixed.max() == 1
 
 
-def test_no_colour_from_outside_the_object_is_smeared_in() -> None:
+@pytest.mark.parametrize("outside", [100.0, torch.nan])
+def test_no_colour_from_outside_the_object_is_smeared_in(outside: float) -> None:
     mask = _disc(24, 24, 10)
-    source = torch.where(mask, 1.0, 100.0).expand(1, 1, SIZE, SIZE)
+    source = torch.where(mask, 1.0, outside).expand(1, 1, SIZE, SIZE)
     for scale in (0.4, 0.77, 1.0, 1.9):
         placement = torch.tensor([[scale, 24 * (1 - scale) / SIZE, 24 * (1 - scale) / SIZE]], dtype=torch.float64)
         mixed = pasted(source, torch.zeros_like(source), mask[None], placement, feather=0)

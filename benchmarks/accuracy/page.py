@@ -209,9 +209,10 @@ def verdict(table: Table, column: Column) -> str | None:
 
 
 def _compared(where: str, found: Sequence[tuple[float, str]]) -> str:
-    """All by name; of many that are well behind, the nearest."""
-    if where == "ahead of" and len(found) > _MOST_NAMED:
-        return f"ahead of {len(found)} others, the nearest of which is {min(found)[1]}"
+    """All by name; of many, how many, and of those that are well behind the nearest."""
+    if len(found) > _MOST_NAMED:
+        nearest = f", the nearest of which is {min(found)[1]}" if where == "ahead of" else ""
+        return f"{where} {len(found)} others{nearest}"
     return f"{where} {listed([name for _, name in found])}"
 
 

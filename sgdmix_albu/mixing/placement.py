@@ -133,7 +133,8 @@ def pasted(
     dtype = torch.float32 if sources.dtype in _NARROW else torch.float64
     values = sources.reshape(flat).to(dtype)
     weight = (masks if weight is None else weight).to(dtype)[:, None]
-    both = _moved(torch.cat([values * weight, weight], 1), placement)
+    # Chosen, not multiplied: what the cut-out has no part of may be NaN.
+    both = _moved(torch.cat([torch.where(weight > 0, values * weight, 0), weight], 1), placement)
     shares = both[:, -1:]
     colours = both[:, :-1] / shares.clamp_min(_LEAST_SHARE)
     shares = (shares >= 0.5).to(dtype) if feather == 0 else shares.clamp_max(1)
