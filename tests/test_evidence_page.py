@@ -157,8 +157,8 @@ def test_what_differs_between_devices_is_said(tmp_path: Path) -> None:
     lines = [*_seeds(NONE, 0.5, 0.6), *_seeds(NONE, 0.4, 0.62, 0.7, device="GPU")]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     said = devices(read_runs(path))
-    assert said.startswith("2 runs were made on both CPU and GPU: the first minus the second is +4.0 ± 76.2 points")
-    assert said.endswith("-2.0 to +10.0.\n")
+    assert said.startswith("Runs made on both CPU and GPU: 2. The first minus the second is +4.0 ± 76.2 points")
+    assert said.endswith(f"{MINUS}2.0 to +10.0.\n")
     assert devices(read_runs(tmp_path / "none.jsonl")) == "No run was made on two devices.\n"
 
 

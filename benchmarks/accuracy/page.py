@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.accuracy import fit
-from benchmarks.accuracy.figures import figure, listed
+from benchmarks.accuracy.figures import figure, listed, minus
 from benchmarks.accuracy.grid import Grid, read_grids
 from benchmarks.accuracy.intervals import Estimate, estimate, paired
 from benchmarks.accuracy.plots import plot
@@ -223,8 +223,8 @@ def devices(runs: Iterable[Run]) -> str:
     """How far apart the same run on two devices is, in accuracy."""
     shown = figure("accuracy")
     said = [
-        f"{len(gaps)} runs were made on both {one} and {other}: the first minus the second is "
-        f"{shown.difference(found)} points of accuracy, {100 * min(gaps):+.1f} to {100 * max(gaps):+.1f}."
+        f"Runs made on both {one} and {other}: {len(gaps)}. The first minus the second is "
+        f"{shown.difference(found)} points of accuracy, {minus(f'{100 * min(gaps):+.1f}')} to {minus(f'{100 * max(gaps):+.1f}')}."
         for (one, other), gaps in sorted(repeated(runs).items())
         if (found := estimate(gaps))
     ]
