@@ -224,7 +224,8 @@ def devices(runs: Iterable[Run]) -> str:
     shown = figure("accuracy")
     said = [
         f"Runs made on both {one} and {other}: {len(gaps)}. The first minus the second is "
-        f"{shown.difference(found)} points of accuracy, {minus(f'{100 * min(gaps):+.1f}')} to {minus(f'{100 * max(gaps):+.1f}')}."
+        f"{shown.difference(found)} points of accuracy, "
+        f"{minus(f'{100 * min(gaps):+.1f}')} to {minus(f'{100 * max(gaps):+.1f}')}."
         for (one, other), gaps in sorted(repeated(runs).items())
         if (found := estimate(gaps))
     ]
