@@ -1,6 +1,6 @@
 """Will my accuracy rise? Grids of runs on photographs, resumable one by one.
 
-    python -m benchmarks.accuracy run DATA MAPS ENCODER [--grids 01-tasks ...] [--device cuda --workers 12]
+    python -m benchmarks.accuracy run DATA MAPS ENCODER [--grids 01-tasks ...] [--device cuda --workers 4]
     python -m benchmarks.accuracy page
 
 DATA is a tree ``train/CLASS/*.jpg`` and ``test/CLASS/*.jpg``; MAPS what ``benchmarks.accuracy.segment`` wrote of it;

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.accuracy.shifted import make_plates
 from sgdmix_albu.datasets import get_dataset
-from sgdmix_albu.datasets.aviary import HABITATS
+from sgdmix_albu.datasets.aviary import home_of
 
 AVIARY = "aviary"
 _PART = 50
@@ -100,7 +100,7 @@ def aviary(kept: int) -> Data:
         drawn = [birds.render(i) for i in range(len(birds))]
         images = torch.stack([torch.from_numpy(sample.image).movedim(-1, 0) for sample in drawn])
         masks = torch.stack([torch.from_numpy(sample.mask) for sample in drawn])
-        homes = [HABITATS[species.index % len(HABITATS)] for species in birds.species]
+        homes = [home_of(species) for species in birds.species]
         home = torch.tensor([sample.habitat == homes[sample.label] for sample in drawn])
         plates = make_plates(images, masks) if split == "test" else images[:0]
         labels = torch.tensor([sample.label for sample in drawn])

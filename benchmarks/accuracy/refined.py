@@ -12,7 +12,6 @@ Each run is appended to the results; runs that are there are not made again.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
 import math
@@ -32,10 +31,11 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from benchmarks.accuracy.grid import read_grid, spec_key
+from benchmarks.accuracy.results import commit, stored_lines
 from sgdmix_albu import SyntheticMix
 from sgdmix_albu.classifiers import new_classifier, save_classifier
 from sgdmix_albu.classifiers.small import small_cnn
-from sgdmix_albu.datasets.aviary import HABITATS, Aviary
+from sgdmix_albu.datasets.aviary import Aviary, home_of
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.colour import IMAGENET
 from sgdmix_albu.recipes.measures import measure
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="default: the grids'")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    there = {_key(line) for line in _read(options.results)}
+    there = {_key(line) for line in stored_lines(options.results)}
     test = _birds("test", per_species=_TESTED)
     for path in sorted(_GRIDS.glob("04-*.toml")):
         grid = read_grid(path)
@@ -99,7 +99,7 @@ def run(spec: dict[str, Any], seed: int, network: str, work: Path, test: Part) -
         "wall_seconds": round(wall, 1),
         "cpu_seconds": round(cpu, 1),
         "expand_cpu_seconds": 0.0 if expanded is None else json.loads(_timed(expanded).read_text())["cpu_seconds"],
-        "commit": _output("git", "rev-parse", "--short", "HEAD"),
+        "commit": commit(check=True),
         "data": "embedded",
     }
 
@@ -189,7 +189,7 @@ class _Drawn:
 def _birds(split: str, *, correlation: float = 0.0, per_species: int = 40) -> Part:
     """The ``background`` recipe's birds, grouped by whether they are at home."""
     birds = Aviary(split, size=_SIDE, correlation=correlation, per_species=per_species)
-    homes = [HABITATS[species.index % len(HABITATS)] for species in birds.species]
+    homes = [home_of(species) for species in birds.species]
     away = [int(birds.scene(row).habitat != homes[label]) for row, label in enumerate(birds.targets)]
     return Part(_Drawn(birds), groups=away, group_names=("at home", "elsewhere"))
 
@@ -249,18 +249,8 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _read(results: Path) -> list[dict[str, Any]]:
-    with contextlib.suppress(FileNotFoundError):
-        return [json.loads(line) for line in results.read_text().splitlines()]
-    return []
-
-
 def _key(line: dict[str, Any]) -> tuple[Any, ...]:
     return line["task"], line["network"], spec_key(line["row"]), line["seed"]
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent).stdout.strip()
 
 
 if __name__ == "__main__":

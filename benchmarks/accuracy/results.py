@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, Literal
 from benchmarks.accuracy.grid import Grid, spec_key
 from sgdmix_albu.errors import InvalidInputError
 
+_HERE = Path(__file__).parent
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "task": str,
     "network": str,
@@ -67,6 +69,17 @@ class Run:
     cpu_seconds: float
     commit: str
     data: str
+
+
+def stored_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a results file as they are, for what is missing; none if there is no such file."""
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
+def commit(*, check: bool = False) -> str:
+    """Of this code, for the results; empty where git cannot tell, or an error with ``check``."""
+    words = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True, check=check, cwd=_HERE).stdout.strip()
 
 
 def read_runs(path: Path) -> list[Run]:

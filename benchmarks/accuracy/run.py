@@ -7,7 +7,6 @@ import json
 import math
 import os
 import queue
-import subprocess
 import time
 from collections.abc import Iterable
 from itertools import product
@@ -19,6 +18,7 @@ import torch.multiprocessing as multiprocessing
 
 from benchmarks.accuracy.data import aviary, read
 from benchmarks.accuracy.grid import Grid, read_grids, spec_key
+from benchmarks.accuracy.results import commit, stored_lines
 from benchmarks.accuracy.tasks import TASKS
 from sgdmix_albu.errors import InvalidInputError
 
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
             torch.save(data, partial)
             partial.rename(stored[name, size])  # what is cut short is not taken for whole the next time
     print(f"{len(wanted)} runs are missing; data read after {time.monotonic() - begun:.0f} s", flush=True)
-    commit = options.commit or _commit()
+    code = options.commit or commit()
     context = multiprocessing.get_context("spawn")
     todo, done = context.Queue(), context.Queue()
     for job in wanted:
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
                 print(f"{row['job']}: {row['error']}", flush=True)
                 failed += 1
                 continue
-            file.write(json.dumps({**row, "commit": commit}) + "\n")
+            file.write(json.dumps({**row, "commit": code}) + "\n")
             file.flush()
             count += 1
             line = f"{count}/{len(wanted)} after {time.monotonic() - begun:.0f} s: {row['task']} {spec_key(row['row'])}"
@@ -96,9 +96,8 @@ def _missing(grids: list[Grid], options: argparse.Namespace) -> list[dict[str, A
 
     Tables share runs, and no run is made twice, so each gets the figures that any grid shows, asked for now or not.
     """
-    lines = options.results.read_text("utf-8").splitlines() if options.results.exists() else []
     device = _device_name(options.device)
-    have = {_key(row) for row in map(json.loads, lines) if row["device"] == device}
+    have = {_key(row) for row in stored_lines(options.results) if row["device"] == device}
     found: dict[str, dict[str, Any]] = {}
     asked = set()
     for grid in grids:
@@ -123,10 +122,6 @@ def _by_seed(jobs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _is_asked(options: argparse.Namespace, grid: str, row: str, task: str, seed: int) -> bool:
     chosen = ((options.grids, grid), (options.rows, row), (options.tasks, task))
     return all(not names or name in names for names, name in chosen) and seed < (options.seeds or math.inf)
-
-
-def _commit() -> str:
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
 
 
 def _key(run: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ import sys
 from collections.abc import Sequence
 
 from sgdmix_albu.datasets import get_dataset
-from sgdmix_albu.datasets.aviary import HABITATS, Aviary
+from sgdmix_albu.datasets.aviary import Aviary, home_of
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.recipes.arguments import arguments
 from sgdmix_albu.recipes.command import experiment, guarded
@@ -62,7 +62,7 @@ def _parts(options: argparse.Namespace) -> Parts:
 def _habitats(split: str, size: int) -> Part:
     """Birds that are mostly at home in training, and anywhere in validation and test."""
     birds = Aviary(split, size=size, correlation=0.95 if split == "train" else 0.0)
-    homes = [HABITATS[species.index % len(HABITATS)] for species in birds.species]
+    homes = [home_of(species) for species in birds.species]
     away = [int(birds.scene(row).habitat != homes[label]) for row, label in enumerate(birds.targets)]
     return Part(birds, groups=away, group_names=("at home", "elsewhere"))
 

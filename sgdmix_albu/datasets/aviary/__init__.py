@@ -10,7 +10,7 @@ from sgdmix_albu.datasets.aviary.captions import describe, describe_species
 from sgdmix_albu.datasets.aviary.dataset import Aviary, AviarySample
 from sgdmix_albu.datasets.aviary.drawing import draw
 from sgdmix_albu.datasets.aviary.export import export
-from sgdmix_albu.datasets.aviary.scene import HABITATS, Distractor, Light, Scene, compose
+from sgdmix_albu.datasets.aviary.scene import HABITATS, Distractor, Light, Scene, compose, home_of
 from sgdmix_albu.datasets.aviary.species import MAX_SPECIES, Species, species_table
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "compose",
     "draw",
     "HABITATS",
+    "home_of",
     "Species",
     "species_table",
     "MAX_SPECIES",

@@ -26,7 +26,7 @@ from sgdmix_albu.arguments import (
 )
 from sgdmix_albu.datasets.aviary.captions import describe
 from sgdmix_albu.datasets.aviary.drawing import SIZES, draw
-from sgdmix_albu.datasets.aviary.scene import HABITATS, Scene, compose
+from sgdmix_albu.datasets.aviary.scene import HABITATS, Scene, compose, home_of
 from sgdmix_albu.datasets.aviary.species import MAX_SPECIES, Species, species_table
 from sgdmix_albu.datasets.aviary.splits import LAYOUTS, SPLITS, class_counts
 from sgdmix_albu.errors import InvalidInputError
@@ -167,7 +167,7 @@ class Aviary(Dataset[tuple[Any, Any]]):
         return compose(
             np.random.default_rng([self.seed, SPLITS.index(self.split), species.index, number]),
             species,
-            home=HABITATS[(species.index + shift) % len(HABITATS)],
+            home=home_of(species, shift),
             correlation=self.correlation,
             signs=self.signs,
         )

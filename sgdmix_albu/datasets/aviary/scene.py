@@ -9,7 +9,12 @@ import numpy as np
 from sgdmix_albu.datasets.aviary.species import Species
 
 HABITATS = ("forest", "reeds", "meadow", "shore", "rocks", "snow", "sky", "garden")
-"""Names of the backgrounds; species ``s`` has its home in ``HABITATS[s % 8]``."""
+"""Names of the backgrounds; see `home_of`."""
+
+
+def home_of(species: Species, shift: int = 0) -> str:
+    """The habitat that a species is at home in: they take turns, from the first one or ``shift`` further on."""
+    return HABITATS[(species.index + shift) % len(HABITATS)]
 
 
 @dataclass(frozen=True, slots=True)

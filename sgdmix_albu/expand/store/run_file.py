@@ -27,12 +27,8 @@ from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.sums import Summed, sum_of
 
 _SCHEMA = 2
-_BEFORE = {
-    "fill": "source",
-    "place": "source",
-    "p": 1.0,
-    "keep_unmixed": False,
-}  # of runs of versions that knew nothing else
+# Of runs of versions that knew nothing else.
+_BEFORE = {"fill": "source", "place": "source", "p": 1.0, "keep_unmixed": False}
 _COUNTS = record({}, may=dict.fromkeys((*UNMIXED, "long_name"), whole()))
 _ABOUT = record(
     {
