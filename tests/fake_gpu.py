@@ -43,28 +43,13 @@ class FakeGPU(TorchDispatchMode):
         super().__init__()
         self.waits: list[str] = []
 
-    def __enter__(self) -> FakeGPU:
-        torch._C._ensureCUDADeviceGuardSet()  # as torch's own fake tensors do: no driver is looked for
-        future = torch.__future__
-        self._before = (
-            torch.cuda._lazy_init,
-            torch._C._only_lift_cpu_tensors(),
-            future.get_overwrite_module_params_on_conversion(),
-        )
-        torch.cuda._lazy_init = lambda: None
-        torch._C._set_only_lift_cpu_tensors(True)
-        future.set_overwrite_module_params_on_conversion(True)  # module.to() makes parameters of our kind
-        super().__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        torch.cuda._lazy_init, lifted, overwrite = self._before
-        torch._C._set_only_lift_cpu_tensors(lifted)
-        torch.__future__.set_overwrite_module_params_on_conversion(overwrite)
-        super().__exit__(*error)
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if torch.is_inference_mode_enabled():  # there autograd has not taken apart what consists of other calls
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
         there = tree_any(lambda leaf: isinstance(leaf, _OnGPU), (args, kwargs))
         asked = kwargs.get("device")
         to_gpu = asked is not None and torch.device(asked).type == "cuda"
@@ -105,15 +90,16 @@ class _OnGPU(Tensor):
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> _OnGPU:
-        made: _OnGPU = Tensor._make_wrapper_subclass(
-            cls,
-            inner.shape,
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            device=_DEVICE,
-            requires_grad=inner.requires_grad,
-        )
+        with torch.inference_mode(inner.is_inference()):  # a view of a parameter is none, in inference mode either
+            made: _OnGPU = Tensor._make_wrapper_subclass(
+                cls,
+                inner.shape,
+                strides=inner.stride(),
+                storage_offset=inner.storage_offset(),
+                dtype=inner.dtype,
+                device=_DEVICE,
+                requires_grad=inner.requires_grad,
+            )
         made.inner = inner
         return made
 
@@ -143,8 +129,23 @@ def fake_gpu() -> Iterator[FakeGPU]:
         ...     print(there.device, bool((there + 1).sum() == 6), len(gpu.waits))
         cuda:0 True 1
     """
-    with FakeGPU() as gpu:
-        yield gpu
+    torch._C._ensureCUDADeviceGuardSet()  # as torch's own fake tensors do: no driver is looked for
+    future = torch.__future__
+    before = (
+        torch.cuda._lazy_init,
+        torch._C._only_lift_cpu_tensors(),
+        future.get_overwrite_module_params_on_conversion(),
+    )
+    torch.cuda._lazy_init = lambda: None
+    torch._C._set_only_lift_cpu_tensors(True)
+    future.set_overwrite_module_params_on_conversion(True)  # module.to() makes parameters of our kind
+    try:
+        with FakeGPU() as gpu:
+            yield gpu
+    finally:
+        torch.cuda._lazy_init, lifted, overwrite = before
+        torch._C._set_only_lift_cpu_tensors(lifted)
+        future.set_overwrite_module_params_on_conversion(overwrite)
 
 
 def on_gpu(value: Tensor) -> Tensor:

@@ -98,3 +98,15 @@ def test_the_fake_gpu_counts_what_waits_and_only_that():
             step()
             assert len(gpu.waits) == number, gpu.waits[-1]
         assert "test_refusals.py" in gpu.waits[0]
+
+
+def test_the_fake_gpu_works_in_inference_mode():
+    """There torch hands over calls that autograd would have taken apart, and views of what is no inference tensor."""
+    weights = torch.arange(12.0).view(3, 4)
+    with fake_gpu() as gpu, torch.inference_mode():
+        kept = on_gpu(weights)[1:]
+        half = kept.to(dtype=torch.float16, device=kept.device)
+        assert half.device.type == "cuda"
+        assert not gpu.waits
+        assert half.cpu().tolist() == weights[1:].tolist()
+        assert len(gpu.waits) == 1
