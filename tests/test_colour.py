@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import functional
 
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.colour import to_float, to_rgb
+from sgdmix_albu.mixing.guides import eight_bits, reading_of_guides, to_guide
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 CLIP = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
@@ -164,3 +165,18 @@ def test_photographs_standardised_or_resized_are_told_apart(shared_data) -> None
         torch.testing.assert_close(to_rgb(standardised), image, rtol=0, atol=1e-5)
         with pytest.raises(InvalidInputError, match="Pass mean="):
             to_rgb(functional.normalize(image, [0.5] * 3, [0.5] * 3))
+
+
+def test_guides_at_eight_bits_are_the_same_whatever_holds_them() -> None:
+    """Of bytes the bytes; of floats, halves and normalised ones the same; without colours, stretched grey."""
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, -1, -1).clone()
+    images[1] = images[1].flip(-1)
+    floats = images / 255
+    for held in (images, floats, floats.double(), functional.normalize(floats, **IMAGENET), images.short() * 128 + 64):
+        found = eight_bits(held[1:], reading_of_guides(held))
+        assert found.dtype == torch.float32
+        assert torch.equal(found, images[1:].float())
+    many = torch.stack([floats[0, 0], 3 * floats[0, 0]])[None]
+    assert reading_of_guides(many) is None
+    assert torch.equal(eight_bits(many, None), images[:1].float())
+    assert torch.equal(to_guide(images), floats)

@@ -12,9 +12,9 @@ from skimage.color import rgb2lab
 
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.masks import get_mask
-from sgdmix_albu.mixing.colour import rgb_to_lab
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.saliency import manifold_ranking as module
+from sgdmix_albu.saliency.lab import rgb_to_lab
 from sgdmix_albu.saliency.manifold_ranking import manifold_ranking
 
 

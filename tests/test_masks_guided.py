@@ -8,10 +8,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2 import functional
 
 from sgdmix_albu import mix_batch
 from sgdmix_albu.masks import otsu
-from sgdmix_albu.mixing.guided import guided, guided_filter
+from sgdmix_albu.mixing.guided import guided, guided_filter, guided_maps
 
 
 def scene() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -29,7 +30,13 @@ def iou(mask: torch.Tensor, truth: torch.Tensor) -> float:
 
 
 def fitted_windows(target: np.ndarray, guide: np.ndarray, radius: int, smoothness: float) -> np.ndarray:
-    """He et al. 2013, equations 19 to 21, one window at a time: target (h, w), guide (h, w, 3)."""
+    """He et al. 2013, equation 21: target (h, w), guide (h, w, 3)."""
+    mean = window_coefficients(target, guide, radius, smoothness)
+    return (mean[..., :3] * guide).sum(2) + mean[..., 3]
+
+
+def window_coefficients(target: np.ndarray, guide: np.ndarray, radius: int, smoothness: float) -> np.ndarray:
+    """Equations 19 and 20, one window at a time, and the mean over the windows of a pixel: (h, w, 4)."""
     height, width = target.shape
     around = [
         (slice(max(0, y - radius), y + radius + 1), slice(max(0, x - radius), x + radius + 1))
@@ -44,8 +51,7 @@ def fitted_windows(target: np.ndarray, guide: np.ndarray, radius: int, smoothnes
         slope = np.linalg.solve(spread, with_values)
         fits[i] = *slope, values.mean() - slope @ colours.mean(0)
     fits = fits.reshape(height, width, 4)
-    mean = np.array([fits[window].reshape(-1, 4).mean(0) for window in around]).reshape(height, width, 4)
-    return (mean[..., :3] * guide).sum(2) + mean[..., 3]
+    return np.array([fits[window].reshape(-1, 4).mean(0) for window in around]).reshape(height, width, 4)
 
 
 @pytest.mark.parametrize("size", [(14, 17), (3, 6), (1, 1)])
@@ -58,6 +64,34 @@ def test_filter_equals_a_loop_over_windows(size):
     for i in range(2):
         expected = fitted_windows(maps[i].numpy(), guides[i].movedim(0, -1).numpy(), radius=4, smoothness=1e-4)
         np.testing.assert_allclose(filtered[i], expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("size", [(14, 17), (56, 56)])
+def test_maps_are_that_loop_at_eight_bits(size):
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(1, *size, generator=generator, dtype=torch.float64)
+    guides = torch.rand(1, 3, *size, generator=generator, dtype=torch.float64)
+    eight = (guides[0].movedim(0, -1) * 255).round().numpy() / 255
+    expected = fitted_windows(maps[0].numpy(), eight, radius=4, smoothness=1e-4)
+    # Four coefficients, each to half of a step of 1/65536, and the last bits of float32.
+    np.testing.assert_allclose(guided_maps(maps, guides)[0], expected.clip(0, 1), atol=4 * 0.5 / 65536 + 1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(112, 112), (1, 168), (100, 150), (300, 40), (56, 30)])
+def test_coefficients_are_shrunk_and_stretched_as_torch_does(size):
+    """A plain filter in float64 with ``F.interpolate`` throughout; windows whole or broken, either axis longer."""
+    generator = torch.Generator().manual_seed(1)
+    maps = torch.rand(2, 20, 20, generator=generator)
+    guides = torch.randint(0, 256, (2, 3, *size), generator=generator).float() / 255
+    small = [max(1, round(length * min(1, 56 / max(size)))) for length in size]
+    colour = torch.nn.functional.interpolate(guides.double(), small, mode="area")
+    target = torch.nn.functional.interpolate(maps.double()[:, None], small, mode="bilinear")
+    for i in range(2):
+        fits = window_coefficients(target[i, 0].numpy(), colour[i].movedim(0, -1).numpy(), radius=4, smoothness=1e-4)
+        full = torch.nn.functional.interpolate(torch.from_numpy(fits).movedim(-1, 0)[None], size, mode="bilinear")[0]
+        expected = (full[:3] * guides[i]).sum(0) + full[3]
+        np.testing.assert_allclose(guided_filter(maps, guides)[i], expected, atol=1e-4)
+        np.testing.assert_allclose(guided_maps(maps, guides)[i], expected.clip(0, 1), atol=1e-4)
 
 
 def test_a_map_that_the_guide_explains_is_kept_at_full_resolution():
@@ -78,11 +112,28 @@ def test_the_outline_moves_to_the_edges(dtype):
         assert iou(refined[i], truth[i]) > 0.9
 
 
-def test_images_do_not_know_of_each_other():
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_images_do_not_know_of_each_other(dtype):
+    """Of 320 x 320 pixels a CPU takes one at a time, of 96 x 128 all."""
     maps, images, _ = scene()
-    whole = guided(maps, images).masks
-    for i in range(2):
-        assert iou(guided(maps[i : i + 1], images[i : i + 1]).masks[0], whole[i]) > 0.999
+    images = (images * 255).to(torch.uint8) if dtype == torch.uint8 else images
+    for big in (images, functional.resize(images, [320, 320])):
+        whole = guided(maps, big)
+        for i in range(2):
+            alone = guided(maps[i : i + 1], big[i : i + 1])
+            assert torch.equal(alone.masks[0], whole.masks[i])
+            assert torch.equal(alone.thresholds[0], whole.thresholds[i])
+        turned = big.to(memory_format=torch.channels_last)
+        assert torch.equal(guided(maps, turned).masks, whole.masks)
+
+
+def test_the_reading_of_floats_is_the_batchs_whatever_the_blocks():
+    maps, images, _ = scene()
+    images = functional.resize(images, [320, 320]).clamp(0, 1)
+    images[1] = 0.5 + 0.02 * images[1]  # by itself it would pass for one in [0, 1] after normalisation
+    statistics = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    found = guided(maps, functional.normalize(images, *statistics)).masks
+    assert (found != guided(maps, images).masks).float().mean() < 1e-4
 
 
 @pytest.mark.parametrize("level", [0.0, 0.3, 1.0])

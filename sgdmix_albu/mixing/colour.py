@@ -1,8 +1,10 @@
-"""Colours as the stages need them: plain RGB out of whatever a pipeline holds, and CIE Lab."""
+"""Colours as the stages need them: plain RGB out of whatever a pipeline holds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from sgdmix_albu.arguments import finite, said
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.refusals import refuse_if
 from sgdmix_albu.tensors import PIXELS, check_tensor
 
 Normalization: TypeAlias = "tuple[Sequence[float], Sequence[float]]"
@@ -27,7 +30,7 @@ _OVERSHOOT = 0.5
 _LARGEST, _SMALLEST = torch.finfo(torch.float32).max, torch.finfo(torch.float32).tiny
 _SLACK = 0.02
 _SHARE = 0.05
-_LOOKED_AT = 128  # rows and columns of each image on which that share is counted
+_LOOKED_AT = 128  # rows and columns of each image, at most, on which that share is counted
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -65,7 +68,7 @@ def to_rgb(images: Tensor, *, mean: Sequence[float] | None = None, std: Sequence
     check_colours(images)
     if mean is None or std is None:
         check_normalization(mean, std)
-        mean, std = normalization_of(images)
+        return reading_of(images).rgb(images)
     return unnormalized(images, mean=mean, std=std).expand(-1, 3, -1, -1)
 
 
@@ -77,34 +80,15 @@ def check_colours(images: Tensor) -> None:
             f"expected grey or RGB images (B, 1 or 3, H, W) here, got {tuple(images.shape)}: for other channels take "
             "saliency that can read them (a function, a model-based backend or 'given')"
         )
-    if not _has_range(images):
-        came = "torch.int16 with negative values" if images.dtype == torch.int16 else str(images.dtype)
-        raise InvalidInputError(
-            f"expected uint8, uint16, int16 from 0 on or float images where colours are needed, got {came}: scale them "
-            "to floats in [0, 1], or take saliency that can read them (a function or 'given')"
-        )
-
-
-def to_guide(images: Tensor) -> Tensor:
-    """What a mask's outline can follow: the colours as :func:`to_rgb` gives them, or else grey.
-
-    Images without colours (2, 4 or 12 channels, other integers than :func:`to_rgb` takes) have the mean of their
-    channels as grey, each image stretched to [0, 1].
-
-    Args:
-        images: (B, C, H, W).
-
-    Returns:
-        (B, 3, H, W) float32 in [0, 1].
-    """
-    check_tensor(images, "images (B, C, H, W)", (-1, None, -1, -1), PIXELS)
-    if images.shape[1] in (1, 3) and _has_range(images):
-        return to_rgb(images)
-    grey = to_float(images).mean(1, keepdim=True)
-    if not grey.numel():
-        return grey.expand(-1, 3, -1, -1)
-    low, high = (end[:, None, None, None] for end in torch.aminmax(grey.flatten(1), dim=1))
-    return ((grey - low) / (high - low).clamp_min(torch.finfo(grey.dtype).tiny)).expand(-1, 3, -1, -1)
+    came = "torch.int16 with negative values" if images.dtype == torch.int16 else str(images.dtype)
+    error = InvalidInputError(
+        f"expected uint8, uint16, int16 from 0 on or float images where colours are needed, got {came}: scale them "
+        "to floats in [0, 1], or take saliency that can read them (a function or 'given')"
+    )
+    if images.dtype == torch.int16:
+        refuse_if(images < 0, lambda: error)
+    elif not has_range(images):
+        raise error
 
 
 def unnormalized(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -125,7 +109,8 @@ def unnormalized(images: Tensor, *, mean: Sequence[float], std: Sequence[float])
     check_normalization(mean, std, channels=images.shape[1])
     values = to_float(images)
     if images.dtype.is_floating_point and (tuple(mean), tuple(std)) != _PLAIN:
-        values = values * _per_channel(std, values) + _per_channel(mean, values)
+        mean_of, std_of = (constants(part, values.device)[:, None, None] for part in (mean, std))
+        values = values * std_of + mean_of
     return values if images.dtype == torch.uint8 else values.clamp(0, 1)
 
 
@@ -139,14 +124,24 @@ def check_finite(images: Tensor) -> None:
         InvalidInputError: NaN or infinite pixels; the images that hold them are named.
     """
     if images.dtype.is_floating_point and images.numel():
-        _refuse_broken(*torch.aminmax(images.detach().flatten(1), dim=1))
+        _refuse_broken(*extremes(images.detach().flatten(1)))
+
+
+def extremes(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and greatest along the last axis; NaN where there is one. ``torch.aminmax`` takes eight times as long."""
+    return values.amin(-1), values.amax(-1)
 
 
 def _refuse_broken(low: Tensor, high: Tensor) -> None:
     """By the extremes (B,) of each image, which carry every NaN and infinity."""
-    broken = (~(low.isfinite() & high.isfinite())).nonzero()[:, 0].tolist()
-    if broken:
-        raise InvalidInputError(f"image(s) {broken[:8]} of the batch hold NaN or infinite pixels")
+    broken = ~(low.isfinite() & high.isfinite())
+    refuse_if(broken, lambda: InvalidInputError(f"image(s) {_rows(broken)} of the batch hold NaN or infinite pixels"))
+
+
+def _rows(flags: Tensor) -> list[int]:
+    """The first eight rows (B,) for which a flag is set, for a message."""
+    found: list[int] = flags.nonzero()[:8, 0].tolist()
+    return found
 
 
 def normalization_of(images: Tensor) -> Normalization:
@@ -162,21 +157,63 @@ def normalization_of(images: Tensor) -> Normalization:
         InvalidInputError: Nothing fits, or mean = std = 0.5 would fit too; the extremes and the images that hold them
             are named. Also NaN and infinite pixels.
     """
+    return reading_of(images).normalization()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the numbers of a batch are read as colours.
+
+    Attributes:
+        plain: Whether they are in [0, 1] as they are, 0-dim bool: left on a GPU, so that nobody waits. None for yes.
+        otherwise: How they were normalised if not.
+    """
+
+    plain: Tensor | None = None
+    otherwise: Normalization = _PLAIN
+
+    def normalization(self) -> Normalization:
+        """As numbers; reads ``plain``."""
+        return _PLAIN if self.plain is None or bool(self.plain) else self.otherwise
+
+    def rgb(self, images: Tensor) -> Tensor:
+        """(B, 1 or 3, H, W), some of that batch, as (B, 3, H, W) float32 in [0, 1]."""
+        if self.plain is None or self.plain.device.type == "cpu":
+            mean, std = self.normalization()
+            return unnormalized(images, mean=mean, std=std).expand(-1, 3, -1, -1)
+        shift, scale = (constants(part, images.device)[:, None, None] for part in self.otherwise)
+        values = images.float() * torch.where(self.plain, 1.0, scale) + torch.where(self.plain, 0.0, shift)
+        return values.clamp(0, 1).expand(-1, 3, -1, -1)
+
+
+def reading_of(images: Tensor) -> Reading:
+    """:func:`normalization_of` for a batch of which only some is to be read at a time; waits for no GPU."""
     check_colours(images)
     if not images.dtype.is_floating_point or not images.numel():
-        return _PLAIN
-    low, high = torch.aminmax(images.detach().flatten(2), dim=2)
+        return Reading()
+    low, high = extremes(images.detach().flatten(2))
     _refuse_broken(low.amin(1), high.amax(1))
-    if bool((low >= 0).all() & (high <= 1).all()) or _fits(images, low, high, _PLAIN):
-        return _PLAIN
+    inside = ((low >= 0) & (high <= 1)).all()
+    on_cpu = images.device.type == "cpu"  # where looking is free
+    if on_cpu and bool(inside):
+        return Reading()
     imagenet = IMAGENET if images.shape[1] == 3 else _IMAGENET_GREY
+    plain = inside | _fits(images, low, high, _PLAIN)
+    if on_cpu and bool(plain):
+        return Reading()
     ambiguous = _fits(images, low, high, _HALVES)
-    if not ambiguous and _fits(images, low, high, imagenet):
-        return imagenet
-    strange = ((low < 0) | (high > 1)).any(1).nonzero()[:, 0].tolist()
-    raise InvalidInputError(
+    refuse_if(
+        ~(plain | (_fits(images, low, high, imagenet) & ~ambiguous)),
+        lambda: _unknown_range(low, high, ambiguous=bool(ambiguous)),
+    )
+    return Reading(plain, imagenet)
+
+
+def _unknown_range(low: Tensor, high: Tensor, *, ambiguous: bool) -> InvalidInputError:
+    strange = _rows(((low < 0) | (high > 1)).any(1))
+    return InvalidInputError(
         f"cannot tell how these images were normalised: float values from {float(low.min()):g} to "
-        f"{float(high.max()):g}, outside [0, 1] in image(s) {strange[:8]} of {len(images)}"
+        f"{float(high.max()):g}, outside [0, 1] in image(s) {strange} of {len(low)}"
         f"{'; mean = std = 0.5 would fit, and so might other statistics' if ambiguous else ''}. Pass mean= and std= "
         "as v2.Normalize got them (mean=[0], std=[1] for images in [0, 1] that overshoot); divide images in [0, 255] "
         "by 255 or leave them uint8"
@@ -207,47 +244,25 @@ def check_normalization(
             raise InvalidInputError(f"{name} has {len(values)} numbers, and the images have {channels} channels")
 
 
-def _fits(images: Tensor, low: Tensor, high: Tensor, reading: Normalization) -> bool:
-    mean, std = (torch.tensor(part, device=low.device) for part in reading)
-    if bool((low * std + mean < -_OVERSHOOT).any() | (high * std + mean > 1 + _OVERSHOOT).any()):
-        return False
-    step = max(1, max(images.shape[-2:]) // _LOOKED_AT)
-    values = images.detach()[..., ::step, ::step].float()
-    values = values * _per_channel(reading[1], values) + _per_channel(reading[0], values)
+def _fits(images: Tensor, low: Tensor, high: Tensor, reading: Normalization) -> Tensor:
+    """Whether a reading fits, 0-dim bool."""
+    mean, std = (constants(part, low.device) for part in reading)
+    far = ((low * std + mean < -_OVERSHOOT) | (high * std + mean > 1 + _OVERSHOOT)).any()
+    if images.device.type == "cpu" and bool(far):
+        return ~far
+    step = math.ceil(max(images.shape[-2:]) / _LOOKED_AT)
+    values = images.detach()[..., ::step, ::step].float() * std[:, None, None] + mean[:, None, None]
     outside = (values < -_SLACK) | (values > 1 + _SLACK)
-    return int(outside.count_nonzero()) <= _SHARE * outside.numel()
+    return ~far & (outside.count_nonzero() <= _SHARE * outside.numel())
 
 
-def _per_channel(values: Sequence[float], like: Tensor) -> Tensor:
-    return torch.tensor(tuple(values), dtype=torch.float32, device=like.device)[:, None, None]
+def constants(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(n,) numbers, made where they are needed: a list would be copied to a GPU, for which everybody waits."""
+    return torch.cat([torch.full((1,), value, dtype=dtype, device=device) for value in values])
 
 
-def _has_range(images: Tensor) -> bool:
+def has_range(images: Tensor) -> bool:
+    """Whether it is known which numbers are black and white; those of int16 are read."""
     if images.dtype.is_floating_point or images.dtype in (torch.uint8, torch.uint16):
         return True
     return images.dtype == torch.int16 and not bool((images < 0).any())
-
-
-def rgb_to_lab(images: Tensor) -> Tensor:
-    """CIE Lab under D65 of sRGB images.
-
-    Args:
-        images: (B, 3, H, W) floating-point sRGB in [0, 1].
-
-    Returns:
-        (B, 3, H, W): L in [0, 100], a and b around 0.
-
-    Example:
-        >>> import torch
-        >>> rgb_to_lab(torch.ones(1, 3, 1, 1)).round().flatten().tolist()
-        [100.0, 0.0, 0.0]
-    """
-    linear = torch.where(images <= 0.04045, images / 12.92, ((images.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
-    to_xyz = images.new_tensor(
-        [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
-    )
-    white = to_xyz.sum(1, keepdim=True)
-    xyz = torch.einsum("ij,bjhw->bihw", to_xyz / white, linear)
-    bent = torch.where(xyz > 0.008856, xyz.clamp_min(0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
-    x, y, z = bent.unbind(1)
-    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.io.opencv import cv2
-from sgdmix_albu.mixing.colour import to_guide
 from sgdmix_albu.mixing.guided import guided_maps
+from sgdmix_albu.mixing.guides import to_guide
 from sgdmix_albu.mixing.masks import above, check_maps_of, otsu_threshold
 from sgdmix_albu.types import Foreground
 
@@ -37,7 +37,7 @@ def grabcut(maps: Tensor, images: Tensor) -> Foreground:
 
     Args:
         maps: (B, h, w) float in [0, 1], on any device; the cutting is done on the CPU, image by image.
-        images: (B, C, H, W), read as :func:`sgdmix_albu.mixing.colour.to_guide` says.
+        images: (B, C, H, W), read as :func:`sgdmix_albu.mixing.guides.to_guide` says.
 
     Returns:
         Masks (B, H, W) and Otsu's thresholds (B,) of the fitted maps, on the maps' device.

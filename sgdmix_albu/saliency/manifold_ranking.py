@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.colour import rgb_to_lab
 from sgdmix_albu.saliency.base import SaliencyBackend, normalize_maps
+from sgdmix_albu.saliency.lab import rgb_to_lab
 from sgdmix_albu.tensors import FLOATS, check_tensor
 
 _GRID = 24  # nodes on a side of the graph
