@@ -14,16 +14,16 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-_Held: TypeAlias = "list[tuple[Tensor, Callable[[], Exception]]]"
+_Held: TypeAlias = "list[tuple[Tensor, Callable[[], Exception | None]]]"
 _HELD: ContextVar[_Held | None] = ContextVar("refusals", default=None)
 
 
-def refuse_if(bad: Tensor, error: Callable[[], Exception]) -> None:
+def refuse_if(bad: Tensor, error: Callable[[], Exception | None]) -> None:
     """Raise an error if any of ``bad`` is true: now, or on a GPU at the end of :func:`read_together`.
 
     Args:
         bad: Bool, any shape.
-        error: Makes the error; it may read what it likes.
+        error: Makes the error; it may read what it likes. None where a closer look finds nothing to refuse.
 
     Example:
         >>> refuse_if(torch.tensor([False, True]), lambda: ValueError("expected no such image"))
@@ -34,7 +34,7 @@ def refuse_if(bad: Tensor, error: Callable[[], Exception]) -> None:
     held = _HELD.get()
     if held is None or bad.device.type == "cpu":
         if bool(bad.any()):
-            raise error()
+            _raise(error())
     else:
         held.append((bad.any(), error))
 
@@ -57,4 +57,9 @@ def read_together() -> Iterator[None]:
     if held:
         for found, (_, error) in zip(torch.stack([bad for bad, _ in held]).tolist(), held, strict=True):
             if found:
-                raise error()
+                _raise(error())
+
+
+def _raise(error: Exception | None) -> None:
+    if error is not None:
+        raise error

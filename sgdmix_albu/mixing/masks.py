@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.refusals import refuse_if
 from sgdmix_albu.registry import Registry
 from sgdmix_albu.tensors import FLOATS, PIXELS, check_tensor
 from sgdmix_albu.types import Foreground
@@ -125,10 +126,11 @@ def otsu_threshold(maps: Tensor) -> Tensor:
     """
     check_maps(maps)
     check_range(maps)
-    levels = (maps.float() * (_LEVELS - 1)).round_().clamp_(0, _LEVELS - 1).long().flatten(1)
-    row = torch.arange(len(levels), device=maps.device)[:, None] * _LEVELS
-    histogram = torch.bincount((levels + row).flatten(), minlength=len(levels) * _LEVELS)
-    weight = histogram.view(-1, _LEVELS).double()
+    # Clamped as whole numbers: what is refused later, NaN too, must not be an index that a GPU dies of.
+    levels = (maps.float() * (_LEVELS - 1)).round_().long().clamp_(0, _LEVELS - 1).flatten(1)
+    weight = torch.zeros(len(levels), _LEVELS, dtype=torch.float64, device=maps.device)
+    # bincount would tell the host the length of its result, for which a GPU has to be waited for.
+    weight.scatter_add_(1, levels, weight.new_ones(1, 1).expand_as(levels))
     level = torch.arange(_LEVELS, device=maps.device, dtype=torch.float64)
     below = weight.cumsum(1)
     sum_below = (weight * level).cumsum(1)
@@ -159,8 +161,12 @@ def check_range(maps: Tensor) -> None:
     if not maps.numel():
         return
     low, high = torch.aminmax(maps.detach())
-    if not bool((low >= 0) & (high <= 1)):
-        raise InvalidInputError(f"saliency maps must lie in [0, 1], got values from {low:g} to {high:g}")
+    refuse_if(
+        ~((low >= 0) & (high <= 1)),
+        lambda: InvalidInputError(
+            f"saliency maps must lie in [0, 1], got values from {float(low):g} to {float(high):g}"
+        ),
+    )
 
 
 def working_maps(maps: Tensor) -> Tensor:

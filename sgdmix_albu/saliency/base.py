@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from sgdmix_albu.arguments import check_count, said
 from sgdmix_albu.classifiers.untouched import untouched
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
-from sgdmix_albu.mixing.colour import Normalization, check_colours, check_finite, normalization_of, to_float, to_rgb
+from sgdmix_albu.mixing.colour import Reading, check_colours, check_finite, extremes, reading_of, to_float
 from sgdmix_albu.mixing.masks import rounded
+from sgdmix_albu.refusals import read_together, refuse_if
 from sgdmix_albu.tensors import FLOATS, PIXELS, check_tensor
 
 
@@ -85,23 +86,23 @@ class SaliencyBackend(ABC):
         if images.shape[0] == 0:
             return images.new_zeros(images.shape[:1] + images.shape[2:], dtype=torch.float32)
         step = int(self.microbatch or images.shape[0])
-        # Asked of the whole batch, so that the size of a microbatch changes nothing.
-        normalization = normalization_of(images) if self.wants_rgb else None
         chunks = []
-        for start in range(0, images.shape[0], step):
-            part = self._prepare(images[start : start + step].detach(), normalization)
-            with nullcontext() if self.follows_autocast else torch.autocast(part.device.type, enabled=False):
-                raw = self._raw(part, None if labels is None else labels[start : start + step])
-            chunks.append(self._finished(raw, images, start, len(part)))
+        with read_together():
+            # Asked of the whole batch, so that the size of a microbatch changes nothing.
+            reading = reading_of(images) if self.wants_rgb else None
+            for start in range(0, images.shape[0], step):
+                part = self._prepare(images[start : start + step].detach(), reading)
+                with nullcontext() if self.follows_autocast else torch.autocast(part.device.type, enabled=False):
+                    raw = self._raw(part, None if labels is None else labels[start : start + step])
+                chunks.append(self._finished(raw, images, start, len(part)))
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
 
-    def _prepare(self, images: Tensor, normalization: Normalization | None) -> Tensor:
+    def _prepare(self, images: Tensor, reading: Reading | None) -> Tensor:
         """What :meth:`_raw` receives."""
-        if normalization is None:
+        if reading is None:
             floats = to_float(images)
             return floats.clone() if floats is images else floats  # a function may write into what it is given
-        mean, std = normalization
-        return to_rgb(images, mean=mean, std=std)
+        return reading.rgb(images)
 
     def _finished(self, raw: Tensor, images: Tensor, start: int, count: int) -> Tensor:
         """The raw maps of ``count`` images from ``start`` on, checked and stretched."""
@@ -116,12 +117,16 @@ class SaliencyBackend(ABC):
         raw = raw.detach().to(images.device)
         raw = raw if raw.dtype == torch.float64 else raw.float()
         # Extremes carry every NaN and infinity, and are fewer to look through than the maps.
-        ends = torch.stack(torch.aminmax(raw.flatten(1), dim=1))
-        if not bool(ends.isfinite().all()):
+        low, high = extremes(raw.flatten(1))
+        broken = ~(low.isfinite() & high.isfinite())
+
+        def error() -> SGDMixError:
             check_finite(images)  # whose fault it is
-            bad = [i for i, fine in enumerate(ends.isfinite().all(0).tolist(), start) if not fine]
-            raise SGDMixError(f"{name} gave NaN or infinite saliency for image(s) {bad} of the batch")
-        return rounded(_stretched(raw, *ends).double())
+            bad = [i for i, is_bad in enumerate(broken.tolist(), start) if is_bad]
+            return SGDMixError(f"{name} gave NaN or infinite saliency for image(s) {bad} of the batch")
+
+        refuse_if(broken, error)
+        return rounded(_stretched(raw, low, high).double())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -175,9 +180,13 @@ def normalize_maps(maps: Tensor) -> Tensor:
     check_tensor(maps, "(B, h, w) floating-point maps", (-1, -1, -1), FLOATS)
     if maps.numel() == 0:
         return maps
-    low, high = torch.aminmax(maps.flatten(1), dim=1)
-    if not bool((low.isfinite() & high.isfinite()).all()):
-        raise InvalidInputError(f"expected maps of finite numbers, got values from {low.min():g} to {high.max():g}")
+    low, high = extremes(maps.flatten(1))
+    refuse_if(
+        ~(low.isfinite() & high.isfinite()),
+        lambda: InvalidInputError(
+            f"expected maps of finite numbers, got values from {float(low.min()):g} to {float(high.max()):g}"
+        ),
+    )
     return _stretched(maps, low, high)
 
 

@@ -13,6 +13,7 @@ from torchvision import tv_tensors
 
 from sgdmix_albu.arguments import check_sequence
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.refusals import refuse_if
 from sgdmix_albu.saliency.levels import refuse_class_ids
 from sgdmix_albu.tensors import PIXELS, check_tensor
 
@@ -86,9 +87,13 @@ def scaled_maps(maps: Tensor, images_shape: Sequence[int]) -> Tensor:
         )
     maps = maps.to(torch.float32)
     if maps.numel():
-        low, high = (float(end) for end in torch.aminmax(maps))
-        if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # written so that NaN fails too
-            raise InvalidInputError(f"expected given saliency in [0, 1], got values from {low:g} to {high:g}")
+        low, high = torch.aminmax(maps)
+        refuse_if(
+            ~((low >= -_ROUNDING) & (high <= 1 + _ROUNDING)),  # written so that NaN fails too
+            lambda: InvalidInputError(
+                f"expected given saliency in [0, 1], got values from {float(low):g} to {float(high):g}"
+            ),
+        )
     return maps.clamp(0, 1)
 
 

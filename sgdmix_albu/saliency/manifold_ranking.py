@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.refusals import read_together, refuse_if
 from sgdmix_albu.saliency.base import SaliencyBackend, normalize_maps
 from sgdmix_albu.saliency.lab import rgb_to_lab
 from sgdmix_albu.tensors import FLOATS, check_tensor
@@ -50,6 +51,7 @@ class ManifoldRanking(SaliencyBackend):
         return manifold_ranking(images)
 
 
+@read_together()
 def manifold_ranking(images: Tensor) -> Tensor:
     r"""Where the object is, for photographs of one thing before a background that reaches the border.
 
@@ -114,8 +116,10 @@ def _features(images: Tensor) -> Tensor:
     ]
     samples = torch.cat(shrunk, 1)
     low, high = torch.aminmax(samples)
-    if not bool((low >= -_ROUNDING) & (high <= 1 + _ROUNDING)):
-        raise InvalidInputError(f"expected RGB in [0, 1], got values from {low:g} to {high:g}")
+    refuse_if(
+        ~((low >= -_ROUNDING) & (high <= 1 + _ROUNDING)),
+        lambda: InvalidInputError(f"expected RGB in [0, 1], got values from {float(low):g} to {float(high):g}"),
+    )
     colour = rgb_to_lab(samples)
     edges = F.avg_pool2d(_edges(colour[:, :1]), _SAMPLES)
     texture = F.avg_pool2d(edges, 3, stride=1, padding=1, count_include_pad=False).log1p()
@@ -143,7 +147,8 @@ def _ranking(gaps: Tensor) -> Tensor:
     scale = weights.sum(2).rsqrt()
     matrix = weights.mul_(scale[:, :, None] * -_ALPHA).mul_(scale[:, None])
     matrix.diagonal(dim1=1, dim2=2).fill_(1)
-    factor = torch.linalg.cholesky(matrix)
+    # Unlike cholesky, this reads nothing from a GPU; the matrix is positive definite.
+    factor = torch.linalg.cholesky_ex(matrix).L
 
     def rank(queries: Tensor) -> Tensor:
         return scale[:, :, None] * torch.cholesky_solve(scale[:, :, None] * queries, factor)
@@ -157,7 +162,7 @@ def _ranking(gaps: Tensor) -> Tensor:
 def _novelty(gaps: Tensor) -> Tensor:
     """(B, N): how rare a node's features are on the four sides, each side weighing the same."""
     share = _sides(gaps.device).mean(1) / _GRID
-    border = share.nonzero()[:, 0]
+    border = _border(gaps.device)
     alike = (gaps[:, :, border] / _COLOUR_SPREAD).square().div_(-2).exp_()
     return _stretched(-(alike @ share[border] + _RARE).log())
 
@@ -194,6 +199,12 @@ def _sides(device: torch.device) -> Tensor:
     sides = torch.zeros(4, _GRID, _GRID, dtype=torch.float64, device=device)
     sides[0, 0] = sides[1, -1] = sides[2, :, 0] = sides[3, :, -1] = 1
     return sides.flatten(1).T
+
+
+def _border(device: torch.device) -> Tensor:
+    """The nodes on a side, in order."""
+    nodes = torch.arange(_GRID**2, device=device).view(_GRID, _GRID)
+    return torch.cat([nodes[0], nodes[1:-1, :: _GRID - 1].flatten(), nodes[-1]])
 
 
 def _positions(device: torch.device) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sgdmix_albu.classifiers.weights import read_checkpoint
 from sgdmix_albu.errors import DataError
+from sgdmix_albu.mixing.colour import extremes
 from sgdmix_albu.saliency.base import SaliencyBackend
 from sgdmix_albu.saliency.fingerprint import fingerprint
 from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
@@ -72,7 +73,7 @@ class SalientObject(SaliencyBackend):
     def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
         if self.network.head.weight.device != images.device:
             self.network.to(images.device)
-        low, high = torch.aminmax(images.flatten(2), dim=2)
+        low, high = extremes(images.flatten(2))
         plain = (high - low).amax(1) < _CONTRAST
         with torch.inference_mode(False), torch.no_grad():
             maps: Tensor = self.network(squashed(images)).sigmoid()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sgdmix_albu.mixing.colour import Normalization
+from sgdmix_albu.mixing.colour import Reading
 from sgdmix_albu.saliency.base import SaliencyBackend
 
 _SIZE = 64  # the paper's working resolution
@@ -56,7 +56,7 @@ class SpectralResidual(SaliencyBackend):
         """
         return self(inputs)[:, None].expand(inputs.shape)
 
-    def _prepare(self, images: Tensor, normalization: Normalization | None) -> Tensor:
+    def _prepare(self, images: Tensor, reading: Reading | None) -> Tensor:
         return images  # converted after subsampling, which spares a pass over the full images
 
     def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
@@ -92,7 +92,8 @@ def _sampling(length: int, device: torch.device) -> tuple[slice, Tensor]:
     at = torch.arange(start, length, step, dtype=torch.float64, device=device) + 0.5
     centre = (torch.arange(_SIZE, dtype=torch.float64, device=device) + 0.5) * length / _SIZE
     # Near the border a centre may lie outside the samples; the nearest one then stands for it.
-    centre = centre.clamp(float(at[0]), float(at[-1]))
+    last = start + (len(at) - 1) * step
+    centre = centre.clamp(start + 0.5, last + 0.5)
     reach = max(length / _SIZE, step)
     weights = (1 - (at - centre[:, None]).abs() / reach).clamp_min(0)
     return slice(start, None, step), weights / weights.sum(1, keepdim=True)
