@@ -140,3 +140,8 @@ def test_likelihood_of_rare_colours_by_hand():
     found = module._likelihood(kernel, inside).flatten()
     assert found[1].item() == pytest.approx(2 / 3, abs=1e-6)
     assert found[2].item() == pytest.approx(1 / 2, abs=1e-6)
+
+
+def test_the_border_is_what_lies_on_a_side() -> None:
+    at = torch.device("cpu")
+    assert torch.equal(module._border(at), module._sides(at).amax(1).nonzero()[:, 0])
