@@ -13,10 +13,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from sgdmix_albu.arguments import check_count, check_names, check_seed, said
+from sgdmix_albu.datasets.real import RealImages
 from sgdmix_albu.errors import DataError, InvalidInputError, InvalidTypeError
 from sgdmix_albu.synthetic.choice import Choice, Mode, check_share_and_mode
 from sgdmix_albu.synthetic.pool import SyntheticPool, opened
-from sgdmix_albu.synthetic.real import RealImages
 
 
 class SyntheticMix(Dataset[Any]):
