@@ -1,0 +1,1 @@
+"""What mixing, masks and Grad-CAM cost, beside what else is used for it, in one run."""

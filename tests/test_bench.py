@@ -1,0 +1,131 @@
+"""``benchmarks/speed``: it runs to its end, and what the page says is what the figures are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.speed.measure import Row, peak_mib, spread, timed
+from benchmarks.speed.table import number, page_of, write_between
+from sgdmix_albu.errors import DataError
+
+PEERS = {"torchvision CutMix", "torchvision MixUp", "timm Mixup, in place", "timm CutMix, in place"}
+
+
+def _between(page: Path, name: str) -> str:
+    found = re.search(
+        rf"<!-- {name}: begin[^>]*-->\n\n(.*?)\n\n<!-- {name}: end -->", page.read_text("utf-8"), re.DOTALL
+    )
+    assert found is not None
+    return found[1]
+
+
+def test_the_whole_at_toy_size(tmp_path: Path, repository: Path) -> None:
+    page, figures = tmp_path / "speed.md", tmp_path / "results.json"
+    page.write_text("before\n\n<!-- speed: begin. -->\nold\n<!-- speed: end -->\n\nafter\n")
+    toy = ["--batch=4", "--size=48", "--rounds=2", "--seconds=0", "--candidates", "3", "9", "--gradcam-batch=1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)}
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.speed", *toy, "--results", figures, "--write", page],
+        check=True, capture_output=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    results = json.loads(figures.read_text())
+    tables = {group["name"]: group for group in results["groups"]}
+    mixing = {"mixing-float32", "mixing-uint8", "candidates-float32", "candidates-uint8"}
+    assert set(tables) == mixing | {"saliency", "albumentations", "gradcam"}
+    for group in results["groups"]:
+        names = [row["name"] for row in group["rows"]]
+        assert len(set(names)) == len(names)
+        assert set(group["yardsticks"]) <= set(names)
+        for row in group["rows"]:
+            assert 0 < row["cpu_ms"]["low"] <= row["cpu_ms"]["median"] <= row["cpu_ms"]["high"]
+    assert {row["name"] for row in tables["mixing-float32"]["rows"]} >= {"clone", "`SGDMix()`", *PEERS}
+    assert _between(page, "speed") == page_of(results)
+    assert page.read_text().startswith("before\n\n<!-- speed: begin. -->\n")
+    assert page.read_text().endswith("<!-- speed: end -->\n\nafter\n")
+
+
+def test_the_page_says_what_the_figures_say(repository: Path) -> None:
+    results = json.loads((repository / "benchmarks" / "speed" / "results.json").read_text())
+    assert _between(repository / "docs" / "speed.md", "speed") == page_of(results)
+
+
+def _result(**changed: Any) -> dict[str, Any]:
+    def row(name: str, cpu: float, peak: float | None) -> dict[str, Any]:
+        spread = {"median": cpu, "low": cpu - 1, "high": cpu + 1}
+        return {"name": name, "cpu_ms": spread, "wall_ms": spread, "calls": 3, "peak_mib": peak}
+
+    group = {
+        "name": "any", "title": "Any", "images": 4, "output_mib": 2.0, "yardsticks": ["clone"], "missing": {},
+        "rows": [row("clone", 10.0, 2.0), row("`SGDMix()`", 50.0, 9.0)], **changed,
+    }  # fmt: skip
+    about = {"processor": "a", "cores": 2, "date": "d", "commit": "c", "images": "i", "versions": {"torch": "2"}}
+    return {**about, "groups": [group]}
+
+
+def test_ratios_and_memory_by_hand() -> None:
+    page = page_of(_result())
+    assert "|  | CPU ms | quartiles | wall ms | CPU ms an image | x clone | peak MiB | in outputs |" in page
+    assert "| `SGDMix()` | 50.0 | 49.0 to 51.0 | 50.0 | 12.5 | 5.00 | 9.0 | 4.50 |" in page
+    assert "Not measured: kornia (not here)." in page_of(_result(missing={"kornia": "not here"}))
+
+
+def test_without_memory_there_is_no_column_of_it() -> None:
+    rows = [{**row, "peak_mib": None} for row in _result()["groups"][0]["rows"]]
+    assert "MiB" not in page_of(_result(rows=rows))
+
+
+@pytest.mark.parametrize(("value", "said"), [(1234.5, "1234"), (99.94, "99.9"), (9.994, "9.99"), (0.004, "0.00")])
+def test_three_digits(value: float, said: str) -> None:
+    assert number(value) == said
+
+
+def test_a_page_without_the_markers_is_refused(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("nothing here")
+    with pytest.raises(DataError, match=r"expected the markers 'speed' once in .*page.md, found them 0 times"):
+        write_between(page, "speed", "text")
+    assert page.read_text() == "nothing here"
+
+
+def test_quartiles_are_numpys() -> None:
+    values = [5.0, 1.0, 4.0, 9.0, 2.0, 7.0]
+    expected = np.quantile(values, [0.5, 0.25, 0.75])
+    assert list(spread(values).values()) == pytest.approx(expected)
+
+
+def test_every_rival_has_as_many_calls_and_one_to_warm_up() -> None:
+    calls = {"a": 0, "b": 0}
+
+    def count(name: str) -> None:
+        calls[name] += 1
+
+    times = timed([Row(name, lambda name=name: count(name)) for name in calls], rounds=5, seconds=60)
+    assert calls == {"a": 6, "b": 6}
+    assert [found["calls"] for found in times] == [5, 5]
+    assert [found["calls"] for found in timed([Row("a", lambda: None)], rounds=9, seconds=-1)] == [3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the peak of a process's memory")
+def test_memory_is_that_of_live_blocks() -> None:
+    mib = 2**20
+
+    def one_after_the_other() -> bytearray:
+        for _ in range(4):
+            block = bytearray(8 * mib)
+            del block
+        return bytearray(16 * mib)
+
+    def side_by_side() -> list[bytearray]:
+        return [bytearray(8 * mib) for _ in range(4)]
+
+    assert peak_mib(one_after_the_other) == pytest.approx(16, abs=1)
+    assert peak_mib(side_by_side) == pytest.approx(32, abs=1)
