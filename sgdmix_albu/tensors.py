@@ -20,6 +20,19 @@ NUMBERS = FLOATS | INTEGERS
 PIXELS = NUMBERS | BOOL  # what an image or a mask may be made of
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; the host does not wait for a GPU to take it, nor for what the GPU was at.
+
+    Example:
+        >>> sent(torch.ones(2), torch.device("cpu"))
+        tensor([1., 1.])
+    """
+    if tensor.device.type != "cpu" or device.type != "cuda":
+        return tensor.to(device)
+    # From other memory than pinned the copy is made by the host, which comes back when it is done.
+    return (tensor.pin_memory() if torch.cuda.is_available() else tensor).to(device, non_blocking=True)
+
+
 def check_tensor(
     value: Any, expected: str, shape: tuple[int | None, ...], dtypes: Collection[torch.dtype], *, more: bool = False
 ) -> None:

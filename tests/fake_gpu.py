@@ -109,6 +109,15 @@ class _OnGPU(Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         raise AssertionError(f"{func} outside of fake_gpu()")
 
+    @property
+    def data(self) -> Tensor:
+        return self.detach()
+
+    @data.setter
+    def data(self, value: _OnGPU) -> None:  # as transformers puts a longer table of words in the place of another
+        Tensor.data.__set__(self, value)  # type: ignore[attr-defined]
+        self.inner = value.inner
+
     def as_subclass(self, kind: Any) -> Any:
         return self if kind is Tensor else super().as_subclass(kind)
 

@@ -3,10 +3,14 @@
 The stock pipeline gives a batch one strength. Here an image joins the loop at its own step. All images in the loop
 are at the same timestep, so one call of the UNet serves them all; those that joined together share a scheduler,
 because multistep schedulers remember. For one strength the result is the stock pipeline's.
+
+Nothing in the loop makes the host wait for a GPU: schedulers stay on the CPU, where they read their timesteps and
+tables, and images lie in the order in which they join, so that those in the loop are always the first ones.
 """
 
 from __future__ import annotations
 
+import bisect
 import copy
 import inspect
 import math
@@ -21,6 +25,8 @@ from torch import Tensor
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.prompts import Embedded, Prompts
+from sgdmix_albu.refine.transfers import Unblocked
+from sgdmix_albu.tensors import sent
 
 __all__ = ["Denoised", "denoise", "first_step"]
 
@@ -44,7 +50,8 @@ class Denoised:
 class _Group:
     """Images that joined the loop at the same step."""
 
-    rows: list[int]
+    rows: slice
+    latents: Tensor  # its own: schedulers remember what they were given
     scheduler: Any
     extra: dict[str, Any]
 
@@ -99,61 +106,97 @@ def denoise(
         InvalidInputError: The scheduler cannot do with so few steps.
     """
     texts = texts or Prompts(components)
+    device = components.device
     scheduler = copy.deepcopy(components.scheduler)
     try:
-        scheduler.set_timesteps(steps, device=components.device)
+        scheduler.set_timesteps(steps)
     except ValueError as error:
         raise InvalidInputError(f"{type(scheduler).__name__} cannot take {steps} steps: {error}") from error
     starts = [first_step(strength, steps) * scheduler.order for strength in strengths]
     joins, turns = starts, None
     if holes is not None and hole_strength is not None:
-        own = torch.tensor(strengths, dtype=torch.float64, device=holes.device)[:, None, None]
+        own = sent(torch.tensor(strengths, dtype=torch.float64), holes.device)[:, None, None]
         usual = own if strength_map is None else strength_map
         strength_map = usual + (hole_strength - usual).clamp(min=0) * holes
         first, holed = first_step(hole_strength, steps) * scheduler.order, holes.flatten(1).any(1).tolist()
         joins = [min(start, first) if hole else start for hole, start in zip(holed, starts, strict=True)]
+
+    order = sorted(range(len(joins)), key=joins.__getitem__)
+    ordered = sent(torch.tensor(order), device)
     if strength_map is not None:
         turns = (steps - (steps * strength_map).floor().clamp(0, steps)).long() * scheduler.order
-
+        turns = turns[ordered, None]
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
     clean = _encode(components, images, draws)
-    noise = _normal(clean, draws)
-    condition = _Condition(components, texts, prompts, guidance, size=images.shape[-2:], unprompted=holes)
-
-    latents = clean.clone()
-    groups: list[_Group] = []
-    for step, time in enumerate(scheduler.timesteps):
-        joining = [row for row, join in enumerate(joins) if join == step]
-        if joining:
-            theirs = copy.deepcopy(scheduler)
-            if hasattr(theirs, "set_begin_index"):
-                theirs.set_begin_index(step)
-            groups.append(_Group(joining, theirs, _step_options(theirs, [draws[row] for row in joining])))
-            latents[joining] = theirs.add_noise(clean[joining], noise[joining], time.repeat(len(joining)))
-        if not groups:
-            continue
-        if turns is not None:  # latents whose turn has not come stay on the image's noised self
-            for group in groups:
-                noised = group.scheduler.add_noise(clean[group.rows], noise[group.rows], time.repeat(len(group.rows)))
-                held = (turns[group.rows] >= step)[:, None]
-                latents[group.rows] = torch.where(held, noised, latents[group.rows])
-        rows = [row for group in groups for row in group.rows]
-        scaled = torch.cat([group.scheduler.scale_model_input(latents[group.rows], time) for group in groups])
-        guess = condition.predict(scaled, time, rows)
-        for group, part in zip(groups, torch.split(guess, [len(group.rows) for group in groups]), strict=True):
-            latents[group.rows] = group.scheduler.step(
-                part, time, latents[group.rows], return_dict=False, **group.extra
-            )[0]
-    if turns is not None:  # latents whose turn never came
-        latents = torch.where((turns >= len(scheduler.timesteps))[:, None], clean, latents)
+    noise = _normal(clean, draws)[ordered]
+    clean = clean[ordered]
+    said = [prompts[row] for row in order]
+    unprompted = None if holes is None else holes[ordered]
+    condition = _Condition(components, texts, said, guidance, size=images.shape[-2:], unprompted=unprompted)
+    latents = _loop(
+        scheduler, condition, clean, noise, [draws[row] for row in order], [joins[row] for row in order], turns
+    )
+    pixels = _decode(components, latents[ordered.argsort()])
+    finite = latents.isfinite().flatten(1).all(1)[ordered.argsort()] & pixels.isfinite().flatten(1).all(1)
     times = scheduler.timesteps.tolist()
-    pixels = _decode(components, latents)
-    finite = latents.isfinite().flatten(1).all(1) & pixels.isfinite().flatten(1).all(1)
     return Denoised(
         (pixels / 2 + 0.5).clamp(0, 1),
         tuple(int(times[start]) if start < len(times) else None for start in starts),
         tuple(finite.tolist()),
     )
+
+
+def _loop(
+    scheduler: Any,
+    condition: _Condition,
+    clean: Tensor,
+    noise: Tensor,
+    draws: list[torch.Generator],
+    joins: list[int],
+    turns: Tensor | None,
+) -> Tensor:
+    """The latents (B, C, h, w) denoised: images join at their steps, in order; latents at their turns (B, 1, h, w)."""
+    groups: list[_Group] = []
+    inside = 0
+    times = sent(scheduler.timesteps, clean.device)
+    for step, time in enumerate(scheduler.timesteps):
+        joining = slice(inside, bisect.bisect_right(joins, step))
+        if joining.stop > inside:
+            theirs = copy.deepcopy(scheduler)
+            if hasattr(theirs, "set_begin_index"):
+                theirs.set_begin_index(step)
+            noised = _noised(theirs, clean[joining], noise[joining], time)
+            groups.append(_Group(joining, noised, theirs, _step_options(theirs, draws[joining])))
+            inside = joining.stop
+        if not groups:
+            continue
+        if turns is not None:  # latents whose turn has not come stay on the image's noised self
+            for group in groups:
+                noised = _noised(group.scheduler, clean[group.rows], noise[group.rows], time)
+                group.latents = torch.where(turns[group.rows] >= step, noised, group.latents)
+        scaled = torch.cat([group.scheduler.scale_model_input(group.latents, time) for group in groups])
+        guess = condition.predict(scaled, times[step])
+        for group in groups:
+            with Unblocked():
+                group.latents = group.scheduler.step(
+                    guess[group.rows], time, group.latents, return_dict=False, **group.extra
+                )[0]
+    latents = clean.clone()
+    for group in groups:
+        latents[group.rows] = group.latents
+    # Latents whose turn never came.
+    return latents if turns is None else torch.where(turns >= len(times), clean, latents)
+
+
+def _noised(scheduler: Any, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+    """The scheduler's own ``add_noise``: it is asked for the shares of image and noise, and the sum is formed here.
+
+    Asked for the sum, it would take its tables to the device of the images, and read them from there step by step.
+    """
+    asked = torch.eye(2, dtype=clean.dtype)
+    of_clean, of_noise = scheduler.add_noise(asked[0], asked[1], time.repeat(2))
+    noised: Tensor = of_clean * clean + of_noise * noise
+    return noised
 
 
 class _Condition:
@@ -174,7 +217,9 @@ class _Condition:
         self._sides = [(words, pooled)]
         # A UNet distilled for few steps (LCM) takes the scale as a number instead of a second pass.
         width = components.unet.config.time_cond_proj_dim
-        self._scale = None if width is None else _embedded_scale(guidance - 1, width).to(words)
+        self._scale = (
+            None if width is None else sent(_embedded_scale(guidance - 1, width).to(words.dtype), words.device)
+        )
         self._guidance = guidance if guidance > 1 and width is None else 1.0
         # Of no guidance at all is left the guess of the empty prompt.
         self._followed = None if unprompted is None else 1 - unprompted[:, None].to(words)
@@ -182,11 +227,14 @@ class _Condition:
             self._sides.insert(0, _cast(texts.unconditional(len(prompts)), components.dtype))
         # Stable Diffusion XL is told the size of the original, the crop's corner and the size wanted.
         height, width = size
-        self._sizes = torch.tensor([height, width, 0, 0, height, width], dtype=words.dtype, device=words.device)
+        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=words.dtype)
+        self._sizes = sent(sizes, words.device)
 
-    def predict(self, latents: Tensor, time: Tensor, rows: list[int]) -> Tensor:
-        words = torch.cat([words[rows] for words, _ in self._sides])
-        pooled = [pooled[rows] for _, pooled in self._sides if pooled is not None]
+    def predict(self, latents: Tensor, time: Tensor) -> Tensor:
+        """The UNet's guess (n, C, h, w) for the first n images."""
+        count = len(latents)
+        words = torch.cat([words[:count] for words, _ in self._sides])
+        pooled = [pooled[:count] for _, pooled in self._sides if pooled is not None]
         added = None
         if pooled:
             added = {"text_embeds": torch.cat(pooled), "time_ids": self._sizes.expand(len(words), -1)}
@@ -201,7 +249,7 @@ class _Condition:
         if len(self._sides) == 1:
             return guess
         empty, wanted = guess.chunk(2)
-        scale = self._guidance if self._followed is None else self._guidance * self._followed[rows]
+        scale = self._guidance if self._followed is None else self._guidance * self._followed[:count]
         return empty + scale * (wanted - empty)
 
 
@@ -226,8 +274,8 @@ def _step_options(scheduler: Any, draws: list[torch.Generator]) -> dict[str, Any
 
 def _normal(like: Tensor, draws: Sequence[torch.Generator]) -> Tensor:
     """Noise drawn on the CPU, the same for any device."""
-    return torch.stack([torch.randn(like.shape[1:], generator=draw, dtype=like.dtype) for draw in draws]).to(
-        like.device
+    return sent(
+        torch.stack([torch.randn(like.shape[1:], generator=draw, dtype=like.dtype) for draw in draws]), like.device
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from sgdmix_albu.refine.loading import Loaded
 from sgdmix_albu.refine.preserve import composite, hole_shares, strength_map
 from sgdmix_albu.refine.setup import RefinerSetup
 from sgdmix_albu.refine.strength import vouched
+from sgdmix_albu.tensors import sent
 from sgdmix_albu.types import Preserve
 
 
@@ -59,10 +60,12 @@ class Work:
     masks: Tensor | None
     holes: Tensor | None
     preserve: Preserve
+    holed: list[bool] = field(init=False)  # which images have a hole: read once, since a GPU is waited for
 
     def __post_init__(self) -> None:
         self.masks = None if self.preserve == "none" else self.masks
-        self.holes = None if self.holes is None or not bool(self.holes.any()) else self.holes
+        self.holed = [False] * len(self.images) if self.holes is None else self.holes.flatten(1).any(1).tolist()
+        self.holes = self.holes if any(self.holed) else None
 
     def fixed(self, strengths: list[float]) -> Refined:
         """Each image at its own strength."""
@@ -91,7 +94,7 @@ class Work:
     def _run(self, rows: list[int], strengths: list[float]) -> tuple[Tensor, list[Any], list[bool]]:
         """Refine some rows; images in the rows' order, their timesteps, and whether the model's numbers were finite."""
         refiner = self.refiner
-        done = self.images[rows].clone()
+        done = _rows(self.images, rows, self.images.device)
         timesteps: list[Any] = [None] * len(rows)
         finite = [True] * len(rows)
         most = [self._most(row, strength) for row, strength in zip(rows, strengths, strict=True)]
@@ -132,19 +135,20 @@ class Work:
     def _denoised(
         self, loaded: Loaded, rows: list[int], strengths: list[float]
     ) -> tuple[Tensor, list[int | None], list[bool]]:
-        refiner, mixed = self.refiner, self.images[rows]
-        components = loaded.components
+        refiner, components = self.refiner, loaded.components
+        device = components.device
+        mixed = _rows(self.images, rows, device)
         size = _working_size(mixed.shape[-2:], refiner.spec.resolution, components.multiple)
         latents = (size[0] // components.factor, size[1] // components.factor)
-        masks = None if self.masks is None else self.masks[rows]
+        masks = None if self.masks is None else _rows(self.masks, rows, device)
         change = shares = None
         if masks is not None:
-            change = strength_map(masks, torch.tensor(strengths), latents).to(components.device)
+            change = strength_map(masks, sent(torch.tensor(strengths), device), latents)
         if self.holes is not None:
-            shares = hole_shares(self.holes[rows], masks, latents).to(components.device)
+            shares = hole_shares(_rows(self.holes, rows, device), masks, latents)
         found = denoise(
             components,
-            _resized(to_float(mixed), size).to(components.device),
+            _resized(to_float(mixed), size),
             [self.prompts[row] for row in rows],
             strengths=strengths,
             seeds=[self.seeds[row] for row in rows],
@@ -155,17 +159,15 @@ class Work:
             holes=shares,
             hole_strength=refiner.hole_strength,
         )
-        images = _like(_resized(found.images.to(mixed.device), mixed.shape[-2:]), mixed)
+        images = _like(_resized(found.images, mixed.shape[-2:]), mixed)
         if masks is not None and self.preserve == "strict":
-            images = composite(images, mixed, masks.to(mixed.device), band=refiner.band)
-        return images, list(found.timesteps), list(found.finite)
+            images = composite(images, mixed, masks, band=refiner.band)
+        return images.to(self.images.device), list(found.timesteps), list(found.finite)
 
     def _most(self, row: int, strength: float) -> float:
         """The largest strength anywhere in an image."""
         raised = self.refiner.hole_strength
-        if raised is None or self.holes is None or not bool(self.holes[row].any()):
-            return strength
-        return max(strength, raised)
+        return strength if raised is None or not self.holed[row] else max(strength, raised)
 
     def _result(
         self, images: Tensor, strengths: list[float], timesteps: list[Any], accepted: list[bool], broken: list[bool]
@@ -181,6 +183,11 @@ class Work:
             )
         facts = tuple(timesteps), self.prompts, self.seeds, tuple(accepted), self.preserve, tuple(broken)
         return Refined(images, used, *facts)
+
+
+def _rows(tensor: Tensor, rows: list[int], device: torch.device) -> Tensor:
+    """Some rows of a tensor, on the model's device: as few bytes as they are go there."""
+    return sent(tensor[sent(torch.tensor(rows), tensor.device)], device)
 
 
 def _working_size(size: Sequence[int], resolution: int, multiple: int) -> tuple[int, int]:
