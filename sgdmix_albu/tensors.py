@@ -16,6 +16,7 @@ INTEGERS = frozenset(
     {torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.uint64, torch.int64}
 )
 BOOL = frozenset({torch.bool})
+BYTES = frozenset({torch.uint8})
 NUMBERS = FLOATS | INTEGERS
 PIXELS = NUMBERS | BOOL  # what an image or a mask may be made of
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.filters import threshold_otsu
+from torch.nn.functional import avg_pool2d
 
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
 from sgdmix_albu.mixing.masks import above, get_mask, otsu, otsu_threshold, rounded, upsampled, working_maps
@@ -107,9 +108,34 @@ def test_empty_batch():
     assert thresholds.shape == (0,)
 
 
-def test_integer_maps_are_refused():
-    with pytest.raises(InvalidInputError, match="floating-point maps, got torch.uint8"):
-        otsu_threshold(torch.zeros(1, 2, 2, dtype=torch.uint8))
+def test_integer_maps_but_bytes_are_refused():
+    with pytest.raises(InvalidInputError, match="floating-point maps, got torch.int64"):
+        otsu_threshold(torch.zeros(1, 2, 2, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("size", [(9, 7), (64, 64), (65, 130), (224, 224)])
+@pytest.mark.parametrize("levels", [(0, 255), (0, 1, 2, 254, 255), (7,), (255,), range(256)])
+def test_bytes_are_the_floats_that_they_stand_for(size, levels):
+    levels = torch.tensor(list(levels), dtype=torch.uint8)
+    maps = levels[torch.randint(len(levels), (4, *size))]
+    images = torch.zeros(4, 3, *size)
+    masks, thresholds = otsu(maps, images)
+    step = -(-max(size) // 64)
+    seen = maps[:, ::step, ::step]
+    expected = [threshold_otsu(one) if len(levels) > 1 else one.max() for one in seen.numpy()]
+    assert torch.equal(masks, maps > torch.tensor(np.array(expected))[:, None, None])
+    assert torch.equal(thresholds, otsu_threshold(seen / 255))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 130), (224, 200), (1500, 7)])
+def test_working_maps_are_means_of_windows(size):
+    maps = torch.randint(256, (3, *size), dtype=torch.uint8)
+    factor = -(-max(size) // 64)
+    expected = avg_pool2d(maps[:, None].double() / 255, factor, ceil_mode=True)[:, 0]
+    for form in (maps, maps / 255, maps.double() / 255):
+        found = working_maps(form)
+        assert found.dtype == (torch.float64 if factor == 1 and form.dtype == torch.float64 else torch.float32)
+        assert (found - expected).abs().max() <= 0.5 / 65535 + 1e-7
 
 
 def test_preset_names():

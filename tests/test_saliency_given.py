@@ -86,9 +86,13 @@ def test_values_are_taken_as_they_are(shape: tuple[int, ...]) -> None:
         assert type(out) is Tensor
         assert out.dtype == torch.float32
         assert torch.equal(out, floats.reshape(2, 5, 4))
-    assert torch.equal(given_maps(floats > 0.5, (2, 3, 10, 8)), (floats > 0.5).float().reshape(2, 5, 4))
-    bytes_ = (floats * 255).to(torch.uint8)
-    assert torch.equal(given_maps(bytes_, (2, 3, 10, 8)), bytes_.float().reshape(2, 5, 4) / 255)
+    for maps, bytes_ in [
+        (floats > 0.5, torch.where(floats > 0.5, 255, 0).to(torch.uint8)),
+        ((floats * 255).to(torch.uint8), (floats * 255).to(torch.uint8)),
+    ]:
+        out = given_maps(maps, (2, 3, 10, 8))
+        assert out.dtype == torch.uint8
+        assert torch.equal(out, bytes_.reshape(2, 5, 4))
 
 
 def test_input_is_not_changed() -> None:
@@ -150,7 +154,7 @@ def test_class_ids_are_refused_with_the_remedy(values: tuple[int, ...]) -> None:
     with pytest.raises(InvalidInputError, match=r"look like class ids.*bool mask \(mask == its class\)"):
         given_maps(maps, (2, 3, 64, 64))
     chosen = maps == values[-1]
-    assert torch.equal(given_maps(chosen, (2, 3, 64, 64)), chosen.float())
+    assert torch.equal(given_maps(chosen, (2, 3, 64, 64)), chosen * torch.tensor(255, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16])
@@ -165,14 +169,14 @@ def test_other_integers_are_refused_with_the_remedy(dtype: torch.dtype) -> None:
 )
 def test_masks_and_levels_stay(values: tuple[int, ...]) -> None:
     maps = regions(*values)[None]
-    assert torch.equal(given_maps(maps, (1, 3, 64, 64)), maps.float() / 255)
+    assert torch.equal(given_maps(maps, (1, 3, 64, 64)), maps)
 
 
 def test_soft_maps_stay_and_dark_ones_beside_bright_ones() -> None:
     bright = (blob() * 255).to(torch.uint8)
     dark = bright // 20
     maps = torch.stack([bright, dark])
-    assert torch.equal(given_maps(maps, (2, 3, 40, 48)), maps.float() / 255)
+    assert torch.equal(given_maps(maps, (2, 3, 40, 48)), maps)
     with pytest.raises(InvalidInputError, match="look like class ids"):
         given_maps(dark[None], (1, 3, 40, 48))
 
@@ -188,5 +192,5 @@ def test_label_maps_are_no_saliency(values: list[int]) -> None:
 @pytest.mark.parametrize("values", [[0, 255], [0], [255], [0, 51, 255], [0, 60, 120]])
 def test_masks_and_maps_of_eight_bits_stay(values: list[int]) -> None:
     maps = torch.tensor(values, dtype=torch.uint8)[torch.randint(len(values), (2, 8, 8))]
-    torch.testing.assert_close(given_maps(maps, (2, 3, 8, 8)), maps / 255)
+    assert torch.equal(given_maps(maps, (2, 3, 8, 8)), maps)
     torch.testing.assert_close(given_maps((maps > 100).float(), (2, 3, 8, 8)), (maps > 100).float())

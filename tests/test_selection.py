@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.bits import same_pixels
 from sgdmix_albu.mixing.selection import (
     class_allows,
     draw_candidates,
     nearest,
     pairwise_distances,
     same_ids,
-    same_pixels,
 )
 
 

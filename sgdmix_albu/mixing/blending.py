@@ -9,11 +9,12 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.arguments import check_number
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.bits import aligned, as_integers, gathered, overlaid
+from sgdmix_albu.refusals import refuse_if
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import BOOL, PIXELS, check_rows, check_tensor
 from sgdmix_albu.types import Fill, Rows
@@ -21,7 +22,6 @@ from sgdmix_albu.types import Fill, Rows
 __all__ = ["blend", "edge_width", "feathered", "softened"]
 
 _STEPS = 65536  # of a weight between 0 and 1
-_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 
 
 def blend(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, *, feather: float | None = 0) -> Tensor:
@@ -54,15 +54,17 @@ def blend(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, *, feather:
     _check(source, pool, target, masks, feather)
     if source.numel() == 0:
         return source.clone()
-    chosen, weight = gathered(source, pool, target), edge_weights(masks, 0 if source.dtype == torch.bool else feather)
-    if source.requires_grad or chosen.requires_grad:
-        return _composed(source, chosen, masks, weight)
-    mixed = _bits(chosen)
-    # In place: no third batch in memory.
-    torch.where(_align(masks if weight is None else weight == 1, source), _bits(source), mixed, out=mixed)
-    if weight is not None:
-        _fade(mixed, source, weight)
-    return mixed.view(source.dtype)
+    feather = 0 if source.dtype == torch.bool else feather
+    if source.requires_grad or any(row.requires_grad for row in ([pool] if isinstance(pool, Tensor) else pool)):
+        return _followed(source, gathered(source, pool, target), masks, feather)
+    if feather == 0:
+        return overlaid(source, pool, target, masks)
+    if source.device.type != "cpu":
+        return _faded_everywhere(source, pool, target, edge_weights(masks, feather))
+    inside, partly, shares = _border(masks, feather)
+    mixed = overlaid(source, pool, target, inside)
+    _fade(mixed, source, partly, shares)
+    return mixed
 
 
 def feathered(masks: Tensor, width: float) -> Tensor:
@@ -107,8 +109,29 @@ def softened(masks: Tensor) -> Tensor:
         tensor([[[1.0000, 1.0000, 0.6667, 0.3333, 0.0000, 0.0000]]])
     """
     check_tensor(masks, "(B, H, W) bool masks", (-1, -1, -1), BOOL)
-    shares = F.avg_pool2d(masks[:, None].float(), 3, 1, 1, count_include_pad=False)[:, 0]
-    return (shares * _STEPS).round_() / _STEPS
+    found, most = _neighbours(masks)
+    return _steps(found.float() / most)
+
+
+def _neighbours(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, H, W) uint8, how many of each pixel's 3 x 3 neighbourhood lie in the mask, and (H, W), how many there are."""
+    ones = masks.new_ones(1, *masks.shape[1:])
+    found, most = (_of_three(_of_three(part.view(torch.uint8), 1), 2) for part in (masks, ones))
+    return found, most[0]
+
+
+def _of_three(values: Tensor, dim: int) -> Tensor:
+    """Sums of each entry and its neighbours along an axis."""
+    sums = values.clone()
+    rest = values.shape[dim] - 1
+    sums.narrow(dim, 1, rest).add_(values.narrow(dim, 0, rest))
+    sums.narrow(dim, 0, rest).add_(values.narrow(dim, 1, rest))
+    return sums
+
+
+def _steps(shares: Tensor) -> Tensor:
+    """float32 in [0, 1], in steps with which integer images are blended without an error."""
+    return (shares.float() * _STEPS).round_() / _STEPS
 
 
 def edge_width(fill: Fill, feather: float | None) -> float | None:
@@ -137,58 +160,59 @@ def _box(values: Tensor, radius: int) -> Tensor:
     return values
 
 
-def edge_weights(masks: Tensor, feather: float | None) -> Tensor | None:
-    """(B, H, W) shares of the source; None where masks say it all."""
+def edge_weights(masks: Tensor, feather: float | None) -> Tensor:
+    """(B, H, W) float32 shares of the source."""
     if feather == 0:
-        return None
+        return masks.float()
     return softened(masks) if feather is None else feathered(masks, feather)
 
 
-def _composed(source: Tensor, target: Tensor, masks: Tensor, weight: Tensor | None) -> Tensor:
+def _followed(source: Tensor, target: Tensor, masks: Tensor, feather: float | None) -> Tensor:
     """The composite of float images that autograd can follow."""
-    if weight is None:
-        return torch.where(_align(masks, source), source, target)
-    weight = _align(weight, source)
-    return torch.where(weight == 1, source, _faded(source, target, weight))
+    if feather == 0:
+        return torch.where(aligned(masks, source), source, target)
+    weight = aligned(edge_weights(masks, feather), source)
+    faded = torch.where(weight == 0, target, _faded(source, target, weight))
+    return torch.where(weight == 1, source, faded)
 
 
-def _fade(mixed: Tensor, source: Tensor, weight: Tensor) -> None:
-    """Let the source fade into what stands in ``mixed``, the bits of the target, where its share is a part.
+def _faded_everywhere(source: Tensor, pool: Rows, target: Tensor, weight: Tensor) -> Tensor:
+    """The composite as a GPU makes it: every pixel is faded, since to look for those that need it is to wait."""
+    mixed = overlaid(source, pool, target, weight == 1)
+    partly = aligned((weight > 0) & (weight < 1), source)
+    faded = _faded(source, mixed, aligned(weight, source))
+    return torch.where(partly, as_integers(faded), as_integers(mixed)).view(source.dtype)
+
+
+def _border(masks: Tensor, feather: float | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the source is whole, (B, H, W), where it has a part, (B, H, W), and which: (n,) in the order of these."""
+    if feather is not None:
+        weight = feathered(masks, feather)
+        partly = (weight > 0) & (weight < 1)
+        return weight == 1, partly, weight[partly]
+    found, most = _neighbours(masks)
+    inside = found == most
+    partly = (found > 0) & ~inside
+    return inside, partly, _steps(found[partly].float() / most.expand_as(partly)[partly])
+
+
+def _fade(mixed: Tensor, source: Tensor, partly: Tensor, shares: Tensor) -> None:
+    """Let the source fade into what stands in ``mixed``, the bits of the target, where it has a part.
 
     Those are few pixels, and whole images in float64 would take several times the time of all the rest.
     """
-    image, row, column = ((weight > 0) & (weight < 1)).nonzero(as_tuple=True)
-    own, other = (part[image, ..., row, column].view(source.dtype) for part in (_bits(source), mixed))
-    share = weight[image, row, column].reshape(-1, *[1] * (source.ndim - 3))
-    mixed[image, ..., row, column] = _bits(_faded(own, other, share))
+    image, row, column = partly.nonzero(as_tuple=True)
+    bits, own = as_integers(mixed), as_integers(source)
+    own, other = (part[image, ..., row, column].view(source.dtype) for part in (own, bits))
+    share = shares.reshape(-1, *[1] * (source.ndim - 3))
+    bits[image, ..., row, column] = as_integers(_faded(own, other, share))
 
 
 def _faded(source: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     if not source.dtype.is_floating_point:
-        return torch.lerp(target.double(), source.double(), weight.double()).round_().to(source.dtype)
+        wide = torch.float32 if source.element_size() == 1 else torch.float64  # 8 bits and 16 of a weight: no error
+        return torch.lerp(target.to(wide), source.to(wide), weight.to(wide)).round_().to(source.dtype)
     return torch.lerp(target.float(), source.float(), weight).to(source.dtype)
-
-
-def gathered(source: Tensor, pool: Rows, target: Tensor) -> Tensor:
-    """Row ``target[i]`` of the pool for each image, in fresh memory and the source's memory format."""
-    if isinstance(pool, Tensor):
-        rows = _bits(pool)[target.to(pool.device)]  # unlike index_select, indexing keeps the format
-        return rows if rows.dtype == pool.dtype else rows.view(pool.dtype)
-    chosen = [pool[row] for row in target.tolist()]
-    if any(row.requires_grad for row in chosen):
-        return torch.stack(chosen)
-    return torch.stack(chosen, out=torch.empty_like(source)[: len(chosen)])
-
-
-def _bits(images: Tensor) -> Tensor:
-    """The same memory as signed integers where torch 2.8 can neither index nor choose: unsigned beyond 8 bits."""
-    signed = _SIGNED.get(images.dtype)
-    return images if signed is None else images.view(signed)
-
-
-def _align(masks: Tensor, images: Tensor) -> Tensor:
-    """(B, H, W) to (B, 1, ..., 1, H, W) with the images' number of dimensions."""
-    return masks.reshape(masks.shape[:1] + (1,) * (images.ndim - 3) + masks.shape[1:])
 
 
 def _check(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, feather: Any) -> None:
@@ -201,7 +225,10 @@ def _check(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, feather: A
     if not count:
         return
     check_rows(pool, source, ())
-    low, high = (int(end) for end in torch.aminmax(target))
-    if low < 0 or high >= len(pool):
-        raise InvalidInputError(f"expected targets among the {len(pool)} rows of the pool, got {low} to {high}")
+    refuse_if(
+        (target < 0) | (target >= len(pool)),
+        lambda: InvalidInputError(
+            f"expected targets among the {len(pool)} rows of the pool, got {int(target.min())} to {int(target.max())}"
+        ),
+    )
     check_rows(pool, source, target.tolist() if not isinstance(pool, Tensor) else ())

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from sgdmix_albu.arguments import check_switch
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.blending import blend, edge_width, gathered
+from sgdmix_albu.mixing.bits import aligned, as_integers, gathered
+from sgdmix_albu.mixing.blending import blend, edge_width
 from sgdmix_albu.mixing.fill import inpaint, inpaint_nearest
 from sgdmix_albu.mixing.placement import pasted, unmoved
-from sgdmix_albu.mixing.selection import as_integers
+from sgdmix_albu.refusals import refuse_if
 from sgdmix_albu.tensors import PIXELS, check_rows, check_tensor
 from sgdmix_albu.types import MixPlan, Rows
 
@@ -56,28 +57,35 @@ def compose(plan: MixPlan, images: Tensor, pool: Rows, *, feather: float | None 
     feather = 0 if hard else edge_width("source" if plan.holes is None else "inpaint", feather)
     if plan.holes is None:
         return blend(images, pool, plan.target, plan.masks, feather=feather)
-    rows = plan.applied.nonzero()[:, 0]
+    on_cpu = images.device.type == "cpu"
+    # A GPU works on images that are not mixed, too: to leave them out is to wait.
+    rows = plan.applied.nonzero()[:, 0] if on_cpu else torch.arange(len(images), device=images.device)
     if not len(rows):
         return images.clone()
     painted = _plates(images, pool, plan.target[rows], plan.holes[rows], hard=hard)
     if plan.placement is not None and plan.cutouts is not None:
         own = gathered(images, images, rows)
         placed = pasted(own, painted, plan.cutouts[rows], plan.placement[rows], feather=feather, hard=hard)
-        mixed = images.clone()
-        if placed.requires_grad or mixed.requires_grad:
-            mixed[rows] = placed
-        else:
-            as_integers(mixed)[rows] = as_integers(placed)
-        return mixed
+        if images.requires_grad or placed.requires_grad:
+            return images.index_copy(0, rows, placed)
+        return _chosen(plan.applied, images, as_integers(images).index_copy(0, rows, as_integers(placed)))
     # Images that are not mixed keep every pixel, so any row will do for them.
-    return blend(images, painted, (plan.applied.cumsum(0) - 1).clamp_min(0), plan.masks, feather=feather)
+    place = (plan.applied.cumsum(0) - 1).clamp_min(0) if on_cpu else rows
+    return blend(images, painted, place, plan.masks, feather=feather)
+
+
+def _chosen(applied: Tensor, images: Tensor, bits: Tensor) -> Tensor:
+    """The bits of images that were made, and the images themselves where they are not mixed."""
+    own = as_integers(images)
+    return torch.where(applied.view(-1, *[1] * (images.ndim - 1)), bits, own).view(images.dtype)
 
 
 def changed_only(plan: MixPlan, images: Tensor, pool: Rows) -> MixPlan:
     """The plan without the mixes that would leave every pixel as it was: they are not called applied.
 
     That happens where source and target (painted over, if the plan says so) are equal, bit by bit, wherever the target
-    would be seen: plain studio backgrounds, or a mask without a gap.
+    would be seen: plain studio backgrounds, or a mask without a gap. On a GPU, paint that shows counts as a change:
+    nothing is painted to be looked at and thrown away.
 
     Args:
         plan: From :func:`sgdmix_albu.mixing.plan_mix`.
@@ -85,16 +93,22 @@ def changed_only(plan: MixPlan, images: Tensor, pool: Rows) -> MixPlan:
         pool: Rows to gather targets from, as in :func:`sgdmix_albu.mixing.blend`.
     """
     _check(plan, images, pool)
-    rows = plan.applied
+    asked = plan.applied
     if plan.placement is not None:  # what is moved is changed
-        rows = rows & (plan.placement == unmoved(1, rows.device)).all(1)
-    rows = rows.nonzero()[:, 0]
+        asked = asked & (plan.placement == unmoved(1, asked.device)).all(1)
+    if images.device.type != "cpu":
+        return _without(plan, asked & ~_differ_at_once(plan, images, pool))
+    rows = asked.nonzero()[:, 0]
     for step in (_GLANCE, 1):
         if len(rows):
             rows = rows[~_differ(plan, images, pool, rows, step)]
     if not len(rows):
         return plan
-    same = torch.zeros_like(plan.applied).index_fill_(0, rows, True)
+    return _without(plan, torch.zeros_like(plan.applied).index_fill_(0, rows, True))
+
+
+def _without(plan: MixPlan, same: Tensor) -> MixPlan:
+    """The plan without the mixes (B,) that change nothing."""
     return replace(
         plan,
         target=torch.where(same, torch.arange(len(same), device=same.device), plan.target),
@@ -132,6 +146,14 @@ def _differ(plan: MixPlan, images: Tensor, pool: Rows, rows: Tensor, step: int) 
     return (changed.to(seen.device) & seen[:, ::step, ::step]).flatten(1).any(1)
 
 
+def _differ_at_once(plan: MixPlan, images: Tensor, pool: Rows) -> Tensor:
+    """(B,) bool, :func:`_differ` of all rows and pixels, without waiting for a number."""
+    changed = as_integers(images) != as_integers(gathered(images, pool, plan.target))
+    if plan.holes is not None:
+        changed = changed | aligned(plan.holes, images)
+    return (changed & ~aligned(plan.masks, images)).flatten(1).any(1)
+
+
 def _check(plan: Any, images: Any, pool: Any) -> None:
     """Refuse what is no plan, and images that it was not made for."""
     if not isinstance(plan, MixPlan):
@@ -140,7 +162,9 @@ def _check(plan: Any, images: Any, pool: Any) -> None:
     expected = f"images ({count}, ..., {height}, {width}), for which the plan was made"
     check_tensor(images, expected, (count, height, width), PIXELS, more=True)
     check_rows(pool, images, ())
-    if count and int(plan.target.max()) >= len(pool):
-        raise InvalidInputError(f"expected a pool with the plan's targets, got {len(pool)} images")
+    refuse_if(
+        plan.target >= len(pool),
+        lambda: InvalidInputError(f"expected a pool with the plan's targets, got {len(pool)} images"),
+    )
     if not isinstance(pool, Tensor):
         check_rows(pool, images, plan.target[plan.applied].tolist())

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.bits import areas
 from sgdmix_albu.mixing.colour import check_finite
 from sgdmix_albu.mixing.labels import class_ids
-from sgdmix_albu.mixing.masks import MaskPreset, check_range, working_maps
-from sgdmix_albu.tensors import FLOATS, PIXELS, check_tensor
+from sgdmix_albu.mixing.masks import MaskPreset, check_range, otsu, working_maps
+from sgdmix_albu.tensors import BYTES, FLOATS, PIXELS, check_tensor
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Described:
         areas: (N,) int32, pixels in each mask.
         flat: (N,) bool, the saliency map is constant at 8 bits and says nothing.
         labels: (N,) int64, or None where no class constraint needs them.
-        sums: (N,) int64 of :func:`sgdmix_albu.mixing.selection.bit_sums`, or None where they are not known already.
+        sums: (N,) int64 of :func:`sgdmix_albu.mixing.bits.bit_sums`, or None where they are not known already.
     """
 
     maps: Tensor
@@ -55,7 +56,7 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
     """Stage 3 of each image by itself.
 
     Args:
-        maps: (B, h, w) float in [0, 1]; h and w may be smaller than H and W.
+        maps: (B, h, w) float in [0, 1], or uint8, where 255 is 1; h and w may be smaller than H and W.
         images: (B, C, H, W), uint8 or float.
         mask: A preset from :func:`sgdmix_albu.masks.get_mask`.
         labels: Carried along for class constraints, as :func:`sgdmix_albu.mixing.labels.class_ids` reads them.
@@ -68,8 +69,10 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
     check_finite(images)
     if not callable(mask):
         raise InvalidInputError(f"expected a mask preset from get_mask(), got {said(mask)}")
-    maps = maps.detach().float()
-    found: Any = mask(maps, images)
+    maps = maps.detach()
+    maps = maps if maps.dtype == torch.uint8 else maps.float()
+    # Presets are promised floats; the one that needs none reads bytes as they are.
+    found: Any = mask(maps.float() / 255 if maps.dtype == torch.uint8 and mask is not otsu else maps, images)
     if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(part, Tensor) for part in found):
         raise InvalidInputError(
             f"the mask preset must return bool masks and thresholds, as masks.Foreground, got {type(found).__name__}"
@@ -89,16 +92,11 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
         thresholds=thresholds,
         areas=areas(masks),
         flat=high - low < 0.5 / 255,
-        labels=None if labels is None else class_ids(labels, len(images)).to(maps.device),
+        labels=None if labels is None else class_ids(labels, len(images)).to(maps.device, non_blocking=True),
     )
 
 
 def check_batch(images: Any, maps: Any) -> None:
     """Refuse what are no images, or maps of other ones."""
     check_tensor(images, "(B, C, H, W) images", (-1, None, None, None), PIXELS)
-    check_tensor(maps, f"({len(images)}, h, w) float saliency maps", (len(images), None, None), FLOATS)
-
-
-def areas(masks: Tensor) -> Tensor:
-    """(N,) int32 pixels in each of (N, H, W) bool masks."""
-    return masks.flatten(1).view(torch.uint8).sum(1, dtype=torch.int32)
+    check_tensor(maps, f"({len(images)}, h, w) float saliency maps", (len(images), None, None), FLOATS | BYTES)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sgdmix_albu.arguments import check_count
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.refusals import refuse_if
 from sgdmix_albu.tensors import PIXELS, check_tensor
 
 __all__ = ["class_ids"]
@@ -81,11 +82,12 @@ def _not_to_be_shared(labels: Any) -> bool:
 def _numbers(found: Tensor, name: str) -> Tensor:
     if found.dtype == torch.bool:
         raise InvalidInputError(f"expected {name} as class numbers, got torch.bool; if they are 0 and 1, use .long()")
-    if found.dtype.is_floating_point and not bool((found == found.round()).all() & (found.abs() < 2**53).all()):
-        raise InvalidInputError(f"expected {name} as class numbers, got {found.dtype} that are not whole numbers")
+    if found.dtype.is_floating_point:
+        words = f"expected {name} as class numbers, got {found.dtype} that are not whole numbers"
+        refuse_if((found != found.round()) | ~(found.abs() < 2**53), lambda: InvalidInputError(words))
     ids = found.to(torch.int64)
-    if bool((ids < 0).any()):
-        raise InvalidInputError(f"expected {name} as class numbers from 0 on, got {int(ids.min())}")
+    least = f"expected {name} as class numbers from 0 on, got"
+    refuse_if(ids < 0, lambda: InvalidInputError(f"{least} {int(ids.min())}"))
     return ids
 
 
@@ -97,12 +99,15 @@ def _likeliest(found: Tensor, name: str) -> Tensor:
         )
     rows = found.double()
     fits = (rows >= 0).all(1) & ((rows.sum(1) - 1).abs() <= _ROUNDING)  # NaN fails
-    if not bool(fits.all()):
-        wrong = (~fits).nonzero()[:, 0].tolist()
-        first = ", ".join(f"{value:g}" for value in rows[wrong[0]][:6].tolist())
-        raise InvalidInputError(
-            f"expected {name} with one class for each image, but row(s) {wrong[:8]} of the {tuple(found.shape)} "
-            f"{found.dtype} are no class probabilities (they must be 0 or more and sum to 1); row {wrong[0]} begins "
-            f"with {first}. Labels of several classes at once, of none, and boxes do not say which class is meant"
-        )
+    refuse_if(~fits, lambda: _no_probabilities(found, ~fits, name))
     return rows.argmax(1)
+
+
+def _no_probabilities(found: Tensor, wrong: Tensor, name: str) -> InvalidInputError:
+    places = wrong.nonzero()[:, 0].tolist()
+    first = ", ".join(f"{value:g}" for value in found[places[0]][:6].tolist())
+    return InvalidInputError(
+        f"expected {name} with one class for each image, but row(s) {places[:8]} of the {tuple(found.shape)} "
+        f"{found.dtype} are no class probabilities (they must be 0 or more and sum to 1); row {places[0]} begins "
+        f"with {first}. Labels of several classes at once, of none, and boxes do not say which class is meant"
+    )

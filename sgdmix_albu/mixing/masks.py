@@ -19,7 +19,7 @@ from torch import Tensor
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.refusals import refuse_if
 from sgdmix_albu.registry import Registry
-from sgdmix_albu.tensors import FLOATS, PIXELS, check_tensor
+from sgdmix_albu.tensors import BYTES, FLOATS, PIXELS, check_tensor
 from sgdmix_albu.types import Foreground
 
 __all__ = [
@@ -83,7 +83,7 @@ def otsu(maps: Tensor, images: Tensor) -> Foreground:
     """The paper's mask: saliency above its own Otsu threshold.
 
     Args:
-        maps: (B, h, w) float in [0, 1].
+        maps: (B, h, w) float in [0, 1], or uint8, where 255 is 1.
         images: (B, C, H, W); only the size is used.
 
     Returns:
@@ -111,13 +111,13 @@ def otsu_threshold(maps: Tensor) -> Tensor:
     its own level as threshold, which leaves its mask empty.
 
     Args:
-        maps: (B, h, w) float in [0, 1].
+        maps: (B, h, w) float in [0, 1], or uint8, where 255 is 1.
 
     Returns:
         (B,) float32 in [0, 1.002].
 
     Raises:
-        InvalidInputError: Not a (B, h, w) floating-point tensor, or values outside [0, 1].
+        InvalidInputError: Not a (B, h, w) tensor of these, or values outside [0, 1].
 
     Example:
         >>> import torch
@@ -127,7 +127,8 @@ def otsu_threshold(maps: Tensor) -> Tensor:
     check_maps(maps)
     check_range(maps)
     # Clamped as whole numbers: what is refused later, NaN too, must not be an index that a GPU dies of.
-    levels = (maps.float() * (_LEVELS - 1)).round_().long().clamp_(0, _LEVELS - 1).flatten(1)
+    levels = maps if maps.dtype == torch.uint8 else (maps.float() * (_LEVELS - 1)).round_()
+    levels = levels.long().clamp_(0, _LEVELS - 1).flatten(1)
     weight = torch.zeros(len(levels), _LEVELS, dtype=torch.float64, device=maps.device)
     # bincount would tell the host the length of its result, for which a GPU has to be waited for.
     weight.scatter_add_(1, levels, weight.new_ones(1, 1).expand_as(levels))
@@ -145,8 +146,8 @@ def otsu_threshold(maps: Tensor) -> Tensor:
 
 
 def check_maps(maps: Any) -> None:
-    """Refuse maps that are no (B, h, w) floating-point tensor."""
-    check_tensor(maps, "(B, h, w) floating-point maps", (-1, None, None), FLOATS)
+    """Refuse maps that are no (B, h, w) tensor of floats, or of bytes."""
+    check_tensor(maps, "(B, h, w) floating-point maps", (-1, None, None), FLOATS | BYTES)
 
 
 def check_maps_of(images: Any, maps: Any) -> None:
@@ -158,7 +159,7 @@ def check_maps_of(images: Any, maps: Any) -> None:
 
 def check_range(maps: Tensor) -> None:
     """Refuse saliency that leaves [0, 1] or is not a number."""
-    if not maps.numel():
+    if not maps.numel() or maps.dtype == torch.uint8:
         return
     low, high = torch.aminmax(maps.detach())
     refuse_if(
@@ -170,12 +171,33 @@ def check_range(maps: Tensor) -> None:
 
 
 def working_maps(maps: Tensor) -> Tensor:
-    """Maps averaged down by a whole factor to at most 64 pixels on the longer side, for comparing them."""
+    """Maps averaged down by a whole factor to at most 64 pixels on the longer side, for comparing them; float32.
+
+    Values are read in steps of 1/65535, and these are added up as whole numbers, in whatever order.
+    """
     check_maps(maps)
     factor = _reduction(maps)
+    in_bytes = maps.dtype == torch.uint8
     if factor == 1 or not len(maps):
-        return maps
-    return rounded(F.avg_pool2d(maps[:, None].double(), factor, ceil_mode=True)[:, 0])
+        return maps.float() / (_LEVELS - 1) if in_bytes else maps
+    # What holds a window's sum; float32 adds whole numbers up without an error to 2^24.
+    narrow = factor**2 * (_LEVELS - 1) < 2**15 if in_bytes else factor**2 * _STEPS < 2**24
+    dtype = (torch.int16 if narrow else torch.int64) if in_bytes else (torch.float32 if narrow else torch.float64)
+    steps = maps if in_bytes else (maps.to(dtype) * _STEPS).round_()
+    sums = _window_sums(_window_sums(steps, factor, 1, dtype), factor, 2, dtype)
+    ones = torch.ones_like(maps[:1], dtype=torch.uint8)
+    pixels = _window_sums(_window_sums(ones, factor, 1, torch.int64), factor, 2, torch.int64)
+    return rounded(sums.double() / (pixels * (_LEVELS - 1 if in_bytes else _STEPS)).double())
+
+
+def _window_sums(values: Tensor, factor: int, dim: int, dtype: torch.dtype) -> Tensor:
+    """Sums along an axis over windows of ``factor``, the last of which may be shorter."""
+    rows = values.movedim(dim, 0)
+    sums = rows[::factor].to(dtype, copy=True)
+    for offset in range(1, factor):
+        further = rows[offset::factor]
+        sums[: len(further)] += further
+    return sums.movedim(0, dim)
 
 
 def _reduction(maps: Tensor) -> int:
@@ -200,7 +222,11 @@ def above(maps: Tensor, thresholds: Tensor, images: Tensor) -> Tensor:
     check_maps_of(images, maps)
     check_tensor(thresholds, f"{len(maps)} thresholds", (len(maps),), FLOATS)
     if maps.shape[-2:] == images.shape[-2:]:
+        if maps.dtype == torch.uint8:
+            thresholds = (thresholds * (_LEVELS - 1)).floor().to(torch.uint8)
         return maps > thresholds[:, None, None]
+    if maps.dtype == torch.uint8:
+        maps = maps.double() / (_LEVELS - 1)
     return upsampled(maps.double(), images) > thresholds.double()[:, None, None] + _ROUNDING
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.bits import as_integers, gathered
 from sgdmix_albu.mixing.described import Described
-from sgdmix_albu.mixing.selection import as_integers
 from sgdmix_albu.types import MixPlan
 
 
@@ -33,11 +33,17 @@ class Recalled:
     def taken(self, plan: MixPlan) -> tuple[MixPlan, list[Tensor]]:
         """Copies, for each tensor, of the rows that became targets, and the plan with these alone behind the batch."""
         count = len(plan.target)
-        far = torch.unique(plan.target[plan.target >= count])
-        if not len(far):
-            return plan, []
-        target = torch.where(plan.target < count, plan.target, count + torch.searchsorted(far, plan.target))
-        return replace(plan, target=target), [rows[(far - count).to(rows.device)] for rows in self.leaves]
+        if plan.target.device.type != "cpu":  # a row for each image, needed or not: to count them is to wait
+            behind = torch.arange(count, 2 * count, device=plan.target.device)
+            target = torch.where(plan.target < count, plan.target, behind)
+            wanted = (plan.target - count).clamp_min(0)
+        else:
+            far = torch.unique(plan.target[plan.target >= count])
+            if not len(far):
+                return plan, []
+            target = torch.where(plan.target < count, plan.target, count + torch.searchsorted(far, plan.target))
+            wanted = far - count
+        return replace(plan, target=target), [gathered(rows, rows, wanted) for rows in self.leaves]
 
 
 class Memory:
@@ -90,7 +96,7 @@ class Memory:
                 raise InvalidInputError(f"there is no room for a memory of {self.size} such images: {error}") from error
         first = len(described.masks) - count
         places = [(self._next + i) % self.size for i in range(count)]
-        where = torch.tensor(places, device=described.masks.device)
+        where = (torch.arange(count, device=described.masks.device) + self._next) % self.size
         for name, column in columns.items():
             # As integers: torch writes no uint16 rows by index.
             rows = as_integers(self._rows[name])

@@ -13,13 +13,16 @@ from torch import Tensor
 
 from sgdmix_albu.arguments import check_switch
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.bits import one_pool
 from sgdmix_albu.mixing.composition import changed_only, compose
 from sgdmix_albu.mixing.described import Described, check_batch, describe
 from sgdmix_albu.mixing.masks import MaskPreset, check_range, get_mask
 from sgdmix_albu.mixing.memory import Recalled
 from sgdmix_albu.mixing.plan import check_draws, draw, plan_mix, repeats_of
 from sgdmix_albu.mixing.selection import keys_of
+from sgdmix_albu.refusals import read_together
 from sgdmix_albu.settings import MixSettings
+from sgdmix_albu.tensors import FLOATS, check_tensor
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, Draws, Fill, MixedBatch, MixPlan, Place, Rows, TargetClass
 
 
@@ -91,21 +94,23 @@ def mix_batch(
         feather=feather,
     )
     check_switch(exclude_duplicates=exclude_duplicates)
-    check_batch(images, maps)
-    check_range(maps)
-    described = describe(maps, images, get_mask(mask), None if target_class == "any" else labels)
-    count = len(images)
-    if draws is not None:
-        check_draws(draws)
-        if draws.candidates.shape != (count, count):
-            raise InvalidInputError(
-                f"expected draws for {count} images among {count}, got {tuple(draws.applied.shape)} and "
-                f"{tuple(draws.candidates.shape)}"
-            )
-    plan, draws = plan_batch(
-        images, described, settings, ids=ids, by_pixels=exclude_duplicates, generator=generator, draws=draws
-    )
-    return MixedBatch(compose(plan, images, images, feather=feather), plan, described.masks, draws)
+    with read_together():
+        check_batch(images, maps)
+        check_tensor(maps, f"({len(images)}, h, w) float saliency maps", (len(images), None, None), FLOATS)
+        check_range(maps)
+        described = describe(maps, images, get_mask(mask), None if target_class == "any" else labels)
+        count = len(images)
+        if draws is not None:
+            check_draws(draws)
+            if draws.candidates.shape != (count, count):
+                raise InvalidInputError(
+                    f"expected draws for {count} images among {count}, got {tuple(draws.applied.shape)} and "
+                    f"{tuple(draws.candidates.shape)}"
+                )
+        plan, draws = plan_batch(
+            images, described, settings, ids=ids, by_pixels=exclude_duplicates, generator=generator, draws=draws
+        )
+        return MixedBatch(compose(plan, images, images, feather=feather), plan, described.masks, draws)
 
 
 def plan_batch(
@@ -138,7 +143,7 @@ def plan_batch(
     rows: Rows = images
     if recalled is not None:
         pool = described.followed_by(recalled.described)
-        rows = [*images, *recalled.leaves[0]]
+        rows = one_pool(images, recalled.leaves[0])
         pool_ids = None if ids is None else [*keys_of(ids), *recalled.keys]
     if draws is None:
         draws = draw(

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgdmix_albu.mixing.bits import as_integers
 from sgdmix_albu.mixing.blending import edge_weights
 from sgdmix_albu.mixing.fill import inpaint_nearest
-from sgdmix_albu.mixing.selection import as_integers
 
 _WIDENED = 0.3  # of the range of areas, to either side
 _LEAST = 0.01  # of the image's area: objects that are larger do not become smaller than this
@@ -132,7 +132,7 @@ def pasted(
     weight = edge_weights(masks, feather)
     dtype = torch.float32 if sources.dtype in _NARROW else torch.float64
     values = sources.reshape(flat).to(dtype)
-    weight = (masks if weight is None else weight).to(dtype)[:, None]
+    weight = weight.to(dtype)[:, None]
     # Chosen, not multiplied: what the cut-out has no part of may be NaN.
     both = _moved(torch.cat([torch.where(weight > 0, values * weight, 0), weight], 1), placement)
     shares = both[:, -1:]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sgdmix_albu.arguments import check_switch
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.described import Described, areas
+from sgdmix_albu.mixing.bits import areas, gathered, parts, same_pixels
+from sgdmix_albu.mixing.described import Described
 from sgdmix_albu.mixing.fill import grown
 from sgdmix_albu.mixing.placement import moved_masks, placements, unmoved
 from sgdmix_albu.mixing.selection import (
@@ -20,7 +21,6 @@ from sgdmix_albu.mixing.selection import (
     nearest,
     pairwise_distances,
     same_ids,
-    same_pixels,
     uniform,
 )
 from sgdmix_albu.settings import MixSettings
@@ -83,7 +83,7 @@ def repeats_of(
         ids: B sample identities of the sources, or None; see :func:`sgdmix_albu.mixing.same_ids`.
         pool_ids: N, the same for the pool.
         by_pixels: Also images of exactly a source's pixels.
-        sums: (B,), :func:`sgdmix_albu.mixing.selection.bit_sums` of the images, where they are known already.
+        sums: (B,), :func:`sgdmix_albu.mixing.bits.bit_sums` of the images, where they are known already.
         pool_sums: (N,), the same for the pool.
 
     Raises:
@@ -98,7 +98,7 @@ def repeats_of(
     same = same_ids(ids, pool_ids)
     if same.shape != (len(images), len(pool)):
         raise InvalidInputError(f"expected one id for each of {len(images)} images, got {same.shape[0]}")
-    same = same.to(images.device)
+    same = same.to(images.device, non_blocking=True)
     return same if repeats is None else repeats | same
 
 
@@ -126,7 +126,7 @@ def plan_mix(
         max_coverage: The largest fraction of an image that these masks may cover.
         target_class: "any", or only candidates of the "same" or a "different" class.
         repeats: (B, N) bool, candidates that are the source itself and never chosen; from
-            :func:`sgdmix_albu.mixing.selection.same_pixels` and :func:`sgdmix_albu.mixing.same_ids`.
+            :func:`sgdmix_albu.mixing.bits.same_pixels` and :func:`sgdmix_albu.mixing.same_ids`.
         fill: "source" keeps the source under the union mask M_i OR M_j (the paper). "inpaint" keeps it under its own
             mask M_i, and the target's grown mask becomes a hole that is painted.
         place: "source" keeps the source's object where it stood; "random" scales and moves it, by ``draws.placed``,
@@ -143,8 +143,9 @@ def plan_mix(
     _check_pool(pool, *draws.candidates.shape)
     device, batch = pool.maps.device, len(draws.applied)
     usable = ~pool.flat & (pool.areas > 0)
-    wanted = draws.applied.to(device) & usable[:batch]
-    eligible = draws.candidates.to(device) & usable & wanted[:, None]
+    drawn, candidates = (part.to(device, non_blocking=True) for part in draws[:2])
+    wanted = drawn & usable[:batch]
+    eligible = candidates & usable & wanted[:, None]
     if target_class != "any":
         if pool.labels is None:
             raise InvalidInputError(f"target_class={target_class!r} needs labels, and none were found")
@@ -153,13 +154,13 @@ def plan_mix(
     if repeats is not None:
         expected = f"bool {tuple(eligible.shape)}, which candidates repeat the source"
         check_tensor(repeats, expected, tuple(eligible.shape), BOOL)
-        eligible &= ~repeats.to(device)
+        eligible &= ~repeats.to(device, non_blocking=True)
     only_itself = others & ~eligible.any(1)
 
     target, distance, kept, holes, refused = _nearest_uncrowded(pool, eligible, max_coverage, fill)
     applied = target >= 0
-    flat = draws.applied.to(device) & pool.flat[:batch]
-    empty = draws.applied.to(device) & ~pool.flat[:batch] & (pool.areas[:batch] == 0)
+    flat = drawn & pool.flat[:batch]
+    empty = drawn & ~pool.flat[:batch] & (pool.areas[:batch] == 0)
     plan = MixPlan(
         target=torch.where(applied, target, torch.arange(batch, device=device)),
         applied=applied,
@@ -192,7 +193,7 @@ def plan_pairs(own: Tensor, theirs: Tensor, fill: Fill) -> MixPlan:
         fill: As in :func:`plan_mix`.
     """
     count = len(own)
-    kept, holes = _regions(own, theirs, fill)
+    kept, holes = regions(own, theirs, fill)
     unknown, no = own.new_full((count,), torch.nan, dtype=torch.float32), own.new_zeros(count)
     return MixPlan(
         target=torch.arange(count, device=own.device),
@@ -241,29 +242,41 @@ def _nearest_uncrowded(
     crowding = pool.areas[:batch] > room
     refused = torch.where(crowding, eligible.sum(1), 0)
     eligible = eligible & ~crowding[:, None]
-    target, distance = nearest(distances, eligible)
-    own, theirs = pool.masks[:batch], pool.masks[target.clamp_min(0)]
-    kept, holes = _regions(own, theirs, fill)
-    covered = kept if holes is None else holes
     # A hole without a rim has nothing to be painted from, whatever is asked.
-    room = room if holes is None else min(room, size - 1)
-    # Two masks that do not fill the room one after the other cannot fill it together.
-    doubtful = (target >= 0) & ((holes is not None) | (pool.areas[:batch] + pool.areas[target.clamp_min(0)] > room))
-    crowded = doubtful.nonzero()[:, 0]
-    while len(crowded := crowded[(target[crowded] >= 0) & (areas(covered[crowded]) > room)]):
-        refused[crowded] += 1
-        eligible[crowded, target[crowded]] = False
-        target[crowded], distance[crowded] = nearest(distances[crowded], eligible[crowded])
-        theirs = pool.masks[target[crowded].clamp_min(0)]
-        again, painted = _regions(own[crowded], theirs, fill)
-        covered[crowded] = again if painted is None else painted
-    unmixed = target < 0
-    kept |= unmixed[:, None, None]
-    if holes is not None:
-        holes &= ~unmixed[:, None, None]
-    return target, distance, kept, holes, refused
+    room = room if fill == "source" else min(room, size - 1)
+    target, distance = nearest(distances, eligible)
+    kept, holes = _regions(pool, target, fill)
+    crowded = (target >= 0) & (areas(kept if holes is None else holes) > room)
+    # Where every nearest one will do, as nearly always, nobody looks at the others. A GPU does: to ask is to wait.
+    if crowded.device.type != "cpu" or bool(crowded.any()):
+        crowded = _crowded(pool, batch, room, fill)
+        target, distance = nearest(distances, eligible & ~crowded)
+        order = torch.arange(len(pool.maps), device=target.device)
+        sooner = (distances == distance[:, None]) & (order < target[:, None])
+        refused = refused + (eligible & crowded & ((distances < distance[:, None]) | sooner)).sum(1)
+        kept, holes = _regions(pool, target, fill)
+    unmixed = (target < 0)[:, None, None]
+    return target, distance, kept | unmixed, None if holes is None else holes & ~unmixed, refused
 
 
-def _regions(own: Tensor, theirs: Tensor, fill: Fill) -> tuple[Tensor, Tensor | None]:
-    """Where sources are kept, and where their targets are painted over: in fresh memory."""
-    return (own | theirs, None) if fill == "source" else (own.clone(), grown(theirs))
+def _crowded(pool: Described, batch: int, room: float, fill: Fill) -> Tensor:
+    """(B, N) bool, which pairs leave too little of a background."""
+    if fill == "inpaint":
+        large = [areas(grown(pool.masks[part])) > room for part in parts(pool.masks)]
+        return torch.cat(large).expand(batch, -1)
+    # |A or B| = |A| + |B| - |A and B|; products of zeros and ones, which float32 adds up without an error to 2^24.
+    dtype = torch.float32 if pool.masks[0].numel() < 2**24 else torch.float64
+    own = pool.masks[:batch].flatten(1).to(dtype)
+    both = torch.cat([own @ pool.masks[part].flatten(1).to(dtype).T for part in parts(pool.masks)], 1)
+    return pool.areas[:batch, None] + pool.areas - both > room
+
+
+def _regions(pool: Described, target: Tensor, fill: Fill) -> tuple[Tensor, Tensor | None]:
+    """Where sources are kept, and where their targets (-1 for none) are painted over."""
+    own, theirs = pool.masks[: len(target)], gathered(pool.masks, pool.masks, target.clamp_min(0))
+    return regions(own, theirs, fill)
+
+
+def regions(own: Tensor, theirs: Tensor, fill: Fill) -> tuple[Tensor, Tensor | None]:
+    """Where sources are kept, and where their targets are painted over."""
+    return (own | theirs, None) if fill == "source" else (own, grown(theirs))

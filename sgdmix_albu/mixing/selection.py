@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,25 +15,13 @@ from sgdmix_albu.arguments import check_count, check_sequence, said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.labels import class_ids
 from sgdmix_albu.settings import MixSettings
-from sgdmix_albu.tensors import BOOL, FLOATS, INTEGERS, PIXELS, check_generator, check_rows, check_tensor
-from sgdmix_albu.types import Rows, TargetClass
+from sgdmix_albu.tensors import BOOL, FLOATS, INTEGERS, check_generator, check_tensor
+from sgdmix_albu.types import TargetClass
 
-__all__ = [
-    "as_integers",
-    "bit_sums",
-    "class_allows",
-    "draw_candidates",
-    "nearest",
-    "pairwise_distances",
-    "same_ids",
-    "same_pixels",
-    "uniform",
-]
+__all__ = ["class_allows", "draw_candidates", "nearest", "pairwise_distances", "same_ids", "uniform"]
 
 _MOST = 2**31 - 1  # images of a pool
 _STEPS = 65535  # of a map between 0 and 1, when two are compared
-# By bytes: the integers as which an image's bits are added up.
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def pairwise_distances(maps: Tensor, pool: Tensor) -> Tensor:
@@ -160,73 +147,6 @@ def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass)
     if target_class == "any":
         return torch.ones_like(equal)
     return equal if target_class == "same" else ~equal
-
-
-def same_pixels(images: Tensor, pool: Rows, *, sums: Tensor | None = None, pool_sums: Tensor | None = None) -> Tensor:
-    """Which pool images have exactly a source's pixels, (B, N) bool: repeats that a sampler put in a batch.
-
-    Sums of their bits are compared first, so that only likely repeats are compared whole.
-
-    Args:
-        images: (B, ..., H, W).
-        pool: N rows of the same shape: a tensor, or a sequence of tensors with ``pool_sums``.
-        sums: (B,), what :func:`bit_sums` says of the images, where it is known already.
-        pool_sums: (N,), the same for the pool.
-
-    Example:
-        >>> import torch
-        >>> images = torch.tensor([0.0, 1.0, 0.0])[:, None, None, None].expand(3, 3, 2, 2)
-        >>> same_pixels(images, images)[0]
-        tensor([ True, False,  True])
-    """
-    _check_images(images)
-    check_rows(pool, images, None if pool_sums is None else ())
-    sums = bit_sums(images) if sums is None else sums
-    if pool_sums is None:
-        pool_sums = bit_sums(pool if isinstance(pool, Tensor) else torch.stack([*pool]))
-    for part, rows in ((sums, images), (pool_sums, pool)):
-        check_tensor(part, f"an int64 sum for each of {len(rows)} images", (len(rows),), {torch.int64})
-    likely = sums[:, None] == pool_sums
-    known: list[int] = []
-    for i, row in enumerate((sums[:, None] == sums).tolist()):
-        # What an equal source's comparisons gave: a batch of repeats would compare every pair.
-        equal = next((k for k in known if row[k] and _same_bits(images[i], images[k])), None)
-        if equal is not None:
-            likely[i] = likely[equal]
-            continue
-        known.append(i)
-        for j in likely[i].nonzero()[:, 0].tolist():
-            likely[i, j] = _same_bits(images[i], pool[j])
-    return likely
-
-
-def _check_images(images: Any) -> None:
-    check_tensor(images, "images (B, ..., H, W)", (-1, -1), PIXELS, more=True)
-
-
-def _same_bits(one: Tensor, other: Tensor) -> bool:
-    check_tensor(other, f"a pool of {one.dtype} {tuple(one.shape)} images", tuple(one.shape), {one.dtype})
-    return torch.equal(_integers(one), _integers(other))
-
-
-def bit_sums(images: Tensor) -> Tensor:
-    """(B,) int64, a number for each image that equal images share: their bits, added up as integers.
-
-    Unlike a sum of floats it does not depend on the order of adding.
-    """
-    _check_images(images)
-    return _integers(images).flatten(1).sum(1, dtype=torch.int64)
-
-
-def as_integers(images: Tensor) -> Tensor:
-    """The same memory read as integers, for comparing bit by bit: NaN equals NaN there."""
-    check_tensor(images, "images", (), PIXELS, more=True)
-    return _integers(images)
-
-
-def _integers(images: Tensor) -> Tensor:
-    images = images.detach().as_subclass(Tensor)
-    return images if images.dtype == torch.bool else images.view(_INTEGERS[images.element_size()])
 
 
 def same_ids(ids: Sequence[Hashable] | Tensor, pool_ids: Sequence[Hashable] | Tensor) -> Tensor:

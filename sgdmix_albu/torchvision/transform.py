@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from sgdmix_albu.arguments import check_count, check_number, check_switch, said
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.bits import bit_sums, one_pool
 from sgdmix_albu.mixing.colour import check_finite, check_normalization, unnormalized
 from sgdmix_albu.mixing.composition import compose
 from sgdmix_albu.mixing.described import describe
@@ -23,7 +24,8 @@ from sgdmix_albu.mixing.labels import class_ids
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing.memory import Memory
 from sgdmix_albu.mixing.mix import plan_batch
-from sgdmix_albu.mixing.selection import bit_sums, keys_of
+from sgdmix_albu.mixing.selection import keys_of
+from sgdmix_albu.refusals import read_together
 from sgdmix_albu.saliency.given import given_maps
 from sgdmix_albu.saliency.resolve import backend_unless_given
 from sgdmix_albu.settings import MixSettings
@@ -33,6 +35,7 @@ from sgdmix_albu.torchvision.refining import open_refiner, refine_mixed
 from sgdmix_albu.torchvision.roles import Name, Role, check_roles
 from sgdmix_albu.torchvision.samples import Getter, Mixed, check_getters, keys_in, labels_in, maps_in, read_sample
 from sgdmix_albu.torchvision.streams import own_stream, rank_of_process
+from sgdmix_albu.torchvision.tally import Tally
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place, Preserve, TargetClass
 
 if TYPE_CHECKING:
@@ -186,7 +189,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         self.mean, self.std = mean, std
         self._parent_rank: int | None = None
         self.generator = generator
-        self.guard_counts: Counter[str] = Counter()
+        self._tally = Tally()
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A model that saliency looks through is somebody else's: not in state_dict(), parameters(), to() or DDP.
@@ -199,6 +202,10 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, *inputs: Any) -> Any:
         """Mix the batch found in ``inputs``, which come back in the same structure."""
+        with read_together():
+            return self._mixed(inputs)
+
+    def _mixed(self, inputs: tuple[Any, ...]) -> Any:
         sample = inputs[0] if len(inputs) == 1 else inputs
         flat, spec = tree_flatten(sample)
         labels, keys = labels_in(sample, self.labels_getter), keys_in(sample, self.key_getter)
@@ -265,7 +272,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         )
         plan, remembered = (plan, []) if recalled is None else recalled.taken(plan)
         self._memory.store(flat_inputs, described, keys)
-        self.guard_counts.update(plan.guards.counts())
+        self._tally.add(plan.guards)
         refine = None
         if self._refiner is not None and classes is not None:
             seeds = torch.randint(2**62, (count,), generator=stream, device="cpu")
@@ -281,7 +288,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             place = next((i for i, leaf in enumerate(params["leaves"]) if leaf is inpt), None)
             if place is None:
                 raise InvalidInputError("a mix that used a memory can only be replayed on the same tensors")
-            pool = [*batch, *params["remembered"][place]]
+            pool = one_pool(batch, params["remembered"][place])
         hard = isinstance(inpt, tv_tensors.Mask)  # class indices cannot fade into each other
         mixed = compose(plan, batch, pool, feather=self.feather, hard=hard)
         if self._refiner is not None and not hard:
@@ -305,6 +312,11 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             device, content = state["generator"]
             self.generator = torch.Generator(device)
             self.generator.set_state(torch.tensor(list(content), dtype=torch.uint8, device="cpu"))
+
+    @property
+    def guard_counts(self) -> Counter[str]:
+        """How many images each guard has touched so far in this process."""
+        return self._tally.counts()
 
     def _rank(self) -> int | None:
         return rank_of_process(self._parent_rank)

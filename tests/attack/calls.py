@@ -42,7 +42,7 @@ from sgdmix_albu.albumentations.fork import albumentations
 from sgdmix_albu.audit import measures
 from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.errors import SGDMixError
-from sgdmix_albu.mixing import blending, colour, composition, fill, grabcut, guided, labels, selection, visibility
+from sgdmix_albu.mixing import bits, blending, colour, composition, fill, grabcut, guided, labels, selection, visibility
 from sgdmix_albu.mixing.masks import _PRESETS
 from sgdmix_albu.recipes import settings as hyper
 from sgdmix_albu.saliency import base, captum, manifold_ranking, salient_object, spectral_residual
@@ -392,6 +392,7 @@ _NAMES = {
     "real": real,
     "saliency": saliency,
     "samples_of": samples_of,
+    "bits": bits,
     "selection": selection,
     "salient_object": salient_object,
     "spectral_residual": spectral_residual,
@@ -519,9 +520,9 @@ CALLS = [
     ),
     _call("mixing.selection.uniform", "selection.uniform", needed="shape generator"),
     _call("mixing.selection.class_allows", "selection.class_allows", needed="labels labels target_class"),
-    _call("mixing.selection.same_pixels", "selection.same_pixels", needed="images images", other="sums pool_sums:sums"),
-    _call("mixing.selection.bit_sums", "selection.bit_sums", needed="images"),
-    _call("mixing.selection.as_integers", "selection.as_integers", needed="images"),
+    _call("mixing.bits.same_pixels", "bits.same_pixels", needed="images images", other="sums pool_sums:sums"),
+    _call("mixing.bits.bit_sums", "bits.bit_sums", needed="images"),
+    _call("mixing.bits.as_integers", "bits.as_integers", needed="images"),
     _call("mixing.selection.same_ids", "selection.same_ids", needed="ids ids"),
     _call(
         "mixing.blending.blend",

@@ -248,7 +248,7 @@ KINDS: dict[str, Maker] = {
     "distances": lambda rng, s: _tensor(rng, (s.b, s.b), FLOATS),
     "eligible": lambda rng, s: _tensor(rng, (s.b, s.b), ("bool",)),
     "thresholds": lambda rng, s: _tensor(rng, (s.b,), FLOATS),
-    "sums": lambda rng, s: f"selection.bit_sums(tensor({s.images}))",
+    "sums": lambda rng, s: f"bits.bit_sums(tensor({s.images}))",
     "draws": lambda rng, s: f"mixing.draw({s.b}, {s.b}, place={rng.choice(['source', 'random'])!r})",
     "batch": lambda rng, s: str(s.b),
     "pool": lambda rng, s: str(s.b + rng.randint(0, 3)),

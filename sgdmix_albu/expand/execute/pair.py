@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sgdmix_albu.datasets.pixels import resized, to_image, to_pixels
 from sgdmix_albu.errors import DataError
+from sgdmix_albu.mixing.bits import areas
 from sgdmix_albu.mixing.composition import compose
-from sgdmix_albu.mixing.described import areas
 from sgdmix_albu.mixing.placement import placements
 from sgdmix_albu.mixing.plan import moved, plan_pairs
 from sgdmix_albu.settings import MixSettings
