@@ -104,7 +104,7 @@ def test_unreadable_images_are_listed(tmp_path: Path) -> None:
     listed = items(tmp_path, [photograph(0), photograph(1), photograph(2)])
     (tmp_path / "1.png").write_bytes(b"")
     found, skipped = describe(listed, by(brightness), bright, jobs=2)
-    assert [one.item.key for one in found] == ["0.png", "2.png"]
+    assert [one.key for one in found] == ["0.png", "2.png"]
     assert [one.key for one in skipped] == ["1.png"]
     assert "is empty" in skipped[0].reason
 
@@ -118,7 +118,7 @@ def test_an_image_that_the_backend_refuses_does_not_take_others_with_it(tmp_path
     arrays = [np.minimum(photograph(seed), 254) for seed in range(4)]
     arrays[2][0, 0] = 255
     found, skipped = describe(items(tmp_path, arrays), by(squeamish), bright)
-    assert [one.item.key for one in found] == ["0.png", "1.png", "3.png"]
+    assert [one.key for one in found] == ["0.png", "1.png", "3.png"]
     assert [str(one) for one in skipped] == ["2.png: too bright"]
 
 

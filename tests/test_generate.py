@@ -231,7 +231,7 @@ def test_any_number_of_workers_gives_the_same_bytes(photographs: Path, tmp_path:
 
 def test_processes_give_the_same_bytes(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expand(photographs, tmp_path / "threads", REAL)
-    monkeypatch.setattr("sgdmix_albu.expand.pipeline._engine", lambda *_, **__: LocalEngine(2, "processes"))
+    monkeypatch.setattr("sgdmix_albu.expand.pipeline.expanding_engine", lambda *_, **__: LocalEngine(2, "processes"))
     expand(photographs, tmp_path / "processes", REAL)
     assert contents(tmp_path / "threads") == contents(tmp_path / "processes")
 

@@ -168,7 +168,7 @@ def test_no_room_is_one_line_and_can_be_taken_up(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_killed(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sgdmix_albu.expand.pipeline._engine", lambda *_, **__: LocalEngine(2, "processes"))
+    monkeypatch.setattr("sgdmix_albu.expand.pipeline.expanding_engine", lambda *_, **__: LocalEngine(2, "processes"))
 
     class Murderer(Progress):
         def over(self, items: Any, label: str, total: int, **_: Any) -> Iterator[Any]:
@@ -692,15 +692,16 @@ def test_what_its_workers_die_of_is_given_up(
     def die(*_: Any) -> None:
         raise DeadError
 
-    monkeypatch.setattr("sgdmix_albu.expand.pipeline._engine", lambda *_, **__: Stubborn(1))
-    monkeypatch.setattr("sgdmix_albu.expand.pipeline.LocalEngine", type("Other", (), {}))
+    monkeypatch.setattr("sgdmix_albu.expand.pipeline.expanding_engine", lambda *_, **__: Stubborn(1))
+    for module in ("pipeline", "execute.choice"):
+        monkeypatch.setattr(f"sgdmix_albu.expand.{module}.LocalEngine", type("Other", (), {}))
     with monkeypatch.context() as patch:
         patch.setattr("sgdmix_albu.expand.execute.worker.Expander._mixed", die)
         for _ in range(2):  # the count begins anew with each command
             with pytest.raises(SGDMixError, match="^chunk 0 was begun 5 times and its worker died each time"):
                 expand(photographs, tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr("sgdmix_albu.bank.descriptors.read_pixels", die)
+        patch.setattr("sgdmix_albu.bank.builder.read_pixels", die)
         with pytest.raises(SGDMixError, match="^bank part 0 was begun 5 times"):
             expand(photographs, tmp_path / "other")
     expand(photographs, tmp_path / "out")

@@ -246,8 +246,8 @@ class _Growth:
             self._begin()
             for one in entries:
                 self._check_shape(one.map.shape)
-                one.row["label"] = self._label(one.item)
-                self.contents[one.item.key] = bytes(one.row["sha256"]), self._label(one.item)
+                one.row["label"] = one.row["label"] if self.labelled else -1
+                self.contents[one.key] = bytes(one.row["sha256"]), int(one.row["label"])
             self.parts.write(number, entries, range(len(entries)))
             number += 1
 

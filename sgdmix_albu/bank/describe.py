@@ -131,7 +131,7 @@ def _entries(group: _Window, maps_of: Maps, preset: MaskPreset | None, reference
     rows["sha256"] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
     maps = maps_of(images, labels, digests)
     if preset is None:
-        return [Entry(item, row, levels) for (item, _), row, levels in zip(group, rows, _levels(maps), strict=True)]
+        return [Entry(item.key, row, levels) for (item, _), row, levels in zip(group, rows, _levels(maps), strict=True)]
     found = describe(maps, images, preset)
     rows["threshold"], rows["flat"] = found.thresholds.numpy(), found.flat.numpy()
     rows["empty"] = found.areas.numpy() == 0
@@ -140,7 +140,7 @@ def _entries(group: _Window, maps_of: Maps, preset: MaskPreset | None, reference
     grid_masks = np.packbits((_on_grid(found.masks.float()) > 0.5).flatten(1).numpy(), axis=1)
     packed = [zlib.compress(np.packbits(mask).tobytes(), 1) for mask in found.masks.numpy()]
     kept = zip(group, rows, _levels(_on_grid(found.maps)), grid_masks, packed, strict=True)
-    return [Entry(item, row, levels, grid.tobytes(), mask) for (item, _), row, levels, grid, mask in kept]
+    return [Entry(item.key, row, levels, grid.tobytes(), mask) for (item, _), row, levels, grid, mask in kept]
 
 
 def _levels(maps: Tensor) -> NDArray[np.uint8]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sgdmix_albu.bank.describe import described, read_pixels
-from sgdmix_albu.bank.map_source import open_saliency
 from sgdmix_albu.bank.parts import GRID, Part, Parts, first_of, located
-from sgdmix_albu.bank.reference import open_reference
-from sgdmix_albu.datasets.source import Item, Reader, Skipped
+from sgdmix_albu.datasets.source import Item, Skipped
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.io.attempts import begin_attempt
 from sgdmix_albu.io.files import refusals_named
 from sgdmix_albu.io.storage import Storage
-from sgdmix_albu.io.threads import one_thread_each, ordered_map
-from sgdmix_albu.mixing.masks import get_mask
-from sgdmix_albu.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -74,56 +66,6 @@ def check_some_usable(usable: int, count: int, skipped: Sequence[Skipped]) -> No
         raise DataError(f"none of {count} images can be used{why}")
 
 
-class Described(NamedTuple):
-    """How many images were described, and the seconds that took."""
-
-    images: int
-    seconds: float
-
-
-class BankBuilder:
-    """Describes a part and writes it; any process may, in any order.
-
-    Args:
-        storage: The bank's folder.
-        reader: Reads the images.
-        class_names: Label index to name.
-        settings: What gives maps and masks, and whom they are compared with.
-        jobs: Threads that read images.
-        tries: Where to note what is begun, if the engine repeats what a lost worker had.
-    """
-
-    def __init__(
-        self,
-        storage: Storage,
-        reader: Reader,
-        class_names: Sequence[str],
-        settings: Settings,
-        jobs: int,
-        tries: Storage | None,
-    ) -> None:
-        self.parts, self.reader, self.size = Parts(storage, "", masks=True), reader, settings.size
-        self.jobs, self.tries = jobs, tries
-        self._source, self._preset = open_saliency(settings.backend, class_names), get_mask(settings.mask)
-        judge = settings.reference
-        self._reference = None if judge is None else open_reference(judge, class_names)[0]
-
-    def __call__(self, part: Part) -> Described:
-        """Describe the part's images."""
-        began = time.perf_counter()
-        if self.tries is not None:
-            begin_attempt(self.tries, f"bank part {part.number}")
-        listed = [Item(key, class_name, label, self.reader, digest) for key, class_name, label, digest in part.images]
-        skipped: list[Skipped] = []
-        with one_thread_each():
-            reading = ordered_map(lambda item: read_pixels(item, self.size), listed, self.jobs)
-            entries = list(described(reading, self._source, self._preset, skipped, reference=self._reference))
-        place_of = {item.key: place for place, item in enumerate(listed)}
-        places = [place_of[one.item.key] for one in entries]
-        self.parts.write(part.number, entries, places, skipped)
-        return Described(len(listed), time.perf_counter() - began)
-
-
 class Known(NamedTuple):
     """What is known of an image beside its mask."""
 
@@ -133,7 +75,7 @@ class Known(NamedTuple):
 
 
 class DescriptorBank:
-    """Reads what :class:`BankBuilder` wrote; rows are places in the listing.
+    """Reads what :mod:`sgdmix_albu.bank.builder` wrote; rows are places in the listing.
 
     Args:
         storage: The bank's folder.

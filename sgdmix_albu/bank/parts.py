@@ -29,6 +29,7 @@ from sgdmix_albu.io.records import UnsoundError, items, pair, parse, record, tex
 from sgdmix_albu.io.storage import Storage
 
 PART = 512
+STRETCH = 32  # images of a part that are described together: the smallest piece of work
 GRID = 64  # pixels a side of what targets are chosen by
 LARGEST_SIDE = 8192  # of a map, in pixels
 
@@ -76,6 +77,27 @@ def parts_of(items: Sequence[Item]) -> list[Part]:
     ]
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Images of a part that are described together.
+
+    Attributes:
+        number: Of the part.
+        first: The first image's place in the part.
+        images: As in :class:`Part`.
+    """
+
+    number: int
+    first: int
+    images: tuple[tuple[str, str, int, str | None], ...]
+
+
+def stretches_of(part: Part) -> list[Stretch]:
+    """A part's work in pieces. They follow from the listing alone: a network's rounding can depend on its batch."""
+    starts = range(0, len(part.images), STRETCH)
+    return [Stretch(part.number, start, part.images[start : start + STRETCH]) for start in starts]
+
+
 def located(place: int) -> tuple[int, int]:
     """The part that an image of the listing is in, and its place there."""
     return divmod(place, PART)
@@ -90,14 +112,14 @@ class Entry(NamedTuple):
     """What a bank keeps of one image; without masks, the last two are empty.
 
     Attributes:
-        item: The image.
+        key: The image's.
         row: Its row, of ``ROW``; where it stands is filled in when it is written.
         map: (h, w) uint8 saliency.
         grid_mask: The mask on the grid, eight pixels a byte.
         mask: The mask at full resolution, compressed.
     """
 
-    item: Item
+    key: str
     row: Any
     map: NDArray[np.uint8]
     grid_mask: bytes = b""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sgdmix_albu.datasets.source import Source
-from sgdmix_albu.expand.execute.local import Engine, LocalEngine
+from sgdmix_albu.expand.execute.local import Engine
 from sgdmix_albu.expand.summary import Expansion, Forecast
 from sgdmix_albu.io.files import TEMPORARY
 from sgdmix_albu.io.storage import Storage
@@ -56,7 +56,7 @@ def forecast(
 
 def _scaled(done: Expansion, sources: float, outputs: float, engine: Engine) -> dict[str, float]:
     """The steps' seconds; of what workers do, their time at work is multiplied, and the rest, their start, is not."""
-    describing = done.describing / (1 if isinstance(engine, LocalEngine) else engine.concurrency())
+    describing = done.describing / engine.concurrency()
     expanding = sum(done.stages.values()) / engine.concurrency()
     seconds = {}
     for step, taken in done.seconds.items():

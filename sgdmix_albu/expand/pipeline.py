@@ -11,14 +11,14 @@ from functools import partial
 from operator import attrgetter
 from typing import Literal, TypeVar
 
-import torch
-
 from sgdmix_albu.arguments import check_choice, check_counts
-from sgdmix_albu.bank.descriptors import BankBuilder, Described, DescriptorBank, check_some_usable
+from sgdmix_albu.bank.builder import BankBuilder, Described, Describer, Gathering
+from sgdmix_albu.bank.descriptors import DescriptorBank, check_some_usable
 from sgdmix_albu.bank.parts import located, parts_of
 from sgdmix_albu.datasets.source import Source, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.expand.asked import Asked
+from sgdmix_albu.expand.execute.choice import describing_engine, expanding_engine
 from sgdmix_albu.expand.execute.local import Engine, LocalEngine
 from sgdmix_albu.expand.execute.worker import Expander, Report
 from sgdmix_albu.expand.forecast import TRIAL, forecast
@@ -33,11 +33,11 @@ from sgdmix_albu.io.clock import Clock
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.storage import Storage
-from sgdmix_albu.io.threads import default_jobs
 from sgdmix_albu.settings import ClassifierSettings, RefinerSettings, Settings
 
 T = TypeVar("T")
 R = TypeVar("R")
+S = TypeVar("S")
 
 _TRIED = 32  # images, spread over the set, of which one at least must have a mask before an earlier run is removed
 
@@ -104,7 +104,7 @@ def generate(
     if METADATA in source.class_names:
         raise DataError(f"a class is called {METADATA}, which is the manifest's name; rename its folder")
     asked = Asked.of(source, data, dataset, limit, settings, refiner, teacher)
-    chosen = _engine(engine, asked, progress, workers=workers, gpus=gpus_per_worker, address=address)
+    chosen = expanding_engine(engine, asked, progress, workers=workers, share=gpus_per_worker, address=address)
     try:
         if dry_run:
             few = source.thinned(TRIAL)
@@ -114,10 +114,10 @@ def generate(
                 few,
                 settings.multiplier,
                 chosen,
-                lambda place: _Expansion(asked, few, place, chosen, Progress(quiet=True)).run(),
+                lambda place: _Expansion(asked, few, place, chosen, Progress(quiet=True), workers).run(),
                 shared,
             )
-        work = _Expansion(asked, source, Storage(out), chosen, progress, gone, [] if limit else came)
+        work = _Expansion(asked, source, Storage(out), chosen, progress, workers, gone, [] if limit else came)
         return work.run(overwrite=overwrite)
     finally:
         chosen.close()
@@ -133,10 +133,12 @@ class _Expansion:
         out: Storage,
         engine: Engine,
         progress: Progress,
+        workers: int | None,
         gone: Iterable[str] = (),
         came: Iterable[str] = (),
     ) -> None:
         self.asked, self.source, self.out, self.engine, self.progress = asked, source, out, engine, progress
+        self.workers = workers
         self.came = list(came)
         self.store = Run(out, asked.everything(), source.class_names, source.items, tuple(gone))
         self.bank, self.parts = DescriptorBank(out.below(BANK)), parts_of(source.items)
@@ -171,9 +173,7 @@ class _Expansion:
         some = self.source.thinned(_TRIED)
         with tempfile.TemporaryDirectory(prefix="sgdmix-") as folder:
             bank, parts = DescriptorBank(Storage(folder)), parts_of(some.items)
-            builder = BankBuilder(
-                bank.storage, self.asked.reader, some.class_names, self.asked.settings, default_jobs(), None
-            )
+            builder = BankBuilder(bank.storage, self.asked.reader, some.class_names, self.asked.settings, None)
             for part in parts:
                 builder(part)
             unusable = bank.skipped(parts)
@@ -190,13 +190,17 @@ class _Expansion:
             missing = [part for part in missing if part.number in needed]
         if not missing:
             return
-        asked, bank, local = self.asked, self.bank.storage, isinstance(self.engine, LocalEngine)
-        jobs = default_jobs() if local else 1
-        make = partial(BankBuilder, bank, asked.reader, asked.class_names, asked.settings, jobs, self.attempts)
-        # Threads would share the model that saliency looks through; each reads with several threads instead.
-        engine = LocalEngine(1, progress=self.progress) if local else self.engine
-        total, step = sum(len(part.images) for part in missing), "saliency and masks"
-        self.described += self._work(engine, make, missing, total, step, step)
+        asked, bank, step = self.asked, self.bank.storage, "saliency and masks"
+        how = asked.reader, asked.class_names, asked.settings
+        engine = describing_engine(self.engine, asked.settings, self.progress, self.workers)
+        total = sum(len(part.images) for part in missing)
+        if not isinstance(engine, LocalEngine):  # nothing of the images goes through this process
+            make = partial(BankBuilder, bank, *how, self.attempts)
+            self.described += self._work(engine, make, missing, total, step, step, _as_it_is)
+            return
+        gathering = Gathering(bank, missing)
+        describe = partial(Describer, *how, engine.sharing)
+        self.described += self._work(engine, describe, gathering.stretches(), total, step, step, gathering.add)
 
     def _plan(self) -> None:
         source, left_out = self.source, Counter[str]()
@@ -214,17 +218,25 @@ class _Expansion:
         self.store.plan(rows, left_out, [*source.skipped, *unusable], digest_of)
 
     def _expand(self, left: list[Chunk]) -> None:
-        make, total = partial(Expander, self.asked, self.out, self.attempts), sum(chunk.rows for chunk in left)
+        sharing = self.engine.sharing if isinstance(self.engine, LocalEngine) else 1
+        make, total = partial(Expander, self.asked, self.out, self.attempts, sharing), sum(one.rows for one in left)
         step = "mixing and refining" if self.asked.refiner else "mixing"
-        self.reports += self._work(self.engine, make, left, total, step, "expanding")
+        self.reports += self._work(self.engine, make, left, total, step, "expanding", _as_it_is)
 
     def _work(
-        self, engine: Engine, make: Callable[[], Callable[[T], R]], items: list[T], total: int, step: str, label: str
-    ) -> list[R]:
-        """What workers say of the items, of so many images in all."""
+        self,
+        engine: Engine,
+        make: Callable[[], Callable[[T], R]],
+        items: list[T],
+        total: int,
+        step: str,
+        label: str,
+        take: Callable[[R], S],
+    ) -> list[S]:
+        """What is taken of what workers say of the items, of so many images in all."""
         # Closed before the lock is: nobody works on when this process stops reading.
         with self.clock(step), closing(engine.run(make, items)) as results:
-            return list(self.progress.over(results, label, total, images=attrgetter("images")))
+            return [take(one) for one in self.progress.over(results, label, total, images=attrgetter("images"))]
 
     def _told(self) -> Expansion:
         stages: Counter[str] = Counter()
@@ -251,18 +263,8 @@ class _Expansion:
         )
 
 
-def _engine(
-    kind: str, asked: Asked, progress: Progress, *, workers: int | None, gpus: float | None, address: str | None
-) -> Engine:
-    refines = asked.refiner is not None and asked.refiner.device != "cpu"
-    if kind == "ray":
-        from sgdmix_albu.expand.execute.ray import RayEngine
-
-        # None: a GPU each, where the cluster has any; this machine need not have one.
-        return RayEngine(workers, gpus=gpus if refines or gpus is not None else 0, address=address, progress=progress)
-    if refines and torch.cuda.is_available():
-        return LocalEngine(workers or 3, progress=progress)  # they share the model: one refines, others mix and write
-    return LocalEngine(workers or default_jobs(), "threads" if asked.refiner is None else "processes", progress)
+def _as_it_is(report: T) -> T:
+    return report
 
 
 def _check_engine(kind: str, address: str | None, gpus: float | None) -> None:

@@ -38,6 +38,10 @@ class Engine(Protocol):
         """
         ...
 
+    def on_cpus(self) -> Engine:
+        """The same for work that is not for a GPU: no share of one is kept for its workers."""
+        ...
+
     def concurrency(self) -> int:
         """How many work at once."""
         ...
@@ -56,23 +60,26 @@ class LocalEngine:
         kind: "threads" share one worker and this process; "processes" have one each, which a model on the CPU needs
             to use several cores and still give the same bits.
         progress: Is told what is waited for after Ctrl-C; None for stderr.
+        gpus: GPUs of this machine, of which each process sees one and works with several threads; 0 for as many
+            processes as workers, which see what this one sees.
     """
 
     workers: int
     kind: Literal["threads", "processes"] = "threads"
     progress: Progress | None = None
+    gpus: int = 0
 
     def run(self, make: Callable[[], Callable[[T], R]], items: Sequence[T]) -> Generator[R, None, None]:
         """See :meth:`Engine.run`; after Ctrl-C what is begun is finished, after a second nothing is."""
         if not items:
             return
         count = min(self.workers, len(items))
-        if self.kind == "threads" or self.workers == 1:
+        if self.kind == "threads" or count == 1:
             with one_thread_each():
                 worker = make()  # which may take long; Ctrl-C is not held back meanwhile
                 yield from self._work(lambda: Threads(count, worker), items)
         else:
-            yield from self._work(lambda: Processes(count, make), items)
+            yield from self._work(lambda: Processes(count, make, self.gpus), items)
 
     def _work(self, begin: Callable[[], Workers], items: Sequence[T]) -> Generator[R, None, None]:
         with Interrupts() as interrupts:
@@ -116,6 +123,15 @@ class LocalEngine:
             f"interrupted: waiting for {busy} worker{'s' if busy > 1 else ''} to finish what is begun; Ctrl-C again "
             "stops at once. Either way the same command goes on from what is done"
         )
+
+    @property
+    def sharing(self) -> int:
+        """Threads that share a worker."""
+        return self.workers if self.kind == "threads" else 1
+
+    def on_cpus(self) -> LocalEngine:
+        """See :meth:`Engine.on_cpus`."""
+        return self
 
     def concurrency(self) -> int:
         """See :meth:`Engine.concurrency`."""

@@ -112,23 +112,26 @@ class Processes:
     """Processes that have a worker each; see :class:`Workers`.
 
     Args:
-        count: How many.
+        count: How many items at once.
         make: Makes a worker, once in each process; picklable.
+        gpus: GPUs to share out: a process for each, in which several threads share its worker. 0 for none: a process
+            for each item.
     """
 
-    def __init__(self, count: int, make: Callable[[], Callable[[Any], Any]]) -> None:
+    def __init__(self, count: int, make: Callable[[], Callable[[Any], Any]], gpus: int = 0) -> None:
         context = multiprocessing.get_context("spawn")
-        self._idle: list[Connection] = []
         self._busy: list[Connection] = []
         self._processes: dict[Connection, Any] = {}
-        for _ in range(count):
+        processes = min(count, gpus) or count
+        threads = -(-count // processes)
+        for number in range(processes):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, make), daemon=True)
-            with _deaf():
+            process = context.Process(target=_work, args=(theirs, make, threads), daemon=True)
+            with _deaf(), _seeing(number if gpus else None):
                 process.start()
             theirs.close()  # or its end would not be noticed
             self._processes[ours] = process
-            self._idle.append(ours)
+        self._idle = [*self._processes] * threads  # the work goes round
 
     @property
     def busy(self) -> int:
@@ -137,7 +140,7 @@ class Processes:
 
     def give(self, item: Any) -> None:
         """See :meth:`Workers.give`."""
-        connection = self._idle.pop()
+        connection = self._idle.pop(0)
         try:
             connection.send(item)
         except OSError:
@@ -146,7 +149,7 @@ class Processes:
 
     def results(self, seconds: float) -> Iterator[Any]:
         """See :meth:`Workers.results`."""
-        for connection in wait(self._busy, timeout=seconds):
+        for connection in wait(set(self._busy), timeout=seconds):
             assert isinstance(connection, Connection)
             self._busy.remove(connection)
             try:
@@ -182,6 +185,23 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextlib.contextmanager
+def _seeing(gpu: int | None) -> Iterator[None]:
+    """Processes that are started meanwhile see one of the GPUs that this one sees, and call it the first."""
+    name, before = "CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpu is None:
+        yield
+        return
+    os.environ[name] = before.split(",")[gpu].strip() if before else str(gpu)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
 class _Outcome(NamedTuple):
     """What became of an item in a process: a result, or an error."""
 
@@ -193,8 +213,8 @@ def _lost() -> SGDMixError:
     return SGDMixError("a worker process died (killed, or out of memory); the same command goes on from what is done")
 
 
-def _work(connection: Connection, make: Callable[[], Callable[[Any], Any]]) -> None:
-    """The life of a worker process: one thread, the parent alone hears Ctrl-C, and nobody outlives the parent."""
+def _work(connection: Connection, make: Callable[[], Callable[[Any], Any]], threads: int) -> None:
+    """The life of a worker process: the parent alone hears Ctrl-C, and nobody outlives the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.filterwarnings("ignore", module="PIL")  # as in the command; the parent has said nothing of them either
     torch.set_num_threads(1)
@@ -206,10 +226,20 @@ def _work(connection: Connection, make: Callable[[], Callable[[Any], Any]]) -> N
         worker = make()
     except Exception as error:
         failure = _carried(error)  # each item's outcome: raised here, it would look as if the process had been killed
-    with contextlib.suppress(EOFError, OSError):  # nobody gives us anything more
+    sending = threading.Lock()
+
+    def do(item: Any) -> None:
+        outcome = _Outcome(None, failure) if worker is None else _outcome(worker, item)
+        try:
+            with sending:
+                connection.send(outcome)
+        except Exception:  # nobody would know that this item is lost
+            os._exit(1)
+
+    # EOFError: nobody gives us anything more.
+    with ThreadPoolExecutor(threads) as pool, contextlib.suppress(EOFError, OSError):
         while True:
-            item = connection.recv()
-            connection.send(_Outcome(None, failure) if worker is None else _outcome(worker, item))
+            pool.submit(do, connection.recv())
 
 
 def _outcome(worker: Callable[[Any], Any], item: Any) -> _Outcome:

@@ -83,6 +83,11 @@ class RayEngine:
         except Exception as error:  # Ray has an error of its own for every way to lose a worker
             raise SGDMixError(f"Ray gave up: {_cause(error)}; the same command goes on from what is done") from error
 
+    def on_cpus(self) -> RayEngine:
+        """See :meth:`sgdmix_albu.expand.execute.local.Engine.on_cpus`; this one joins the cluster for both."""
+        self._join()
+        return RayEngine(self.workers, gpus=0, address=self.address, progress=self.progress)
+
     def concurrency(self) -> int:
         """See :meth:`sgdmix_albu.expand.execute.local.Engine.concurrency`; known once it has run."""
         return self._actors

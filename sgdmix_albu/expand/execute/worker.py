@@ -10,6 +10,7 @@ import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,8 +31,9 @@ from sgdmix_albu.expand.store.done import done_bytes, read_done
 from sgdmix_albu.expand.store.shards import shard_bytes, shard_name
 from sgdmix_albu.io.attempts import begin_attempt
 from sgdmix_albu.io.clock import Clock
+from sgdmix_albu.io.copies import Copies, gpus
 from sgdmix_albu.io.storage import Storage
-from sgdmix_albu.settings import RefinerSettings
+from sgdmix_albu.settings import ClassifierSettings, RefinerSettings
 
 if TYPE_CHECKING:
     from sgdmix_albu.refine.refiner import Refiner
@@ -78,14 +80,15 @@ class Expander:
         asked: What the run is asked for.
         out: The output folder.
         attempts: Where each beginning is written down, if the engine repeats what a lost worker had.
+        sharing: Threads that share it.
     """
 
-    def __init__(self, asked: Asked, out: Storage, attempts: Storage | None) -> None:
+    def __init__(self, asked: Asked, out: Storage, attempts: Storage | None, sharing: int = 1) -> None:
         self.asked, self.settings, self.out, self.attempts = asked, asked.settings, out, attempts
         self._bank = DescriptorBank(out.below(BANK))
-        self._teacher = None if asked.teacher is None else open_teacher(asked.teacher, asked.class_names)
+        self._teacher = None if asked.teacher is None else _teachers(asked.teacher, asked.class_names, sharing)
         self._refiner = None if asked.refiner is None else open_refiner(asked.refiner, asked.teacher)
-        self._lock = threading.Lock()  # one model, one image at a time; mixing and writing go on beside it
+        self._refining = threading.Lock()  # one model, one batch at a time; all else goes on beside it
         self._versions = _versions(self._refiner is not None)
 
     def __call__(self, chunk: Chunk) -> Report:
@@ -101,17 +104,16 @@ class Expander:
         for rows in batched(read_rows(self.out.read(PLAN, chunk.start, chunk.end)), _TOGETHER):
             with clock("mix"):
                 outputs = list(self._mixed(rows, lost))
-            with self._lock:
-                if self._refiner is not None and self.asked.refiner is not None:
-                    with clock("refine"):
-                        for part in _alike(output for output in outputs if output.row.target is not None):
-                            lost += self._refine(self._refiner, self.asked.refiner, part)
-                    gone = {gap["file_name"] for gap in lost}
-                    outputs = [output for output in outputs if output.row.name not in gone]
-                if self._teacher is not None:
-                    with clock("judge"):
-                        for part in _alike(outputs):
-                            self._judge(self._teacher, part)
+            if self._refiner is not None and self.asked.refiner is not None:
+                with self._refining, clock("refine"):
+                    for part in _alike(output for output in outputs if output.row.target is not None):
+                        lost += self._refine(self._refiner, self.asked.refiner, part)
+                gone = {gap["file_name"] for gap in lost}
+                outputs = [output for output in outputs if output.row.name not in gone]
+            if self._teacher is not None:
+                with self._teacher.one() as lent, clock("judge"):
+                    for part in _alike(outputs):
+                        self._judge(lent.thing, part)
             with clock("encode"):
                 made += self._encoded(outputs, lost)
         with clock("write"):
@@ -249,6 +251,15 @@ class Expander:
             "sha256": hashlib.sha256(content).hexdigest(),
             "versions": self._versions,
         }
+
+
+def _teachers(settings: ClassifierSettings, classes: Sequence[str], sharing: int) -> Copies[Judge]:
+    """A teacher for each thread of a CPU, or for each GPU: whoever judges keeps nobody from refining."""
+    there = gpus()
+    opened = partial(open_teacher, settings, classes)
+    copies = Copies(opened, len(there), there) if there else Copies(opened, sharing)
+    with copies.one():  # what cannot be opened is said before the work begins
+        return copies
 
 
 def _gap(row: Row, key: str, reason: object) -> dict[str, Any]:

@@ -1,0 +1,177 @@
+"""Writing the bank of a run: images are described in stretches, by many at once, and stored in parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import NamedTuple
+
+from torch import Tensor
+
+from sgdmix_albu.bank.describe import Maps, described, read_pixels
+from sgdmix_albu.bank.map_source import open_saliency
+from sgdmix_albu.bank.parts import Entry, Part, Parts, Stretch, stretches_of
+from sgdmix_albu.bank.reference import open_reference
+from sgdmix_albu.bank.ways import way_of
+from sgdmix_albu.datasets.source import Item, Reader, Skipped
+from sgdmix_albu.io.attempts import begin_attempt
+from sgdmix_albu.io.copies import Copies, Lent, gpus
+from sgdmix_albu.io.storage import Storage
+from sgdmix_albu.io.threads import one_thread_each, ordered_map
+from sgdmix_albu.mixing.masks import get_mask
+from sgdmix_albu.settings import Settings
+
+_READERS = 8  # threads that read a stretch from another machine, which answers each one late
+_ON_A_GPU = 2  # copies of a network on each: one is given images while the other computes
+
+
+class Described(NamedTuple):
+    """How many images were described, and the seconds that took."""
+
+    images: int
+    seconds: float
+
+
+class Finding(NamedTuple):
+    """What is known of a stretch's images.
+
+    Attributes:
+        stretch: The stretch.
+        entries: What is kept of those that can be used.
+        skipped: The others, and why.
+        seconds: That it took.
+    """
+
+    stretch: Stretch
+    entries: list[Entry]
+    skipped: list[Skipped]
+    seconds: float
+
+    @property
+    def images(self) -> int:
+        """All images of the stretch."""
+        return len(self.stretch.images)
+
+
+class Describer:
+    """Describes stretches; several threads may share one.
+
+    Args:
+        reader: Reads the images.
+        class_names: Label index to name.
+        settings: What gives maps and masks, and whom they are compared with.
+        jobs: Threads that share it.
+    """
+
+    def __init__(self, reader: Reader, class_names: Sequence[str], settings: Settings, jobs: int = 1) -> None:
+        self.reader, self.size, self._preset = reader, settings.size, get_mask(settings.mask)
+        self._readers = _READERS if isinstance(reader, Storage) and not reader.local else 1
+        saliency = settings.backend
+        self._maps: Maps = _Shared(partial(open_saliency, saliency, class_names), saliency.saliency, jobs)
+        judge = settings.reference
+        opened = partial(_reference, judge or "", class_names)
+        self._reference: Maps | None = None if judge is None else _Shared(opened, judge, jobs)
+
+    def __call__(self, stretch: Stretch) -> Finding:
+        """Read and describe the stretch's images.
+
+        Raises:
+            SGDMixError: A fault of the settings: the first images of a part are all refused.
+        """
+        began, skipped = time.perf_counter(), list[Skipped]()
+        listed = [Item(key, name, label, self.reader, digest) for key, name, label, digest in stretch.images]
+        reading = ordered_map(lambda item: read_pixels(item, self.size), listed, self._readers)
+        # Later in a part, others have been described before.
+        hopeless = {} if stretch.first == 0 else {"hopeless": len(listed) + 1}
+        entries = list(described(reading, self._maps, self._preset, skipped, reference=self._reference, **hopeless))
+        return Finding(stretch, entries, skipped, time.perf_counter() - began)
+
+
+class Gathering:
+    """Writes the parts of a bank, each when all its stretches have been described, in any order.
+
+    Args:
+        storage: The bank's folder.
+        parts: What is to be written.
+    """
+
+    def __init__(self, storage: Storage, parts: Sequence[Part]) -> None:
+        self._parts = Parts(storage, "", masks=True)
+        self._whole = {part.number: part for part in parts}
+        self._found: dict[int, list[Finding]] = {}
+
+    def stretches(self) -> list[Stretch]:
+        """The work to do."""
+        return [stretch for part in self._whole.values() for stretch in stretches_of(part)]
+
+    def add(self, finding: Finding) -> Described:
+        """Take what one stretch gave."""
+        number = finding.stretch.number
+        found = self._found.setdefault(number, [])
+        found.append(finding)
+        if sum(one.images for one in found) == len(self._whole[number].images):
+            self._write(self._whole[number], sorted(self._found.pop(number), key=lambda one: one.stretch.first))
+        return Described(finding.images, finding.seconds)
+
+    def _write(self, part: Part, found: Sequence[Finding]) -> None:
+        place_of = {key: place for place, (key, *_) in enumerate(part.images)}
+        entries = [entry for one in found for entry in one.entries]
+        skipped = [skipped for one in found for skipped in one.skipped]
+        self._parts.write(part.number, entries, [place_of[entry.key] for entry in entries], skipped)
+
+
+class BankBuilder:
+    """Describes a part and writes it; any process may, in any order.
+
+    Args:
+        storage: The bank's folder.
+        reader: As in :class:`Describer`, and the next two.
+        class_names: Label index to name.
+        settings: What gives maps and masks.
+        tries: Where to note what is begun, if the engine repeats what a lost worker had.
+    """
+
+    def __init__(
+        self, storage: Storage, reader: Reader, class_names: Sequence[str], settings: Settings, tries: Storage | None
+    ) -> None:
+        self.storage, self.tries, self._describer = storage, tries, Describer(reader, class_names, settings)
+
+    def __call__(self, part: Part) -> Described:
+        """Describe the part's images."""
+        if self.tries is not None:
+            begin_attempt(self.tries, f"bank part {part.number}")
+        gathering = Gathering(self.storage, [part])
+        with one_thread_each():
+            done = [gathering.add(self._describer(stretch)) for stretch in gathering.stretches()]
+        return Described(len(part.images), sum(one.seconds for one in done))
+
+
+class _Shared:
+    """A source of maps, or of a reference's masks, that several threads may ask at once.
+
+    Args:
+        make: Opens one.
+        name: Of its backend.
+        jobs: How many may ask.
+    """
+
+    def __init__(self, make: Callable[[], Maps], name: str, jobs: int) -> None:
+        devices = gpus() if way_of(name).network else []
+        if devices:
+            self._copies = Copies[Maps](make, min(jobs, _ON_A_GPU * len(devices)), devices)
+        else:
+            self._copies = Copies[Maps](make, jobs)
+        with self._copies.one():  # what cannot be opened is said before the work begins
+            pass
+
+    def __call__(self, images: Tensor, labels: Tensor, digests: Sequence[bytes]) -> Tensor:
+        """As one's; on the CPU."""
+        lending: AbstractContextManager[Lent[Maps]] = self._copies.one()
+        with lending as lent:
+            return lent.thing(images.to(lent.device), labels, digests).cpu()
+
+
+def _reference(name: str, class_names: Sequence[str]) -> Maps:
+    return open_reference(name, class_names)[0]

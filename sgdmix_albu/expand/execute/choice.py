@@ -1,0 +1,70 @@
+"""Which engine: how many workers of which kind, and which of them has which GPU."""
+
+from __future__ import annotations
+
+import torch
+
+from sgdmix_albu.bank.ways import way_of
+from sgdmix_albu.expand.asked import Asked
+from sgdmix_albu.expand.execute.local import Engine, LocalEngine
+from sgdmix_albu.io.copies import gpus
+from sgdmix_albu.io.progress import Progress
+from sgdmix_albu.io.threads import default_jobs
+from sgdmix_albu.settings import RefinerSettings, Settings
+
+_TO_A_GPU = 3  # workers that share a model: one refines, others mix and write
+
+
+def expanding_engine(
+    kind: str, asked: Asked, progress: Progress, *, workers: int | None, share: float | None, address: str | None
+) -> Engine:
+    """Who executes the plan.
+
+    Args:
+        kind: "local" or "ray".
+        asked: What is asked for.
+        progress: Is told of an interruption.
+        workers: How many at once; None for what the machine has.
+        share: Of a GPU, for each of Ray's workers.
+        address: Of a Ray cluster.
+    """
+    refines = asked.refiner is not None and asked.refiner.device != "cpu"
+    if kind == "ray":
+        from sgdmix_albu.expand.execute.ray import RayEngine
+
+        # None: a GPU each, where the cluster has any; this machine need not have one.
+        return RayEngine(workers, gpus=share if refines or share is not None else 0, address=address, progress=progress)
+    there = _for(asked.refiner)
+    if there:
+        workers = workers or _TO_A_GPU * there
+        return LocalEngine(workers, "threads" if there == 1 else "processes", progress, gpus=there)
+    return LocalEngine(workers or default_jobs(), "threads" if asked.refiner is None else "processes", progress)
+
+
+def describing_engine(engine: Engine, settings: Settings, progress: Progress, workers: int | None) -> Engine:
+    """Who makes saliency and masks, where ``engine`` executes the plan.
+
+    Args:
+        engine: That one.
+        settings: Which backend looks at the images, and which at the masks.
+        progress: Is told of an interruption.
+        workers: How many at once; None for one a core.
+    """
+    ways = [way_of(name) for name in (settings.backend.saliency, settings.reference) if name is not None]
+    network = any(way.network for way in ways)
+    if not isinstance(engine, LocalEngine):
+        return engine if network else engine.on_cpus()
+    jobs, kinds = workers or default_jobs(), {way.by for way in ways}
+    if "one" in kinds:
+        return LocalEngine(1, progress=progress)
+    if "processes" not in kinds:
+        return LocalEngine(jobs, progress=progress)
+    there = len(gpus())
+    return LocalEngine(min(jobs, _TO_A_GPU * there) if there else jobs, "processes", progress, gpus=there)
+
+
+def _for(refiner: RefinerSettings | None) -> int:
+    """How many GPUs of this machine a refiner may use: all, or the one that is named."""
+    if refiner is None or refiner.device == "cpu" or not torch.cuda.is_available():
+        return 0
+    return len(gpus()) if refiner.device in (None, "cuda") else 1
