@@ -49,7 +49,7 @@ def test_the_source_stays_where_the_mask_holds_and_the_target_stands_elsewhere(s
         assert found.dtype == dtype
         assert found.stride() == images.stride()
         assert torch.equal(as_bytes(found), expected)
-        gathered = bits.gathered(images, pool, target)
+        gathered = bits.gathered(pool, target, like=images)
         assert torch.equal(as_bytes(gathered), as_bytes(torch.stack([images[row] for row in target.tolist()])))
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.fill import grown, inpaint, inpaint_nearest
+from sgdmix_albu.mixing.fill import grown, inpaint, inpaint_into, inpaint_nearest
+from sgdmix_albu.mixing.pyramid import enlarged, enlarged_at
 
 DTYPES = [torch.uint8, torch.int16, torch.uint16, torch.int64, torch.float16, torch.float32, torch.float64]
 SIZES = st.tuples(st.integers(1, 20), st.integers(1, 20))
@@ -215,3 +216,28 @@ def test_known_pixels_that_are_no_numbers(number):
     images[1, 2, 4, 4] = number
     with pytest.raises(InvalidInputError, match="finite pixels around the holes"):
         inpaint(images, holes)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 2), (7, 8), (8, 7), (33, 64)])
+def test_to_look_at_some_pixels_is_to_look_at_all(size):
+    values = torch.rand(2, 3, -(-size[0] // 2), -(-size[1] // 2), generator=torch.Generator().manual_seed(0))
+    image, row, column = torch.ones(2, *size).nonzero(as_tuple=True)
+    expected = enlarged(values, size)
+    assert torch.equal(enlarged_at(values, size, image, row, column), expected[image, :, row, column])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_painted_where_it_is_seen_and_nowhere_else(dtype, channels_last):
+    generator = torch.Generator().manual_seed(3)
+    pool = (torch.rand(4, 3, 21, 30, generator=generator) * 200).to(dtype)
+    mixed = (torch.rand(3, 3, 21, 30, generator=generator) * 200).to(dtype)
+    if channels_last:
+        pool, mixed = (part.contiguous(memory_format=torch.channels_last) for part in (pool, mixed))
+    target, holes = torch.tensor([3, 0, 3]), torch.zeros(3, 21, 30, dtype=torch.bool)
+    holes[:2, 4:15, 6:25] = True
+    seen = torch.rand(3, 21, 30, generator=generator) < 0.3
+    for rows in (pool, list(pool)):
+        done = mixed.clone()
+        inpaint_into(done, rows, target, holes, seen)
+        assert torch.equal(done, torch.where((holes & seen)[:, None], inpaint(pool[target], holes), mixed))

@@ -49,13 +49,13 @@ def areas(masks: Tensor) -> Tensor:
     return torch.cat(counters, 1).view(torch.uint8).sum(1, dtype=torch.int32)
 
 
-def gathered(source: Tensor, pool: Rows, target: Tensor) -> Tensor:
-    """Row ``target[i]`` of the pool for each image, in fresh memory and the source's memory format."""
+def gathered(pool: Rows, target: Tensor, *, like: Tensor | None = None) -> Tensor:
+    """Row ``target[i]`` of the pool for each i, in fresh memory; a sequence's in the memory format of ``like``."""
     if not isinstance(pool, Tensor):
         chosen = [pool[row] for row in target.tolist()]
-        if any(row.requires_grad for row in chosen):
+        if like is None or any(row.requires_grad for row in chosen):
             return torch.stack(chosen)
-        return torch.stack(chosen, out=torch.empty_like(source)[: len(chosen)])
+        return torch.stack(chosen, out=torch.empty_like(like)[: len(chosen)])
     if pool.requires_grad:
         return pool[target.to(pool.device)]
     rows, form = _lines(pool)
@@ -84,7 +84,7 @@ def overlaid(source: Tensor, pool: Rows, target: Tensor, masks: Tensor) -> Tenso
         (B, ..., H, W) in fresh memory, the source's dtype and memory format; without a graph.
     """
     if source.device.type != "cpu":
-        mixed = _integers(gathered(source, pool, target))
+        mixed = _integers(gathered(pool, target, like=source))
         return torch.where(aligned(masks, source), _integers(source), mixed).view(source.dtype)
     made = torch.empty_like(source.detach().as_subclass(Tensor))
     bits, own = _integers(made), _integers(source)

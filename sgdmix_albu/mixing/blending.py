@@ -6,7 +6,7 @@ I' = M * I_i + (1 - M) * I_j
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,16 +55,21 @@ def blend(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, *, feather:
     if source.numel() == 0:
         return source.clone()
     feather = 0 if source.dtype == torch.bool else feather
-    if source.requires_grad or any(row.requires_grad for row in ([pool] if isinstance(pool, Tensor) else pool)):
-        return _followed(source, gathered(source, pool, target), masks, feather)
+    if has_graph(source, pool):
+        return _followed(source, gathered(pool, target, like=source), masks, feather)
     if feather == 0:
         return overlaid(source, pool, target, masks)
     if source.device.type != "cpu":
         return _faded_everywhere(source, pool, target, edge_weights(masks, feather))
-    inside, partly, shares = _border(masks, feather)
-    mixed = overlaid(source, pool, target, inside)
-    _fade(mixed, source, partly, shares)
+    edge = border(masks, feather)
+    mixed = overlaid(source, pool, target, edge.inside)
+    fade(mixed, source, edge)
     return mixed
+
+
+def has_graph(source: Tensor, pool: Rows) -> bool:
+    """Whether autograd is to follow the composite."""
+    return source.requires_grad or any(row.requires_grad for row in ([pool] if isinstance(pool, Tensor) else pool))
 
 
 def feathered(masks: Tensor, width: float) -> Tensor:
@@ -184,27 +189,45 @@ def _faded_everywhere(source: Tensor, pool: Rows, target: Tensor, weight: Tensor
     return torch.where(partly, as_integers(faded), as_integers(mixed)).view(source.dtype)
 
 
-def _border(masks: Tensor, feather: float | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the source is whole, (B, H, W), where it has a part, (B, H, W), and which: (n,) in the order of these."""
+class Border(NamedTuple):
+    """Where sources are whole and where they have a part.
+
+    Attributes:
+        inside: (B, H, W) bool.
+        places: (n,) int64 image, row and column of the pixels of which they have a part; None for no such pixels.
+        shares: (n,) float32, of these; or None.
+    """
+
+    inside: Tensor
+    places: tuple[Tensor, ...] | None = None
+    shares: Tensor | None = None
+
+
+def border(masks: Tensor, feather: float | None) -> Border:
+    """What :func:`edge_weights` says, where it is no whole number."""
+    if feather == 0:
+        return Border(masks)
     if feather is not None:
         weight = feathered(masks, feather)
-        partly = (weight > 0) & (weight < 1)
-        return weight == 1, partly, weight[partly]
+        places = ((weight > 0) & (weight < 1)).nonzero(as_tuple=True)
+        return Border(weight == 1, places, weight[places])
     found, most = _neighbours(masks)
     inside = found == most
-    partly = (found > 0) & ~inside
-    return inside, partly, _steps(found[partly].float() / most.expand_as(partly)[partly])
+    places = ((found > 0) ^ inside).nonzero(as_tuple=True)
+    return Border(inside, places, _steps(found[places].float() / most[places[1:]]))
 
 
-def _fade(mixed: Tensor, source: Tensor, partly: Tensor, shares: Tensor) -> None:
+def fade(mixed: Tensor, source: Tensor, edge: Border) -> None:
     """Let the source fade into what stands in ``mixed``, the bits of the target, where it has a part.
 
     Those are few pixels, and whole images in float64 would take several times the time of all the rest.
     """
-    image, row, column = partly.nonzero(as_tuple=True)
+    if edge.places is None or edge.shares is None:
+        return
+    image, row, column = edge.places
     bits, own = as_integers(mixed), as_integers(source)
     own, other = (part[image, ..., row, column].view(source.dtype) for part in (own, bits))
-    share = shares.reshape(-1, *[1] * (source.ndim - 3))
+    share = edge.shares.reshape(-1, *[1] * (source.ndim - 3))
     bits[image, ..., row, column] = as_integers(_faded(own, other, share))
 
 

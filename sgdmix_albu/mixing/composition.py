@@ -10,9 +10,9 @@ from torch import Tensor
 
 from sgdmix_albu.arguments import check_switch
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.bits import aligned, as_integers, gathered
-from sgdmix_albu.mixing.blending import blend, edge_width
-from sgdmix_albu.mixing.fill import inpaint, inpaint_nearest
+from sgdmix_albu.mixing.bits import aligned, as_integers, gathered, overlaid
+from sgdmix_albu.mixing.blending import blend, border, edge_width, fade, has_graph
+from sgdmix_albu.mixing.fill import inpaint, inpaint_into, inpaint_nearest
 from sgdmix_albu.mixing.placement import pasted, unmoved
 from sgdmix_albu.refusals import refuse_if
 from sgdmix_albu.tensors import PIXELS, check_rows, check_tensor
@@ -58,13 +58,15 @@ def compose(plan: MixPlan, images: Tensor, pool: Rows, *, feather: float | None 
     if plan.holes is None:
         return blend(images, pool, plan.target, plan.masks, feather=feather)
     on_cpu = images.device.type == "cpu"
+    if on_cpu and plan.placement is None and not (hard or images.dtype == torch.bool or has_graph(images, pool)):
+        return _painted_where_seen(plan, plan.holes, images, pool, feather)
     # A GPU works on images that are not mixed, too: to leave them out is to wait.
     rows = plan.applied.nonzero()[:, 0] if on_cpu else torch.arange(len(images), device=images.device)
     if not len(rows):
         return images.clone()
     painted = _plates(images, pool, plan.target[rows], plan.holes[rows], hard=hard)
     if plan.placement is not None and plan.cutouts is not None:
-        own = gathered(images, images, rows)
+        own = gathered(images, rows)
         placed = pasted(own, painted, plan.cutouts[rows], plan.placement[rows], feather=feather, hard=hard)
         if images.requires_grad or placed.requires_grad:
             return images.index_copy(0, rows, placed)
@@ -72,6 +74,15 @@ def compose(plan: MixPlan, images: Tensor, pool: Rows, *, feather: float | None 
     # Images that are not mixed keep every pixel, so any row will do for them.
     place = (plan.applied.cumsum(0) - 1).clamp_min(0) if on_cpu else rows
     return blend(images, painted, place, plan.masks, feather=feather)
+
+
+def _painted_where_seen(plan: MixPlan, holes: Tensor, images: Tensor, pool: Rows, feather: float | None) -> Tensor:
+    """The composite without the paint that the source would hide, which is most of it."""
+    edge = border(plan.masks, feather)
+    mixed = overlaid(images, pool, plan.target, edge.inside)
+    inpaint_into(mixed, pool, plan.target, holes, ~edge.inside)
+    fade(mixed, images, edge)
+    return mixed
 
 
 def _chosen(applied: Tensor, images: Tensor, bits: Tensor) -> Tensor:
@@ -124,7 +135,7 @@ def _without(plan: MixPlan, same: Tensor) -> MixPlan:
 def _plates(images: Tensor, pool: Rows, target: Tensor, holes: Tensor, *, hard: bool) -> Tensor:
     """The targets' backgrounds, their own objects painted over."""
     paint = inpaint_nearest if hard else inpaint
-    return paint(gathered(images, pool, target), holes)
+    return paint(gathered(pool, target, like=images), holes)
 
 
 def _differ(plan: MixPlan, images: Tensor, pool: Rows, rows: Tensor, step: int) -> Tensor:
@@ -132,23 +143,23 @@ def _differ(plan: MixPlan, images: Tensor, pool: Rows, rows: Tensor, step: int) 
 
     Holes are painted, to be looked into, only where all is looked at.
     """
-    targets, seen = plan.target[rows], ~plan.masks[rows]
-    source = as_integers(images)[..., ::step, ::step][rows.to(images.device)]
+    targets, seen = plan.target[rows], ~plan.masks[:, ::step, ::step][rows]
+    source = as_integers(images)[..., ::step, ::step][rows]
     if plan.holes is not None and step == 1:
         target = as_integers(_plates(images, pool, targets, plan.holes[rows], hard=False))
     elif isinstance(pool, Tensor):
-        target = as_integers(pool)[..., ::step, ::step][targets.to(pool.device)]
+        target = as_integers(pool)[..., ::step, ::step][targets]
     else:
         target = torch.stack([as_integers(pool[row])[..., ::step, ::step] for row in targets.tolist()])
     if plan.holes is not None and step > 1:
-        seen &= ~plan.holes[rows]
+        seen &= ~plan.holes[:, ::step, ::step][rows]
     changed = (source != target).flatten(1, -3).any(1) if source.ndim > 3 else source != target
-    return (changed.to(seen.device) & seen[:, ::step, ::step]).flatten(1).any(1)
+    return (changed & seen).flatten(1).any(1)
 
 
 def _differ_at_once(plan: MixPlan, images: Tensor, pool: Rows) -> Tensor:
     """(B,) bool, :func:`_differ` of all rows and pixels, without waiting for a number."""
-    changed = as_integers(images) != as_integers(gathered(images, pool, plan.target))
+    changed = as_integers(images) != as_integers(gathered(pool, plan.target, like=images))
     if plan.holes is not None:
         changed = changed | aligned(plan.holes, images)
     return (changed & ~aligned(plan.masks, images)).flatten(1).any(1)

@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.bits import aligned, areas, as_integers, parts
+from sgdmix_albu.mixing.bits import aligned, areas, as_integers, gathered, parts
+from sgdmix_albu.mixing.pyramid import enlarged, enlarged_at, halved, without_holes
 from sgdmix_albu.refusals import refuse_if
 from sgdmix_albu.tensors import BOOL, PIXELS, check_tensor
+from sgdmix_albu.types import Rows
 
 __all__ = ["grown", "inpaint", "inpaint_nearest"]
 
@@ -25,8 +27,7 @@ __all__ = ["grown", "inpaint", "inpaint_nearest"]
 # what they miss at their edges is a share of the image. On 67 ECSSD photographs (today's default masks, IoU > 0.6)
 # 0, 2, 5 and 8 pixels of 224 left 10, 5, 3.6 and 2.7% of the object standing; each pixel takes as much background.
 _GROWTH = 1 / 48
-_FINITE = "expected finite pixels around the holes, got NaN, infinite or far too large ones"
-_TOGETHER = 2**20  # numbers that are painted at once on a CPU
+_TOGETHER = 2**18  # pixels that are worked on at once on a CPU
 # Sums of few small whole numbers are exact in float32.
 _NARROW = frozenset({torch.uint8, torch.int8, torch.uint16, torch.int16, torch.float16, torch.bfloat16, torch.float32})
 
@@ -92,15 +93,48 @@ def inpaint(images: Tensor, holes: Tensor) -> Tensor:
     if images.dtype == torch.bool:
         return inpaint_nearest(images, holes)
     bits = _channels(as_integers(images))
+    halves = _halves(images.detach(), torch.arange(len(images), device=images.device), holes)
     painted = torch.empty_like(bits)
-    for part in parts(bits, _TOGETHER * bits.element_size()):
-        own, hole = bits[part], holes[part, None]
-        elsewhere = hole.view(torch.int8).sub(1).to(own.dtype)  # all ones outside the holes, whose own values go
-        known = (own & elsewhere).view(images.dtype).to(torch.float32 if images.dtype in _NARROW else torch.float64)
-        paint = _pulled_and_pushed(known, hole)
-        paint = (paint if images.dtype.is_floating_point else paint.round_()).to(images.dtype)
-        torch.bitwise_xor(own, as_integers(paint).bitwise_xor_(own).bitwise_and_(~elsewhere), out=painted[part])
+    for part in parts(bits):
+        own = bits[part]
+        paint = as_integers(_as(enlarged(halves[part], own.shape[-2:]), images.dtype))
+        inside = holes[part, None].view(torch.int8).neg().to(own.dtype)  # all ones
+        torch.bitwise_xor(own, paint.bitwise_xor_(own).bitwise_and_(inside), out=painted[part])
     return _filled(images, holes, painted)
+
+
+def inpaint_into(mixed: Tensor, pool: Rows, target: Tensor, holes: Tensor, seen: Tensor) -> None:
+    """Write what :func:`inpaint` makes of targets into mixed images, where it is seen: there it costs something.
+
+    Args:
+        mixed: (B, ..., H, W), any real dtype but bool; written into.
+        pool: Rows to gather targets from.
+        target: (B,) rows of the pool.
+        holes: (B, H, W) bool, of the targets.
+        seen: (B, H, W) bool, where the target shows in the mix.
+    """
+    if not _check(mixed, holes):
+        return
+    image, row, column = (holes & seen).nonzero(as_tuple=True)
+    halves = _halves(pool, target, holes)
+    paint = _as(enlarged_at(halves, mixed.shape[-2:], image, row, column), mixed.dtype)
+    as_integers(mixed)[image, ..., row, column] = as_integers(paint).view(-1, *mixed.shape[1:-2])
+
+
+def _halves(pool: Rows, target: Tensor, holes: Tensor) -> Tensor:
+    """Rows ``target[i]`` of the pool at half their size, without their (B, H, W) holes: (B, C, h, w) floats."""
+    sums = []
+    for part in parts(holes, _TOGETHER):
+        images = _channels(gathered(pool, target[part]))
+        bits = as_integers(images)
+        # All ones; in the holes, what stands there goes.
+        bits &= holes[part, None].view(torch.int8).sub(1).to(bits.dtype)
+        sums.append(halved(images.to(torch.float32 if images.dtype in _NARROW else torch.float64)))
+    return without_holes(torch.cat(sums), ~holes[:, None])
+
+
+def _as(paint: Tensor, dtype: torch.dtype) -> Tensor:
+    return (paint if dtype.is_floating_point else paint.round_()).to(dtype)
 
 
 def inpaint_nearest(images: Tensor, holes: Tensor) -> Tensor:
@@ -159,62 +193,6 @@ def _filled(images: Tensor, holes: Tensor, painted: Tensor) -> Tensor:
     if images.requires_grad:
         return torch.where(aligned(holes, images), painted, images)
     return torch.empty_like(images).copy_(painted) if painted.stride() != images.stride() else painted
-
-
-def _pulled_and_pushed(values: Tensor, hole: Tensor) -> Tensor:
-    """(B, C, H, W) floats, 0 in the holes, to what is smooth there, (B, 1, H, W), and means nothing elsewhere."""
-    size = values.shape[-2:]
-    known = (~hole).view(torch.uint8)  # 16 at the most in a cell, before it is 0 or 1 again
-    finer = []
-    while True:
-        counts = _halved(_halved(known, 2), 3)
-        known = (counts > 0).view(torch.uint8)
-        values = _halved(_halved(values, 2), 3).div_(counts.clamp(min=1))
-        if max(values.shape[-2:]) == 1 or (known.device.type == "cpu" and bool(known.all())):
-            break
-        finer.append((values, known.bool()))
-    refuse_if(~values.isfinite(), lambda: InvalidInputError(_FINITE))
-    while finer:
-        fine, seen = finer.pop()
-        values = torch.where(seen, fine, _enlarged(values, fine.shape[-2:]))
-    return _enlarged(values, size)
-
-
-def _halved(values: Tensor, dim: int) -> Tensor:
-    """Sums along one axis at half its length: of two neighbours each, or where it is odd of 1, 2, 1 around every other.
-
-    Both are symmetric, so that a flipped image is painted flipped.
-    """
-    rows = values.movedim(dim, 0)
-    even, odd = rows[0::2], rows[1::2]
-    if len(even) == len(odd):
-        return (even + odd).movedim(0, dim)
-    sums = even + even
-    sums[:-1] += odd
-    sums[1:] += odd
-    return sums.movedim(0, dim)
-
-
-def _enlarged(values: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Back to the finer size, by linear interpolation between the centres of the cells that :func:`_halved` made.
-
-    Along the rows first, where neighbours lie in different words: there are half as many of them.
-    """
-    for dim, length in zip((3, 2), reversed(size), strict=True):
-        rows = values.movedim(dim, 0)
-        pairs = values.new_empty((*values.shape[:dim], len(rows), 2, *values.shape[dim + 1 :]))
-        first, second = pairs.movedim((dim, dim + 1), (0, 1)).unbind(1)
-        odd = length % 2
-        slope = rows.diff(dim=0).mul_(0.5 if odd else 0.25)
-        torch.add(rows[:-1], slope, out=second[:-1])
-        second[-1:] = rows[-1:]
-        if odd:
-            first[:] = rows
-        else:
-            torch.sub(rows[1:], slope, out=first[1:])
-            first[:1] = rows[:1]
-        values = pairs.flatten(dim, dim + 1).narrow(dim, 0, length)
-    return values
 
 
 def _nearest_known(known: Tensor) -> Tensor:

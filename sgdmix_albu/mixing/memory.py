@@ -43,7 +43,7 @@ class Recalled:
                 return plan, []
             target = torch.where(plan.target < count, plan.target, count + torch.searchsorted(far, plan.target))
             wanted = far - count
-        return replace(plan, target=target), [gathered(rows, rows, wanted) for rows in self.leaves]
+        return replace(plan, target=target), [gathered(rows, wanted) for rows in self.leaves]
 
 
 class Memory:

@@ -256,7 +256,9 @@ def _nearest_uncrowded(
         refused = refused + (eligible & crowded & ((distances < distance[:, None]) | sooner)).sum(1)
         kept, holes = _regions(pool, target, fill)
     unmixed = (target < 0)[:, None, None]
-    return target, distance, kept | unmixed, None if holes is None else holes & ~unmixed, refused
+    if unmixed.device.type != "cpu" or bool(unmixed.any()):
+        kept, holes = kept | unmixed, None if holes is None else holes & ~unmixed
+    return target, distance, kept, holes, refused
 
 
 def _crowded(pool: Described, batch: int, room: float, fill: Fill) -> Tensor:
@@ -273,10 +275,10 @@ def _crowded(pool: Described, batch: int, room: float, fill: Fill) -> Tensor:
 
 def _regions(pool: Described, target: Tensor, fill: Fill) -> tuple[Tensor, Tensor | None]:
     """Where sources are kept, and where their targets (-1 for none) are painted over."""
-    own, theirs = pool.masks[: len(target)], gathered(pool.masks, pool.masks, target.clamp_min(0))
+    own, theirs = pool.masks[: len(target)], gathered(pool.masks, target.clamp_min(0))
     return regions(own, theirs, fill)
 
 
 def regions(own: Tensor, theirs: Tensor, fill: Fill) -> tuple[Tensor, Tensor | None]:
     """Where sources are kept, and where their targets are painted over."""
-    return (own | theirs, None) if fill == "source" else (own, grown(theirs))
+    return (own | theirs, None) if fill == "source" else (own.clone(), grown(theirs))
