@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.mixing.bits import parts
 from sgdmix_albu.refusals import refuse_if
 from sgdmix_albu.registry import Registry
 from sgdmix_albu.tensors import BYTES, FLOATS, PIXELS, check_tensor
@@ -183,8 +184,11 @@ def working_maps(maps: Tensor) -> Tensor:
     # What holds a window's sum; float32 adds whole numbers up without an error to 2^24.
     narrow = factor**2 * (_LEVELS - 1) < 2**15 if in_bytes else factor**2 * _STEPS < 2**24
     dtype = (torch.int16 if narrow else torch.int64) if in_bytes else (torch.float32 if narrow else torch.float64)
-    steps = maps if in_bytes else (maps.to(dtype) * _STEPS).round_()
-    sums = _window_sums(_window_sums(steps, factor, 1, dtype), factor, 2, dtype)
+    found = []
+    for part in parts(maps):
+        steps = maps[part] if in_bytes else (maps[part].to(dtype) * _STEPS).round_()
+        found.append(_window_sums(_window_sums(steps, factor, 1, dtype), factor, 2, dtype))
+    sums = torch.cat(found)
     ones = torch.ones_like(maps[:1], dtype=torch.uint8)
     pixels = _window_sums(_window_sums(ones, factor, 1, torch.int64), factor, 2, torch.int64)
     return rounded(sums.double() / (pixels * (_LEVELS - 1 if in_bytes else _STEPS)).double())
