@@ -236,6 +236,19 @@ def test_the_embedded_base():
         base_folder("embedded:zoo")
 
 
+def test_a_base_that_was_used_and_saved_again_is_read(tmp_path):
+    """transformers writes how it padded, once a tokenizer has padded."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(base_folder("embedded:aviary"), local_files_only=True)
+    pipeline.tokenizer(["a bird"], padding="max_length", truncation=True)
+    pipeline.save_pretrained(tmp_path)
+    assert "padding_side" in json.loads((tmp_path / "tokenizer" / "tokenizer_config.json").read_text())
+    again, first = load_base(tmp_path), load_base("embedded:aviary")
+    words = [found.encoders[0].tokenizer(["a red bird"], padding="max_length").input_ids for found in (again, first)]
+    assert words[0] == words[1]
+
+
 def test_the_embedded_text_encoder_is_named_as_every_published_one():
     """transformers 4 needs the prefix; without it all weights would stay random, with a warning only."""
     names = load_file(base_folder("embedded:aviary") / "text_encoder" / "model.safetensors")

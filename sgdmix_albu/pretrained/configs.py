@@ -284,6 +284,9 @@ def check_tokenizer(folder: Path) -> None:
         "name_or_path": optional(_WORD),
         "processor_class": optional(_WORD),  # nothing goes by it where the tokenizer's class is named
         "special_tokens_map_file": optional(_WORD),  # of the machine that it was made on, and not read
+        # What transformers 5 writes of a tokenizer that was used before it was saved.
+        **dict.fromkeys(("padding_side", "truncation_side"), one_of("left", "right")),
+        "truncation_strategy": one_of("longest_first", "only_first", "only_second", "do_not_truncate"),
         "tokenizer_class": one_of("CLIPTokenizer", "CLIPTokenizerFast", None),
     }
     kinds = {
