@@ -16,7 +16,7 @@ from sgdmix_albu.masks import otsu
 # Read folders, train, need weights or a refiner: they are attacked as commands, by the other campaigns.
 ELSEWHERE = {
     "sgdmix_albu.saliency.SaliencyBank",
-    "sgdmix_albu.saliency.build_bank",
+    *("sgdmix_albu.saliency.WithMaps", "sgdmix_albu.saliency.build_bank"),
     *("sgdmix_albu.saliency.rembg.Rembg", "sgdmix_albu.saliency.text.Text", "sgdmix_albu.expand.make_bank"),
     *("sgdmix_albu.audit", "sgdmix_albu.datasets", "sgdmix_albu.io.images", "sgdmix_albu.classifiers"),
     "sgdmix_albu.distillation",

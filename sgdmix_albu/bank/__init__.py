@@ -8,8 +8,11 @@ from sgdmix_albu.lazy import lazy
 
 if TYPE_CHECKING:
     from sgdmix_albu.bank.build import build_bank, make_bank
+    from sgdmix_albu.bank.dataset import WithMaps
     from sgdmix_albu.bank.maps import SaliencyBank
 
-__all__ = ["SaliencyBank", "build_bank", "make_bank"]
+__all__ = ["SaliencyBank", "WithMaps", "build_bank", "make_bank"]
 
-__getattr__, __dir__ = lazy(__name__, {".build": ["build_bank", "make_bank"], ".maps": ["SaliencyBank"]})
+__getattr__, __dir__ = lazy(
+    __name__, {".build": ["build_bank", "make_bank"], ".dataset": ["WithMaps"], ".maps": ["SaliencyBank"]}
+)

@@ -13,6 +13,7 @@ from sgdmix_albu.saliency.catalogue import list_backends, register_backend
 
 if TYPE_CHECKING:
     from sgdmix_albu.bank.build import build_bank
+    from sgdmix_albu.bank.dataset import WithMaps
     from sgdmix_albu.bank.maps import SaliencyBank
     from sgdmix_albu.saliency.base import SaliencyBackend, normalize_maps
     from sgdmix_albu.saliency.given import SaliencyMap, collate
@@ -22,6 +23,7 @@ __all__ = [
     "SaliencyBackend",
     "SaliencyBank",
     "SaliencyMap",
+    "WithMaps",
     "build_bank",
     "collate",
     "get_backend",
@@ -36,6 +38,6 @@ __getattr__, __dir__ = lazy(
         ".base": ["SaliencyBackend", "normalize_maps"],
         ".given": ["SaliencyMap", "collate"],
         ".resolve": ["get_backend"],
-        "sgdmix_albu.bank": ["SaliencyBank", "build_bank"],
+        "sgdmix_albu.bank": ["SaliencyBank", "WithMaps", "build_bank"],
     },
 )
