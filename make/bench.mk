@@ -9,6 +9,9 @@ BENCH_TO   ?= --results benchmarks/speed/results.json --write docs/speed.md
 bench: $(BENCH_VENV)/.ready ## what mixing costs beside torchvision, timm, kornia and others, into docs/speed.md (8 minutes)
 	@OMP_NUM_THREADS=1 $(BENCH_VENV)/bin/python -m benchmarks.speed $(BENCH_TO) $(BENCH)
 
+bench-where: $(READY) ## where mixing belongs: workers, after the loader, from a bank; images a second, into docs/speed.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.where --results benchmarks/where/results.json --write docs/speed.md $(BENCH)
+
 # grad-cam asks for opencv-python, which would overwrite the headless one: it comes without what it asks for.
 $(BENCH_VENV)/.ready: $(READY) make/bench.mk make/albumentationsx.mk
 	@rm -f $@
@@ -20,4 +23,4 @@ $(BENCH_VENV)/.ready: $(READY) make/bench.mk make/albumentationsx.mk
 	    --disable-pip-version-check --no-input --progress-bar off --no-deps grad-cam==1.5.7 ttach==0.0.3
 	@touch $@
 
-.PHONY: bench
+.PHONY: bench bench-where

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.speed.measure import Row, peak_mib, spread, timed
 from benchmarks.speed.table import number, page_of, write_between
+from benchmarks.where import table as where
 from sgdmix_albu.errors import DataError
 
 PEERS = {"torchvision CutMix", "torchvision MixUp", "timm Mixup, in place", "timm CutMix, in place"}
@@ -129,3 +130,42 @@ def test_memory_is_that_of_live_blocks() -> None:
 
     assert peak_mib(one_after_the_other) == pytest.approx(16, abs=1)
     assert peak_mib(side_by_side) == pytest.approx(32, abs=1)
+
+
+def test_where_it_belongs_at_toy_size(tmp_path: Path, repository: Path) -> None:
+    page, figures = tmp_path / "speed.md", tmp_path / "where.json"
+    page.write_text("<!-- where: begin. -->\n<!-- where: end -->\n")
+    toy = ["--images=20", "--batch=8", "--size=48", "--workers", "1", "2", "--rate=5000", "--device=cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)}
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.where", *toy, "--results", figures, "--write", page],
+        check=True, capture_output=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    results = json.loads(figures.read_text())
+    assert [row["name"] for row in results["rows"]][:2] == ["no mixing", "CutMix in `collate_fn`"]
+    for row in results["rows"]:
+        assert len(row["runs"]) == 2
+        # The sleep alone lasts 1 / 5000 s an image.
+        assert all(0 < run["images_per_s"] < 5000 for run in row["runs"])
+        assert all(run["worker_ms"] >= 0 and run["main_ms"] > 0 for run in row["runs"])
+    assert _between(page, "where") == where.page_of(results)
+
+
+def test_where_by_hand() -> None:
+    def run(rate: float, worker: float, main: float) -> dict[str, float]:
+        return {"images_per_s": rate, "worker_ms": worker, "main_ms": main}
+
+    about = {"processor": "a", "cores": 2, "date": "d", "commit": "c", "images": "i", "versions": {"torch": "2"}}
+    rows = [
+        {"name": "no mixing", "runs": [run(400, 1.0, 0.5), run(700, 3.0, 0.5), run(900, 2.0, 0.6)]},
+        {"name": "ours", "runs": [run(90, 9.0, 1.0), run(80, 10.0, 1.0), run(70, 11.0, 2.0)]},
+    ]
+    page = where.page_of({**about, "batch": 8, "workers": [1, 4, 8], "consumer": "a sleep", "rows": rows})
+    assert "| images a second at | 1 worker | 4 workers | 8 workers |" in page
+    # Medians of workers, of the main process, and of both together less those of no mixing: 11.0 - 2.6.
+    assert "| ours | 90 | 80 | 70 | 10.0 | 1.00 | 8.40 |" in page
+
+
+def test_where_the_page_says_what_the_figures_say(repository: Path) -> None:
+    results = json.loads((repository / "benchmarks" / "where" / "results.json").read_text())
+    assert _between(repository / "docs" / "speed.md", "where") == where.page_of(results)

@@ -53,7 +53,7 @@ def said(saliency: str | None = None, **options: object) -> str:
 
 def mixing(images: Tensor, maps: SaliencyMap, kind: str) -> Group:
     """Whole mixes of a batch, and what else mixes one."""
-    labels = torch.arange(len(images)) % CLASSES
+    labels = torch.arange(len(images), device=images.device) % CLASSES
     rows = [Row("clone", images.clone)]
     cutmix = v2.CutMix(num_classes=CLASSES)
     rows.append(Row("torchvision CutMix", lambda: cutmix(images, labels)))

@@ -55,7 +55,7 @@ def kornia_mixing(images: Tensor, labels: Tensor) -> Found:
 def gradcam(images: Tensor) -> Found:
     """A forward pass, our Grad-CAM and pytorch-grad-cam's, at the layer that ours finds."""
     torch.manual_seed(0)
-    model = torchvision.models.resnet50(weights=None).eval()
+    model = torchvision.models.resnet50(weights=None).eval().to(images.device)
     backend = get_backend("gradcam", model=model, layer="layer4", target="predicted")
 
     def forward() -> Tensor:
@@ -75,7 +75,7 @@ def _pytorch_grad_cam(model: nn.Module, images: Tensor) -> Call:
 
     # It keeps its hooks on the model for good, so the others are given one without.
     torch.manual_seed(0)
-    own = torchvision.models.resnet50(weights=None).eval()
+    own = torchvision.models.resnet50(weights=None).eval().to(images.device)
     own.load_state_dict(model.state_dict())
     cam = GradCAM(own, [own.layer4])
     return lambda: cam(images, None)
