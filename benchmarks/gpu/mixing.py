@@ -1,0 +1,42 @@
+"""Part two: mixing and saliency on the device, beside CutMix and a training step of ResNet-50."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from benchmarks.gpu.clock import measured
+from benchmarks.gpu.report import Report
+from benchmarks.gpu.sizes import Size
+from benchmarks.speed.groups import Group, looking, mixing
+from benchmarks.speed.photographs import photographs
+from benchmarks.where.consumer import trainer
+from sgdmix_albu.saliency import SaliencyMap, get_backend
+
+
+def run(report: Report, size: Size, device: torch.device) -> None:
+    """A row for each way to mix, or to look, each batch size and each type of pixel."""
+    torch.backends.cudnn.benchmark = True
+    drawn = photographs(None, min(size.batches), size.pixels)
+    for batch in size.batches:
+        copies = -(-batch // len(drawn))
+        photos = torch.cat([drawn.roll(16 * copy, -1) for copy in range(copies)])[:batch]  # no image twice
+        photos = photos.to(device)
+        maps = SaliencyMap((get_backend("salient_object")(photos) * 255).round().to(torch.uint8))
+        labels = torch.arange(batch, device=device) % 10
+        step = partial(trainer(device), photos, labels)
+        training = measured({"step": step}, device, rounds=size.rounds)["step"]
+        report.add(f"ResNet-50, a training step, batch {batch}", **training)
+        del step  # and the model's memory with it
+        for group in (mixing(photos, maps, "uint8"), mixing(photos / 255, maps, "float32"), looking(photos)):
+            _add(report, group, batch, training["ms"], device, size.rounds)
+
+
+def _add(report: Report, group: Group, batch: int, step_ms: float, device: torch.device, rounds: int) -> None:
+    rows = measured({row.name: row.call for row in group.rows}, device, rounds=rounds)
+    cutmix = rows.get("torchvision CutMix")
+    for name, found in rows.items():
+        # A wait on either side is part of what a training loop pays, so the share is of the wall's time.
+        more = {"of_step": found["wall_ms"] / step_ms, **({"x_cutmix": found["ms"] / cutmix["ms"]} if cutmix else {})}
+        report.add(f"{group.name}, batch {batch}: {name}", **found, **more)

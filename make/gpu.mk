@@ -1,0 +1,23 @@
+# What only a GPU can tell: one command of less than eight minutes, for a machine that is lent for an hour. It needs
+# torch, torchvision and transformers there, and no network; what else is missing comes as wheels in a folder, which
+# `make gpu-wheels WHEELS=DIR` fills where there is one. What is missing all the same is told, and the rest runs.
+# `make gpu DEVICE=cpu SIZE=toy` is the rehearsal.
+
+GPU_PYTHON ?= python3
+DEVICE     ?= cuda
+SIZE       ?= full
+WHEELS     ?=
+GPU        ?=
+GPU_NEEDS  := captum matplotlib contourpy cycler fonttools kiwisolver pyparsing python-dateutil six timm pillow \
+    opencv-python-headless diffusers peft accelerate psutil importlib-metadata zipp pytest iniconfig pluggy pygments
+
+gpu: ## tests, mixing, Grad-CAM and refining on a GPU, into gpu/results.md: WHEELS=DIR (8 minutes)
+	@[ -z "$(WHEELS)" ] || $(GPU_PYTHON) -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
+	    --upgrade --target .gpu-packages $(WHEELS)/*.whl
+	@PYTHONPATH="$(CURDIR):$(CURDIR)/.gpu-packages:$$PYTHONPATH" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-4} \
+	    $(GPU_PYTHON) -m benchmarks.gpu --device $(DEVICE) --size $(SIZE) $(GPU)
+
+gpu-wheels: $(READY) ## fetch what a machine with a GPU may lack: WHEELS=DIR
+	@$(BIN)/python -m pip download --disable-pip-version-check --no-deps -c constraints.txt --dest $(WHEELS) $(GPU_NEEDS)
+
+.PHONY: gpu gpu-wheels
