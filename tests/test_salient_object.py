@@ -52,6 +52,22 @@ def test_the_encoder_is_efficientnet_lite0() -> None:
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_it_gives_the_same_with_and_without_gradients() -> None:
+    """Without, a CPU has convolution and ReLU6 as one."""
+    network, images = get_backend("salient_object").network, torch.rand(3, 3, 160, 160)
+    plain = network(images.requires_grad_())
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), plain, rtol=1e-4, atol=1e-4)
+    assert plain.std() > 0.5
+
+
+def test_passes_are_of_one_size() -> None:
+    sizes = []
+    backend = get_backend(lambda images: sizes.append(len(images)) or images[:, 0], microbatch=12)
+    backend.coarse(torch.rand(27, 3, 8, 8))
+    assert sizes == [9, 9, 9]
+
+
 def test_the_weights_are_small_and_in_half_precision() -> None:
     assert WEIGHTS.stat().st_size <= 3_000_000
     with safetensors.safe_open(WEIGHTS, framework="pt") as file:

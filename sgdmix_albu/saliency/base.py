@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -85,12 +86,14 @@ class SaliencyBackend(ABC):
             check_colours(images)
         if images.shape[0] == 0:
             return images.new_zeros(images.shape[:1] + images.shape[2:], dtype=torch.float32)
-        step = int(self.microbatch or images.shape[0])
+        count = len(images)
+        passes = math.ceil(count / (self.microbatch or count))
+        step = math.ceil(count / passes)  # passes of one size: a small one at the end would cost as much as a large one
         chunks = []
         with read_together():
             # Asked of the whole batch, so that the size of a microbatch changes nothing.
             reading = reading_of(images) if self.wants_rgb else None
-            for start in range(0, images.shape[0], step):
+            for start in range(0, count, step):
                 part = self._prepare(images[start : start + step].detach(), reading)
                 with nullcontext() if self.follows_autocast else torch.autocast(part.device.type, enabled=False):
                     raw = self._raw(part, None if labels is None else labels[start : start + step])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,6 +21,8 @@ _STAGES = ((3, 1, 16, 1, 1), (3, 6, 24, 2, 2), (5, 6, 40, 2, 2), (3, 6, 80, 2, 3
 _TAPS = (0, 1, 2, 4, 5)  # the stages at strides 2, 4, 8, 16 and 32
 _WIDTHS = (16, 32, 64, 96, 128)  # of the way back, at the same strides
 _MEAN, _SCALE = 127.0, 128.0  # of the encoder's pixels, on 0..255
+# A convolution of oneDNN with the ReLU6 in it, which torch.compile makes of the two; None where torch has no oneDNN.
+_FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 
 
 class SaliencyNetwork(nn.Module):
@@ -52,7 +55,7 @@ class SaliencyNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits; their sigmoid is the saliency."""
-        x = self.stem((images * 255 - _MEAN) / _SCALE)
+        x = self.stem((images * 255).sub_(_MEAN).div_(_SCALE))
         features = []
         for stage in self.stages:
             x = stage(x)
@@ -63,7 +66,7 @@ class SaliencyNetwork(nn.Module):
         x = self.mixes[-1](x)
         for i in reversed(range(len(_WIDTHS) - 1)):
             up = F.interpolate(self.steps[i](x), scale_factor=2.0, mode="bilinear", align_corners=False)
-            x = self.mixes[i](self.sides[i](taps[i]) + up)
+            x = self.mixes[i](up.add_(self.sides[i](taps[i])))
         logits: Tensor = self.head(x)[:, 0]
         return logits
 
@@ -79,6 +82,15 @@ class _Unit(nn.Sequential):
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu" if active else "linear")
         nn.init.constant_(convolution.bias, 0.0)  # type: ignore[arg-type]
         super().__init__(convolution, *([nn.ReLU6(inplace=True)] if active else []))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if _FUSED is None or torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
+            seen: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+            return seen
+        of: nn.Conv2d = self[0]  # type: ignore[assignment]
+        after = ("hardtanh", [0.0, 6.0], "") if len(self) == 2 else ("none", [], "")
+        fused: Tensor = _FUSED(x, of.weight, of.bias, of.padding, of.stride, of.dilation, of.groups, *after)
+        return fused
 
 
 class _Block(nn.Module):
@@ -96,7 +108,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         seen: Tensor = self.convs(x)
-        return x + seen if self.adds else seen
+        return seen.add_(x) if self.adds else seen
 
 
 class _Mix(nn.Module):
@@ -110,4 +122,4 @@ class _Mix(nn.Module):
         nn.init.zeros_(self.convs[-1][0].weight)  # type: ignore[index]
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu6(x + self.convs(x))
+        return F.relu6(self.convs(x).add_(x), inplace=True)

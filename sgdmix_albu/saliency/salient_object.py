@@ -49,7 +49,7 @@ class SalientObject(SaliencyBackend):
 
     uses_labels = False
 
-    def __init__(self, weights: str | os.PathLike[str] | None = None, *, microbatch: int | None = 16) -> None:
+    def __init__(self, weights: str | os.PathLike[str] | None = None, *, microbatch: int | None = 12) -> None:
         super().__init__(microbatch=microbatch)
         self.weights = None if weights is None else str(weights)
         self.network = open_network(EMBEDDED if weights is None else weights)
@@ -58,7 +58,7 @@ class SalientObject(SaliencyBackend):
     def of(cls, network: SaliencyNetwork) -> SalientObject:
         """A backend of a network in memory; it is used as it is, in evaluation mode."""
         backend = cls.__new__(cls)
-        SaliencyBackend.__init__(backend, microbatch=16)
+        SaliencyBackend.__init__(backend, microbatch=12)
         backend.weights, backend.network = None, network.eval()
         return backend
 
