@@ -285,6 +285,37 @@ def test_where_no_hole_is_a_strength_without_a_step_leaves_the_latents_alone(fol
     assert not torch.isclose(filled[..., 8:], still[..., 8:]).any(dim=1).all()
 
 
+@pytest.mark.parametrize(("folder", "guidance"), [("sd", 3.0), ("sd", 1.0), ("sdxl", 3.0), ("sdxl", 0.0)])
+def test_the_prompt_is_followed_as_far_as_said_and_by_no_means_where_not(folders, folder, guidance):
+    """One step of DDIM is linear in the guess, and the guess in how far the prompt is followed."""
+    components = load_base(folders[folder])
+    components.scheduler = diffusers.DDIMScheduler.from_config(components.scheduler.config, timestep_spacing="trailing")
+    decoded = []
+    components.vae.post_quant_conv.register_forward_pre_hook(lambda _, inputs: decoded.append(inputs[0]))
+    options = {"strengths": [1.0] * 4, "seeds": SEEDS, "steps": 1, "guidance": guidance}
+    off = torch.rand(4, 16, 16, generator=torch.Generator().manual_seed(1))
+    off[:, :4], off[:, 12:] = 0, 1
+    for unprompted in (off, torch.zeros_like(off), torch.ones_like(off)):
+        denoise(components, IMAGES, PROMPTS, unprompted=unprompted, **options)
+    partly, followed, empty = decoded
+    share = off[:, None]
+    torch.testing.assert_close(partly, (1 - share) * followed + share * empty, atol=2e-5, rtol=0)
+    assert (followed - empty).abs().mean() > 1e-3
+    plain = denoise(components, IMAGES, PROMPTS, **options).images
+    named = denoise(components, IMAGES, PROMPTS, unprompted=torch.zeros_like(off), **options).images
+    if guidance >= 1:  # without guidance nothing is asked but the image's own prompt
+        torch.testing.assert_close(named, plain, atol=2e-5, rtol=0)
+
+
+def test_holes_may_follow_another_map_than_their_own(folders):
+    components = load_base(folders["sd"])
+    options = {"strengths": [0.4] * 4, "seeds": SEEDS, "steps": 6, "guidance": 3.0}
+    holes = {"holes": torch.ones(4, 16, 16), "hole_strength": 1.0}
+    filled = denoise(components, IMAGES, PROMPTS, unprompted=torch.zeros(4, 16, 16), **holes, **options).images
+    expected = denoise(components, IMAGES, PROMPTS, **options | {"strengths": [1.0] * 4}).images
+    torch.testing.assert_close(filled, expected, atol=2e-5, rtol=0)
+
+
 def test_first_step_is_diffusers_own(folders):
     pipeline = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(folders["sd"], local_files_only=True)
     for steps in (1, 4, 25, 50):

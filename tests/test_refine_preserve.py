@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.refine.preserve import check_preserve, composite, hole_shares, mask_core, strength_map
+from sgdmix_albu.refine.preserve import check_preserve, composite, hole_shares, mask_core, off_object, strength_map
 
 
 def random_masks(seed, count=2, side=24):
@@ -83,6 +83,7 @@ def test_holes_count_by_area_and_stay_off_the_object(seed):
     found = hole_shares(holes, masks, (6, 6))
     covered = torch.from_numpy(ndimage.maximum_filter(masks.float().reshape(2, 6, 4, 6, 4).mean((2, 4)), (1, 3, 3)))
     torch.testing.assert_close(found, bare * (1 - covered))
+    torch.testing.assert_close(off_object(masks, (6, 6)), 1 - covered)
 
 
 @pytest.mark.parametrize(("preserve", "masks"), [("hard", None), ("soft", None), ("strict", None)])

@@ -136,6 +136,16 @@ def test_preserve(refiner, preserve):
 
 
 @pytest.mark.parametrize("preserve", ["none", "soft", "strict"])
+def test_only_the_papers_way_lets_the_background_follow_the_classes_prompt(folder, preserve):
+    """In one step the object, at a third of the strength, does not move: what follows the prompt is off it."""
+    one = get_refiner(folder, steps=1)
+    options = {"masks": MASKS, "preserve": preserve, "strength": 1.0}
+    red, blue = (refine(one, classes=[label] * 6, **options).images for label in (0, 1))
+    assert torch.equal(red, blue) == (preserve != "none")
+    assert not torch.equal(red, IMAGES)
+
+
+@pytest.mark.parametrize("preserve", ["none", "soft", "strict"])
 def test_holes_are_drawn_anew_at_a_strength_of_their_own(folder, preserve):
     holes = torch.zeros_like(MASKS)
     holes[:3, :, 24:] = True

@@ -80,6 +80,7 @@ def denoise(
     strength_map: Tensor | None = None,
     holes: Tensor | None = None,
     hole_strength: float | None = None,
+    unprompted: Tensor | None = None,
 ) -> Denoised:
     """Add noise to each image as its strength says, and take it away again under its prompt.
 
@@ -95,9 +96,10 @@ def denoise(
         texts: Embeddings of earlier prompts, to be used again.
         strength_map: (B, h, w) strengths of the single latents, at most the image's own: each stays on the image's
             noised self until its turn comes (differential diffusion, Levin and Fried, 2023).
-        holes: (B, h, w) in [0, 1], how much of each latent is a hole. There the empty prompt is followed: the image's
-            own would put a second object there.
+        holes: (B, h, w) in [0, 1], how much of each latent is a hole.
         hole_strength: Strength that holes are raised to; None for the image's own.
+        unprompted: (B, h, w) in [0, 1], how far each latent follows the empty prompt instead of the image's own, which
+            would put a second object there; None for the holes.
 
     Returns:
         Images and first timesteps.
@@ -131,7 +133,8 @@ def denoise(
     noise = _normal(clean, draws)[ordered]
     clean = clean[ordered]
     said = [prompts[row] for row in order]
-    unprompted = None if holes is None else holes[ordered]
+    unprompted = holes if unprompted is None else unprompted
+    unprompted = None if unprompted is None else unprompted[ordered]
     condition = _Condition(components, texts, said, guidance, size=images.shape[-2:], unprompted=unprompted)
     latents = _loop(
         scheduler, condition, clean, noise, [draws[row] for row in order], [joins[row] for row in order], turns

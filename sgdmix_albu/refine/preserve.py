@@ -1,4 +1,4 @@
-"""Keeping the label: lower strength on the object ("soft"), its pixels put back ("strict"), no prompt in holes."""
+"""Keeping the label: lower strength on the object ("soft"), its pixels put back ("strict"), its prompt there alone."""
 
 from __future__ import annotations
 
@@ -65,7 +65,24 @@ def hole_shares(holes: Tensor, masks: Tensor | None, size: tuple[int, int]) -> T
         [[[0.0, 0.5, 0.5]]]
     """
     shares = F.interpolate(holes[:, None].float(), size=size, mode="area")[:, 0]
-    return shares if masks is None else shares * (1 - _covered(masks, size))
+    return shares if masks is None else shares * off_object(masks, size)
+
+
+def off_object(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """How much of every latent lies neither on the object nor next to it.
+
+    Args:
+        masks: (B, H, W) bool, True where the source is kept.
+        size: Height and width of the latents, h and w.
+
+    Returns:
+        (B, h, w) float in [0, 1].
+
+    Example:
+        >>> off_object(torch.tensor([[[True, False, False, False, False, False]]]), (1, 3)).tolist()
+        [[[0.5, 0.5, 1.0]]]
+    """
+    return 1 - _covered(masks, size)
 
 
 def mask_core(masks: Tensor, band: int) -> Tensor:

@@ -133,8 +133,10 @@ class Refiner(RefinerSetup):
     ) -> Refined:
         """Harmonise mixed images (SGD-Mix, section 5.3).
 
-        With ``fill="inpaint"`` the target's object was painted out. Where that paint shows, the empty prompt is
-        followed, in every mode: the image's own names the object and would put a second one there.
+        Under "soft" and "strict" the prompt, which names the object, is followed on the object and next to it; what is
+        off it follows the empty prompt, and so keeps its place. Where ``fill="inpaint"`` painted the target's object
+        out and that paint shows, the empty prompt is followed in every mode: the image's own would put a second object
+        there.
 
         Args:
             images: (B, 3, H, W) uint8, or float in [0, 1]. Worked on at the refiner's resolution, returned at theirs.

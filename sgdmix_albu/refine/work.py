@@ -15,7 +15,7 @@ from sgdmix_albu.mixing.colour import to_float
 from sgdmix_albu.refine.batching import in_batches
 from sgdmix_albu.refine.denoise import denoise, first_step
 from sgdmix_albu.refine.loading import Loaded
-from sgdmix_albu.refine.preserve import composite, hole_shares, strength_map
+from sgdmix_albu.refine.preserve import composite, hole_shares, off_object, strength_map
 from sgdmix_albu.refine.setup import RefinerSetup
 from sgdmix_albu.refine.strength import vouched
 from sgdmix_albu.tensors import sent
@@ -141,8 +141,9 @@ class Work:
         size = _working_size(mixed.shape[-2:], refiner.spec.resolution, components.multiple)
         latents = (size[0] // components.factor, size[1] // components.factor)
         masks = None if self.masks is None else _rows(self.masks, rows, device)
-        change = shares = None
+        change = shares = others = None
         if masks is not None:
+            others = off_object(masks, latents)
             change = strength_map(masks, sent(torch.tensor(strengths), device), latents)
         if self.holes is not None:
             shares = hole_shares(_rows(self.holes, rows, device), masks, latents)
@@ -158,6 +159,7 @@ class Work:
             strength_map=change,
             holes=shares,
             hole_strength=refiner.hole_strength,
+            unprompted=others,
         )
         images = _like(_resized(found.images, mixed.shape[-2:]), mixed)
         if masks is not None and self.preserve == "strict":
