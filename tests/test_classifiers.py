@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torchvision
+from fake_gpu import back, fake_gpu, on_gpu
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.models import VisionTransformer
 from torchvision.transforms.v2.functional import normalize
 
-from sgdmix_albu.classifiers import Judge, open_judge
+from sgdmix_albu.classifiers import Judge, open_judge, save_classifier
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
+from sgdmix_albu.expand.models import open_teacher
 from sgdmix_albu.refine.strength import vouched
+from sgdmix_albu.saliency.judged import JudgedBackend
+from sgdmix_albu.settings import ClassifierSettings
 
 BYTES = torch.randint(0, 256, (5, 3, 8, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -150,3 +155,79 @@ def test_which_images_are_given_their_label() -> None:
     assert torch.equal(in_order, torch.arange(100) % 3 == labels)
     by_name = Judge(Means(), (2, 0), "none").names(images, labels)
     assert torch.equal(by_name, torch.arange(100) % 3 == torch.tensor([2, 0])[labels])
+
+
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+
+MANY = torch.randint(0, 256, (150, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def test_the_model_goes_to_its_device_when_it_is_first_asked_and_all_images_cost_one_wait():
+    expected = Judge(network(), (2, 0), "imagenet")(MANY)
+    with fake_gpu() as gpu:
+        model = network()
+        judge = Judge(model, (2, 0), "imagenet", device=torch.device("cuda"))
+        assert model[0].weight.device.type == "cpu"
+        judge(MANY[:1])
+        assert model[0].weight.device.type == "cuda"
+        gpu.waits.clear()
+        found = judge(MANY)
+        assert len(gpu.waits) == 1, gpu.waits  # for the answers
+        torch.testing.assert_close(found, expected)
+        there = judge(on_gpu(MANY))
+        assert there.device.type == "cuda"
+        torch.testing.assert_close(back(there), expected)
+        assert judge.names(on_gpu(MANY), expected.argmax(1)).device.type == "cuda"
+
+
+def test_images_are_shown_a_few_at_a_time():
+    sizes = []
+    model = network()
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    found = Judge(model, None, "none")(MANY)
+    assert sizes == [64, 64, 22]
+    torch.testing.assert_close(found, model(MANY / 255))
+    assert Judge(model, None, "none")(MANY[:0]).shape == (0, 3)
+
+
+def test_a_classifier_from_a_file_works_on_the_gpu_where_there_is_one(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pt"
+    save_classifier(path, torchvision.models.squeezenet1_1(num_classes=2), arch="squeezenet1_1", class_names=["a", "b"])
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = open_judge(path, ["b", "a"], device="cpu")(images)
+    with fake_gpu():
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        judge = open_judge(path, ["b", "a"])
+        assert open_judge(path, ["b", "a"], device="cpu").device == torch.device("cpu")
+        assert open_judge(network(), ["a", "b", "c"]).device is None  # the user's own stays where it is
+        monkeypatch.undo()
+        torch.testing.assert_close(judge(images), expected)
+        assert next(judge.model.parameters()).device.type == "cuda"
+    with pytest.raises(InvalidInputError, match="expected a device such as 'cpu' or 'cuda', got 'gpu'"):
+        open_judge(path, ["b", "a"], device="gpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("occlusion", {"sliding_window_shapes": (3, 4, 4), "strides": (3, 4, 4)}), ("feature_ablation", {})],
+)
+def test_saliency_through_a_judge_is_made_where_the_judge_works(name, options):
+    images, labels = MANY[:4], torch.tensor([0, 1, 0, 1])
+    expected = JudgedBackend(name, Judge(network(), (2, 0), "imagenet"), **options).coarse(images, labels)
+    with fake_gpu():
+        judge = Judge(network(), (2, 0), "imagenet", device=torch.device("cuda"))
+        backend = JudgedBackend(name, judge, **options)
+        found = backend.coarse(images, labels)
+        assert judge.pixels(images).device.type == "cuda"
+        torch.testing.assert_close(found, expected)  # where the images are
+
+
+def test_the_device_that_was_said_of_the_refiner_is_the_teachers(tmp_path):
+    path = tmp_path / "weights.pt"
+    save_classifier(path, torchvision.models.squeezenet1_1(num_classes=2), arch="squeezenet1_1", class_names=["a", "b"])
+    found = [open_teacher(ClassifierSettings(path), ["a", "b"], device).device for device in ("cuda", "cpu")]
+    assert found == [torch.device("cuda"), torch.device("cpu")]

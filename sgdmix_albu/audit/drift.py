@@ -32,6 +32,7 @@ from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.refine.refiner import refine_rows
 from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.settings import MixSettings
+from sgdmix_albu.tensors import working_device
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place, Preserve
 
 _STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
@@ -232,5 +233,5 @@ def _trained_teacher(source: Source, dataset: str | None, seed: int, *, judged: 
     if not len(used):
         raise DataError("too few images to train a teacher on; pass one: --teacher FILE")
     model = train(images[used], labels[used], epochs=_EPOCHS, seed=seed, classes=len(source.class_names))
-    judge = Judge(model, None, "none", "the teacher", side=_SIDE)
+    judge = Judge(model, None, "none", "the teacher", side=_SIDE, device=working_device(None))
     return judge, float(judge.names(images[held], labels[held]).float().mean())

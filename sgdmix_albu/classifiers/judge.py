@@ -15,7 +15,7 @@ from sgdmix_albu.classifiers.loading import open_classifier
 from sgdmix_albu.classifiers.untouched import untouched
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
 from sgdmix_albu.mixing.colour import IMAGENET, Normalization, to_float
-from sgdmix_albu.tensors import check_images
+from sgdmix_albu.tensors import check_images, sent, working_device
 from sgdmix_albu.types import Normalize
 
 _SHOWN = 64  # images at once
@@ -26,7 +26,7 @@ class Judge:
     """A classifier's opinion on images.
 
     The model is used without a trace: in evaluation mode, without gradients, each submodule's own mode and every
-    buffer as before. Pixels go to its device, and the answer comes back to the images'.
+    buffer as before. Images go to its device, a few at a time, and the answers come back to theirs.
 
     Attributes:
         model: (B, 3, H, W) to logits (B, N).
@@ -37,6 +37,7 @@ class Judge:
         name: What errors call it.
         sha256: Of its weights file, or None.
         side: Images are brought to side x side for it; None where it takes any size.
+        device: Where the model is brought before it is first asked; None to leave it where it is.
 
     Example:
         >>> judge = Judge(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), (2, 0), "none")
@@ -51,9 +52,10 @@ class Judge:
     name: str = "the classifier"
     sha256: str | None = None
     side: int | None = None
+    device: torch.device | None = None
 
     def pixels(self, images: Tensor) -> Tensor:
-        """What the model is shown: float32, normalised, at its size, where the images are.
+        """What the model is shown: float32, normalised, at its size, where it works; it is brought there.
 
         Args:
             images: (B, 3, H, W), uint8, or float in [0, 1]; the dtype decides, nothing is guessed from the values.
@@ -62,14 +64,23 @@ class Judge:
             InvalidInputError: Another shape or dtype, or floats outside [0, 1].
         """
         check_images(images, f"for {self.name}")
-        unit = to_float(images)
+        return self._brought(images)
+
+    def _brought(self, images: Tensor) -> Tensor:
+        if self.device is not None:
+            self.model.to(self.device)
+        parameter = self._parameter()
+        unit = to_float(images if parameter is None else sent(images, parameter.device))
         if self.normalize != "none":
             statistics = IMAGENET if self.normalize == "imagenet" else self.normalize
-            mean, std = (unit.new_tensor(values)[:, None, None] for values in statistics)
+            mean, std = sent(torch.tensor(statistics, dtype=unit.dtype), unit.device)[..., None, None]
             unit = (unit - mean) / std
         if self.side is None or unit.shape[-2:] == (self.side, self.side):
             return unit
         return F.interpolate(unit, size=(self.side, self.side), mode="bilinear", antialias=True)
+
+    def _parameter(self) -> Tensor | None:
+        return next((one for one in self.model.parameters() if one.is_floating_point()), None)
 
     def logits(self, images: Tensor) -> Tensor:
         """All of the model's outputs, (B, N), on the images' device.
@@ -81,12 +92,15 @@ class Judge:
             InvalidInputError: What it gave are no logits.
             SGDMixError: The model does not take such images.
         """
-        pixels = self.pixels(images)
-        parameter = next((one for one in self.model.parameters() if one.is_floating_point()), None)
-        home = pixels if parameter is None else pixels.to(parameter.device, parameter.dtype)
+        check_images(images, f"for {self.name}")
+        return torch.cat([self._shown(part) for part in torch.split(images, _SHOWN)]).to(images.device)
+
+    def _shown(self, images: Tensor) -> Tensor:
+        pixels = self._brought(images)
+        parameter = self._parameter()
         try:
             with untouched(self.model), torch.no_grad():
-                said = self.model(home)
+                said = self.model(pixels if parameter is None else pixels.to(parameter.dtype))
         # The model's own complaint, of any kind: a transformer that takes one size only, memory that runs out.
         except Exception as error:
             reason = str(error) or type(error).__name__
@@ -95,7 +109,7 @@ class Judge:
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
             came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise InvalidInputError(f"{self.name} must return logits ({len(images)}, K), got {came}")
-        return logits.to(images.device)
+        return logits
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits of the data's classes, (B, K), on the images' device; errors as of :meth:`logits`."""
@@ -110,10 +124,10 @@ class Judge:
         """(N,) bool: whether each image is given its label, among all of the model's outputs.
 
         Args:
-            images: (N, 3, H, W), as in :meth:`pixels`; they are shown a few at a time.
+            images: (N, 3, H, W), as in :meth:`pixels`.
             labels: (N,) int64.
         """
-        found = torch.cat([self.logits(part).argmax(1) for part in torch.split(images, _SHOWN)])
+        found = self.logits(images).argmax(1)
         labels = labels.to(found.device)
         wanted = self.outputs_of(labels)
         return found == (labels if wanted is None else wanted)
@@ -127,6 +141,7 @@ def open_judge(
     class_names: str | os.PathLike[str] | None = None,
     normalize: Normalize = "imagenet",
     must_know: bool = False,
+    device: torch.device | str | None = None,
 ) -> Judge:
     """Load a classifier, and find which output stands for which class of the data.
 
@@ -138,9 +153,11 @@ def open_judge(
         class_names: File with the names of the outputs, one a line, unless the weights file holds them.
         normalize: "imagenet", unless the weights file says what it expects itself, or "none".
         must_know: Refuse a classifier that does not know the classes.
+        device: Where one from a file works, "cpu" or "cuda"; None for a GPU if there is one. A module stays where it
+            is.
 
     Raises:
-        InvalidInputError: ``normalize`` is unknown, or the weights file does not fit ``class_names``.
+        InvalidInputError: ``normalize`` or ``device`` is unknown, or the weights file does not fit ``class_names``.
         DataError: A file cannot be read, or the classes are not known and must be.
     """
     if normalize not in get_args(Normalize):
@@ -155,4 +172,6 @@ def open_judge(
             f"{', '.join(classes[:3])}, ...; name its outputs with --class-names"
         )
     own = found.normalization if normalize == "imagenet" else None
-    return Judge(found.model, None if outputs is None else tuple(outputs), own or normalize, found.arch, found.sha256)
+    known = None if outputs is None else tuple(outputs)
+    place = working_device(device)
+    return Judge(found.model, known, own or normalize, found.arch, found.sha256, device=place)

@@ -35,6 +35,7 @@ from sgdmix_albu.saliency.base import resize_maps
 from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
 from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.saliency.salient_object import EMBEDDED, SalientObject, open_network
+from sgdmix_albu.tensors import working_device
 
 _KEPT = 224  # pixels a side at which photographs are kept for training
 _HELD_OUT = 10  # every so many photographs are not trained on, but judged
@@ -150,7 +151,9 @@ def distil(
     listed = open_source(data, dataset, size=_KEPT, flat=True, masks=masks)
     judge = None
     if model is not None:
-        judge = open_judge(model, listed.class_names, arch=arch, class_names=class_names, normalize=normalize)
+        judge = open_judge(
+            model, listed.class_names, arch=arch, class_names=class_names, normalize=normalize, device=place
+        )
     (own,) = options_of_each([teacher], options, metaclass_of(dataset))
     source = None if teacher is None else open_map_source(teacher, judge, **own)
     photographs = _read(listed.thinned(limit), progress)
@@ -216,7 +219,7 @@ def _checked_out(out: str | os.PathLike[str], data: str | os.PathLike[str] | Non
 
 def _device(name: str | None) -> torch.device:
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return working_device(None)
     try:
         place = torch.device(name)
         torch.empty(0, device=place)

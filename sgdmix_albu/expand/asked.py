@@ -122,6 +122,11 @@ class Asked:
             prompts=prompts,
         )
 
+    @property
+    def device(self) -> str | None:
+        """Where refiner and teacher work; None for a GPU if there is one."""
+        return None if self.refiner is None else self.refiner.device
+
     def everything(self) -> dict[str, Any]:
         """What the outputs follow from, as it is noted in the run's file."""
         return {

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _PASSED_ON = ("base", "steps", "guidance", "scheduler", "loras", "device", "compile", "hole_strength")
 
 
-def open_teacher(settings: ClassifierSettings, classes: Sequence[str]) -> Judge:
-    """The classifier that says what it sees in an output, for these classes.
+def open_teacher(settings: ClassifierSettings, classes: Sequence[str], device: str | None = None) -> Judge:
+    """The classifier that says what it sees in an output, for these classes; on a GPU if there is one, or there.
 
     Raises:
         DataError: It does not know them, or cannot be read.
@@ -25,7 +25,7 @@ def open_teacher(settings: ClassifierSettings, classes: Sequence[str]) -> Judge:
     """
     if settings.model is None:
         raise InvalidInputError("expected the weights of a teacher as model=, got None")
-    return open_judge(classes=classes, must_know=True, **vars(settings))
+    return open_judge(classes=classes, must_know=True, device=device, **vars(settings))
 
 
 def open_refiner(settings: RefinerSettings, teacher: ClassifierSettings | None = None) -> Refiner:
@@ -42,5 +42,5 @@ def open_refiner(settings: RefinerSettings, teacher: ClassifierSettings | None =
     dtype = None if settings.dtype is None else getattr(torch, settings.dtype)
     refiner = get_refiner(settings.name, dtype=dtype, **{name: getattr(settings, name) for name in _PASSED_ON})
     if settings.adaptive and teacher is not None:
-        refiner.teacher = open_teacher(teacher, refiner.classes)
+        refiner.teacher = open_teacher(teacher, refiner.classes, settings.device)
     return refiner

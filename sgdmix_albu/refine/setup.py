@@ -19,6 +19,7 @@ from sgdmix_albu.refine.folder import CARD, RefinerCard, find_weights, of_label,
 from sgdmix_albu.refine.schedulers import SCHEDULERS
 from sgdmix_albu.refine.tokens import EmbeddingFile, embedding_file
 from sgdmix_albu.registry import nearest_names
+from sgdmix_albu.tensors import working_device
 
 __all__ = ["RefinerSetup"]
 
@@ -102,7 +103,7 @@ class RefinerSetup:
             )
         self.embeddings = {name: embedding_file(value, name) for name, value in (embeddings or {}).items()}
         self._tokens = _tokens(spec.key, self.embeddings)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = working_device(device)
         self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
         self.batch_size, self.compile, self.tiny_vae = batch_size, compile, tiny_vae
         self.teacher, self.tau, self.band = teacher, tau, band

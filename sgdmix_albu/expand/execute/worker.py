@@ -86,7 +86,7 @@ class Expander:
     def __init__(self, asked: Asked, out: Storage, attempts: Storage | None, sharing: int = 1) -> None:
         self.asked, self.settings, self.out, self.attempts = asked, asked.settings, out, attempts
         self._bank = DescriptorBank(out.below(BANK))
-        self._teacher = None if asked.teacher is None else _teachers(asked.teacher, asked.class_names, sharing)
+        self._teacher = None if asked.teacher is None else _teachers(asked, asked.teacher, sharing)
         self._refiner = None if asked.refiner is None else open_refiner(asked.refiner, asked.teacher)
         self._refining = threading.Lock()  # one model, one batch at a time; all else goes on beside it
         self._versions = _versions(self._refiner is not None)
@@ -253,10 +253,10 @@ class Expander:
         }
 
 
-def _teachers(settings: ClassifierSettings, classes: Sequence[str], sharing: int) -> Copies[Judge]:
+def _teachers(asked: Asked, settings: ClassifierSettings, sharing: int) -> Copies[Judge]:
     """A teacher for each thread of a CPU, or for each GPU: whoever judges keeps nobody from refining."""
-    there = gpus()
-    opened = partial(open_teacher, settings, classes)
+    there = [] if asked.device == "cpu" else gpus()
+    opened = partial(open_teacher, settings, asked.class_names, asked.device)
     copies = Copies(opened, len(there), there) if there else Copies(opened, sharing)
     with copies.one():  # what cannot be opened is said before the work begins
         return copies
