@@ -37,6 +37,7 @@ def mixed(images, maps, labels, **settings):
         {"mask": "otsu", "fill": "source", "max_coverage": 0.3, "target_class": "different"},
         {"mask": "otsu", "fill": "inpaint", "memory": 20, "candidates": 5},
         {"mask": "otsu", "fill": "source", "exclude_duplicates": False},
+        {"mask": "otsu", "place": "random"},
     ],
     ids=str,
 )

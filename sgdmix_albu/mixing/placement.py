@@ -18,9 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.bits import as_integers
 from sgdmix_albu.mixing.blending import edge_weights
 from sgdmix_albu.mixing.fill import inpaint_nearest
+from sgdmix_albu.refusals import refuse_if
 
 _WIDENED = 0.3  # of the range of areas, to either side
 _LEAST = 0.01  # of the image's area: objects that are larger do not become smaller than this
@@ -49,7 +51,7 @@ def placements(masks: Tensor, areas: Tensor, theirs: Tensor, drawn: Tensor, max_
         tensor([[2.0736, 0.3000, 0.0000]], dtype=torch.float64)
     """
     height, width = masks.shape[1:]
-    drawn, areas, theirs = (part.to(masks.device, torch.float64) for part in (drawn, areas, theirs))
+    drawn, areas, theirs = (part.to(masks.device, torch.float64, non_blocking=True) for part in (drawn, areas, theirs))
     top, tall = _extent(masks.any(2))
     left, wide = _extent(masks.any(1))
     small = torch.minimum(areas, theirs) * (1 - _WIDENED)
@@ -71,7 +73,9 @@ def _drawn_place(drawn: Tensor, room: Tensor) -> Tensor:
 
 def unmoved(count: int, device: torch.device) -> Tensor:
     """(count, 3): placements that change nothing."""
-    return torch.tensor([1.0, 0, 0], dtype=torch.float64, device=device).repeat(count, 1)
+    unmoved = torch.zeros(count, 3, dtype=torch.float64, device=device)
+    unmoved[:, 0] = 1
+    return unmoved
 
 
 def moved_masks(masks: Tensor, placement: Tensor) -> Tensor:
@@ -177,7 +181,7 @@ def _means(values: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     rows = F.pad(values, (0, 0, 0, 0, 0, 1)).flatten(0, 1)  # what lies outside is taken from the row of zeros
     begin = torch.arange(len(values), device=values.device)[:, None] * (length + 1)
     total = None
-    for tap in range(int((last - first.floor()).max().ceil())):
+    for tap in range(_taps(first, last, scale)):
         pixel = first.floor() + tap
         share = (torch.minimum(last, pixel + 1) - torch.maximum(first, pixel)).clamp_min(0)
         outside = (pixel < 0) | (pixel >= length)
@@ -186,6 +190,16 @@ def _means(values: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         total = taken if total is None else total.add_(taken)
     assert total is not None
     return total.div_((last - first).to(values.dtype)[..., None, None])
+
+
+def _taps(first: Tensor, last: Tensor, scale: Tensor) -> int:
+    """Of how many pixels a window has a part, at most; on a GPU, where to ask is to wait, of the smallest object."""
+    if first.device.type == "cpu":
+        return int((last - first.floor()).max().ceil())
+    smallest = math.sqrt(_LEAST)
+    words = f"expected scales of {smallest:g} or more on a GPU, got"
+    refuse_if(scale < smallest * (1 - 1e-9), lambda: InvalidInputError(f"{words} {float(scale.min()):g}"))
+    return math.ceil(1 / smallest) + 1
 
 
 def _places(length: int, scale: Tensor, shift: Tensor) -> Tensor:
