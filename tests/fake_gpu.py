@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_any, tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 _aten = torch.ops.aten
-_DEVICE = torch.device("cuda", 0)
 # What CUDA cannot do without telling the host a number: the size of the result, or whether it went well.
 _READS = {
     _aten._local_scalar_dense,
@@ -50,22 +49,23 @@ class FakeGPU(TorchDispatchMode):
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        there = tree_any(lambda leaf: isinstance(leaf, _OnGPU), (args, kwargs))
-        asked = kwargs.get("device")
+        placed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, _OnGPU)]
+        there, asked = bool(placed), kwargs.get("device")
         to_gpu = asked is not None and torch.device(asked).type == "cuda"
+        home = _numbered(asked) if to_gpu else placed[0].device if there else None
         if self._waits(func, args, kwargs, there, to_gpu):
             self.waits.append(_where(func))
         if to_gpu:
             kwargs["device"] = torch.device("cpu")
         inside = tree_map(_taken_off, (args, kwargs))
-        _refuse_mixture(func, args)
+        _refuse_mixture(func, args, kwargs)
         done = func(*inside[0], **inside[1])
         if func.overloadpacket is _aten._to_copy and asked is not None and not to_gpu:
             return done
         if not there and not to_gpu:
             return done
         changed = {id(_taken_off(leaf)): leaf for leaf in (*args, *kwargs.values()) if isinstance(leaf, _OnGPU)}
-        return tree_map(lambda leaf: changed.get(id(leaf), _put_on(leaf)), done)
+        return tree_map(lambda leaf: changed[id(leaf)] if id(leaf) in changed else _put_on(leaf, home), done)
 
     @staticmethod
     def _waits(func: Any, args: Any, kwargs: Any, there: bool, to_gpu: bool) -> bool:
@@ -89,7 +89,7 @@ class _OnGPU(Tensor):
     inner: Tensor
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> _OnGPU:
+    def __new__(cls, inner: Tensor, device: torch.device) -> _OnGPU:
         with torch.inference_mode(inner.is_inference()):  # a view of a parameter is none, in inference mode either
             made: _OnGPU = Tensor._make_wrapper_subclass(
                 cls,
@@ -97,7 +97,7 @@ class _OnGPU(Tensor):
                 strides=inner.stride(),
                 storage_offset=inner.storage_offset(),
                 dtype=inner.dtype,
-                device=_DEVICE,
+                device=device,
                 requires_grad=inner.requires_grad,
             )
         made.inner = inner
@@ -157,9 +157,9 @@ def fake_gpu() -> Iterator[FakeGPU]:
         future.set_overwrite_module_params_on_conversion(overwrite)
 
 
-def on_gpu(value: Tensor) -> Tensor:
-    """The tensor as one of the fake GPU: as if it had been there before."""
-    return _OnGPU(value.detach().clone())
+def on_gpu(value: Tensor, device: str = "cuda:0") -> Tensor:
+    """The tensor as one of a fake GPU: as if it had been there before."""
+    return _OnGPU(value.detach().clone(), torch.device(device))
 
 
 def back(value: Any) -> Any:
@@ -171,19 +171,26 @@ def _taken_off(leaf: Any) -> Any:
     return leaf.inner if isinstance(leaf, _OnGPU) else leaf
 
 
-def _put_on(leaf: Any) -> Any:
-    return _OnGPU(leaf) if isinstance(leaf, Tensor) and not isinstance(leaf, _OnGPU) else leaf
+def _put_on(leaf: Any, device: torch.device) -> Any:
+    return _OnGPU(leaf, device) if isinstance(leaf, Tensor) and not isinstance(leaf, _OnGPU) else leaf
 
 
-def _refuse_mixture(func: Any, args: Any) -> None:
-    """As CUDA does: tensors of both devices do not meet, but for single numbers, indices and copies."""
-    if func.overloadpacket in _COPIES | _INDEXING:
+def _numbered(device: Any) -> torch.device:
+    return torch.device("cuda", torch.device(device).index or 0)
+
+
+def _refuse_mixture(func: Any, args: Any, kwargs: Any) -> None:
+    """As CUDA does: tensors of two devices do not meet, but for copies, a CPU's single numbers and a CPU's indices."""
+    if func.overloadpacket in _COPIES:
         return
-    parts = [leaf for arg in args for leaf in (arg if isinstance(arg, list | tuple) else [arg])]
-    tensors = [leaf for leaf in parts if isinstance(leaf, Tensor)]
-    here = [leaf for leaf in tensors if not isinstance(leaf, _OnGPU) and leaf.ndim > 0]
-    if here and len(here) < len(tensors) and any(isinstance(leaf, _OnGPU) for leaf in tensors):
-        raise RuntimeError(f"Expected all tensors to be on the same device, in {func}")
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    if func.overloadpacket in _INDEXING:
+        own, *others = tensors
+        devices = {own.device, *(leaf.device for leaf in others if isinstance(leaf, _OnGPU))}
+    else:
+        devices = {leaf.device for leaf in tensors if isinstance(leaf, _OnGPU) or leaf.ndim > 0}
+    if len(devices) > 1:
+        raise RuntimeError(f"Expected all tensors to be on the same device, found {devices} in {func}")
 
 
 def _where(func: Any) -> str:

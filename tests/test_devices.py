@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from pretended import OnGPU, PretendedGPU, module_on, on
+from fake_gpu import fake_gpu, on_gpu
 from torch import nn
 
 from sgdmix_albu import SGDMix, mix_batch
@@ -26,18 +26,17 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 
 
 @pytest.fixture(autouse=True)
-def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A GPU; where there is a real one, the tests of the faces and backends use that."""
+def pretended() -> Iterator[None]:
+    """A GPU, or two; where there is a real one, the tests of the faces and backends use that."""
     if torch.cuda.is_available():
         pytest.skip("there is a real GPU")
-    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
-    torch._C._ensureCUDADeviceGuardSet()
-    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=) comes by way of the mode, too
-    try:
-        with PretendedGPU():
-            yield
-    finally:
-        torch._C._set_only_lift_cpu_tensors(False)
+    with fake_gpu():
+        yield
+
+
+def on(device: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, there."""
+    return tensor if device == "cpu" else on_gpu(tensor, device)
 
 
 def network() -> nn.Module:
@@ -79,7 +78,7 @@ def test_training_free_saliency_masks_and_mixing(
     assert expected.plan.applied.any()
     images = on(DEVICE, IMAGES)
     maps = get_backend(backend).coarse(images)
-    assert isinstance(maps, OnGPU)
+    assert maps.is_cuda
     masks = get_mask(mask)(maps, images).masks
     assert masks.device == images.device
     draws.manual_seed(1)
@@ -110,7 +109,7 @@ MODELLED = [name for name in list_backends() if looks_through_a_model(name) and 
 def test_saliency_through_a_model(name: str, of_model: str, of_images: str) -> None:
     """Maps come back where the images are, whatever holds the model and the labels."""
     images, labels = IMAGES[:2, :, 8:24, 8:24].contiguous(), LABELS[:2]
-    backend = get_backend(name, model=module_on(of_model, network()))
+    backend = get_backend(name, model=network().to(of_model))
     for place in ("cpu", of_images):
         maps = backend.coarse(on(of_images, images), on(place, labels))
         assert str(maps.device) == of_images
@@ -131,7 +130,7 @@ def test_saliency_through_a_model(name: str, of_model: str, of_images: str) -> N
 )
 def test_the_torchvision_face(saliency: str, options: dict[str, Any], labels: str) -> None:
     if saliency == "gradcam":
-        options = {"model": module_on("cpu", network())}
+        options = {"model": network()}
     mix = SGDMix(saliency, target_class="different", p=0.9, **options)
     images = on(DEVICE, IMAGES)
     for _ in range(2):
@@ -145,6 +144,6 @@ def test_the_torchvision_face(saliency: str, options: dict[str, Any], labels: st
 
 def test_a_teacher_may_be_elsewhere() -> None:
     for of_model, of_images in ((DEVICE, "cpu"), ("cpu", DEVICE)):
-        teacher = module_on(of_model, network())
+        teacher = network().to(of_model)
         found = vouched(teacher, on(of_images, IMAGES), LABELS.tolist(), 0.1)
         assert found == vouched(network(), IMAGES, LABELS.tolist(), 0.1)
