@@ -9,13 +9,14 @@ SIZE       ?= full
 WHEELS     ?=
 GPU        ?=
 GPU_NEEDS  := captum matplotlib contourpy cycler fonttools kiwisolver pyparsing python-dateutil six timm pillow \
-    opencv-python-headless diffusers peft accelerate psutil importlib-metadata zipp pytest iniconfig pluggy pygments
+    diffusers peft accelerate psutil importlib-metadata zipp requests charset-normalizer idna urllib3 certifi regex \
+    pytest iniconfig pluggy pygments
 
 gpu: ## tests, mixing, Grad-CAM and refining on a GPU, into gpu/results.md: WHEELS=DIR (8 minutes)
-	@[ -z "$(WHEELS)" ] || $(GPU_PYTHON) -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
-	    --upgrade --target .gpu-packages $(WHEELS)/*.whl
-	@PYTHONPATH="$(CURDIR):$(CURDIR)/.gpu-packages:$$PYTHONPATH" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-4} \
-	    $(GPU_PYTHON) -m benchmarks.gpu --device $(DEVICE) --size $(SIZE) $(GPU)
+	@for wheel in $(wildcard $(WHEELS)/*.whl); do \
+	    $(GPU_PYTHON) -m pip install --quiet --disable-pip-version-check --no-index --no-deps --upgrade \
+	        --target .gpu-packages "$$wheel" || echo "left out: $$wheel"; done
+	@PYTHONPATH="$(CURDIR):$(CURDIR)/.gpu-packages:$$PYTHONPATH" $(GPU_PYTHON) -m benchmarks.gpu --device $(DEVICE) --size $(SIZE) $(GPU)
 
 gpu-wheels: $(READY) ## fetch what a machine with a GPU may lack: WHEELS=DIR
 	@$(BIN)/python -m pip download --disable-pip-version-check --no-deps -c constraints.txt --dest $(WHEELS) $(GPU_NEEDS)

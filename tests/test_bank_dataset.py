@@ -73,6 +73,8 @@ def test_a_coarse_map_is_stretched_over_its_image(photos: Path, tmp_path: Path) 
     plain = bank["tit/1.png"][None, None].float()
     stretched = nn.functional.interpolate(plain, size=image.size[::-1], mode="bilinear")[0, 0]
     assert (saliency.as_subclass(torch.Tensor) - stretched).abs().max() <= 1
+    flat = WithMaps([(Image.new("RGB", (48, 20)), 0)], bank, source_keys=["tit/1.png"])
+    assert tuple(flat[0][1].shape) == (20, 48)
 
 
 def test_a_subset_has_its_own_images(photos: Path, bank: SaliencyBank) -> None:

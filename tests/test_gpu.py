@@ -138,10 +138,11 @@ def test_tests_are_counted(tmp_path: Path) -> None:
         """<testsuites><testsuite>
         <testcase name="a"/><testcase name="b"><skipped message="needs a GPU"/></testcase>
         <testcase name="c"><failure message="AssertionError: 1&#10;2"/></testcase>
-        <testcase name="d"><error message="CUDA error"/></testcase><testcase name="e"/>
+        <testcase name="d"><error message="collection failure">line 3&#10;E  No module named 'timm'</error></testcase>
+        <testcase name="e"/>
         </testsuite></testsuites>"""
     )
-    assert _counted(result) == (2, 1, ["c: AssertionError: 1", "d: CUDA error"])
+    assert _counted(result) == (2, 1, ["c: AssertionError: 1", "d: collection failure; E  No module named 'timm'"])
 
 
 def test_the_clock_warms_up_and_takes_turns() -> None:
@@ -149,6 +150,8 @@ def test_the_clock_warms_up_and_takes_turns() -> None:
     found = measured({name: lambda name=name: order.append(name) for name in "ab"}, torch.device("cpu"), rounds=2)
     assert order == list("ab") * 3
     assert set(found["a"]) == {"ms", "wall_ms"}
+    slept = measured({"a": lambda: time.sleep(0.02)}, torch.device("cpu"), rounds=1)["a"]
+    assert min(slept.values()) >= 20  # milliseconds: a sleep is never shorter
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -28,7 +28,7 @@ def test_a_mix_is_the_cpus(mask: str, fill: Any, place: Any, kind: str) -> None:
     maps = get_backend("spectral_residual").coarse(images)
     options: dict[str, Any] = {"mask": mask, "fill": fill, "place": place, "candidates": 3}
     expected = mix_batch(images, maps, **options, generator=torch.Generator().manual_seed(1))
-    found = mix_batch(images.cuda(), maps.cuda(), **options, generator=torch.Generator().manual_seed(1))
+    found = mix_batch(images.to("cuda"), maps.to("cuda"), **options, generator=torch.Generator().manual_seed(1))
     assert found.images.device.type == "cuda"
     assert expected.plan.applied.any()
     assert torch.equal(found.plan.target.cpu(), expected.plan.target)
@@ -42,15 +42,15 @@ def test_a_mix_is_the_cpus(mask: str, fill: Any, place: Any, kind: str) -> None:
 @pytest.mark.parametrize("name", ["manifold_ranking", "salient_object", "spectral_residual"])
 def test_maps_are_the_cpus(name: str) -> None:
     backend = get_backend(name)
-    torch.testing.assert_close(backend.coarse(IMAGES.cuda()).cpu(), backend.coarse(IMAGES), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(backend.coarse(IMAGES.to("cuda")).cpu(), backend.coarse(IMAGES), rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("memory", [0, 16])
 def test_the_transform_stays_on_the_device(memory: int) -> None:
     mix = SGDMix("given", memory=memory)
-    maps = SaliencyMap((IMAGES.mean(1) > 0.4).cuda())
+    maps = SaliencyMap((IMAGES.mean(1) > 0.4).to("cuda"))
     for _ in range(2):
-        images, found, labels = mix(IMAGES.cuda(), maps, LABELS.cuda())
+        images, found, labels = mix(IMAGES.to("cuda"), maps, LABELS.to("cuda"))
     assert images.device == found.device == labels.device == torch.device("cuda", torch.cuda.current_device())
     assert torch.equal(labels.cpu(), LABELS)
     assert not torch.equal(images.cpu(), IMAGES)

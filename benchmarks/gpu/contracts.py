@@ -28,7 +28,18 @@ def run(report: Report, size: Size, device: torch.device) -> None:
         with tempfile.TemporaryDirectory() as folder:
             result = Path(folder) / "result.xml"
             # Without the repository's conftest, whose packages need not be on a machine that is lent.
-            command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", tests]
+            command = [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "--noconftest",
+                "-p",
+                "no:cacheprovider",
+                "-W",
+                "ignore",
+                tests,
+            ]
             done = subprocess.run(
                 [*command, f"--junitxml={result}"], cwd=_ROOT, capture_output=True, text=True, check=False
             )
@@ -48,7 +59,8 @@ def _counted(result: Path) -> tuple[int, int, list[str]]:
     for case in ElementTree.parse(result).iter("testcase"):
         wrong = case.find("failure") if case.find("failure") is not None else case.find("error")
         if wrong is not None:
-            names.append(f"{case.get('name')}: {str(wrong.get('message')).splitlines()[0][:200]}")
+            told = [str(wrong.get("message")), *(wrong.text or "").strip().splitlines()[-1:]]
+            names.append(f"{case.get('name')}: {'; '.join(line.splitlines()[0][:200] for line in told)}")
         elif case.find("skipped") is not None:
             skipped += 1
         else:

@@ -8,9 +8,9 @@ import torch
 
 from benchmarks.gpu.clock import measured
 from benchmarks.gpu.report import Report
+from benchmarks.gpu.scenes import scenes
 from benchmarks.gpu.sizes import Size
 from benchmarks.speed.groups import Group, looking, mixing
-from benchmarks.speed.photographs import photographs
 from benchmarks.where.consumer import trainer
 from sgdmix_albu.saliency import SaliencyMap, get_backend
 
@@ -18,11 +18,8 @@ from sgdmix_albu.saliency import SaliencyMap, get_backend
 def run(report: Report, size: Size, device: torch.device) -> None:
     """A row for each way to mix, or to look, each batch size and each type of pixel."""
     torch.backends.cudnn.benchmark = True
-    drawn = photographs(None, min(size.batches), size.pixels)
     for batch in size.batches:
-        copies = -(-batch // len(drawn))
-        photos = torch.cat([drawn.roll(16 * copy, -1) for copy in range(copies)])[:batch]  # no image twice
-        photos = photos.to(device)
+        photos = scenes(batch, size.pixels).to(device)
         maps = SaliencyMap((get_backend("salient_object")(photos) * 255).round().to(torch.uint8))
         labels = torch.arange(batch, device=device) % 10
         step = partial(trainer(device), photos, labels)

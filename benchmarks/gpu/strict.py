@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from benchmarks.gpu.report import Report
+from benchmarks.gpu.scenes import scenes
 from benchmarks.gpu.sizes import Size
-from benchmarks.speed.photographs import photographs
 from sgdmix_albu.refine import RefinerSpec
 from sgdmix_albu.refine.refiner import Refiner
 
@@ -19,7 +19,7 @@ def run(report: Report, size: Size, device: torch.device) -> None:
     Raises:
         RuntimeError: They differ by more than 1e-3 where nothing is rounded.
     """
-    images = photographs(None, size.strict, SIDE).float() / 255
+    images = scenes(size.strict, SIDE).float() / 255
     masks = torch.zeros(size.strict, SIDE, SIDE, dtype=torch.bool)
     masks[:, 16:48, 16:48] = True
     expected = _refined(images, masks, torch.device("cpu"), size)
@@ -37,7 +37,7 @@ def run(report: Report, size: Size, device: torch.device) -> None:
 
 
 def _refined(images: torch.Tensor, masks: torch.Tensor, device: torch.device, size: Size) -> torch.Tensor:
-    spec = RefinerSpec("speed", "bird", resolution=SIDE, base="embedded:aviary", revision=None, steps=2 * size.steps)
+    spec = RefinerSpec("speed", "bird", resolution=SIDE, base="embedded:aviary", revision=None, steps=size.steps)
     refiner = Refiner(spec, finetuned=False, device=device, dtype=torch.float32)
     prompts = ["a photo of a bird"] * len(images)
     done = refiner.refine(
