@@ -28,7 +28,8 @@ from sgdmix_albu.audit.signs import AGREEING, OUTSIDE, SEEN
 from sgdmix_albu.audit.verdict import COMPLETE
 from sgdmix_albu.mixing import describe, draw, plan_mix
 from sgdmix_albu.mixing.agreement import held_share, solid_share
-from sgdmix_albu.mixing.masks import get_mask, upsampled
+from sgdmix_albu.mixing.masks import get_mask
+from sgdmix_albu.mixing.stretching import upsampled
 from sgdmix_albu.saliency import get_backend, list_backends
 from sgdmix_albu.types import BEST_MASK
 

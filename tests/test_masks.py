@@ -13,7 +13,8 @@ from skimage.filters import threshold_otsu
 from torch.nn.functional import avg_pool2d
 
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
-from sgdmix_albu.mixing.masks import above, get_mask, otsu, otsu_threshold, rounded, upsampled, working_maps
+from sgdmix_albu.mixing.masks import above, get_mask, otsu, otsu_threshold, rounded, working_maps
+from sgdmix_albu.mixing.stretching import upsampled
 
 maps_8bit = hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)))
 

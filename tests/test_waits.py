@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.refusals import read_together
-from sgdmix_albu.saliency import get_backend
+from sgdmix_albu.saliency import SaliencyBackend, get_backend
 from sgdmix_albu.saliency.given import given_maps
 
 BYTES = torch.randint(0, 90, (3, 3, 64, 80), generator=torch.Generator().manual_seed(0)).byte()
@@ -89,3 +89,26 @@ BROKEN[1, 0, 3, 3] = float("nan")
 def test_what_a_gpu_is_given_is_refused_when_it_is_done(call: Callable[[], object], told: str) -> None:
     with fake_gpu(), pytest.raises((InvalidInputError, SGDMixError), match=told):
         call()
+
+
+class Counted(SaliencyBackend):
+    """Notes how many images come at once."""
+
+    at_once = (2, None)
+
+    def __init__(self, *, microbatch: int | None = None) -> None:
+        super().__init__(microbatch=microbatch)
+        self.sizes: list[int] = []
+
+    def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        self.sizes.append(len(images))
+        return images[:, 0]
+
+
+def test_passes_suit_the_device_unless_told() -> None:
+    here, there, told = Counted(), Counted(), Counted(microbatch=1)
+    here.coarse(FLOATS)
+    with fake_gpu():
+        there.coarse(on_gpu(FLOATS))
+        told.coarse(on_gpu(FLOATS))
+    assert (here.sizes, there.sizes, told.sizes) == ([2, 1], [3], [1, 1, 1])

@@ -13,7 +13,8 @@ from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.datasets.sample import Sample
 from sgdmix_albu.errors import SGDMixError
 from sgdmix_albu.mixing.described import describe
-from sgdmix_albu.mixing.masks import get_mask, upsampled
+from sgdmix_albu.mixing.masks import get_mask
+from sgdmix_albu.mixing.stretching import upsampled
 from sgdmix_albu.saliency import SaliencyBackend
 from sgdmix_albu.saliency.judged import JudgedBackend
 from sgdmix_albu.saliency.modelled import ModelBackend

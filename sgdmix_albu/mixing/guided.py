@@ -14,6 +14,7 @@ from torch import Tensor
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.guides import eight_bits, reading_of_guides
 from sgdmix_albu.mixing.masks import check_maps, check_maps_of, check_range, otsu
+from sgdmix_albu.mixing.stretching import more_rows
 from sgdmix_albu.refusals import read_together, refuse_if
 from sgdmix_albu.tensors import check_tensor
 from sgdmix_albu.types import Foreground
@@ -149,25 +150,11 @@ def _applied(fit: Tensor, guides: Tensor) -> Tensor:
     """Coefficients (B, 4, h, w), stretched over the guides (B, 3, H, W), times these: (B, H, W)."""
     height, width = guides.shape[-2:]
     # Columns by way of rows: copying rows is fast.
-    wide = _more_rows(fit.mT.contiguous(), width).mT.contiguous()
-    fitted = _more_rows(wide[:, 3], height)
+    wide = more_rows(fit.mT.contiguous(), width).mT.contiguous()
+    fitted = more_rows(wide[:, 3], height)
     for place in range(3):
-        fitted = fitted.add_(_more_rows(wide[:, place], height).mul_(guides[:, place]))
+        fitted = fitted.add_(more_rows(wide[:, place], height).mul_(guides[:, place]))
     return fitted
-
-
-def _more_rows(values: Tensor, count: int) -> Tensor:
-    """(..., h, w) to (..., count, w) by linear interpolation, as ``F.interpolate`` has it.
-
-    Written as a subtraction, a product and a sum of their own, which every processor rounds in the same way.
-    """
-    length = values.shape[-2]
-    at = (torch.arange(count, dtype=torch.float64, device=values.device) + 0.5) * (length / count) - 0.5
-    at = at.clamp_(0, length - 1)
-    first = at.floor().clamp_(max=max(length - 2, 0)).long()
-    part = (at - first).to(values.dtype)[:, None]
-    steps = values.diff(dim=-2) if length > 1 else torch.zeros_like(values)
-    return values.index_select(-2, first).add_(steps.index_select(-2, first).mul_(part))
 
 
 def _means(colours: Tensor, small: tuple[int, int]) -> Tensor:

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.bits import parts
+from sgdmix_albu.mixing.stretching import upsampled
 from sgdmix_albu.refusals import refuse_if
 from sgdmix_albu.registry import Registry
 from sgdmix_albu.tensors import BYTES, FLOATS, PIXELS, check_tensor
@@ -45,6 +45,8 @@ _PRESETS.register("grabcut", "sgdmix_albu.mixing.grabcut:grabcut")
 _LEVELS = 256
 _STEPS = 65535
 _ROUNDING = 1e-9  # far more than rounding errors of float64, far less than a step
+_MET = 1e-6  # the same for interpolation in float32
+_AT_ONCE = 4 * 224 * 224  # pixels of a mask whose floats a CPU's second cache holds
 # Side to which maps are reduced for histograms and distances: the resolution of the paper's spectral residual.
 # A threshold or a distance at the full 224 x 224 would cost more than the mixing itself.
 _WORKING_SIDE = 64
@@ -220,34 +222,18 @@ def rounded(maps: Tensor) -> Tensor:
 def above(maps: Tensor, thresholds: Tensor, images: Tensor) -> Tensor:
     """Where maps (B, h, w), brought to the images' size, exceed their thresholds (B,): (B, H, W) bool.
 
-    Interpolation often meets a threshold exactly but for rounding errors, which differ between processors: such
-    pixels are background.
+    Interpolation often meets a threshold exactly but for rounding errors: such pixels are background.
     """
     check_maps_of(images, maps)
     check_tensor(thresholds, f"{len(maps)} thresholds", (len(maps),), FLOATS)
+    in_bytes = maps.dtype == torch.uint8
     if maps.shape[-2:] == images.shape[-2:]:
-        if maps.dtype == torch.uint8:
+        if in_bytes:
             thresholds = (thresholds * (_LEVELS - 1)).floor().to(torch.uint8)
         return maps > thresholds[:, None, None]
-    if maps.dtype == torch.uint8:
-        maps = maps.double() / (_LEVELS - 1)
-    return upsampled(maps.double(), images) > thresholds.double()[:, None, None] + _ROUNDING
-
-
-def upsampled(maps: Tensor, images: Tensor) -> Tensor:
-    """(B, h, w) maps at the images' resolution, (B, H, W), by bilinear interpolation; unchanged if they fit.
-
-    The interpolation is two matrix products, which on a CPU take a third of ``F.interpolate``'s time.
-    """
-    size = images.shape[-2:]
-    if maps.shape[-2:] == size or not len(maps):
-        return maps.reshape(len(maps), *size)
-    rows, columns = (_bilinear(old, new, maps) for old, new in zip(maps.shape[-2:], size, strict=True))
-    with torch.autocast(maps.device.type, enabled=False):
-        return rows @ maps @ columns.T
-
-
-def _bilinear(old: int, new: int, like: Tensor) -> Tensor:
-    """(new, old) weights: what interpolation makes of each unit vector."""
-    units = torch.eye(old, dtype=like.dtype, device=like.device)
-    return F.interpolate(units[None], size=new, mode="linear", align_corners=False)[0].T
+    maps = maps.float() / (_LEVELS - 1) if in_bytes else maps.float()
+    thresholds = thresholds.float()[:, None, None] + _MET
+    masks = torch.empty(len(maps), *images.shape[-2:], dtype=torch.bool, device=maps.device)
+    for part in parts(masks, _AT_ONCE):
+        torch.gt(upsampled(maps[part], images), thresholds[part], out=masks[part])
+    return masks

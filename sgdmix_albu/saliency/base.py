@@ -36,12 +36,14 @@ class SaliencyBackend(ABC):
     A subclass writes :meth:`_raw` and nothing else.
 
     Args:
-        microbatch: The most images handed to :meth:`_raw` at once, to bound memory; None for all.
+        microbatch: The most images handed to :meth:`_raw` at once, to bound memory; None for what suits the device.
     """
 
     # True: _raw receives RGB in [0, 1]. False: it receives what the user passed (as float32), which is what
     # a model that was trained on standardised images needs.
     wants_rgb: ClassVar[bool] = True
+    # What suits a CPU, whose caches are small, and a GPU; None for all.
+    at_once: ClassVar[tuple[int | None, int | None]] = (None, None)
     # False: computed in float32 also under autocast. True: a model or function that autocast may speed up.
     follows_autocast: ClassVar[bool] = False
 
@@ -87,7 +89,8 @@ class SaliencyBackend(ABC):
         if images.shape[0] == 0:
             return images.new_zeros(images.shape[:1] + images.shape[2:], dtype=torch.float32)
         count = len(images)
-        passes = math.ceil(count / (self.microbatch or count))
+        suits = self.at_once[0] if images.device.type == "cpu" else self.at_once[1]
+        passes = math.ceil(count / (self.microbatch or suits or count))
         step = math.ceil(count / passes)  # passes of one size: a small one at the end would cost as much as a large one
         chunks = []
         with read_together():

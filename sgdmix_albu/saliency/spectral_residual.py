@@ -32,7 +32,7 @@ class SpectralResidual(SaliencyBackend):
     processor, the threads or the batch. Large images are subsampled before they are averaged.
 
     Args:
-        microbatch: The most images worked on at once; None for all.
+        microbatch: The most images worked on at once; None for 16 on a CPU and all on a GPU.
 
     Example:
         >>> import torch
@@ -43,6 +43,7 @@ class SpectralResidual(SaliencyBackend):
 
     wants_rgb = False
     uses_labels = False
+    at_once = (16, None)
 
     def attribute(self, inputs: Tensor, target: object = None) -> Tensor:
         """Captum's interface: the maps as attributions of the inputs' shape.
