@@ -80,6 +80,19 @@ def test_ratios_and_memory_by_hand() -> None:
     assert "Not measured: kornia (not here)." in page_of(_result(missing={"kornia": "not here"}))
 
 
+def test_in_short_by_hand() -> None:
+    found = _result(name="mixing-uint8", yardsticks=[])
+    row = found["groups"][0]["rows"][0]
+    names = {"torchvision CutMix": 8.0, '`SGDMix("given", mask="otsu", fill="source")`': 20.0, "`SGDMix()`": 400.0}
+    rows = [{**row, "name": name, "cpu_ms": {**row["cpu_ms"], "median": ms}} for name, ms in names.items()]
+    found["groups"][0]["rows"] = rows
+    expected = (
+        "In short, on one core: of an image in uint8, CutMix takes 2.00 ms, "
+        '`SGDMix("given", mask="otsu", fill="source")` 5.00 ms, `SGDMix()` 100 ms.'
+    )
+    assert expected in page_of(found)
+
+
 def test_without_memory_there_is_no_column_of_it() -> None:
     rows = [{**row, "peak_mib": None} for row in _result()["groups"][0]["rows"]]
     assert "MiB" not in page_of(_result(rows=rows))

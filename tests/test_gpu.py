@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import contracts
 from benchmarks.gpu.clock import measured
 from benchmarks.gpu.contracts import TESTS, _counted
 from benchmarks.gpu.report import Report
@@ -130,6 +131,14 @@ def test_the_tests_that_need_a_gpu_are_there(repository: Path) -> None:
     for tests in TESTS:
         path, _, name = tests.partition("::")
         assert f"def {name}" in (repository / path).read_text()
+
+
+def test_without_a_gpu_they_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contracts, "TESTS", TESTS[:1])
+    report = Report(tmp_path / "rows.json")
+    contracts.run(report, SIZES["toy"], torch.device("cpu"))
+    (row,) = Report.read(report.path)
+    assert (row["passed"] + row["skipped"] > 10, row["failed"], row["names"]) == (True, 0, "")
 
 
 def test_tests_are_counted(tmp_path: Path) -> None:

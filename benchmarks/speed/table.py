@@ -32,7 +32,27 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def page_of(results: dict[str, Any]) -> str:
     """All tables of one run, and where it was made."""
-    return "\n\n".join([machine(results), *(_group(group) for group in results["groups"])])
+    return "\n\n".join(
+        [machine(results), *_in_short(results["groups"]), *(_group(group) for group in results["groups"])]
+    )
+
+
+def _in_short(groups: Sequence[dict[str, Any]]) -> list[str]:
+    """What one asks first, where it was measured: the default and the cheapest mix of bytes, beside CutMix."""
+    found = {group["name"]: group for group in groups}
+    if "mixing-uint8" not in found:
+        return []
+    said = []
+    for kind in ("uint8", "float32"):
+        group = found.get(f"mixing-{kind}")
+        if group is not None:
+            medians = {row["name"]: row["cpu_ms"]["median"] for row in group["rows"]}
+            cutmix = medians["torchvision CutMix"] / group["images"]
+            words = [f"CutMix takes {number(cutmix)} ms"]
+            for name in ('`SGDMix("given", mask="otsu", fill="source")`', "`SGDMix()`"):
+                words.append(f"{name} {number(medians[name] / group['images'])} ms")
+            said.append(f"of an image in {kind}, {', '.join(words)}")
+    return [f"In short, on one core: {'; '.join(said)}."]
 
 
 def _group(group: dict[str, Any]) -> str:

@@ -109,7 +109,7 @@ def ways(photos: Path, work: Path, size: int) -> Iterator[Way]:
     side = max(Image.open(plain.samples[0][0]).size)
     maps = build_bank(photos, work / "maps", "salient_object", size=side, progress=False)
     masks = build_bank(photos, work / "masks", Outlines(), size=side, progress=False)
-    given = SGDMix("given", mask="otsu")
+    given, cheapest = SGDMix("given", mask="otsu"), SGDMix("given", mask="otsu", fill="source")
     yield Way("no mixing", cropped)
     yield Way("CutMix in `collate_fn`", cropped, Mixed(v2.CutMix(num_classes=CLASSES)))
     yield Way("the Albumentations face in `__getitem__`, 50 donors", SampleBySample(plain, size))
@@ -119,6 +119,8 @@ def ways(photos: Path, work: Path, size: int) -> Iterator[Way]:
     yield Way('bank of maps, `SGDMix("given")` in `collate_fn`', banked, Mixed(SGDMix("given"), collate))
     outlined = WithMaps(plain, masks, moves)
     yield Way('bank of masks, `SGDMix("given", mask="otsu")` in `collate_fn`', outlined, Mixed(given, collate))
+    name = 'bank of masks, `SGDMix("given", mask="otsu", fill="source")` in `collate_fn`'
+    yield Way(name, outlined, Mixed(cheapest, collate))
     yield Way('bank of masks, `SGDMix("given", mask="otsu")` after the loader', outlined, collate, AfterLoader(given))
 
 
