@@ -7,10 +7,13 @@ import subprocess
 import sys
 import threading
 import weakref
+from functools import partial
 
 import pytest
 import torch
+from fake_gpu import fake_gpu
 from tiny_diffusion import tiny_base, tiny_refiner
+from torch._dynamo.testing import CompileCounter
 
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.refine import RefinerSpec, components, get_refiner
@@ -273,13 +276,14 @@ class Memory:
 
     def __init__(self, monkeypatch):
         self.allocated = self.peak = self.model
-        for name, tell in {
+        self.told = {
             "reset_peak_memory_stats": lambda _: setattr(self, "peak", self.allocated),
             "memory_allocated": lambda _: self.allocated,
             "max_memory_allocated": lambda _: self.peak,
             "memory_reserved": lambda _: self.allocated,
             "mem_get_info": lambda _: (self.total - self.allocated, self.total),
-        }.items():
+        }
+        for name, tell in self.told.items():
             monkeypatch.setattr(torch.cuda, name, tell)
 
     def work(self, rows):
@@ -472,6 +476,38 @@ def test_the_tiny_autoencoder(base, tmp_path):
     assert found.images.shape == IMAGES.shape
     with pytest.raises(DataError, match="TAESD"):
         Refiner(spec, finetuned=False, tiny_vae=tmp_path / "nothing").load()
+
+
+def test_compiled_once_for_batches_of_any_length(folder, monkeypatch):
+    """Images join at four steps, parts are of four and of two images, the next call is of three."""
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    torch._dynamo.reset()
+    compiled = get_refiner(folder, compile=True, batch_size=4)
+    strengths = torch.tensor([0.9, 0.3, 0.9, 0.5, 0.7, 0.7])
+    for rows in (slice(None), slice(3)):
+        found = refine(compiled, rows, strength=strengths[rows])
+        assert counter.frame_count == 1
+        expected = refine(get_refiner(folder), rows, strength=strengths[rows])
+        assert (found.images.int() - expected.images.int()).abs().max() <= 1
+
+
+def test_memory_is_asked_for_when_the_model_is_in_it(folder, monkeypatch):
+    events = []
+    real = components.load_base
+    monkeypatch.setattr(
+        "sgdmix_albu.refine.loading.load_base", lambda *a, **k: (real(*a, **k), events.append("loaded"))[0]
+    )
+    memory = Memory(monkeypatch)
+    tell = memory.told["mem_get_info"]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (events.append("asked"), tell(device))[1])
+    with fake_gpu():
+        one = get_refiner(folder, device="cuda", dtype=torch.float32)
+        one.memory[32 * 32] = 100  # as measured by an earlier call
+        refine(one)
+        one.release()
+        refine(one)
+    assert events == ["loaded", "asked", "loaded", "asked"]
 
 
 def test_no_images_at_all(refiner):

@@ -240,9 +240,16 @@ class _Condition:
         pooled = [pooled[:count] for _, pooled in self._sides if pooled is not None]
         added = None
         if pooled:
-            added = {"text_embeds": torch.cat(pooled), "time_ids": self._sizes.expand(len(words), -1)}
+            pooled = [torch.cat(pooled)]
+            added = {"text_embeds": pooled[0], "time_ids": self._sizes.expand(len(words), -1)}
+        shown = torch.cat([latents] * len(self._sides))
+        if hasattr(
+            self._unet, "_orig_mod"
+        ):  # compiled: once for batches of any length, since images join and parts end
+            for batch in (shown, words, *pooled):
+                torch._dynamo.maybe_mark_dynamic(batch, 0)
         guess: Tensor = self._unet(
-            torch.cat([latents] * len(self._sides)),
+            shown,
             time,
             encoder_hidden_states=words,
             timestep_cond=None if self._scale is None else self._scale.expand(len(words), -1),
