@@ -120,7 +120,9 @@ def test_only_lora_and_new_rows_learn(base):
     optimizer = torch.optim.SGD([*groups["lora"].values(), *groups["tokens"].values()], lr=0.1)
     for _ in range(2):  # the first step moves B, which is zero, and leaves A where it is
         ids = encoder.tokenizer(["<a> x", "<b> x"], padding="max_length", max_length=24, return_tensors="pt").input_ids
-        model(torch.randn(2, 4, 16, 16), torch.tensor([10, 500]), [ids], 32).square().mean().backward()
+        model(
+            torch.randn(2, 4, 16, 16), torch.tensor([10, 500]), [ids], torch.arange(2), torch.zeros(6)
+        ).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
     after = {name.replace(".base_layer", ""): value for name, value in components.unet.state_dict().items()}
@@ -276,7 +278,7 @@ def _losses(folder: Path):
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 10_000))
 def test_draws_are_the_steps_alone(seed, step):
-    settings = settings_for(RefinerSpec("k", "x", recipe=RECIPE), {"seed": seed, **FIXED}, on_gpu=False)
+    settings = settings_for(RefinerSpec("k", "x", recipe=RECIPE), {"seed": seed, **FIXED})
     other = dataclasses.replace(settings, seed=(seed + 1) % 2**32)
     labels = torch.tensor([0, 0, 0, 1])
     first, second = (draw(settings, step, labels, torch.Size([2, 3, 3]), 1000) for _ in range(2))
@@ -300,9 +302,7 @@ FIXED = {
 def test_classes_or_images_are_drawn_evenly(balanced, expected):
     labels = torch.tensor([1] * 9 + [0] * 90 + [2])
     recipe = Recipe(batch_size=30_000)
-    settings = settings_for(
-        RefinerSpec("k", "x", recipe=recipe), {**FIXED, "seed": 0, "balanced": balanced}, on_gpu=False
-    )
+    settings = settings_for(RefinerSpec("k", "x", recipe=recipe), {**FIXED, "seed": 0, "balanced": balanced})
     drawn = draw(settings, 0, labels, torch.Size([1, 1, 1]), 1000)
     shares = labels[drawn.rows].bincount(minlength=3) / 30_000
     np.testing.assert_allclose(shares, expected, atol=0.01)

@@ -260,7 +260,9 @@ def _finetune(commands: _Commands) -> None:
     how.add_argument("--gradient-accumulation", type=count, default=1, metavar="N", help="parts of a step")
     how.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
     how.add_argument(
-        "--mixed-precision", choices=("no", "fp16", "bf16"), help="default: fp16 on a GPU, bf16 on a CPU that has it"
+        "--mixed-precision",
+        choices=("no", "fp16", "bf16"),
+        help="default: bf16 where GPU or CPU have it, fp16 on other GPUs",
     )
     _add_seed(how, "of weights, order and noise")
     course = finetune.add_argument_group("the run")

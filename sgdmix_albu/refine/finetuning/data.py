@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from sgdmix_albu.datasets.pixels import load_image
 from sgdmix_albu.datasets.source import Item, Skipped, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.io.threads import default_jobs, ordered_map
 from sgdmix_albu.refine.finetuning.labelled import Labelled, labelled
 from sgdmix_albu.tensors import check_tensor
 
@@ -76,12 +77,12 @@ class TrainingImages:
         self._rows: list[int] = []
         digest = hashlib.sha256(str(resolution).encode())
         rows = range(len(source.labels))
-        for row in tqdm(rows, desc="reading images", unit="image", disable=None if progress else True, leave=False):
-            try:
-                image = self._read(row)
-            except (DataError, OSError) as error:  # Pillow's complaints are OSErrors
+        reading = enumerate(ordered_map(self._tried, rows, self._jobs))
+        bar = {"desc": "reading images", "unit": "image", "disable": None if progress else True, "leave": False}
+        for row, image in tqdm(reading, total=len(rows), **bar):
+            if isinstance(image, Exception):
                 self.skipped.append(
-                    (self._items[row].key if self._items else f"image {row}", _FOLDERS.sub("", str(error)))
+                    (self._items[row].key if self._items else f"image {row}", _FOLDERS.sub("", str(image)))
                 )
                 continue
             self._rows.append(row)
@@ -105,6 +106,10 @@ class TrainingImages:
         """(3, R, R) uint8."""
         return self._read(self._rows[row])
 
+    def batches(self, parts: Iterable[Sequence[int]]) -> Iterator[Tensor]:
+        """(b, 3, R, R) uint8 for each of some parts of the rows; the next ones are read while one is worked on."""
+        return ordered_map(lambda rows: torch.stack([self[row] for row in rows]), parts, self._jobs)
+
     def map(self, row: int, bank: MapsOfFiles) -> Tensor:
         """A bank's map of an image, (R, R) uint8, cut out as the image is.
 
@@ -119,6 +124,17 @@ class TrainingImages:
         whole = found.resize(self._source.image(self._rows[row]).size, Image.Resampling.BILINEAR)
         square = ImageOps.fit(whole, (self.resolution, self.resolution), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(square))
+
+    @property
+    def _jobs(self) -> int:
+        """Threads that read: somebody's data set may have one file open for all of its images."""
+        return default_jobs() if self._items else 1
+
+    def _tried(self, row: int) -> Tensor | Exception:
+        try:
+            return self._read(row)
+        except (DataError, OSError) as error:  # Pillow's complaints are OSErrors
+            return error
 
     def _read(self, row: int) -> Tensor:
         image = self._source.image(row)

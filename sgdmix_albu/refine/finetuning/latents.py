@@ -17,9 +17,10 @@ from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.finetuning.data import MapsOfFiles, Saliency, TrainingImages
 from sgdmix_albu.refine.tensors import write_safetensors
 from sgdmix_albu.registry import import_optional
-from sgdmix_albu.tensors import PIXELS, check_tensor
+from sgdmix_albu.tensors import PIXELS, check_tensor, sent
 
 _BATCH = 16
+_PIXELS = _BATCH * 512 * 512  # of a batch at the most
 
 
 class Latents:
@@ -27,12 +28,16 @@ class Latents:
 
     Args:
         path: What :func:`cached_latents` wrote.
+
+    Attributes:
+        shape: (C, h, w), of one.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = import_optional("safetensors", extra="diffusion").safe_open(path, framework="pt")
         names = set(self._file.keys())
         self._parts = {name: self._file.get_slice(name) for name in ("mean", "deviation", "saliency") if name in names}
+        self.shape = torch.Size(self._parts["mean"].get_shape()[2:])
 
     def rows(self, rows: Tensor, mirrored: Tensor) -> dict[str, Tensor]:
         """``mean`` and ``deviation`` (B, C, h, w), and ``saliency`` (B, h, w) if there is any."""
@@ -88,12 +93,13 @@ def _encoded(
     progress: bool,
 ) -> dict[str, Tensor]:
     vae, found, maps = components.vae, [], []
-    starts = range(0, len(images), _BATCH)
-    for start in tqdm(starts, desc="encoding images", disable=None if progress else True, leave=False):
-        rows = range(start, min(start + _BATCH, len(images)))
-        plain = torch.stack([images[row] for row in rows])
+    size = max(1, min(_BATCH, _PIXELS // images.resolution**2))
+    parts = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+    reading = zip(parts, images.batches(parts), strict=True)
+    bar = {"desc": "encoding images", "disable": None if progress else True, "leave": False}
+    for rows, plain in tqdm(reading, total=len(parts), **bar):
         for batch, mirrored in ((plain, False), (plain.flip(-1), True)):
-            posterior = vae.encode((batch / 127.5 - 1).to(vae.device, vae.dtype)).latent_dist
+            posterior = vae.encode((sent(batch, vae.device) / 127.5 - 1).to(vae.dtype)).latent_dist
             found.append(torch.stack([posterior.mean, posterior.std]).half().cpu())
             if saliency is not None:
                 known = _looked(saliency, batch) if callable(saliency) else _served(saliency, images, rows, mirrored)
@@ -103,10 +109,10 @@ def _encoded(
     mean, deviation = torch.cat(sides, dim=1)
     if not bool(mean.isfinite().all() and deviation.isfinite().all()):
         raise DataError(f"the autoencoder of {components.folder} gave numbers that are not finite")
-    parts = {"mean": mean, "deviation": deviation}
+    written = {"mean": mean, "deviation": deviation}
     if maps:
-        parts["saliency"] = torch.cat([torch.stack(maps[i : i + 2], dim=1) for i in range(0, len(maps), 2)])
-    return parts
+        written["saliency"] = torch.cat([torch.stack(maps[i : i + 2], dim=1) for i in range(0, len(maps), 2)])
+    return written
 
 
 def _looked(saliency: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:

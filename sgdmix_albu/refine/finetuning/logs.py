@@ -1,12 +1,65 @@
-"""The loss for TensorBoard, in a file that does not tell where it was made: TensorBoard's own name the machine."""
+"""The losses: read a few at a time, and written for TensorBoard in a file that does not tell where it was made."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.files import refusals_named
 from sgdmix_albu.registry import import_optional
+
+_UNREAD = 20  # steps that a GPU may be behind
+
+
+class Losses:
+    """The loss of each step. On a GPU they are read some steps late: whoever reads one waits for all that is before it.
+
+    Args:
+        known: Those of the steps before.
+        log: Is told of each; None for none.
+    """
+
+    def __init__(self, known: Sequence[float], log: LossLog | None) -> None:
+        self._known, self._log = list(known), log
+        self._unread: list[Tensor] = []
+
+    @property
+    def last(self) -> str:
+        """The last one that was read, in short."""
+        return f"{self._known[-1]:.3f}" if self._known else ""
+
+    def add(self, loss: Tensor) -> None:
+        """The next step's, a single number.
+
+        Raises:
+            DataError: As :meth:`read`.
+        """
+        self._unread.append(loss)
+        if loss.device.type == "cpu" or len(self._unread) == _UNREAD:
+            self.read()
+
+    def read(self) -> list[float]:
+        """All of them.
+
+        Raises:
+            DataError: One is no number.
+        """
+        found = torch.stack(self._unread).tolist() if self._unread else []
+        self._unread = []
+        for loss in found:
+            step = len(self._known)
+            if not loss < math.inf:
+                raise DataError(f"the loss is no number any more at step {step}; pass a smaller --learning-rate")
+            self._known.append(loss)
+            if self._log is not None:
+                self._log.add(loss, step)
+        return self._known
 
 
 class LossLog:

@@ -19,7 +19,7 @@ from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.refine.catalogue import RefinerSpec, get_spec
 from sgdmix_albu.refine.components import settled_base
 from sgdmix_albu.refine.finetuning.data import MapsOfFiles
-from sgdmix_albu.refine.finetuning.settings import Settings, settings_for
+from sgdmix_albu.refine.finetuning.settings import Settings, best_precision, settings_for
 from sgdmix_albu.refine.finetuning.trainer import Trainer
 from sgdmix_albu.refine.folder import CARD, RefinerCard
 from sgdmix_albu.registry import import_optional
@@ -81,7 +81,8 @@ def finetune(
         saliency_weight: By how much: a salient pixel weighs 1 + this.
         gradient_accumulation: Parts that a step is cut into, for little memory.
         gradient_checkpointing: Forget activations and compute them again: less memory, more time.
-        mixed_precision: "no", "fp16" or "bf16"; None for fp16 on a GPU and bf16 on a CPU that has it.
+        mixed_precision: "no", "fp16" or "bf16"; None for bf16 on a GPU or CPU that has it, and fp16 on other GPUs.
+            What learns stays in single precision.
         seed: The same seed, the same refiner.
         checkpoint_every: Steps between checkpoints; None for a tenth of the steps.
         samples_every: Steps between sample grids; None for one at the end.
@@ -115,7 +116,7 @@ def finetune(
         "mixed_precision": mixed_precision,
         "seed": seed,
     }
-    settings = settings_for(spec, given, on_gpu=torch.cuda.is_available())
+    settings = settings_for(spec, given, precision=best_precision())
     check_counts(checkpoint_every=checkpoint_every, samples_every=samples_every)
     root = data if isinstance(data, str | os.PathLike) else getattr(data, "root", None)
     if isinstance(root, str | os.PathLike):

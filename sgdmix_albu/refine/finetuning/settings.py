@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sgdmix_albu.arguments import check_choice, check_count, check_number
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.refine.catalogue import Recipe, RefinerSpec
@@ -44,12 +46,22 @@ class Settings(Recipe):
             object.__setattr__(self, name, int(getattr(self, name)))
 
 
-def settings_for(spec: RefinerSpec, given: Mapping[str, Any], *, on_gpu: bool) -> Settings:
-    """What the caller gave, and the recipe where they did not say."""
+def settings_for(spec: RefinerSpec, given: Mapping[str, Any], *, precision: str = "no") -> Settings:
+    """What the caller gave, and the recipe and ``precision`` where they did not say."""
     recipe = dataclasses.asdict(spec.recipe)
     values = {"key": spec.key, "base": spec.base, "revision": spec.revision, "resolution": spec.resolution, **recipe}
-    values["mixed_precision"] = "fp16" if on_gpu else "bf16" if bf16_pays() else "no"
+    values["mixed_precision"] = precision
     return Settings(**{**values, **{name: value for name, value in given.items() if value is not None}})
+
+
+def best_precision() -> str:
+    """Half precision where it is fast: bfloat16, whose range Stable Diffusion XL needs, before float16.
+
+    With float16 losses are scaled, and each step waits for the GPU to say whether the scale was too large.
+    """
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if bf16_pays() else "no"
 
 
 def bf16_pays() -> bool:

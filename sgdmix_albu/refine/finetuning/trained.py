@@ -51,21 +51,20 @@ class Trained(nn.Module):
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()  # steps this small are lost in half precision
 
-    def forward(self, noisy: Tensor, times: Tensor, ids: Sequence[Tensor], side: int) -> Tensor:
+    def forward(self, noisy: Tensor, times: Tensor, ids: Sequence[Tensor], rows: Tensor, sizes: Tensor) -> Tensor:
         """The UNet's guess.
 
         Args:
             noisy: (B, C, h, w) latents.
             times: (B,) timesteps.
-            ids: For each text encoder (B, L) token ids.
-            side: Of the images in pixels, which Stable Diffusion XL is told.
+            ids: For each text encoder (P, L) token ids, of the batch's different prompts.
+            rows: (B,) which of them is each image's.
+            sizes: (6,) what Stable Diffusion XL is told of the images' size.
         """
-        unique, rows = torch.unique(torch.stack(list(ids), dim=1), dim=0, return_inverse=True)
-        words, pooled = encoded(self.encoders, unique.unbind(1))
+        words, pooled = encoded(self.encoders, ids)
         added = None
         if pooled is not None:
-            sizes = words.new_tensor([side, side, 0, 0, side, side]).expand(len(noisy), -1)
-            added = {"text_embeds": pooled[rows], "time_ids": sizes}
+            added = {"text_embeds": pooled[rows], "time_ids": sizes.to(words.dtype).expand(len(noisy), -1)}
         return self.unet(  # type: ignore[no-any-return]
             noisy, times, encoder_hidden_states=words[rows], added_cond_kwargs=added, return_dict=False
         )[0]

@@ -22,13 +22,14 @@ from sgdmix_albu.refine.finetuning.checkpoint import Checkpoint
 from sgdmix_albu.refine.finetuning.data import Saliency, TrainingImages
 from sgdmix_albu.refine.finetuning.draws import Draws, draw
 from sgdmix_albu.refine.finetuning.latents import Latents, cached_latents
-from sgdmix_albu.refine.finetuning.logs import LossLog
+from sgdmix_albu.refine.finetuning.logs import Losses, LossLog
 from sgdmix_albu.refine.finetuning.samples import save_samples
 from sgdmix_albu.refine.finetuning.settings import Settings
 from sgdmix_albu.refine.finetuning.trained import Trained, initial_vectors
 from sgdmix_albu.refine.folder import CARD, RefinerCard, class_tokens, write_refiner
 from sgdmix_albu.refine.prompts import token_ids
 from sgdmix_albu.registry import import_optional
+from sgdmix_albu.tensors import sent
 
 _WARM_UP, _COOL_DOWN = 0.02, 0.25  # shares of the steps
 
@@ -56,6 +57,8 @@ class Trainer:
         self.components = load_base(spec.base, revision=spec.revision, dtype=dtype, device=accelerator.device)
         _check_resolution(self.components, settings.resolution)
         self.components.widen_vae()
+        if dtype == torch.bfloat16:  # whose eight bits are too few for what all steps learn from
+            self.components.vae = self.components.vae.float()
         with accelerator.main_process_first():
             cache = cached_latents(
                 self.images, self.components, folder / ".cache", saliency=saliency, progress=self.progress
@@ -84,6 +87,8 @@ class Trainer:
         self.schedule = schedulers.DDPMScheduler.from_config(self.components.scheduler.config)
         self.prompts = [spec.prompt.format(token=token, metaclass=spec.metaclass) for token in self.tokens]
         self.ids = [token_ids(encoder, [*self.prompts, ""]) for encoder in self.components.encoders]
+        side = settings.resolution
+        self.sizes = sent(torch.tensor([side, side, 0, 0, side, side]), accelerator.device)
 
     def forget(self) -> None:
         """Begin afresh: what an earlier run left is removed by the main process."""
@@ -99,25 +104,22 @@ class Trainer:
             checkpoint_every: Steps between checkpoints.
             samples_every: Steps between sample grids; None for one at the end.
         """
-        losses = self.checkpoint.load()
-        main, last = self.accelerator.is_main_process, self.settings.steps
-        writer = LossLog(self.folder / "logs", len(losses)) if main else None
-        bar = tqdm(
-            total=last, initial=len(losses), desc="fine-tuning", unit="step", disable=None if self.progress else True
-        )
-        for step in range(len(losses), last):
-            losses.append(self._step(step))
+        known = self.checkpoint.load()
+        main, begun, last = self.accelerator.is_main_process, len(known), self.settings.steps
+        losses = Losses(known, LossLog(self.folder / "logs", begun) if main else None)
+        bar = tqdm(total=last, initial=begun, desc="fine-tuning", unit="step", disable=None if self.progress else True)
+        for step in range(begun, last):
+            losses.add(self._step(step))
             bar.update()
-            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
-            if writer is None:
+            bar.set_postfix(loss=losses.last, refresh=False)
+            if not main:
                 continue
-            writer.add(losses[-1], step)
             if (step + 1) % checkpoint_every == 0 and step + 1 < last:
-                self.checkpoint.save(losses)
+                self.checkpoint.save(losses.read())
             if samples_every and (step + 1) % samples_every == 0 and step + 1 < last:
                 self._sample(step + 1)
         bar.close()
-        card = self._card(losses)
+        card = self._card(losses.read())
         if main:
             self._sample(last)
             vectors = self.model.vectors(self.components)
@@ -126,10 +128,10 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return card
 
-    def _step(self, step: int) -> float:
-        """One optimiser step; the mean loss over all processes."""
-        shape = torch.Size(self.latents.rows(torch.tensor([0]), torch.tensor([False]))["mean"].shape[1:])
-        drawn = draw(self.settings, step, self.images.labels, shape, self.schedule.config.num_train_timesteps)
+    def _step(self, step: int) -> Tensor:
+        """One optimiser step; the mean loss over all processes, a number that may still be computed."""
+        horizon = self.schedule.config.num_train_timesteps
+        drawn = draw(self.settings, step, self.images.labels, self.latents.shape, horizon)
         parts = self.settings.gradient_accumulation
         size = self.settings.batch_size // self.accelerator.num_processes // parts
         first = self.accelerator.process_index * size * parts
@@ -146,23 +148,25 @@ class Trainer:
             group["lr"] = group["rate"] * _pace(step, self.settings.steps)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        mean = float(self.accelerator.reduce(total, "mean"))
-        if not mean < float("inf"):
-            raise DataError(f"the loss is no number any more at step {step}; pass a smaller --learning-rate")
-        return mean
+        return self.accelerator.reduce(total, "mean")  # type: ignore[no-any-return]
 
     def _loss(self, drawn: Draws) -> Tensor:
         device = self.accelerator.device
-        found = {name: value.to(device) for name, value in self.latents.rows(drawn.rows, drawn.mirrored).items()}
-        noise, times = drawn.noise.to(device), drawn.times.to(device)
-        clean = self.components.scaled(found["mean"] + found["deviation"] * drawn.spread.to(device))
+        found = {name: sent(value, device) for name, value in self.latents.rows(drawn.rows, drawn.mirrored).items()}
+        noise, times = sent(drawn.noise, device), sent(drawn.times, device)
+        clean = self.components.scaled(found["mean"] + found["deviation"] * sent(drawn.spread, device))
         labels = torch.where(drawn.dropped, len(self.tokens), self.images.labels[drawn.rows])
         noisy = self.schedule.add_noise(clean, noise, times)
+        # Which prompts are the same is asked here: a GPU would be waited for.
+        different, rows = torch.unique(
+            torch.stack([ids[labels] for ids in self.ids], dim=1), dim=0, return_inverse=True
+        )
         guess = self.wrapped(
             noisy.to(self.components.dtype),
             times,
-            [ids[labels].to(device) for ids in self.ids],
-            self.settings.resolution,
+            [sent(ids.contiguous(), device) for ids in different.unbind(1)],
+            sent(rows, device),
+            self.sizes,
         )
         epsilon = self.schedule.config.prediction_type == "epsilon"
         wanted = noise if epsilon else self.schedule.get_velocity(clean, noise, times)
