@@ -1,4 +1,4 @@
-"""The steps of diffusers' schedulers, without the waits for a GPU that are of no use to them."""
+"""What diffusers and peft do at each step, without the waits for a GPU that are of no use to them."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from sgdmix_albu.errors import DataError
 from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.prompts import encoded
 from sgdmix_albu.refine.tokens import add_tokens
+from sgdmix_albu.refine.transfers import Unblocked
 from sgdmix_albu.registry import import_optional
 
 _ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -61,7 +62,8 @@ class Trained(nn.Module):
             rows: (B,) which of them is each image's.
             sizes: (6,) what Stable Diffusion XL is told of the images' size.
         """
-        words, pooled = encoded(self.encoders, ids)
+        with Unblocked():  # peft brings the new tokens' numbers along at each call
+            words, pooled = encoded(self.encoders, ids)
         added = None
         if pooled is not None:
             added = {"text_embeds": pooled[rows], "time_ids": sizes.to(words.dtype).expand(len(noisy), -1)}
