@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +53,17 @@ class Descriptors:
             block = self.maps[start : start + 4096].reshape(-1, cells, side, cells, side)
             sums = block.sum(axis=(2, 4), dtype=np.uint16)
             coarse[start : start + 4096] = ((sums + side * side // 2) // (side * side)).reshape(len(block), -1)
+            self.forget()
         return coarse
+
+    def forget(self) -> None:
+        """Let go of those mapped maps that are in memory; they are read again where they are needed.
+
+        A system that has room keeps them beside its processes' own memory.
+        """
+        mapped = getattr(self.maps, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def check_some_usable(usable: int, count: int, skipped: Sequence[Skipped]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -117,6 +118,18 @@ class Storage:
                     raise DataError(f"cannot read {self.path(name)}: a line is longer than {_LONGEST} bytes")
                 yield line
 
+    def sha256(self, name: str) -> str:
+        """SHA-256 of a file that need not fit into memory.
+
+        Raises:
+            DataError: There is no such file, or it cannot be read.
+        """
+        digest = hashlib.sha256()
+        with self.opened(name) as file:
+            while block := file.read(2**20):
+                digest.update(block)
+        return digest.hexdigest()
+
     @contextmanager
     def opened(self, name: str) -> Iterator[BinaryIO]:
         """A file to read from any place of it.
@@ -147,21 +160,28 @@ class Storage:
                 return False
             return True
 
-    def sizes(self) -> dict[str, int]:
+    def files(self) -> Iterator[tuple[str, int]]:
         """Every file at any depth, by name, with its size in bytes; unfinished ones are not among them.
 
         Raises:
             DataError: A folder cannot be read.
         """
         with self._told("list", ""):
+            sizes: Iterator[tuple[str, int]]
             if self._remote is not None:
                 self._remote.invalidate_cache()
                 top = self._inside("")
                 found = self._remote.find(top, detail=True)
-                sizes = {path[len(top) :].lstrip("/"): int(about["size"]) for path, about in found.items()}
+                sizes = ((path[len(top) :].lstrip("/"), int(about["size"])) for path, about in found.items())
             else:
-                sizes = dict(_walk(Path(self.root)))
-        return {name: size for name, size in sizes.items() if not _unfinished(name)}
+                sizes = _walk(Path(self.root))
+            for name, size in sizes:
+                if not _unfinished(name):
+                    yield name, size
+
+    def sizes(self) -> dict[str, int]:
+        """The same, all together."""
+        return dict(self.files())
 
     def remove(self, name: str) -> None:
         """Remove a file, or a folder and all that is in it; nothing happens where it is not there.
@@ -193,7 +213,9 @@ class Storage:
         """Remove what interrupted writers left. Nobody else may be writing."""
         if self.local:
             with self._told("list", ""):
-                found = [name for name, _ in _walk(Path(self.root)) if _unfinished(name)]
+                top = len(os.fspath(Path(self.root)))
+                folders = _scanned(Path(self.root))
+                found = [entry.path[top:].lstrip("/") for _, those in folders for entry in those if _ours(entry)]
             for name in found:
                 self.remove(name)
 
@@ -229,6 +251,11 @@ class Storage:
 def _unfinished(name: str) -> bool:
     last = name.rpartition("/")[2]
     return last.startswith(TEMPORARY) and last.endswith(".tmp")
+
+
+def _ours(entry: os.DirEntry[str]) -> bool:
+    """Whether it is what an interrupted writer left; asked of its name first, for there may be millions of files."""
+    return _unfinished(entry.name) and not entry.is_dir(follow_symlinks=False)
 
 
 def _walk(root: Path) -> Iterator[tuple[str, int]]:

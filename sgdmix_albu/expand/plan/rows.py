@@ -7,11 +7,14 @@ by two numbers, and anyone can look into it. It is about five times as large as 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from typing import TypeVar
 
 from sgdmix_albu.errors import DataError
@@ -81,6 +84,9 @@ class Chunk:
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Row))
+_START, _STRING = '{"name":', json.JSONDecoder()
+_VALUES = attrgetter(*_FIELDS)
+_JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))  # made once: there may be ten million rows
 _ROW = record(
     {
         "name": output_name,
@@ -112,8 +118,7 @@ def row_line(row: Row) -> bytes:
         >>> read_rows(line)[0].target
         'b/2.jpg'
     """
-    fields = {name: getattr(row, name) for name in _FIELDS}
-    return json.dumps(fields, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    return _JSON.encode(dict(zip(_FIELDS, _VALUES(row), strict=True))).encode() + b"\n"
 
 
 def read_rows(content: bytes) -> list[Row]:
@@ -125,17 +130,36 @@ def read_rows(content: bytes) -> list[Row]:
     return [_read(line) for line in io.BytesIO(content)]  # splitlines() breaks at \r too
 
 
-def chunks_of(lines: Iterable[bytes], rows: int) -> Iterator[Chunk]:
-    r"""The stretches of a plan of ``rows`` lines each, the last of fewer.
+def row_name(line: bytes) -> str:
+    """The output's name in a line that :func:`row_line` wrote, without reading the rest of it; of another, the line.
 
     Example:
-        >>> list(chunks_of([b"1\n", b"22\n", b"3\n"], rows=2))
+        >>> row_name(b'{"name":"owl/1.png","label":"owl"}')
+        'owl/1.png'
+    """
+    text = line.decode("utf-8", "replace")
+    with suppress(ValueError):
+        if text.startswith(_START):
+            return str(_STRING.raw_decode(text, len(_START))[0])
+    return text
+
+
+def names_sum(names: Iterable[str]) -> bytes:
+    """What tells the outputs of one chunk from those of another, in whatever order they come."""
+    return hashlib.sha256("\n".join(sorted(names)).encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def chunks_of(lines: Iterable[bytes], rows: int) -> Iterator[tuple[Chunk, list[bytes]]]:
+    r"""The stretches of a plan of ``rows`` lines each, the last of fewer, and their lines.
+
+    Example:
+        >>> [chunk for chunk, _ in chunks_of([b"1\n", b"22\n", b"3\n"], rows=2)]
         [Chunk(number=0, start=0, end=5, rows=2), Chunk(number=1, start=5, end=7, rows=1)]
     """
     start = 0
     for place, batch in enumerate(batched(lines, rows)):
         end = start + sum(map(len, batch))
-        yield Chunk(place, start, end, len(batch))
+        yield Chunk(place, start, end, len(batch)), batch
         start = end
 
 

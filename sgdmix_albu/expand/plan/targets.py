@@ -26,6 +26,8 @@ _BLOCK = 256
 _STREAM = 2**32  # of the counter-based generator, for seeds and strengths; targets are drawn from those below
 _PLACES = 2**33  # and places from those above
 _LONGEST = 255  # bytes of a file name, on every file system in use
+_PIXELS = GRID * GRID  # of a map
+_TOGETHER = 32  # sources whose coarse maps, with their candidates', stay in a core's cache
 
 
 def plan_rows(
@@ -66,7 +68,7 @@ def plan_rows(
         if choice.unmixed is not None and not settings.keep_unmixed:
             left_out[choice.unmixed] += 1
             continue
-        if len(os.fsencode(name.rpartition("/")[2])) > _LONGEST:
+        if len(name) > _LONGEST // 4 and len(os.fsencode(name.rpartition("/")[2])) > _LONGEST:
             left_out["long_name"] += 1
             continue
         chance, which = draws[repeat][source].tolist()
@@ -112,6 +114,7 @@ def _choices(known: Descriptors, settings: Settings) -> Iterator[tuple[int, int,
             found = finder.nearest(sources, drawn, applied, earlier)
             earlier = np.column_stack([earlier, found.target])
             rounds.append((applied, found))
+        known.forget()
         for place, source in enumerate(sources.tolist()):
             for repeat, (applied, found) in enumerate(rounds):
                 yield source, repeat, finder.choice(source, found, place, bool(applied[place]))
@@ -194,10 +197,11 @@ class _Finder:
 
     def __init__(self, known: Descriptors, settings: Settings) -> None:
         self.known, self.target_class = known, settings.target_class
-        self.room = settings.max_coverage * known.maps[0].size if len(known) else 0
+        self.room = settings.max_coverage * _PIXELS
         self.labels = np.array([item.label for item in known.items])
         self.usable = ~known.flat & ~known.empty & ~doubted(known.agreement, settings.min_agreement)
         self.coarse = known.coarse()
+        self.norms = np.einsum("nd,nd->n", self.coarse, self.coarse, dtype=np.int64)
         self.crowding = None if settings.fill == "source" else _crowding(known.grid_masks)
 
     def nearest(self, sources: Array, drawn: Array, applied: Array, earlier: Array) -> _Found:
@@ -234,7 +238,7 @@ class _Finder:
         """What was found for a source, in one place of the block."""
         target, refused = int(found.target[place]), int(found.refused[place])
         if target >= 0:  # the distance is a root mean square in [0, 1]
-            return _Choice(target, float(np.sqrt(found.squared[place] / self.known.maps[0].size) / 255), None, refused)
+            return _Choice(target, float(np.sqrt(found.squared[place] / _PIXELS) / 255), None, refused)
         return _Choice(None, None, self._reason(source, refused) if applied else "not_drawn", refused)
 
     def _reason(self, source: int, refused: int) -> str:
@@ -253,7 +257,7 @@ class _Finder:
             return _union_area(self.known.grid_masks[own], self.known.grid_masks[row]) > self.room
         areas, holes = self.crowding
         # A hole must leave something to paint from, whatever may be covered.
-        crowded: Array = (areas[own] > self.room) | (holes[row] > min(self.room, self.known.maps[0].size - 1))
+        crowded: Array = (areas[own] > self.room) | (holes[row] > min(self.room, _PIXELS - 1))
         return crowded
 
     def _eligible(self, sources: Array, drawn: Array, applied: Array, earlier: Array) -> Array:
@@ -271,11 +275,15 @@ class _Finder:
         Averages over cells are never further apart than what they are averages of (Jensen). Each is rounded to a
         grey level, which takes up to one level, root mean square, off the difference of two.
         """
-        coarse, cell = self.coarse, self.known.maps[0].size // max(self.coarse.shape[1], 1)
-        difference = coarse[drawn].astype(np.float32)
-        difference -= coarse[sources].astype(np.float32)[:, None]
-        squares = np.einsum("bkd,bkd->bk", difference, difference)
-        bounds: Array = (np.sqrt(squares) - 1.001 * np.sqrt(coarse.shape[1])) * np.sqrt(cell)
+        squares = np.empty(drawn.shape, np.float32)
+        for start in range(0, len(sources), _TOGETHER):
+            part = slice(start, start + _TOGETHER)
+            # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b: sums of whole numbers below 2^24, which single precision holds.
+            own, others = self.coarse[sources[part]].astype(np.float32), self.coarse[drawn[part]].astype(np.float32)
+            products = np.matmul(others, own[:, :, None])[:, :, 0].astype(np.int64)
+            squares[part] = self.norms[sources[part], None] + self.norms[drawn[part]] - 2 * products
+        cells = self.coarse.shape[1]
+        bounds: Array = (np.sqrt(squares) - 1.001 * np.sqrt(cells)) * np.sqrt(_PIXELS // cells)
         return bounds
 
 

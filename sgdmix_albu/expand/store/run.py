@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,30 +12,23 @@ from typing import Any
 from sgdmix_albu.datasets.source import Item, Skipped
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.expand.names import ATTEMPTS, LISTING, METADATA, PLAN, QUARANTINE, RUN, WORK, done_name
-from sgdmix_albu.expand.plan.rows import Chunk, Row, chunks_of, read_rows, row_line
+from sgdmix_albu.expand.plan.rows import Chunk, Row, chunks_of, names_sum, read_rows, row_line, row_name
 from sgdmix_albu.expand.store.done import done_bytes, read_done
+from sgdmix_albu.expand.store.finish import (
+    lines_of,
+    manifest_lines,
+    read_quarantine,
+    short_sum,
+    with_every_field,
+    write_quarantine,
+)
 from sgdmix_albu.expand.store.listing import listing_lines, listing_sum
-from sgdmix_albu.expand.store.manifest import is_there, manifest_row
+from sgdmix_albu.expand.store.manifest import Inventory, is_there, manifest_row
 from sgdmix_albu.expand.store.run_file import RunFile, check_same, read_run, write_run
 from sgdmix_albu.expand.store.shards import is_shard
 from sgdmix_albu.io.lock import locked
-from sgdmix_albu.io.records import UnsoundError, line, parse, record, text
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.sums import Summed
-
-_QUARANTINED = record({"source": text(), "reason": text()})
-
-# What rows that an earlier version wrote do not say: all were mixed, and nothing moved. Every row of a manifest has
-# every field.
-_NEWER = {
-    "mixed": True,
-    "unmixed_because": None,
-    "refused_over_coverage": None,
-    "place": "source",
-    "placement": None,
-    "source_threshold": None,
-    "target_threshold": None,
-}
 
 
 class Run:
@@ -61,6 +53,7 @@ class Run:
         self.out, self.class_names, self.listing, self.gone = out, class_names, listing, frozenset(gone)
         self.wanted = {**settings, "images": len(listing), "images_sha256": listing_sum(class_names, listing)}
         self.planned: dict[str, Any] | None = None  # rows and sum of the plan, and what it leaves out
+        self._names: dict[int, bytes] = {}  # of each chunk of the plan: a sum over its outputs' names
         self.made: dict[str, Any] | None = None  # rows and sum of the manifest, sums of its chunks, what stayed unmixed
 
     def locked(self) -> AbstractContextManager[None]:
@@ -129,7 +122,10 @@ class Run:
             DataError: The plan is not what was written.
         """
         lines = Summed(self.out.lines(PLAN))
-        found = list(chunks_of(lines, rows))
+        found = []
+        for chunk, those in chunks_of(lines, rows):
+            found.append(chunk)
+            self._names[chunk.number] = names_sum(map(row_name, those))
         if self.planned is None or lines.sha256 != self.planned["sha256"]:
             raise DataError(f"{self.out.path(PLAN)} is not what was written; pass --overwrite to begin anew")
         return found
@@ -141,6 +137,9 @@ class Run:
         """
         if not self.out.has(METADATA):
             return False
+        if self._untouched():
+            self.out.remove(WORK)  # the run may have ended between its last two steps
+            return True
         sizes, lines = self.out.sizes(), Summed(self.out.lines(METADATA))
         sound = True
         for row in map(manifest_row, lines):
@@ -152,6 +151,21 @@ class Run:
         self._restore_done(sizes)
         self.out.remove(METADATA)
         return False
+
+    def _untouched(self) -> bool:
+        """Whether all is as it was written and nothing besides: told by sums, without a look at each row.
+
+        What is not may still be finished: there may be a stranger's file.
+        """
+        if self.made is None or "inventory" not in self.made or self.planned is None:
+            return False
+        if self.made["rows"] != self.planned["rows"] or self.out.sha256(METADATA) != self.made["sha256"]:
+            return False
+        inventory = Inventory()
+        for name, size in self.out.files():
+            if not (name == METADATA or name.startswith(".sgdmix")):
+                inventory.add(name, size)
+        return bool(inventory.said() == self.made["inventory"])
 
     def _complete(self, rows: int) -> bool:
         """Whether those outputs that a sound manifest does not name are of images that are gone."""
@@ -186,7 +200,7 @@ class Run:
         rows = read_done(self.out.read(done_name(chunk.number)))
         if rows is None or len(rows) != chunk.rows:
             return False
-        if {row["file_name"] for row in rows} != {row.name for row in self.rows([chunk])}:
+        if names_sum(row["file_name"] for row in rows) != self._names[chunk.number]:
             return False  # another chunk's, copied or renamed
         return all(row["skipped"] in self.gone if "skipped" in row else is_there(row, sizes) for row in rows)
 
@@ -196,44 +210,22 @@ class Run:
             yield from read_rows(self.out.read(PLAN, chunk.start, chunk.end))
 
     def quarantined(self) -> list[Skipped]:
-        """The images of a finished run that could not be used, and why.
-
-        Raises:
-            DataError: The list of them is damaged.
-        """
-        found = []
-        for one in self.out.lines(QUARANTINE):
-            try:
-                row = parse(one, _QUARANTINED)
-                found.append(Skipped(row["source"], row["reason"]))
-            except UnsoundError as error:
-                path = self.out.path(QUARANTINE)
-                remedy = f"remove {self.out.path(METADATA)}, and both are made again"
-                raise DataError(f"{path} is damaged; {remedy}") from error
-        return found
+        """The images of a finished run that could not be used, and why; errors as of :func:`read_quarantine`."""
+        return read_quarantine(self.out)
 
     def finish(self, chunks: Sequence[Chunk]) -> None:
         """Write the manifest from what the chunks say, list what could not be used, and drop what the run needed."""
         assert self.planned is not None  # chunks are a plan's
-        reasons = dict(self.planned["unusable"])
-        digest, count, sums = hashlib.sha256(), 0, []
-        unmixed: Counter[str] = Counter()
-        for chunk in chunks:
-            rows = self._done_rows(chunk)
-            reasons |= {row["skipped"]: row["reason"] for row in rows if "skipped" in row}
-            unmixed.update(filter(None, (row.get("unmixed_because") for row in rows)))
-            lines = _lines(rows)
-            digest.update(lines)
-            count += lines.count(b"\n")
-            sums.append(_short_sum(lines))
-        listed = (line({"source": key, "reason": reason}) for key, reason in reasons.items())
-        self.out.write_lines(QUARANTINE, listed)
         self.out.sweep()  # of workers that were lost with their machine
-        self.made = {"rows": count, "sha256": digest.hexdigest(), "chunks": sums, "unmixed": dict(unmixed)}
-        self._save()
-        # The last: a folder with a manifest is finished.
-        self.out.write_lines(METADATA, (_lines(self._done_rows(chunk)) for chunk in chunks))
+        # The last: a folder with a manifest is finished. What is told of it is told before it appears.
+        rows, reasons = map(self._done_rows, chunks), dict(self.planned["unusable"])
+        self.out.write_lines(METADATA, manifest_lines(rows, reasons, self._tell))
         self.out.remove(WORK)
+
+    def _tell(self, made: dict[str, Any], reasons: Mapping[str, str]) -> None:
+        write_quarantine(self.out, reasons)
+        self.made = made
+        self._save()
 
     def _list(self, digest_of: Callable[[int], str | None] = lambda place: None) -> str:
         """Write the listing; the SHA-256 of the file."""
@@ -276,9 +268,7 @@ class Run:
         rows = read_done(self.out.read(done_name(chunk.number)))
         if rows is None:
             raise DataError(f"{self.out.path(done_name(chunk.number))} was damaged meanwhile; run the same again")
-        # What a shard says of its images is not changed any more.
-        whole = ("skipped", "mixed", "shard")
-        return [row if any(name in row for name in whole) else {**row, **_NEWER} for row in rows]
+        return [with_every_field(row) for row in rows]
 
     def _restore_done(self, sizes: Mapping[str, int]) -> None:
         """What says that a chunk is done, from the manifest that was made of it, for those that are still whole.
@@ -297,15 +287,5 @@ class Run:
             while row is not None and row["file_name"] in names:
                 found.append(row)
                 row = next(rows, None)
-            if len(found) == len(names) and _short_sum(_lines(found)) == self.made["chunks"][chunk.number]:
+            if len(found) == len(names) and short_sum(lines_of(found)) == self.made["chunks"][chunk.number]:
                 self.out.write(done_name(chunk.number), done_bytes(found))
-
-
-def _lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """The manifest's lines of a chunk."""
-    return b"".join(line(row) for row in rows if "skipped" not in row)
-
-
-def _short_sum(lines: bytes) -> str:
-    """Enough to see damage, and short: there is one for each chunk."""
-    return hashlib.sha256(lines).hexdigest()[:16]

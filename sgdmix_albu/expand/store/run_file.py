@@ -46,7 +46,10 @@ _ABOUT = record(
             )
         ),
         "manifest": optional(
-            record({"rows": whole(), "sha256": sha256, "chunks": items(text(64))}, may={"unmixed": _COUNTS})
+            record(
+                {"rows": whole(), "sha256": sha256, "chunks": items(text(64))},
+                may={"unmixed": _COUNTS, "inventory": record({"files": whole(), "sum": text(32)})},
+            )
         ),
         "sha256": sha256,
     }
