@@ -29,6 +29,12 @@ _READS = {
     _aten.unique_dim,
     _aten.unique_consecutive,
     _aten.bincount,
+    _aten.repeat_interleave,
+    _aten.multinomial,
+    _aten.linalg_eigh,
+    _aten._linalg_eigh,
+    _aten._linalg_svd,
+    _aten.linalg_lstsq,
     _aten._linalg_check_errors,
 }
 _INDEXING = {_aten.index, _aten.index_put, _aten.index_put_, _aten._index_put_impl_}

@@ -14,14 +14,18 @@ from benchmarks.gpu.report import Report
 from benchmarks.gpu.sizes import Size
 
 _ROOT = Path(__file__).parents[2]
-TESTS = ("tests/test_gpu_mixing.py", "tests/test_saliency_contract.py::test_gpu_equals_cpu")
+TESTS = (
+    "tests/test_gpu_mixing.py",
+    "tests/test_saliency_contract.py::test_gpu_equals_cpu",
+    "tests/test_gpu.py::test_waits_and_memory_on_a_gpu",
+)
 
 
 def run(report: Report, size: Size, device: torch.device) -> None:
     """A row for each file of tests: how many passed, failed, were skipped; and the names of those that failed.
 
     Raises:
-        RuntimeError: One failed; all are told before.
+        RuntimeError: One failed, or none of a file passed on a GPU; all are told before.
     """
     failed = []
     for tests in TESTS:
@@ -50,6 +54,8 @@ def run(report: Report, size: Size, device: torch.device) -> None:
             passed, skipped, names = _counted(result)
         report.add(tests, passed=passed, failed=len(names), skipped=skipped, names="; ".join(names)[:2000])
         failed += names
+        if device.type == "cuda" and not passed:
+            failed.append(f"{tests}: none passed")
     if failed:
         raise RuntimeError(f"{len(failed)} failed: {', '.join(failed)[:300]}")
 

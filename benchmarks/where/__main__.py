@@ -30,7 +30,7 @@ from benchmarks.speed.about import about
 from benchmarks.speed.table import write_between
 from benchmarks.where.consumer import Consume, sleeper, trainer
 from benchmarks.where.table import page_of
-from benchmarks.where.ways import Way, loader_of, ways, write_photographs
+from benchmarks.where.ways import CLASSES, Way, loader_of, ways, write_photographs
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
     torch.manual_seed(0)
 
     device = torch.device(options.device)
-    consume = sleeper(options.rate) if device.type == "cpu" else trainer(device)
+    consume = sleeper(options.rate) if device.type == "cpu" else trainer(device, CLASSES)
     consumer = f"a sleep as long as a GPU takes that trains on {options.rate:.0f} images a second"
     if device.type != "cpu":
         consumer = f"ResNet-50 in training on {torch.cuda.get_device_name(device)}"
