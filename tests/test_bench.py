@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.speed.measure import Row, peak_mib, spread, timed
 from benchmarks.speed.table import number, page_of, write_between
@@ -191,3 +192,26 @@ def test_where_by_hand() -> None:
 def test_where_the_page_says_what_the_figures_say(repository: Path) -> None:
     results = json.loads((repository / "benchmarks" / "where" / "results.json").read_text())
     assert _between(repository / "docs" / "speed.md", "where") == where.page_of(results)
+
+
+def test_ways_to_run_the_learned_saliency(tmp_path: Path, repository: Path) -> None:
+    page, data = tmp_path / "speed.md", tmp_path / "data"
+    page.write_text("<!-- saliency: begin. -->\nold\n<!-- saliency: end -->\n")
+    for kind in ("images", "masks"):
+        (data / kind).mkdir(parents=True)
+        picture = np.zeros((60, 60, 3), np.uint8)
+        picture[20:40, 20:40] = (250, 120, 20) if kind == "images" else 255
+        Image.fromarray(picture).save(data / kind / "a.png")
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.saliency_speed", data, "--quick", "--rounds=2", "--write", page],
+        check=True, capture_output=True, cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)},
+    )  # fmt: skip
+    _, _, *lines = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    assert len(lines) == 12
+    names, _, ratios, _, overlap = zip(
+        *([cell.strip() for cell in line[1:-1].split("|")] for line in lines), strict=True
+    )
+    assert names[0].startswith("as it is")
+    assert ratios[0] == "1.00"
+    assert all(float(iou) > 0.7 for iou in overlap[:10])

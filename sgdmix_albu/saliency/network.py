@@ -22,7 +22,7 @@ _TAPS = (0, 1, 2, 4, 5)  # the stages at strides 2, 4, 8, 16 and 32
 _WIDTHS = (16, 32, 64, 96, 128)  # of the way back, at the same strides
 _MEAN, _SCALE = 127.0, 128.0  # of the encoder's pixels, on 0..255
 # A convolution of oneDNN with the ReLU6 in it, which torch.compile makes of the two; None where torch has no oneDNN.
-_FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 
 
 class SaliencyNetwork(nn.Module):
@@ -84,12 +84,12 @@ class _Unit(nn.Sequential):
         super().__init__(convolution, *([nn.ReLU6(inplace=True)] if active else []))
 
     def forward(self, x: Tensor) -> Tensor:
-        if _FUSED is None or torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
+        if FUSED is None or torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
             seen: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
             return seen
         of: nn.Conv2d = self[0]  # type: ignore[assignment]
         after = ("hardtanh", [0.0, 6.0], "") if len(self) == 2 else ("none", [], "")
-        fused: Tensor = _FUSED(x, of.weight, of.bias, of.padding, of.stride, of.dilation, of.groups, *after)
+        fused: Tensor = FUSED(x, of.weight, of.bias, of.padding, of.stride, of.dilation, of.groups, *after)
         return fused
 
 
