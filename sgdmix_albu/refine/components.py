@@ -23,6 +23,7 @@ from sgdmix_albu.pretrained.hub import folder_of
 from sgdmix_albu.pretrained.parts import PICKLES, load_model, load_tokenizer, loaded
 from sgdmix_albu.refine.schedulers import SCHEDULERS
 from sgdmix_albu.registry import import_optional
+from sgdmix_albu.tensors import sent
 
 _DECIDING = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 _EMBEDDED = "embedded:"
@@ -111,7 +112,8 @@ class Components:
         mean, deviation = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
         if mean is None or deviation is None:
             return 0.0, 1.0
-        return like.new_tensor(mean).view(1, -1, 1, 1), like.new_tensor(deviation).view(1, -1, 1, 1)
+        both = sent(torch.tensor([mean, deviation], dtype=like.dtype), like.device)
+        return both[0].view(1, -1, 1, 1), both[1].view(1, -1, 1, 1)
 
     @property
     def factor(self) -> int:
