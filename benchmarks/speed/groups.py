@@ -84,7 +84,7 @@ def candidates(images: Tensor, maps: SaliencyMap, kind: str, numbers: Sequence[i
     rows = []
     for number in numbers:
         mix = SGDMix("given", **_PAPER, candidates=number, memory=number)
-        call = _stream(mix, images, maps)
+        call = _stream(mix, images, maps, -(-number // len(images)) + 2)
         for _ in range(-(-number // len(images))):
             call()  # fills the memory
         rows.append(Row(f"N = {number}", call))
@@ -93,9 +93,9 @@ def candidates(images: Tensor, maps: SaliencyMap, kind: str, numbers: Sequence[i
     return Group(f"candidates-{kind}", title, len(images), mib(images), (rows[0].name,), rows)
 
 
-def _stream(mix: SGDMix, images: Tensor, maps: SaliencyMap) -> Callable[[], object]:
-    """Batches that differ, as a loader's do: a memory holds no image twice that is met again in it."""
-    views = cycle([images, images.flip(-1), images.flip(-2), images.flip(-1, -2)])
+def _stream(mix: SGDMix, images: Tensor, maps: SaliencyMap, count: int) -> Callable[[], object]:
+    """Batches that differ, as a loader's do: so many that a memory never holds the one that comes."""
+    views = cycle([images.roll(number * images.shape[-1] // count, -1) for number in range(count)])
     return lambda: mix(next(views), maps)
 
 
