@@ -17,6 +17,7 @@ from fsspec.core import url_to_fs
 from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.io.files import LARGEST, TEMPORARY, open_regular, path_inside, read_part, refusals_named, write_whole
 from sgdmix_albu.io.places import is_url, local_path
+from sgdmix_albu.io.remote import Opened, fetched, patiently
 
 _LONGEST = 2**20  # bytes of a line; ours have about a thousand
 
@@ -67,10 +68,10 @@ class Storage:
         start = start or 0
         with self._told("read", name):
             if self._remote is not None:
-                size = int(self._remote.info(self._inside(name))["size"])
-                self._check_part(name, start, size if end is None else min(end, size))
-                content: bytes = self._remote.cat_file(self._inside(name), start=start, end=end)
-                return content
+                size = int(patiently(lambda: self._remote.info(self._inside(name)))["size"])
+                stop = size if end is None else min(end, size)
+                self._check_part(name, start, stop)
+                return fetched(self._remote, self._inside(name), start, max(start, stop))
             with open_regular(self.path(name)) as file:
                 size = os.fstat(file.fileno()).st_size
                 stop = size if end is None else min(end, size)
@@ -87,7 +88,7 @@ class Storage:
             write_whole(self._own(name), lambda file: file.write(content))
         else:
             with self._told("write", name):
-                self._remote.pipe_file(self._inside(name), content)
+                patiently(lambda: self._remote.pipe_file(self._inside(name), content))
 
     def write_lines(self, name: str, lines: Iterable[bytes]) -> None:
         """A file of lines that need not fit into memory together; whole or not at all.
@@ -104,7 +105,7 @@ class Storage:
                 file.writelines(lines)
                 file.flush()
             with self._told("write", name):
-                self._remote.put_file(file.name, self._inside(name))
+                patiently(lambda: self._remote.put_file(file.name, self._inside(name)))
 
     def lines(self, name: str) -> Iterator[bytes]:
         """A file's lines, one after the other, each with its end.
@@ -141,8 +142,8 @@ class Storage:
             if self._remote is None:
                 with open_regular(self.path(name)) as file:
                     yield file
-            else:  # drivers' files cannot read a part of a line
-                with self._remote.open(self._inside(name), "rb") as remote, io.BufferedReader(remote) as file:
+            else:
+                with io.BufferedReader(Opened(self._remote, self._inside(name))) as file:
                     yield file
 
     def has(self, name: str) -> bool:
@@ -155,7 +156,7 @@ class Storage:
             if self._remote is None:
                 return os.path.lexists(self.path(name))
             try:
-                self._remote.info(self._inside(name))  # exists() would take every fault for a no
+                patiently(lambda: self._remote.info(self._inside(name)))  # exists() takes every fault for a no
             except FileNotFoundError:
                 return False
             return True
@@ -169,9 +170,7 @@ class Storage:
         with self._told("list", ""):
             sizes: Iterator[tuple[str, int]]
             if self._remote is not None:
-                self._remote.invalidate_cache()
-                top = self._inside("")
-                found = self._remote.find(top, detail=True)
+                top, found = self._inside(""), patiently(self._found)
                 sizes = ((path[len(top) :].lstrip("/"), int(about["size"])) for path, about in found.items())
             else:
                 sizes = _walk(Path(self.root))
@@ -192,7 +191,7 @@ class Storage:
         with self._told("remove", name):
             if self._remote is not None:
                 with suppress(FileNotFoundError):
-                    self._remote.rm(self._inside(name), recursive=True)
+                    patiently(lambda: self._remote.rm(self._inside(name), recursive=True))
                 return
             path = self._own(name)
             if path.is_dir() and not path.is_symlink():
@@ -218,6 +217,11 @@ class Storage:
                 found = [entry.path[top:].lstrip("/") for _, those in folders for entry in those if _ours(entry)]
             for name in found:
                 self.remove(name)
+
+    def _found(self) -> dict[str, Any]:
+        self._remote.invalidate_cache()  # what a driver has listed may have changed
+        found: dict[str, Any] = self._remote.find(self._inside(""), detail=True)
+        return found
 
     def _own(self, name: str) -> Path:
         """Where a file of this machine is written or removed: in the folder, and not through a link out of it."""

@@ -32,6 +32,7 @@ from sgdmix_albu.expand.store.shards import shard_bytes, shard_name
 from sgdmix_albu.io.attempts import begin_attempt
 from sgdmix_albu.io.clock import Clock
 from sgdmix_albu.io.copies import Copies, gpus
+from sgdmix_albu.io.remembered import Remembered
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.settings import ClassifierSettings, RefinerSettings
 
@@ -85,6 +86,8 @@ class Expander:
 
     def __init__(self, asked: Asked, out: Storage, attempts: Storage | None, sharing: int = 1) -> None:
         self.asked, self.settings, self.out, self.attempts = asked, asked.settings, out, attempts
+        reader = asked.reader
+        self._reader = Remembered(reader) if isinstance(reader, Storage) and not reader.local else reader
         self._bank = DescriptorBank(out.below(BANK))
         self._teacher = None if asked.teacher is None else _teachers(asked, asked.teacher, sharing)
         self._refiner = None if asked.refiner is None else open_refiner(asked.refiner, asked.teacher)
@@ -148,7 +151,7 @@ class Expander:
                 return _gap(row, key, self._bank.why(key, place) or "nothing is known of it")
             mask = self._bank.mask(place)
             try:
-                pixels.append(load_again(Item(key, "", 0, self.asked.reader), known.sha256, self.settings.size))
+                pixels.append(load_again(Item(key, "", 0, self._reader), known.sha256, self.settings.size))
             except DataError as error:
                 return _gap(row, key, error)
             masks.append(mask)
