@@ -30,7 +30,7 @@ from benchmarks.speed.table import grid, number, write_between
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.saliency import get_backend, network, normalize_maps
 from sgdmix_albu.saliency.network import SIDE
-from sgdmix_albu.saliency.salient_object import squashed
+from sgdmix_albu.saliency.squashing import squashed
 
 Forward = Callable[[Tensor], Tensor]
 _PASS = 12
@@ -159,11 +159,11 @@ def ways(example: Tensor, *, quick: bool) -> Iterator[Way]:
 
 
 def resizes(images: Tensor) -> list[Row]:
-    """What squashing costs, of floats as it is done and of bytes."""
-    size = {"size": (SIDE, SIDE), "mode": "bilinear", "antialias": True}
+    """What squashing costs, of bytes as it is done and of floats."""
+    floats = {"size": (SIDE, SIDE), "mode": "bilinear", "antialias": True}
     return [
-        Row("squashing floats (as it is)", lambda: squashed(images / 255)),
-        Row("squashing bytes, a level apart at the most", lambda: F.interpolate(images, **size)),  # type: ignore[arg-type]
+        Row("squashing bytes (as it is)", lambda: squashed(images, SIDE)),
+        Row("squashing floats", lambda: F.interpolate(images / 255, **floats)),  # type: ignore[arg-type]
     ]
 
 
@@ -178,7 +178,7 @@ def main() -> None:
     torch.set_num_threads(1)
 
     photographs, truth = (part[: options.count] for part in load(options.data, 224))
-    small = {side: _squashed(photographs, side) for side in (SIDE, 128)}
+    small = {side: squashed(photographs, side) / 255 for side in (SIDE, 128)}
     found = list(ways(small[SIDE][:_PASS].contiguous(memory_format=torch.channels_last), quick=options.quick))
     guided = get_mask("guided")
     overlap = []
@@ -214,12 +214,6 @@ def main() -> None:
 def _first(images: Tensor, count: int) -> Tensor:
     """As many images, again from the beginning where there are too few."""
     return images[torch.arange(count) % len(images)]
-
-
-def _squashed(photographs: Tensor, side: int) -> Tensor:
-    if side == SIDE:
-        return squashed(photographs / 255)
-    return F.interpolate(photographs / 255, (side, side), mode="bilinear", antialias=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import safetensors
 import skimage.data
 import timm
 import torch
+from fake_gpu import back, fake_gpu, on_gpu
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,6 +23,7 @@ from sgdmix_albu.masks import otsu
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.saliency.fingerprint import fingerprint
 from sgdmix_albu.saliency.network import SaliencyNetwork
+from sgdmix_albu.saliency.squashing import squashed
 
 WEIGHTS = Path(__file__).parents[1] / "sgdmix_albu/saliency/embedded/salient_object.safetensors"
 OBJECTS = Path(__file__).parents[2] / "shared/data/objects"
@@ -59,6 +61,15 @@ def test_it_gives_the_same_with_and_without_gradients() -> None:
     with torch.no_grad():
         torch.testing.assert_close(network(images), plain, rtol=1e-4, atol=1e-4)
     assert plain.std() > 0.5
+
+
+@pytest.mark.parametrize("size", [(224, 224), (160, 224), (100, 90), (161, 159), (33, 500), (1, 7), (1000, 37)])
+def test_bytes_are_squashed_as_torch_does_on_a_cpu(size: tuple[int, int]) -> None:
+    images = torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(0)).byte()
+    expected = torch.nn.functional.interpolate(images, (160, 160), mode="bilinear", antialias=True)
+    assert torch.equal(squashed(images, 160), expected)
+    with fake_gpu():
+        assert torch.equal(back(squashed(on_gpu(images), 160)), expected)
 
 
 def test_passes_are_of_one_size() -> None:

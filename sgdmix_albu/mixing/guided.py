@@ -86,7 +86,7 @@ def guided_maps(maps: Tensor, guides: Tensor) -> Tensor:
     with read_together():
         check_range(maps)
         _refuse_broken(guides)
-        return _fitted(maps, (guides.detach() * _LEVELS).round_().float())
+        return _fitted(maps, (guides.detach() * _LEVELS).round_())
 
 
 def guided_filter(maps: Tensor, guides: Tensor) -> Tensor:
@@ -119,7 +119,8 @@ def guided_filter(maps: Tensor, guides: Tensor) -> Tensor:
 
 
 def _fitted(maps: Tensor, colours: Tensor) -> Tensor:
-    """The filtered maps, from colours (B, 3, H, W) in whole numbers of float32 up to 255: the same bits everywhere."""
+    """The filtered maps, from colours (B, 3, H, W) in whole numbers up to 255: the same bits everywhere."""
+    colours = colours.to(torch.float32, memory_format=torch.contiguous_format)
     fit = _coefficients(maps.double(), _means(colours, _small(colours)).double() / _LEVELS)
     # What the filter leaves of a constant map are rounding errors, and thresholds make masks of them.
     flat = maps.amax((1, 2)) == maps.amin((1, 2))

@@ -26,16 +26,15 @@ def to_guide(images: Tensor) -> Tensor:
 
 
 def eight_bits(images: Tensor, reading: Reading | None) -> Tensor:
-    """What :func:`to_guide` gives, as (B, 3, H, W) whole numbers of float32 from 0 to 255.
+    """What :func:`to_guide` gives, as (B, 3, H, W) bytes.
 
     Args:
         images: (B, C, H, W), some of a batch.
         reading: Of the batch, by :func:`reading_of_guides`.
     """
     if images.dtype == torch.uint8 and reading:
-        return images.to(torch.float32, memory_format=torch.contiguous_format).expand(-1, 3, -1, -1)
-    colours = reading.rgb(images) if reading else _stretched_grey(images)
-    return (colours * 255).round_().contiguous()
+        return images.expand(-1, 3, -1, -1)
+    return ((reading.rgb(images) if reading else _stretched_grey(images)) * 255).round_().byte()
 
 
 def reading_of_guides(images: Tensor) -> Reading | None:

@@ -7,23 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sgdmix_albu.classifiers.weights import read_checkpoint
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.mixing.colour import extremes
+from sgdmix_albu.mixing.colour import Reading, extremes
+from sgdmix_albu.mixing.guides import eight_bits
 from sgdmix_albu.saliency.base import SaliencyBackend
 from sgdmix_albu.saliency.fingerprint import fingerprint
 from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
+from sgdmix_albu.saliency.squashing import squashed
 
 EMBEDDED = Path(__file__).parent / "embedded" / "salient_object.safetensors"
 
-_CONTRAST = 1 / 255  # images of less have no object
+_CONTRAST = 1  # level: images of no more have no object
 
 
 class SalientObject(SaliencyBackend):
-    """Object saliency, learned: what a small network sees in the image squashed to 160 x 160.
+    """Object saliency, learned: what a small network sees in the image, at 8 bits, squashed to 160 x 160.
 
     The weights on board were distilled from U2-Net (Qin et al., Pattern Recognition 106, 2020) on photographs of all
     kinds of things; ``sgdmix distil`` makes weights for a data set of your own. An image of one colour has no object:
@@ -71,25 +72,21 @@ class SalientObject(SaliencyBackend):
         """What weights of a user's own are, wherever they lie."""
         return {} if self.weights is None else {"fingerprint": fingerprint(self.network)}
 
+    def _prepare(self, images: Tensor, reading: Reading | None) -> Tensor:
+        return eight_bits(images, reading)
+
     def _raw(self, images: Tensor, labels: Tensor | None) -> Tensor:
         if self.network.head.weight.device != images.device:
             self.network.to(images.device)
         low, high = extremes(images.flatten(2))
-        plain = (high - low).amax(1) < _CONTRAST
+        plain = (high - low).amax(1) <= _CONTRAST
+        small = (squashed(images, SIDE) / 255).contiguous(memory_format=torch.channels_last)  # which is faster
         with torch.inference_mode(False), torch.no_grad():
-            maps: Tensor = self.network(squashed(images)).sigmoid()
+            maps: Tensor = self.network(small).sigmoid()
         return maps.masked_fill_(plain[:, None, None], 0)
 
     def __repr__(self) -> str:
         return f"SalientObject({'' if self.weights is None else repr(self.weights)})"
-
-
-def squashed(images: Tensor, side: int = SIDE) -> Tensor:
-    """(B, 3, H, W) float images as the network looks at them: (B, 3, side, side), channels last, which is faster."""
-    small = images
-    if images.shape[-2:] != (side, side):
-        small = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-    return small.contiguous(memory_format=torch.channels_last)
 
 
 def open_network(path: str | os.PathLike[str]) -> SaliencyNetwork:
