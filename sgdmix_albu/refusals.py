@@ -9,12 +9,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeAlias
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-_Held: TypeAlias = "list[tuple[Tensor, Callable[[], Exception | None]]]"
+
+@dataclass
+class _Held:
+    """What waits for the end of a block."""
+
+    refusals: list[tuple[Tensor, Callable[[], Exception | None]]] = field(default_factory=list)
+    actions: list[Callable[[], object]] = field(default_factory=list)
+
+    def read(self) -> None:
+        held, self.refusals = self.refusals, []
+        if not held:
+            return
+        home = held[0][0].device
+        for found, (_, error) in zip(torch.stack([bad.to(home) for bad, _ in held]).tolist(), held, strict=True):
+            if found:
+                _raise(error())
+
+
 _HELD: ContextVar[_Held | None] = ContextVar("refusals", default=None)
 
 
@@ -36,7 +53,23 @@ def refuse_if(bad: Tensor, error: Callable[[], Exception | None]) -> None:
         if bool(bad.any()):
             _raise(error())
     else:
-        held.append((bad.any(), error))
+        held.refusals.append((bad.any(), error))
+
+
+def once_read(action: Callable[[], object]) -> None:
+    """Do what would outlast a refusal: now, or at the end of :func:`read_together`, if nothing was refused."""
+    held = _HELD.get()
+    if held is None:
+        action()
+    else:
+        held.actions.append(action)
+
+
+def read_now() -> None:
+    """Read what is held back so far, before something dear is begun."""
+    held = _HELD.get()
+    if held is not None:
+        held.read()
 
 
 @contextmanager
@@ -48,16 +81,15 @@ def read_together() -> Iterator[None]:
     if _HELD.get() is not None:
         yield
         return
-    held: _Held = []
+    held = _Held()
     token = _HELD.set(held)
     try:
         yield
     finally:
         _HELD.reset(token)
-    if held:
-        for found, (_, error) in zip(torch.stack([bad for bad, _ in held]).tolist(), held, strict=True):
-            if found:
-                _raise(error())
+    held.read()
+    for action in held.actions:
+        action()
 
 
 def _raise(error: Exception | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from fake_gpu import back, fake_gpu, on_gpu
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sgdmix_albu.mixing import bits
@@ -32,6 +32,7 @@ def as_bytes(images):
 
 
 @given(size=sizes, dtype=st.sampled_from(DTYPES), seed=st.integers(0, 99), channels_last=st.booleans())
+@example(size=(2, 3, 3, 3), dtype=torch.float32, seed=0, channels_last=True)
 def test_the_source_stays_where_the_mask_holds_and_the_target_stands_elsewhere(size, dtype, seed, channels_last):
     images = images_of(size, dtype, seed)
     if channels_last:
@@ -58,6 +59,9 @@ def test_areas_are_counts(size):
     masks = torch.rand(size) < 0.7
     assert bits.areas(masks).tolist() == [int(mask.sum()) for mask in masks]
     assert bits.areas(torch.ones_like(masks)).tolist() == [size[1] * size[2]] * size[0]
+    assert bits.areas(masks[:, 1:]).tolist() == [int(mask.sum()) for mask in masks[:, 1:]]  # views that begin anywhere
+    for row in range(size[0]):
+        assert bits.areas(masks[row:]).tolist() == [int(mask.sum()) for mask in masks[row:]]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -90,3 +94,14 @@ def test_on_a_gpu_no_two_of_many_small_changes_look_alike():
     with fake_gpu():
         sums = back(bits.bit_sums(on_gpu(torch.cat([images, swapped, pairs]))))
     assert len(set(sums.tolist())) == 800
+
+
+def test_two_tensors_are_one_pool():
+    images, further = images_of((3, 2, 4, 5), torch.float32), images_of((4, 2, 4, 5), torch.float32, 1)
+    target = torch.tensor([6, 0, 3, 2, 4])
+    expected = torch.cat([images, further])[target]
+    assert torch.equal(as_bytes(bits.gathered(bits.Joined(images, further), target)), as_bytes(expected))
+    with fake_gpu() as gpu:
+        joined = bits.Joined(on_gpu(images), on_gpu(further))
+        assert torch.equal(as_bytes(back(bits.gathered(joined, on_gpu(target)))), as_bytes(expected))
+        assert not gpu.waits

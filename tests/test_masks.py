@@ -109,6 +109,12 @@ def test_empty_batch():
     assert thresholds.shape == (0,)
 
 
+@pytest.mark.parametrize("preset", ["guided", "grabcut"])
+def test_presets_that_read_floats_refuse_bytes(preset):
+    with pytest.raises(InvalidInputError, match="floating-point maps, got torch.uint8"):
+        get_mask(preset)(torch.zeros(1, 8, 8, dtype=torch.uint8), torch.zeros(1, 3, 8, 8))
+
+
 def test_integer_maps_but_bytes_are_refused():
     with pytest.raises(InvalidInputError, match="floating-point maps, got torch.int64"):
         otsu_threshold(torch.zeros(1, 2, 2, dtype=torch.int64))

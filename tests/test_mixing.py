@@ -392,7 +392,7 @@ def test_batch_equals_what_each_pair_gives_alone():
         ({"images": torch.zeros(3, 4, 4)}, r"images, got torch.float32 \(3, 4, 4\)"),
         ({"images": [1]}, "got list"),
         ({"maps": torch.zeros(3, 4, 4)}, r"expected \(2, h, w\) float saliency maps"),
-        ({"maps": torch.zeros(2, 4, 4, dtype=torch.uint8)}, "got torch.uint8"),
+        ({"maps": torch.zeros(2, 4, 4, dtype=torch.int16)}, "got torch.int16"),
         ({"maps": [1]}, "saliency maps, got list"),
         ({"feather": "soft"}, "feather must be a width in pixels, 0 or more, or None, got 'soft'"),
         ({"fill": "paint"}, "fill must be one of source, inpaint, got 'paint'"),

@@ -53,6 +53,60 @@ def test_a_batch_costs_one_wait_and_is_the_cpus(settings, dtype):
     assert not torch.equal(expected, images)
 
 
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("settings", [{"fill": "source"}, {}, {"place": "random"}, {"memory": 4}], ids=str)
+def test_few_images_or_none(count, settings):
+    expected, _ = mixed(IMAGES[:count], MAPS[:count], LABELS[:count], mask="otsu", **settings)
+    with fake_gpu():
+        there = (on_gpu(part[:count]) for part in (IMAGES, MAPS, LABELS))
+        assert torch.equal(back(mixed(*there, mask="otsu", **settings)[0]), expected)
+
+
+@pytest.mark.parametrize("settings", [{"fill": "source"}, {}, {"place": "random"}], ids=str)
+def test_the_memory_format_stays(settings):
+    images = IMAGES.contiguous(memory_format=torch.channels_last)
+    expected, _ = mixed(IMAGES, MAPS, LABELS, mask="otsu", **settings)
+    found, _ = mixed(images, MAPS, LABELS, mask="otsu", **settings)
+    assert torch.equal(found, expected)
+    assert found.stride() == images.stride()
+    with fake_gpu():
+        there = mixed(on_gpu(images), on_gpu(MAPS), on_gpu(LABELS), mask="otsu", **settings)[0]
+        assert torch.equal(back(there), expected)
+        assert there.stride() == images.stride()
+
+
+def test_a_refused_batch_is_neither_remembered_nor_counted():
+    with fake_gpu():
+        mix = SGDMix("given", mask="otsu", memory=16)
+        with pytest.raises(ValueError, match="NaN"):
+            mix({"images": on_gpu(IMAGES * torch.nan), "saliency": on_gpu(MAPS)})
+        assert not mix.guard_counts
+        found = mix({"images": on_gpu(IMAGES), "saliency": on_gpu(MAPS)})["images"]
+        assert bool(torch.isfinite(found).all())
+
+
+def test_labels_may_be_on_another_gpu():
+    with fake_gpu():
+        mix = SGDMix("given", mask="otsu", target_class="different")
+        mix({"images": on_gpu(IMAGES), "saliency": on_gpu(MAPS), "labels": on_gpu(LABELS, "cuda:1")})
+        with pytest.raises(ValueError, match="class numbers from 0 on, got -1"):
+            mix({"images": on_gpu(IMAGES), "saliency": on_gpu(MAPS), "labels": on_gpu(LABELS - 1, "cuda:1")})
+
+
+def test_autocast_does_not_count_for_a_mask():
+    """Of 24 masks, many pairs cover a half but for a few pixels, which 16 bits cannot tell."""
+    maps = torch.zeros(24, 224, 224)
+    for row in range(24):
+        maps[row, 2 * row : 2 * row + 110, row : row + 150 + row % 5] = 1
+    images = torch.rand(24, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    expected = mix_batch(images, maps, mask="otsu", fill="source", max_coverage=0.342).plan
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mix_batch(images, maps, mask="otsu", fill="source", max_coverage=0.342).plan
+    assert torch.equal(found.target, expected.target)
+    assert torch.equal(found.guards.over_coverage, expected.guards.over_coverage)
+    assert expected.guards.over_coverage.any()
+
+
 def test_refusals_are_told_at_the_end_of_the_batch():
     images = IMAGES.clone()
     images[3, 0, 0, 0] = torch.nan

@@ -2,8 +2,8 @@
 
 The data's way: ``masks`` (with ``guided`` and ``grabcut``: where the object is) and ``described`` (all that is known of
 an image), ``selection`` and ``plan`` (which target, among images of earlier batches too: ``memory``), ``fill`` (what
-stands where the target's object was), ``placement`` (where the source's goes), ``blending`` and ``composition`` (the
-pixels), and ``mix``, the whole.
+stands where the target's object was; ``pyramid`` spreads the colours), ``placement`` (where the source's goes),
+``blending`` and ``composition`` (the pixels), and ``mix``, the whole. ``bits`` is what all of them do to memory.
 """
 
 from __future__ import annotations

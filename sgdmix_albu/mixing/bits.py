@@ -6,7 +6,7 @@ exclusive-or, and on words of eight bytes; a few images at once, so that what is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -51,6 +51,8 @@ def areas(masks: Tensor) -> Tensor:
 
 def gathered(pool: Rows, target: Tensor, *, like: Tensor | None = None) -> Tensor:
     """Row ``target[i]`` of the pool for each i, in fresh memory; a sequence's in the memory format of ``like``."""
+    if isinstance(pool, Joined) and target.device.type != "cpu":
+        return pool.gathered(target)
     if not isinstance(pool, Tensor):
         chosen = [pool[row] for row in target.tolist()]
         if like is None or any(row.requires_grad for row in chosen):
@@ -58,17 +60,45 @@ def gathered(pool: Rows, target: Tensor, *, like: Tensor | None = None) -> Tenso
         return torch.stack(chosen, out=torch.empty_like(like)[: len(chosen)])
     if pool.requires_grad:
         return pool[target.to(pool.device)]
-    rows, form = _lines(pool)
-    target = target.to(pool.device)
-    if rows is None:
-        return _integers(pool)[target].view(pool.dtype)
-    taken: Tensor = rows.index_select(0, target).view(len(target), *form.shape[1:])
-    return (taken if form.shape[1:] == pool.shape[1:] else taken.movedim(-1, 1)).view(pool.dtype)
+    bits, target = _integers(pool), target.to(pool.device)
+    if bits.is_contiguous():
+        return bits.flatten(1).index_select(0, target).view(len(target), *bits.shape[1:]).view(pool.dtype)
+    last = bits.movedim(1, -1)  # channels last
+    if bits.ndim != 4 or not last.is_contiguous():
+        return bits[target].view(pool.dtype)
+    taken = last.flatten(1).index_select(0, target).view(len(target), *last.shape[1:])
+    return taken.movedim(-1, 1).view(pool.dtype)
 
 
-def one_pool(images: Tensor, further: Tensor) -> Rows:
-    """Images and further ones as one pool: views of them, or on a GPU, which would wait at each view, a copy."""
-    return [*images, *further] if images.device.type == "cpu" else torch.cat([images, further])
+class Joined(Sequence[Tensor]):
+    """Images and further ones as the rows of one pool, without a copy of either."""
+
+    def __init__(self, images: Tensor, further: Tensor) -> None:
+        self.images, self.further = images, further
+
+    def __len__(self) -> int:
+        return len(self.images) + len(self.further)
+
+    def __getitem__(self, row: Any) -> Any:
+        count = len(self.images)
+        return self.images[row] if row < count else self.further[row - count]
+
+    def gathered(self, target: Tensor) -> Tensor:
+        """Rows of both, without asking which are whose."""
+        count = len(self.images)
+        near = gathered(self.images, target.clamp_max(count - 1))
+        far = gathered(self.further, (target - count).clamp_min(0))
+        chosen = (target < count).view(-1, *[1] * (near.ndim - 1))
+        return torch.where(chosen, _integers(near), _integers(far)).view(near.dtype)
+
+
+def check_gathered(pool: Rows, images: Tensor, target: Tensor) -> None:
+    """Refuse a pool whose rows, those that are targets at least, are no images like these."""
+    if isinstance(pool, Joined):
+        check_rows(pool.images, images, ())
+        check_rows(pool.further, images, ())
+    else:
+        check_rows(pool, images, () if isinstance(pool, Tensor) else target.tolist())
 
 
 def overlaid(source: Tensor, pool: Rows, target: Tensor, masks: Tensor) -> Tensor:
@@ -111,7 +141,7 @@ def bit_sums(images: Tensor) -> Tensor:
     On a CPU it is the sum of every fourth row's: a glance, after which :func:`same_pixels` compares. On a GPU, where to
     compare is to wait, it is a hash of the whole image: two that differ share it once in 2^64.
     """
-    check_tensor(images, "images (B, ..., H, W)", (-1, -1), PIXELS, more=True)
+    check_tensor(images, "images (B, ..., H, W)", (-1, -1, -1), PIXELS, more=True)
     bits = _integers(images)
     if images.device.type == "cpu":
         return _words(bits[..., ::_GLANCE, :].flatten(1)).sum(1)
@@ -139,7 +169,7 @@ def same_pixels(images: Tensor, pool: Rows, *, sums: Tensor | None = None, pool_
         >>> same_pixels(images, images)[0]
         tensor([ True, False,  True])
     """
-    check_tensor(images, "images (B, ..., H, W)", (-1, -1), PIXELS, more=True)
+    check_tensor(images, "images (B, ..., H, W)", (-1, -1, -1), PIXELS, more=True)
     check_rows(pool, images, None if pool_sums is None else ())
     sums = bit_sums(images) if sums is None else sums
     if pool_sums is None:
@@ -179,8 +209,14 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
 
 def _words(flat: Tensor) -> Tensor:
     """(N, n) numbers as (N, m) int64 words, filled up with zeros."""
+    if not flat.numel():
+        return torch.empty(len(flat), 0, dtype=torch.int64, device=flat.device)
     missing = -flat.shape[1] % (_WORD // flat.element_size())
-    return (F.pad(_integers(flat), (0, missing)) if missing else flat.contiguous()).view(torch.int64)
+    if missing:
+        return F.pad(_integers(flat), (0, missing)).view(torch.int64)
+    flat = flat.contiguous()
+    begins_within = flat.storage_offset() * flat.element_size() % _WORD  # a view of other memory
+    return (flat.clone() if begins_within else flat).view(torch.int64)
 
 
 def parts(images: Tensor, size: int = _CACHE) -> Iterator[slice]:
@@ -189,10 +225,3 @@ def parts(images: Tensor, size: int = _CACHE) -> Iterator[slice]:
     step = size // max(each, 1) if images.device.type == "cpu" else len(images)
     step = max(1, step)
     return (slice(start, start + step) for start in range(0, len(images), step))
-
-
-def _lines(images: Tensor) -> tuple[Tensor | None, Any]:
-    """(N, n) integers, each image's memory as it lies there, and the images in that order; None where it has gaps."""
-    bits = _integers(images)
-    form = bits.movedim(1, -1) if bits.ndim == 4 and not bits.is_contiguous() else bits
-    return (form.flatten(1) if form.is_contiguous() else None), form

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sgdmix_albu.arguments import check_number
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.bits import aligned, as_integers, gathered, overlaid
+from sgdmix_albu.mixing.bits import aligned, as_integers, check_gathered, gathered, overlaid
 from sgdmix_albu.refusals import refuse_if
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import BOOL, PIXELS, check_rows, check_tensor
@@ -34,7 +34,7 @@ def blend(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, *, feather:
         masks: (B, H, W) bool, True where the source is kept.
         feather: Width in pixels over which the source fades into the target *outside* the mask; inside it
             every pixel is exactly the source's. 0 is the paper's hard composite. None is a soft border, one pixel
-            to either side of the mask's edge: :func:`softened`. Integer images are blended in float64 and rounded;
+            to either side of the mask's edge: :func:`softened`. Integer images are blended exactly and rounded;
             bool ones are always composited hard.
 
     Returns:
@@ -254,4 +254,4 @@ def _check(source: Tensor, pool: Rows, target: Tensor, masks: Tensor, feather: A
             f"expected targets among the {len(pool)} rows of the pool, got {int(target.min())} to {int(target.max())}"
         ),
     )
-    check_rows(pool, source, target.tolist() if not isinstance(pool, Tensor) else ())
+    check_gathered(pool, source, target)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sgdmix_albu.arguments import check_switch
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.bits import aligned, as_integers, gathered, overlaid
+from sgdmix_albu.mixing.bits import aligned, as_integers, check_gathered, gathered, overlaid
 from sgdmix_albu.mixing.blending import blend, border, edge_width, fade, has_graph
 from sgdmix_albu.mixing.fill import inpaint, inpaint_into, inpaint_nearest
 from sgdmix_albu.mixing.placement import pasted, unmoved
@@ -69,8 +69,13 @@ def compose(plan: MixPlan, images: Tensor, pool: Rows, *, feather: float | None 
         own = gathered(images, rows)
         placed = pasted(own, painted, plan.cutouts[rows], plan.placement[rows], feather=feather, hard=hard)
         if images.requires_grad or placed.requires_grad:
-            return images.index_copy(0, rows, placed)
-        return _chosen(plan.applied, images, as_integers(images).index_copy(0, rows, as_integers(placed)))
+            return torch.where(_each(plan.applied, images), images.index_copy(0, rows, placed), images)
+        mixed = images.clone()
+        bits = as_integers(mixed)
+        if not on_cpu:
+            placed = torch.where(_each(plan.applied, images), as_integers(placed), bits)
+        bits.index_copy_(0, rows, as_integers(placed))
+        return mixed
     # Images that are not mixed keep every pixel, so any row will do for them.
     place = (plan.applied.cumsum(0) - 1).clamp_min(0) if on_cpu else rows
     return blend(images, painted, place, plan.masks, feather=feather)
@@ -85,10 +90,9 @@ def _painted_where_seen(plan: MixPlan, holes: Tensor, images: Tensor, pool: Rows
     return mixed
 
 
-def _chosen(applied: Tensor, images: Tensor, bits: Tensor) -> Tensor:
-    """The bits of images that were made, and the images themselves where they are not mixed."""
-    own = as_integers(images)
-    return torch.where(applied.view(-1, *[1] * (images.ndim - 1)), bits, own).view(images.dtype)
+def _each(rows: Tensor, images: Tensor) -> Tensor:
+    """(B,) beside (B, ..., H, W)."""
+    return rows.view(-1, *[1] * (images.ndim - 1))
 
 
 def changed_only(plan: MixPlan, images: Tensor, pool: Rows) -> MixPlan:
@@ -177,5 +181,4 @@ def _check(plan: Any, images: Any, pool: Any) -> None:
         plan.target >= len(pool),
         lambda: InvalidInputError(f"expected a pool with the plan's targets, got {len(pool)} images"),
     )
-    if not isinstance(pool, Tensor):
-        check_rows(pool, images, plan.target[plan.applied].tolist())
+    check_gathered(pool, images, plan.target)

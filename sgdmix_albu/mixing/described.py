@@ -15,7 +15,7 @@ from sgdmix_albu.mixing.bits import areas
 from sgdmix_albu.mixing.colour import check_finite
 from sgdmix_albu.mixing.labels import class_ids
 from sgdmix_albu.mixing.masks import MaskPreset, check_range, otsu, working_maps
-from sgdmix_albu.tensors import BYTES, FLOATS, PIXELS, check_tensor
+from sgdmix_albu.tensors import BYTES, FLOATS, PIXELS, check_tensor, sent
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
         thresholds=thresholds,
         areas=areas(masks),
         flat=high - low < 0.5 / 255,
-        labels=None if labels is None else class_ids(labels, len(images)).to(maps.device, non_blocking=True),
+        labels=None if labels is None else sent(class_ids(labels, len(images)), maps.device),
     )
 
 

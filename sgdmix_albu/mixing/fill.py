@@ -115,10 +115,14 @@ def inpaint_into(mixed: Tensor, pool: Rows, target: Tensor, holes: Tensor, seen:
     """
     if not _check(mixed, holes):
         return
-    image, row, column = (holes & seen).nonzero(as_tuple=True)
-    halves = _halves(pool, target, holes)
+    seen = holes & seen
+    rows = (areas(seen) > 0).nonzero()[:, 0]
+    if not len(rows):
+        return
+    image, row, column = seen[rows].nonzero(as_tuple=True)
+    halves = _halves(pool, target[rows], holes[rows])
     paint = _as(enlarged_at(halves, mixed.shape[-2:], image, row, column), mixed.dtype)
-    as_integers(mixed)[image, ..., row, column] = as_integers(paint).view(-1, *mixed.shape[1:-2])
+    as_integers(mixed)[rows[image], ..., row, column] = as_integers(paint).view(-1, *mixed.shape[1:-2])
 
 
 def _halves(pool: Rows, target: Tensor, holes: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ Maps may be coarser than the images; masks always have the images' size.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
 import torch
@@ -42,6 +42,7 @@ _PRESETS.register("otsu", "sgdmix_albu.mixing.masks:otsu")
 _PRESETS.register("guided", "sgdmix_albu.mixing.guided:guided")
 _PRESETS.register("grabcut", "sgdmix_albu.mixing.grabcut:grabcut")
 
+_READ = FLOATS | BYTES  # in bytes, 255 is 1
 _LEVELS = 256
 _STEPS = 65535
 _ROUNDING = 1e-9  # far more than rounding errors of float64, far less than a step
@@ -99,7 +100,7 @@ def otsu(maps: Tensor, images: Tensor) -> Foreground:
         >>> otsu(maps, torch.zeros(1, 3, 1, 3)).masks
         tensor([[[False, False,  True]]])
     """
-    check_maps_of(images, maps)
+    check_maps_of(images, maps, _READ)
     step = _reduction(maps)
     thresholds = otsu_threshold(maps[:, ::step, ::step])
     return Foreground(above(maps, thresholds, images), thresholds)
@@ -127,7 +128,7 @@ def otsu_threshold(maps: Tensor) -> Tensor:
         >>> float(255 * otsu_threshold(torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])))
         0.5
     """
-    check_maps(maps)
+    check_maps(maps, _READ)
     check_range(maps)
     # Clamped as whole numbers: what is refused later, NaN too, must not be an index that a GPU dies of.
     levels = maps if maps.dtype == torch.uint8 else (maps.float() * (_LEVELS - 1)).round_()
@@ -148,14 +149,14 @@ def otsu_threshold(maps: Tensor) -> Tensor:
     return ((best + 0.5) / (_LEVELS - 1)).float()
 
 
-def check_maps(maps: Any) -> None:
-    """Refuse maps that are no (B, h, w) tensor of floats, or of bytes."""
-    check_tensor(maps, "(B, h, w) floating-point maps", (-1, None, None), FLOATS | BYTES)
+def check_maps(maps: Any, dtypes: Collection[torch.dtype] = FLOATS) -> None:
+    """Refuse maps that are no (B, h, w) floating-point tensor, or one of these dtypes."""
+    check_tensor(maps, "(B, h, w) floating-point maps", (-1, None, None), dtypes)
 
 
-def check_maps_of(images: Any, maps: Any) -> None:
+def check_maps_of(images: Any, maps: Any, dtypes: Collection[torch.dtype] = FLOATS) -> None:
     """Refuse such maps, and images that are no (B, C, H, W), one for each of them."""
-    check_maps(maps)
+    check_maps(maps, dtypes)
     count = len(maps)
     check_tensor(images, f"(B, C, H, W) images, one for each of {count} maps", (count, None, None, None), PIXELS)
 
@@ -174,11 +175,11 @@ def check_range(maps: Tensor) -> None:
 
 
 def working_maps(maps: Tensor) -> Tensor:
-    """Maps averaged down by a whole factor to at most 64 pixels on the longer side, for comparing them; float32.
+    """Maps averaged down by a whole factor to at most 64 pixels on the longer side, for comparing them.
 
     Values are read in steps of 1/65535, and these are added up as whole numbers, in whatever order.
     """
-    check_maps(maps)
+    check_maps(maps, _READ)
     factor = _reduction(maps)
     in_bytes = maps.dtype == torch.uint8
     if factor == 1 or not len(maps):
@@ -224,7 +225,7 @@ def above(maps: Tensor, thresholds: Tensor, images: Tensor) -> Tensor:
 
     Interpolation often meets a threshold exactly but for rounding errors: such pixels are background.
     """
-    check_maps_of(images, maps)
+    check_maps_of(images, maps, _READ)
     check_tensor(thresholds, f"{len(maps)} thresholds", (len(maps),), FLOATS)
     in_bytes = maps.dtype == torch.uint8
     if maps.shape[-2:] == images.shape[-2:]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sgdmix_albu.arguments import check_switch
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.bits import one_pool
+from sgdmix_albu.mixing.bits import Joined
 from sgdmix_albu.mixing.composition import changed_only, compose
 from sgdmix_albu.mixing.described import Described, check_batch, describe
 from sgdmix_albu.mixing.masks import MaskPreset, check_range, get_mask
@@ -22,7 +22,6 @@ from sgdmix_albu.mixing.plan import check_draws, draw, plan_mix, repeats_of
 from sgdmix_albu.mixing.selection import keys_of
 from sgdmix_albu.refusals import read_together
 from sgdmix_albu.settings import MixSettings
-from sgdmix_albu.tensors import FLOATS, check_tensor
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, Draws, Fill, MixedBatch, MixPlan, Place, Rows, TargetClass
 
 
@@ -48,7 +47,7 @@ def mix_batch(
 
     Args:
         images: (B, C, H, W), uint8 or float, any memory format; not changed.
-        maps: (B, h, w) float saliency in [0, 1], at the images' resolution or coarser.
+        maps: (B, h, w) saliency at the images' resolution or coarser: float in [0, 1], or uint8, where 255 is 1.
         labels: (B,) or (B, K); only needed for ``target_class``, and read as
             :func:`sgdmix_albu.mixing.labels.class_ids` says. The mixed image's label is the source's.
         mask: A preset's name or a callable; see :func:`sgdmix_albu.masks.get_mask`.
@@ -96,7 +95,6 @@ def mix_batch(
     check_switch(exclude_duplicates=exclude_duplicates)
     with read_together():
         check_batch(images, maps)
-        check_tensor(maps, f"({len(images)}, h, w) float saliency maps", (len(images), None, None), FLOATS)
         check_range(maps)
         described = describe(maps, images, get_mask(mask), None if target_class == "any" else labels)
         count = len(images)
@@ -143,7 +141,7 @@ def plan_batch(
     rows: Rows = images
     if recalled is not None:
         pool = described.followed_by(recalled.described)
-        rows = one_pool(images, recalled.leaves[0])
+        rows = Joined(images, recalled.leaves[0])
         pool_ids = None if ids is None else [*keys_of(ids), *recalled.keys]
     if draws is None:
         draws = draw(

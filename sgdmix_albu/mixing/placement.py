@@ -23,6 +23,7 @@ from sgdmix_albu.mixing.bits import as_integers
 from sgdmix_albu.mixing.blending import edge_weights
 from sgdmix_albu.mixing.fill import inpaint_nearest
 from sgdmix_albu.refusals import refuse_if
+from sgdmix_albu.tensors import sent
 
 _WIDENED = 0.3  # of the range of areas, to either side
 _LEAST = 0.01  # of the image's area: objects that are larger do not become smaller than this
@@ -51,7 +52,7 @@ def placements(masks: Tensor, areas: Tensor, theirs: Tensor, drawn: Tensor, max_
         tensor([[2.0736, 0.3000, 0.0000]], dtype=torch.float64)
     """
     height, width = masks.shape[1:]
-    drawn, areas, theirs = (part.to(masks.device, torch.float64, non_blocking=True) for part in (drawn, areas, theirs))
+    drawn, areas, theirs = (sent(part.double(), masks.device) for part in (drawn, areas, theirs))
     top, tall = _extent(masks.any(2))
     left, wide = _extent(masks.any(1))
     small = torch.minimum(areas, theirs) * (1 - _WIDENED)

@@ -24,7 +24,7 @@ from sgdmix_albu.mixing.selection import (
     uniform,
 )
 from sgdmix_albu.settings import MixSettings
-from sgdmix_albu.tensors import BOOL, FLOATS, PIXELS, check_rows, check_tensor
+from sgdmix_albu.tensors import BOOL, FLOATS, PIXELS, check_rows, check_tensor, sent
 from sgdmix_albu.types import BEST_FILL, Draws, Fill, Guards, MixPlan, Place, Rows, TargetClass
 
 
@@ -98,7 +98,7 @@ def repeats_of(
     same = same_ids(ids, pool_ids)
     if same.shape != (len(images), len(pool)):
         raise InvalidInputError(f"expected one id for each of {len(images)} images, got {same.shape[0]}")
-    same = same.to(images.device, non_blocking=True)
+    same = sent(same, images.device)
     return same if repeats is None else repeats | same
 
 
@@ -143,7 +143,7 @@ def plan_mix(
     _check_pool(pool, *draws.candidates.shape)
     device, batch = pool.maps.device, len(draws.applied)
     usable = ~pool.flat & (pool.areas > 0)
-    drawn, candidates = (part.to(device, non_blocking=True) for part in draws[:2])
+    drawn, candidates = (sent(part, device) for part in draws[:2])
     wanted = drawn & usable[:batch]
     eligible = candidates & usable & wanted[:, None]
     if target_class != "any":
@@ -154,7 +154,7 @@ def plan_mix(
     if repeats is not None:
         expected = f"bool {tuple(eligible.shape)}, which candidates repeat the source"
         check_tensor(repeats, expected, tuple(eligible.shape), BOOL)
-        eligible &= ~repeats.to(device, non_blocking=True)
+        eligible &= ~sent(repeats, device)
     only_itself = others & ~eligible.any(1)
 
     target, distance, kept, holes, refused = _nearest_uncrowded(pool, eligible, max_coverage, fill)
@@ -248,7 +248,7 @@ def _nearest_uncrowded(
     kept, holes = _regions(pool, target, fill)
     crowded = (target >= 0) & (areas(kept if holes is None else holes) > room)
     # Where every nearest one will do, as nearly always, nobody looks at the others. A GPU does: to ask is to wait.
-    if crowded.device.type != "cpu" or bool(crowded.any()):
+    if batch and (crowded.device.type != "cpu" or bool(crowded.any())):
         crowded = _crowded(pool, batch, room, fill)
         target, distance = nearest(distances, eligible & ~crowded)
         order = torch.arange(len(pool.maps), device=target.device)
@@ -267,9 +267,10 @@ def _crowded(pool: Described, batch: int, room: float, fill: Fill) -> Tensor:
         large = [areas(grown(pool.masks[part])) > room for part in parts(pool.masks)]
         return torch.cat(large).expand(batch, -1)
     # |A or B| = |A| + |B| - |A and B|; products of zeros and ones, which float32 adds up without an error to 2^24.
-    dtype = torch.float32 if pool.masks[0].numel() < 2**24 else torch.float64
+    dtype = torch.float32 if pool.masks.shape[1:].numel() < 2**24 else torch.float64
     own = pool.masks[:batch].flatten(1).to(dtype)
-    both = torch.cat([own @ pool.masks[part].flatten(1).to(dtype).T for part in parts(pool.masks)], 1)
+    with torch.autocast(own.device.type, enabled=False):
+        both = torch.cat([own @ pool.masks[part].flatten(1).to(dtype).T for part in parts(pool.masks)], 1)
     return pool.areas[:batch, None] + pool.areas - both > room
 
 

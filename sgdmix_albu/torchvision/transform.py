@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from sgdmix_albu.arguments import check_count, check_number, check_switch, said
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.bits import bit_sums, one_pool
+from sgdmix_albu.mixing.bits import Joined, bit_sums
 from sgdmix_albu.mixing.colour import check_finite, check_normalization, unnormalized
 from sgdmix_albu.mixing.composition import compose
 from sgdmix_albu.mixing.described import describe
@@ -25,7 +25,7 @@ from sgdmix_albu.mixing.masks import MaskPreset, get_mask
 from sgdmix_albu.mixing.memory import Memory
 from sgdmix_albu.mixing.mix import plan_batch
 from sgdmix_albu.mixing.selection import keys_of
-from sgdmix_albu.refusals import read_together
+from sgdmix_albu.refusals import once_read, read_now, read_together
 from sgdmix_albu.saliency.given import given_maps
 from sgdmix_albu.saliency.resolve import backend_unless_given
 from sgdmix_albu.settings import MixSettings
@@ -271,8 +271,9 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             generator=stream,
         )
         plan, remembered = (plan, []) if recalled is None else recalled.taken(plan)
-        self._memory.store(flat_inputs, described, keys)
-        self._tally.add(plan.guards)
+        # A batch that is refused is neither remembered nor counted.
+        once_read(lambda: self._memory.store(flat_inputs, described, keys))
+        once_read(lambda: self._tally.add(plan.guards))
         refine = None
         if self._refiner is not None and classes is not None:
             seeds = torch.randint(2**62, (count,), generator=stream, device="cpu")
@@ -288,10 +289,11 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             place = next((i for i, leaf in enumerate(params["leaves"]) if leaf is inpt), None)
             if place is None:
                 raise InvalidInputError("a mix that used a memory can only be replayed on the same tensors")
-            pool = one_pool(batch, params["remembered"][place])
+            pool = Joined(batch, params["remembered"][place])
         hard = isinstance(inpt, tv_tensors.Mask)  # class indices cannot fade into each other
         mixed = compose(plan, batch, pool, feather=self.feather, hard=hard)
         if self._refiner is not None and not hard:
+            read_now()  # before seconds are spent on a batch that is refused
             mixed, self.refined = refine_mixed(
                 self._refiner, mixed, plan, **params["refine"], strength=self.strength, preserve=self.preserve
             )
@@ -315,7 +317,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
 
     @property
     def guard_counts(self) -> Counter[str]:
-        """How many images each guard has touched so far in this process."""
+        """How many images each guard has touched so far in this process; ``guard_counts.clear()`` begins anew."""
         return self._tally.counts()
 
     def _rank(self) -> int | None:
