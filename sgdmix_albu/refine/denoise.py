@@ -14,6 +14,7 @@ import bisect
 import copy
 import inspect
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,7 +160,7 @@ def _loop(
 ) -> Tensor:
     """The latents (B, C, h, w) denoised: images join at their steps, in order; latents at their turns (B, 1, h, w)."""
     groups: list[_Group] = []
-    inside = 0
+    inside, on_gpu = 0, clean.device.type == "cuda"
     times = sent(scheduler.timesteps, clean.device)
     for step, time in enumerate(scheduler.timesteps):
         joining = slice(inside, bisect.bisect_right(joins, step))
@@ -179,7 +180,7 @@ def _loop(
         scaled = torch.cat([group.scheduler.scale_model_input(group.latents, time) for group in groups])
         guess = condition.predict(scaled, times[step])
         for group in groups:
-            with Unblocked():
+            with Unblocked() if on_gpu else nullcontext():
                 group.latents = group.scheduler.step(
                     guess[group.rows], time, group.latents, return_dict=False, **group.extra
                 )[0]
