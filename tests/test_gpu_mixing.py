@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from sgdmix_albu import SGDMix, mix_batch
+from sgdmix_albu.mixing import draw
+from sgdmix_albu.refusals import read_together
 from sgdmix_albu.saliency import SaliencyMap, get_backend
+from sgdmix_albu.types import Draws
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 IMAGES = torch.rand(6, 3, 40, 48, generator=torch.Generator().manual_seed(0)) * 0.3
@@ -54,3 +57,26 @@ def test_the_transform_stays_on_the_device(memory: int) -> None:
     assert images.device == found.device == labels.device == torch.device("cuda", torch.cuda.current_device())
     assert torch.equal(labels.cpu(), LABELS)
     assert not torch.equal(images.cpu(), IMAGES)
+
+
+@pytest.mark.parametrize("options", [{"mask": "otsu", "fill": "source"}, {}, {"place": "random"}], ids=str)
+def test_a_mix_can_be_captured_as_a_graph(options: dict[str, Any]) -> None:
+    """Nothing waits and all shapes are known: the same mix, of other images, by one launch."""
+    images, other = IMAGES.to("cuda"), IMAGES.flip(0).to("cuda")
+    place: Any = options.get("place", "source")
+    drawn = draw(len(images), len(images), place=place, generator=torch.Generator().manual_seed(0))
+    draws = Draws(*(None if part is None else part.to("cuda") for part in drawn))
+    maps, graph = images.mean(1), torch.cuda.CUDAGraph()
+    with read_together():
+        for _ in range(3):  # libraries are loaded, and the allocator has its memory
+            mix_batch(images, maps, draws=draws, **options)
+        with torch.cuda.graph(graph):
+            found = mix_batch(images, maps, draws=draws, **options)
+        graph.replay()  # what is refused is read at the end, and until now nothing was computed
+    assert torch.equal(found.images, mix_batch(images, maps, draws=draws, **options).images)
+    images.copy_(other)
+    maps.copy_(other.mean(1))
+    graph.replay()
+    expected = mix_batch(other, other.mean(1), draws=draws, **options)
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.plan.target, expected.plan.target)
