@@ -133,14 +133,15 @@ class Expander:
         return Report(len(made), len(rows) - len(made), {}, sum(row["bytes"] for row in made))
 
     def _mixed(self, rows: Sequence[Row], lost: list[dict[str, Any]]) -> Iterator[_Output]:
+        last: dict[int, Tensor] = {}  # the source that was decoded last: its outputs follow one another
         for row in rows:
-            output = self._mix(row)
+            output = self._mix(row, last)
             if isinstance(output, _Output):
                 yield output
             else:
                 lost.append(output)
 
-    def _mix(self, row: Row) -> _Output | dict[str, Any]:
+    def _mix(self, row: Row, last: dict[int, Tensor]) -> _Output | dict[str, Any]:
         """One output, or why there is none: an image that goes bad costs its outputs, a bank that does is an error."""
         pixels: list[Tensor] = []
         masks: list[Tensor] = []
@@ -151,9 +152,15 @@ class Expander:
                 return _gap(row, key, self._bank.why(key, place) or "nothing is known of it")
             mask = self._bank.mask(place)
             try:
-                pixels.append(load_again(Item(key, "", 0, self._reader), known.sha256, self.settings.size))
+                image = last.get(place)
+                if image is None:
+                    image = load_again(Item(key, "", 0, self._reader), known.sha256, self.settings.size)
             except DataError as error:
                 return _gap(row, key, error)
+            if role == "source" and place not in last:
+                last.clear()
+                last[place] = image
+            pixels.append(image)
             masks.append(mask)
             facts |= {
                 f"{role}_sha256": known.sha256.hex(),
