@@ -27,6 +27,7 @@ _STREAM = 2**32  # of the counter-based generator, for seeds and strengths; targ
 _PLACES = 2**33  # and places from those above
 _LONGEST = 255  # bytes of a file name, on every file system in use
 _PIXELS = GRID * GRID  # of a map
+_AT_ONCE = 512  # maps of which something is computed at once, before the comparing begins
 _TOGETHER = 32  # sources whose coarse maps, with their candidates', stay in a core's cache
 
 
@@ -114,7 +115,7 @@ def _choices(known: Descriptors, settings: Settings) -> Iterator[tuple[int, int,
             found = finder.nearest(sources, drawn, applied, earlier)
             earlier = np.column_stack([earlier, found.target])
             rounds.append((applied, found))
-        known.forget()
+            known.forget()
         for place, source in enumerate(sources.tolist()):
             for repeat, (applied, found) in enumerate(rounds):
                 yield source, repeat, finder.choice(source, found, place, bool(applied[place]))
@@ -201,7 +202,7 @@ class _Finder:
         self.labels = np.array([item.label for item in known.items])
         self.usable = ~known.flat & ~known.empty & ~doubted(known.agreement, settings.min_agreement)
         self.coarse = known.coarse()
-        self.norms = np.einsum("nd,nd->n", self.coarse, self.coarse, dtype=np.int64)
+        self.norms = _norms(self.coarse)
         self.crowding = None if settings.fill == "source" else _crowding(known.grid_masks)
 
     def nearest(self, sources: Array, drawn: Array, applied: Array, earlier: Array) -> _Found:
@@ -287,6 +288,15 @@ class _Finder:
         return bounds
 
 
+def _norms(coarse: Array) -> Array:
+    """(N,) summed squares of (N, d) uint8, without all of them as larger numbers in memory."""
+    norms = np.empty(len(coarse), np.int64)
+    for start in range(0, len(coarse), _AT_ONCE):
+        block = coarse[start : start + _AT_ONCE].astype(np.int32)
+        norms[start : start + _AT_ONCE] = np.einsum("nd,nd->n", block, block)
+    return norms
+
+
 def _squared(maps: Array, others: Array) -> Array:
     """(B,) summed squared differences of two (B, 64, 64) uint8 arrays."""
     difference = (maps.astype(np.int32) - others).reshape(len(maps), -1)
@@ -303,7 +313,7 @@ def _union_area(masks: Array, others: Array) -> Array:
 def _crowding(grid_masks: Array) -> tuple[Array, Array]:
     """(N,) pixels in each mask of eight pixels a byte, and in the hole that is painted in its place."""
     holes = np.empty(len(grid_masks), np.int64)
-    for start in range(0, len(grid_masks), 4096):
-        bits = np.unpackbits(grid_masks[start : start + 4096], axis=1).reshape(-1, GRID, GRID)
-        holes[start : start + 4096] = grown(torch.from_numpy(bits).bool()).flatten(1).sum(1).numpy()
+    for start in range(0, len(grid_masks), _AT_ONCE):
+        bits = np.unpackbits(grid_masks[start : start + _AT_ONCE], axis=1).reshape(-1, GRID, GRID)
+        holes[start : start + _AT_ONCE] = grown(torch.from_numpy(bits).bool()).flatten(1).sum(1).numpy()
     return np.bitwise_count(grid_masks).sum(1, dtype=np.int64), holes
