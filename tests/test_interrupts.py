@@ -132,6 +132,13 @@ def test_a_fault_of_ours_shows_where_it_was(tmp_path: Path) -> None:
     assert "in divide" in caught.value.__notes__[0]
 
 
+@pytest.mark.parametrize("gpus", [0, 1])  # a process for each item, and one with two threads
+def test_a_worker_that_leaves(gpus: int) -> None:
+    """Nobody waits for what it will never send."""
+    with pytest.raises(SGDMixError, match="a worker process died"):
+        list(LocalEngine(2, "processes", gpus=gpus).run(partial(partial, sys.exit), [3, 3]))
+
+
 def divide(item: int) -> float:
     return 1 / item
 

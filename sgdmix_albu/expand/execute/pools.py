@@ -229,11 +229,11 @@ def _work(connection: Connection, make: Callable[[], Callable[[Any], Any]], thre
     sending = threading.Lock()
 
     def do(item: Any) -> None:
-        outcome = _Outcome(None, failure) if worker is None else _outcome(worker, item)
         try:
+            outcome = _Outcome(None, failure) if worker is None else _outcome(worker, item)
             with sending:
                 connection.send(outcome)
-        except Exception:  # nobody would know that this item is lost
+        except BaseException:  # of a thread, such as sys.exit: nobody would know that this item is lost
             os._exit(1)
 
     # EOFError: nobody gives us anything more.
