@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sgdmix_albu.bank.describe import Maps, described, read_pixels
+from sgdmix_albu.bank.describe import HOPELESS, Maps, described, read_pixels
 from sgdmix_albu.bank.map_source import open_saliency
 from sgdmix_albu.bank.parts import Entry, Part, Parts, Stretch, stretches_of
 from sgdmix_albu.bank.reference import open_reference
 from sgdmix_albu.bank.ways import way_of
 from sgdmix_albu.datasets.source import Item, Reader, Skipped
+from sgdmix_albu.errors import SGDMixError
 from sgdmix_albu.io.attempts import begin_attempt
 from sgdmix_albu.io.copies import Copies, Lent, gpus
 from sgdmix_albu.io.storage import Storage
@@ -42,12 +43,16 @@ class Finding(NamedTuple):
         entries: What is kept of those that can be used.
         skipped: The others, and why.
         seconds: That it took.
+        refused: How many were read, and refused by what was to describe them.
+        refusal: The first of these errors.
     """
 
     stretch: Stretch
     entries: list[Entry]
     skipped: list[Skipped]
     seconds: float
+    refused: int = 0
+    refusal: SGDMixError | None = None
 
     @property
     def images(self) -> int:
@@ -80,13 +85,15 @@ class Describer:
         Raises:
             SGDMixError: A fault of the settings: the first images of a part are all refused.
         """
-        began, skipped = time.perf_counter(), list[Skipped]()
+        began, skipped, refused = time.perf_counter(), list[Skipped](), list[SGDMixError]()
         listed = [Item(key, name, label, self.reader, digest) for key, name, label, digest in stretch.images]
         reading = ordered_map(lambda item: read_pixels(item, self.size), listed, self._readers)
-        # Later in a part, others have been described before.
-        hopeless = {} if stretch.first == 0 else {"hopeless": len(listed) + 1}
-        entries = list(described(reading, self._maps, self._preset, skipped, reference=self._reference, **hopeless))
-        return Finding(stretch, entries, skipped, time.perf_counter() - began)
+        # Later in a part, others may have been described before: whoever gathers them knows.
+        hopeless = HOPELESS if stretch.first == 0 else len(listed) + 1
+        give = partial(described, reference=self._reference, hopeless=hopeless, refused=refused)
+        entries = list(give(reading, self._maps, self._preset, skipped))
+        first = refused[0] if refused and not entries else None
+        return Finding(stretch, entries, skipped, time.perf_counter() - began, len(refused), first)
 
 
 class Gathering:
@@ -107,12 +114,19 @@ class Gathering:
         return [stretch for part in self._whole.values() for stretch in stretches_of(part)]
 
     def add(self, finding: Finding) -> Described:
-        """Take what one stretch gave."""
+        """Take what one stretch gave.
+
+        Raises:
+            SGDMixError: A fault of the settings: of a part's images, from the first on, only refusals have come.
+        """
         number = finding.stretch.number
         found = self._found.setdefault(number, [])
         found.append(finding)
+        found.sort(key=lambda one: one.stretch.first)
+        _check_hope(found)
         if sum(one.images for one in found) == len(self._whole[number].images):
-            self._write(self._whole[number], sorted(self._found.pop(number), key=lambda one: one.stretch.first))
+            self._write(self._whole[number], found)
+            del self._found[number]
         return Described(finding.images, finding.seconds)
 
     def _write(self, part: Part, found: Sequence[Finding]) -> None:
@@ -120,6 +134,17 @@ class Gathering:
         entries = [entry for one in found for entry in one.entries]
         skipped = [skipped for one in found for skipped in one.skipped]
         self._parts.write(part.number, entries, [place_of[entry.key] for entry in entries], skipped)
+
+
+def _check_hope(found: Sequence[Finding]) -> None:
+    """Refuse to go on where the settings are at fault; what is found without the stretches before it says nothing."""
+    reached, refused = 0, 0
+    for one in found:
+        if one.entries or one.stretch.first != reached:
+            return
+        reached, refused = reached + one.images, refused + one.refused
+        if refused >= HOPELESS:
+            raise next(each.refusal for each in found if each.refusal is not None)
 
 
 class BankBuilder:

@@ -30,6 +30,7 @@ from sgdmix_albu.mixing.masks import MaskPreset
 # Fixed where a run depends on it: a network's rounding can depend on the batch, and a run must not depend on its speed.
 _BATCH = 32
 _BATCH_PIXELS = 16_000_000
+HOPELESS = 32  # when none has succeeded and at least so many were refused, the fault lies with the settings
 
 # From (B, 3, H, W) uint8 images, (B,) labels and the SHA-256 of their files: a MapSource, or a reference's masks.
 Maps: TypeAlias = Callable[[Tensor, Tensor, Sequence[bytes]], Tensor]
@@ -53,7 +54,8 @@ def described(
     *,
     reference: Maps | None = None,
     batch: int | None = None,
-    hopeless: int = 32,
+    hopeless: int = HOPELESS,
+    refused: list[SGDMixError] | None = None,
 ) -> Iterator[Entry]:
     """What is to be kept of images as they come, each with its pixels or with the reason why there are none.
 
@@ -65,11 +67,12 @@ def described(
         reference: Gives the masks (B, H, W) that others are compared with; None for nothing.
         batch: Images that meet in one call of ``maps_of``.
         hopeless: When none has succeeded and at least so many failed, the fault lies with the settings, not the images.
+        refused: Gets the errors of those that were read and failed; None for nobody.
 
     Raises:
         SGDMixError: That fault.
     """
-    good, refused = 0, list[SGDMixError]()
+    good, refused = 0, [] if refused is None else refused
     for window in _windows(reading, skipped, batch or _BATCH):
         for (item, _), found in zip(window, _of_window(window, maps_of, preset, reference), strict=True):
             if isinstance(found, Entry):
