@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from expand_helpers import brightness, expand, write_tree
+from expand_helpers import brightness, contents, expand, write_tree
 
-from sgdmix_albu.bank.builder import Finding, Gathering
-from sgdmix_albu.bank.parts import Part
+from sgdmix_albu.bank.builder import Describer, Finding, Gathering
+from sgdmix_albu.bank.parts import Part, parts_of
+from sgdmix_albu.datasets.source import open_reader, open_source
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.expand import Settings
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.saliency import register_backend
+from sgdmix_albu.saliency.manifold_ranking import ManifoldRanking
 
 BY_HAND = Settings(saliency="watched", mask="bright", multiplier=1)
 
@@ -58,3 +62,58 @@ def test_refusals_say_nothing_before_the_stretches_ahead_of_them_are_known(tmp_p
     gathering.add(Finding(first, [], [], 1.0, 15, InvalidInputError("first")))
     with pytest.raises(InvalidInputError, match="first"):
         gathering.add(Finding(second, [], [], 1.0, 17, InvalidInputError("second")))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, ZeroDivisionError])
+def test_what_is_known_of_a_begun_part_is_kept(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, ending: type[BaseException]
+) -> None:
+    """No image of a finished stretch is looked at again, and the outputs are those of a run that was left alone."""
+    (tree / "class 0" / "003.png").write_bytes(b"x")
+    monkeypatch.setattr("sgdmix_albu.bank.parts.STRETCH", 10)
+    asked: list[int] = []
+    settings = Settings(saliency="manifold_ranking", mask="otsu", multiplier=1)
+    seen = ManifoldRanking.coarse
+
+    def count(self: ManifoldRanking, images: Any, labels: Any = None) -> Any:
+        asked.append(len(images))
+        return seen(self, images, labels)
+
+    class Ends(Progress):
+        def over(self, items: Any, *_: Any, **__: Any) -> Iterator[Any]:
+            for number, item in enumerate(items):
+                if number == 5:
+                    raise ending
+                yield item
+
+    monkeypatch.setattr(ManifoldRanking, "coarse", count)
+    with pytest.raises(ending):
+        expand(tree, tmp_path / "out", settings, workers=workers, progress=Ends())
+    asked.clear()
+    assert expand(tree, tmp_path / "out", settings, workers=workers).described == 30
+    assert sum(asked) == 30
+    asked.clear()
+    expand(tree, tmp_path / "whole", settings, workers=workers)
+    assert sum(asked) == 79
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_kept_stretch_that_is_damaged_is_described_again(tmp_path: Path) -> None:
+    part = parts_of(open_source(write_tree(tmp_path / "data", classes=2, images=20)).items)[0]
+    storage, settings = Storage(tmp_path / "bank"), Settings(saliency="manifold_ranking", mask="otsu")
+    describer = Describer(open_reader(tmp_path / "data"), ["class 0", "class 1"], settings)
+    gathering = Gathering(storage, [part])
+    first, second = gathering.stretches()
+    gathering.add(describer(first))
+    gathering.keep()
+    assert Gathering(storage, [part]).stretches() == [second]
+    for name in ("masks", "maps", "rows"):
+        content = storage.read(f"begun/part-000000.{name}")
+        storage.write(f"begun/part-000000.{name}", content[:90] + bytes([content[90] ^ 1]) + content[91:])
+        assert Gathering(storage, [part]).stretches() == [first, second]
+        storage.write(f"begun/part-000000.{name}", content)
+    again = Gathering(storage, [part])
+    again.stretches()
+    again.add(describer(second))
+    assert not [name for name in storage.sizes() if "begun" in name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from sgdmix_albu.bank.describe import HOPELESS, Maps, described, read_pixels
 from sgdmix_albu.bank.map_source import open_saliency
-from sgdmix_albu.bank.parts import Entry, Part, Parts, Stretch, stretches_of
+from sgdmix_albu.bank.parts import Entry, Part, Parts, Stretch, first_of, stretches_of
 from sgdmix_albu.bank.reference import open_reference
 from sgdmix_albu.bank.ways import way_of
 from sgdmix_albu.datasets.source import Item, Reader, Skipped
-from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.io.attempts import begin_attempt
 from sgdmix_albu.io.copies import Copies, Lent, gpus
 from sgdmix_albu.io.storage import Storage
@@ -25,6 +25,7 @@ from sgdmix_albu.mixing.masks import get_mask
 from sgdmix_albu.settings import Settings
 
 _READERS = 8  # threads that read a stretch from another machine, which answers each one late
+_BEGUN = "begun"  # folder of stretches whose parts were not finished
 _ON_A_GPU = 2  # copies of a network on each: one is given images while the other computes
 
 
@@ -105,13 +106,30 @@ class Gathering:
     """
 
     def __init__(self, storage: Storage, parts: Sequence[Part]) -> None:
-        self._parts = Parts(storage, "", masks=True)
+        self._parts, self._begun = Parts(storage, "", masks=True), Parts(storage.below(_BEGUN), "", masks=True)
         self._whole = {part.number: part for part in parts}
         self._found: dict[int, list[Finding]] = {}
 
     def stretches(self) -> list[Stretch]:
-        """The work to do."""
-        return [stretch for part in self._whole.values() for stretch in stretches_of(part)]
+        """The work to do: not what is kept of begun parts, which is taken up."""
+        kept = set(self._begun.numbers())
+        left = []
+        for stretch in (one for part in self._whole.values() for one in stretches_of(part)):
+            number = _number(stretch)
+            if number in kept:
+                with suppress(DataError):  # it is described again
+                    entries = self._begun.entries(number, [key for key, *_ in stretch.images])
+                    self.add(Finding(stretch, entries, self._begun.read(number).skipped, 0.0))
+                    continue
+            left.append(stretch)
+        return left
+
+    def keep(self) -> None:
+        """What is known of unfinished parts, for the next time; refusals alone may be the settings' fault."""
+        for one in (one for found in self._found.values() for one in found if one.entries):
+            place_of = {key: place for place, (key, *_) in enumerate(one.stretch.images)}
+            places = [place_of[entry.key] for entry in one.entries]
+            self._begun.write(_number(one.stretch), one.entries, places, one.skipped)
 
     def add(self, finding: Finding) -> Described:
         """Take what one stretch gave.
@@ -126,7 +144,8 @@ class Gathering:
         _check_hope(found)
         if sum(one.images for one in found) == len(self._whole[number].images):
             self._write(self._whole[number], found)
-            del self._found[number]
+            for one in self._found.pop(number):
+                self._begun.remove(_number(one.stretch))
         return Described(finding.images, finding.seconds)
 
     def _write(self, part: Part, found: Sequence[Finding]) -> None:
@@ -134,6 +153,11 @@ class Gathering:
         entries = [entry for one in found for entry in one.entries]
         skipped = [skipped for one in found for skipped in one.skipped]
         self._parts.write(part.number, entries, [place_of[entry.key] for entry in entries], skipped)
+
+
+def _number(stretch: Stretch) -> int:
+    """What a stretch is called where it is kept: its first image's place in the listing."""
+    return first_of(stretch.number) + stretch.first
 
 
 def _check_hope(found: Sequence[Finding]) -> None:

@@ -225,6 +225,27 @@ class Parts:
         except UnsoundError as error:
             raise self._damaged(name, str(error)) from error
 
+    def entries(self, number: int, keys: Sequence[str]) -> list[Entry]:
+        """What was written of a part with masks, to be written again beside more.
+
+        Args:
+            number: Of the part.
+            keys: Of all images of its listing.
+
+        Raises:
+            DataError: It is not what was written, or not of this listing.
+        """
+        rows, (maps, grid_masks) = self.read(number).rows, self.maps(number)
+        if len(rows) and rows["place"][-1] >= len(keys):
+            raise self._damaged(_name(number, "rows"), f"it is not of {len(keys)} images")
+        found = []
+        for row, (one, levels, grid_mask) in enumerate(zip(rows, maps, grid_masks, strict=True)):
+            self.mask(number, row)
+            start = int(rows["mask_end"][row - 1]) if row else 0
+            packed = self._content(_name(number, "masks"), start, int(one["mask_end"]))
+            found.append(Entry(keys[one["place"]], one, levels, grid_mask.tobytes(), packed))
+        return found
+
     def _stored(self, number: int, rows: Sequence[int] | None = None) -> list[bytes | None]:
         """What is stored of the maps of a part, or of some rows; None where it is not what was written."""
         known, size, name = self.read(number).rows, self._length(number), _name(number, "maps")

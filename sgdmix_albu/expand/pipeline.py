@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from operator import attrgetter
 from typing import Literal, TypeVar
@@ -193,14 +193,20 @@ class _Expansion:
         asked, bank, step = self.asked, self.bank.storage, "saliency and masks"
         how = asked.reader, asked.class_names, asked.settings
         engine = describing_engine(self.engine, asked.settings, self.progress, self.workers)
-        total = sum(len(part.images) for part in missing)
         if not isinstance(engine, LocalEngine):  # nothing of the images goes through this process
+            total = sum(len(part.images) for part in missing)
             make = partial(BankBuilder, bank, *how, self.attempts)
             self.described += self._work(engine, make, missing, total, step, step, _as_it_is)
             return
         gathering = Gathering(bank, missing)
-        describe = partial(Describer, *how, engine.sharing)
-        self.described += self._work(engine, describe, gathering.stretches(), total, step, step, gathering.add)
+        describe, stretches = partial(Describer, *how, engine.sharing), gathering.stretches()
+        total = sum(len(one.images) for one in stretches)
+        try:
+            self.described += self._work(engine, describe, stretches, total, step, step, gathering.add)
+        except BaseException:  # Ctrl-C too: parts that were begun may have taken long
+            with suppress(DataError):  # it is on its way already
+                gathering.keep()
+            raise
 
     def _plan(self) -> None:
         source, left_out = self.source, Counter[str]()
