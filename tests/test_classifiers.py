@@ -231,3 +231,37 @@ def test_the_device_that_was_said_of_the_refiner_is_the_teachers(tmp_path):
     save_classifier(path, torchvision.models.squeezenet1_1(num_classes=2), arch="squeezenet1_1", class_names=["a", "b"])
     found = [open_teacher(ClassifierSettings(path), ["a", "b"], device).device for device in ("cuda", "cpu")]
     assert found == [torch.device("cuda"), torch.device("cpu")]
+
+
+class Cramped(nn.Module):
+    """Means of the channels, of no more images at once than there is room for."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.asked = room, list[int]()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.asked.append(len(images))
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+        return images.mean((2, 3))
+
+
+def test_where_memory_runs_out_fewer_images_are_shown_at_once() -> None:
+    images = torch.rand(70, 3, 4, 4)
+    model = Cramped(room=10)
+    torch.testing.assert_close(Judge(model, None, "none").logits(images), images.mean((2, 3)))
+    assert sum(count for count in model.asked if count <= 10) == 70  # each once
+    with pytest.raises(SGDMixError, match=r"failed on images of \(1, 3, 4, 4\): CUDA out of memory\. Tried"):
+        Judge(Cramped(room=0), None, "none").logits(images)
+
+
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: nn.Module, device: torch.device) -> nn.Module:
+        raise RuntimeError("Found no NVIDIA driver\non your system")
+
+    monkeypatch.setattr(Cramped, "to", refuse, raising=False)
+    judge = Judge(Cramped(room=9), None, "none", "resnet18", device=torch.device("cuda"))
+    for ask in (judge, judge.pixels):
+        with pytest.raises(SGDMixError, match="resnet18 cannot be brought to cuda: Found no NVIDIA driver on your sys"):
+            ask(torch.rand(2, 3, 4, 4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -68,7 +69,10 @@ class Judge:
 
     def _brought(self, images: Tensor) -> Tensor:
         if self.device is not None:
-            self.model.to(self.device)
+            try:
+                self.model.to(self.device)
+            except Exception as error:  # there is no driver, or no room; torch has many kinds
+                raise SGDMixError(f"{self.name} cannot be brought to {self.device}: {_told(error)}") from error
         parameter = self._parameter()
         unit = to_float(images if parameter is None else sent(images, parameter.device))
         if self.normalize != "none":
@@ -93,18 +97,30 @@ class Judge:
             SGDMixError: The model does not take such images.
         """
         check_images(images, f"for {self.name}")
-        return torch.cat([self._shown(part) for part in torch.split(images, _SHOWN)]).to(images.device)
+        waiting, answers = deque(torch.split(images, _SHOWN)), list[Tensor]()
+        while waiting:
+            part = waiting.popleft()
+            answer = self._shown(part)
+            if answer is None:
+                waiting.extendleft(reversed(part.chunk(2)))
+            else:
+                answers.append(answer)
+        return torch.cat(answers).to(images.device)
 
-    def _shown(self, images: Tensor) -> Tensor:
-        pixels = self._brought(images)
-        parameter = self._parameter()
+    def _shown(self, images: Tensor) -> Tensor | None:
+        """What the model gives; None where memory ran out and fewer images may do: others may share the GPU."""
         try:
+            pixels = self._brought(images)
+            parameter = self._parameter()
             with untouched(self.model), torch.no_grad():
                 said = self.model(pixels if parameter is None else pixels.to(parameter.dtype))
+        except SGDMixError:
+            raise
         # The model's own complaint, of any kind: a transformer that takes one size only, memory that runs out.
         except Exception as error:
-            reason = str(error) or type(error).__name__
-            raise SGDMixError(f"{self.name} failed on images of {tuple(images.shape)}: {reason}") from error
+            if isinstance(error, torch.OutOfMemoryError) and len(images) > 1:
+                return None
+            raise SGDMixError(f"{self.name} failed on images of {tuple(images.shape)}: {_told(error)}") from error
         logits = getattr(said, "logits", said)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
             came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -131,6 +147,11 @@ class Judge:
         labels = labels.to(found.device)
         wanted = self.outputs_of(labels)
         return found == (labels if wanted is None else wanted)
+
+
+def _told(error: Exception) -> str:
+    """An error of torch in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def open_judge(
