@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,39 @@ def test_networks_are_asked_on_every_gpu(gpus: Callable[[int], None], monkeypatc
         assert (plain.thing, plain.device.type) == ([], "cpu")
 
 
+@pytest.mark.parametrize(
+    ("device", "expected", "processes", "own"),
+    [("cpu", ["cpu"] * 3, None, 0), ("cuda:2", ["cuda:2"] * 2, 3, 0), ("cuda", [f"cuda:{n}" for n in range(4)], 12, 4)],
+)
+def test_networks_look_where_they_are_told(
+    device: str, expected: list[str], processes: int | None, own: int, tmp_path: Path, gpus: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The teacher too, and the classifier that saliency looks through: as ``--device`` says, not everywhere."""
+    from sgdmix_albu.bank.builder import Describer
+
+    gpus(4)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    opened: list[str | None] = []
+    monkeypatch.setattr(worker, "open_teacher", lambda settings, classes, device: opened.append(device))
+    asked = type("Asked", (), {"device": device, "class_names": ["a"]})()
+    teachers = worker._teachers(asked, ClassifierSettings("teacher.safetensors"), 3)
+    assert set(opened) == {device}
+    describer = Describer(tmp_path, ["a"], Settings(saliency="salient_object"), device, jobs=len(expected))  # type: ignore[arg-type]
+    assert places(describer._maps._copies, len(expected)) == expected  # type: ignore[attr-defined]
+    assert places(teachers, len(set(expected))) == sorted(set(expected))
+    monkeypatch.setattr(choice, "default_jobs", lambda: 16)
+    engine = describing_engine(LocalEngine(2), Settings(saliency="gradcam"), QUIET, None, device)
+    assert isinstance(engine, LocalEngine)
+    assert (engine.kind, engine.workers, engine.gpus) == ("processes", processes or 16, own)
+
+
+def places(copies: Copies[Any], count: int) -> list[str]:
+    """Where so many copies are that are lent at once."""
+    with ExitStack() as lent:
+        return [str(lent.enter_context(copies.one()).device) for _ in range(count)]
+
+
 def test_copies_are_made_when_they_are_needed_and_lent_to_one_at_a_time() -> None:
     made: list[int] = []
 
@@ -249,10 +283,10 @@ def test_copies_are_made_when_they_are_needed_and_lent_to_one_at_a_time() -> Non
 def test_ray_keeps_no_gpu_for_work_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray.RayEngine, "_join", lambda self: None)
     engine = ray.RayEngine(3, gpus=0.5)
-    plain = describing_engine(engine, Settings(saliency="manifold_ranking"), QUIET, None)
+    plain = describing_engine(engine, Settings(saliency="manifold_ranking"), QUIET, None, None)
     assert isinstance(plain, ray.RayEngine)
     assert (plain.gpus, plain.workers) == (0, 3)
-    assert describing_engine(engine, Settings(saliency="salient_object"), QUIET, None) is engine
+    assert describing_engine(engine, Settings(saliency="salient_object"), QUIET, None, None) is engine
 
 
 def test_nobody_waits_for_a_teacher_to_refine(

@@ -68,17 +68,21 @@ class Describer:
         reader: Reads the images.
         class_names: Label index to name.
         settings: What gives maps and masks, and whom they are compared with.
+        device: Where networks look; None for the GPUs if there are any.
         jobs: Threads that share it.
     """
 
-    def __init__(self, reader: Reader, class_names: Sequence[str], settings: Settings, jobs: int = 1) -> None:
+    def __init__(
+        self, reader: Reader, class_names: Sequence[str], settings: Settings, device: str | None = None, jobs: int = 1
+    ) -> None:
         self.reader, self.size, self._preset = reader, settings.size, get_mask(settings.mask)
         self._readers = _READERS if isinstance(reader, Storage) and not reader.local else 1
         saliency = settings.backend
-        self._maps: Maps = _Shared(partial(open_saliency, saliency, class_names), saliency.saliency, jobs)
+        maps = partial(open_saliency, saliency, class_names, device)
+        self._maps: Maps = _Shared(maps, saliency.saliency, jobs, device)
         judge = settings.reference
         opened = partial(_reference, judge or "", class_names)
-        self._reference: Maps | None = None if judge is None else _Shared(opened, judge, jobs)
+        self._reference: Maps | None = None if judge is None else _Shared(opened, judge, jobs, device)
 
     def __call__(self, stretch: Stretch) -> Finding:
         """Read and describe the stretch's images.
@@ -176,16 +180,23 @@ class BankBuilder:
 
     Args:
         storage: The bank's folder.
-        reader: As in :class:`Describer`, and the next two.
+        reader: As in :class:`Describer`, and the next three.
         class_names: Label index to name.
         settings: What gives maps and masks.
+        device: Where networks look.
         tries: Where to note what is begun, if the engine repeats what a lost worker had.
     """
 
     def __init__(
-        self, storage: Storage, reader: Reader, class_names: Sequence[str], settings: Settings, tries: Storage | None
+        self,
+        storage: Storage,
+        reader: Reader,
+        class_names: Sequence[str],
+        settings: Settings,
+        device: str | None,
+        tries: Storage | None,
     ) -> None:
-        self.storage, self.tries, self._describer = storage, tries, Describer(reader, class_names, settings)
+        self.storage, self.tries, self._describer = storage, tries, Describer(reader, class_names, settings, device)
 
     def __call__(self, part: Part) -> Described:
         """Describe the part's images."""
@@ -204,10 +215,11 @@ class _Shared:
         make: Opens one.
         name: Of its backend.
         jobs: How many may ask.
+        device: Where a network looks; None for the GPUs if there are any.
     """
 
-    def __init__(self, make: Callable[[], Maps], name: str, jobs: int) -> None:
-        devices = gpus() if way_of(name).network else []
+    def __init__(self, make: Callable[[], Maps], name: str, jobs: int, device: str | None = None) -> None:
+        devices = gpus(device) if way_of(name).network else []
         if devices:
             self._copies = Copies[Maps](make, min(jobs, _ON_A_GPU * len(devices)), devices)
         else:

@@ -106,8 +106,13 @@ def open_map_source(spec: Any, judge: Judge | None = None, /, **options: Any) ->
     return MapSource(get_backend(spec, **options))
 
 
-def open_saliency(settings: SaliencySettings, classes: Sequence[str]) -> MapSource:
+def open_saliency(settings: SaliencySettings, classes: Sequence[str], device: str | None = None) -> MapSource:
     """The source of maps that settings mean, for data of these classes, and what to note of it.
+
+    Args:
+        settings: Which backend, with which options.
+        classes: Label index to name.
+        device: Where a classifier that it looks through works; None for a GPU if there is one.
 
     Raises:
         UnknownNameError: No such backend or architecture.
@@ -122,7 +127,7 @@ def open_saliency(settings: SaliencySettings, classes: Sequence[str]) -> MapSour
     elif name.startswith(SERVED):
         raise InvalidInputError(f"{name!r} serves maps that are there, and looks through no model")
     else:
-        judge = open_judge(classes=classes, **vars(classifier))
+        judge = open_judge(classes=classes, device=device, **vars(classifier))
         backend = JudgedBackend(name, judge, **options)
         asked = {"model": judge.name, "model_sha256": judge.sha256}
         asked |= {"normalize": settings.normalize, "explained": backend.explained}

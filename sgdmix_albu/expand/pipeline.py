@@ -173,7 +173,8 @@ class _Expansion:
         some = self.source.thinned(_TRIED)
         with tempfile.TemporaryDirectory(prefix="sgdmix-") as folder:
             bank, parts = DescriptorBank(Storage(folder)), parts_of(some.items)
-            builder = BankBuilder(bank.storage, self.asked.reader, some.class_names, self.asked.settings, None)
+            asked = self.asked
+            builder = BankBuilder(bank.storage, asked.reader, some.class_names, asked.settings, asked.device, None)
             for part in parts:
                 builder(part)
             unusable = bank.skipped(parts)
@@ -191,8 +192,8 @@ class _Expansion:
         if not missing:
             return
         asked, bank, step = self.asked, self.bank.storage, "saliency and masks"
-        how = asked.reader, asked.class_names, asked.settings
-        engine = describing_engine(self.engine, asked.settings, self.progress, self.workers)
+        how = asked.reader, asked.class_names, asked.settings, asked.device
+        engine = describing_engine(self.engine, asked.settings, self.progress, self.workers, asked.device)
         if not isinstance(engine, LocalEngine):  # nothing of the images goes through this process
             total = sum(len(part.images) for part in missing)
             make = partial(BankBuilder, bank, *how, self.attempts)

@@ -55,6 +55,10 @@ class Copies(Generic[T]):
             self._idle.put((device, made))
 
 
-def gpus() -> list[torch.device]:
-    """The GPUs of this machine that torch may use."""
-    return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+def gpus(device: str | None = None) -> list[torch.device]:
+    """The GPUs of this machine that torch may use: all, or the one that ``device`` names; none for "cpu"."""
+    named = torch.device(device or "cuda")
+    if named.type != "cuda":
+        return []
+    there = range(torch.cuda.device_count())
+    return [torch.device("cuda", number) for number in there if named.index in (None, number)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from sgdmix_albu.bank.ways import way_of
 from sgdmix_albu.expand.asked import Asked
 from sgdmix_albu.expand.execute.local import Engine, LocalEngine
@@ -41,7 +39,9 @@ def expanding_engine(
     return LocalEngine(workers or default_jobs(), "threads" if asked.refiner is None else "processes", progress)
 
 
-def describing_engine(engine: Engine, settings: Settings, progress: Progress, workers: int | None) -> Engine:
+def describing_engine(
+    engine: Engine, settings: Settings, progress: Progress, workers: int | None, device: str | None
+) -> Engine:
     """Who makes saliency and masks, where ``engine`` executes the plan.
 
     Args:
@@ -49,6 +49,7 @@ def describing_engine(engine: Engine, settings: Settings, progress: Progress, wo
         settings: Which backend looks at the images, and which at the masks.
         progress: Is told of an interruption.
         workers: How many at once; None for one a core.
+        device: Where networks look; None for a GPU if there is one.
     """
     ways = [way_of(name) for name in (settings.backend.saliency, settings.reference) if name is not None]
     network = any(way.network for way in ways)
@@ -59,12 +60,12 @@ def describing_engine(engine: Engine, settings: Settings, progress: Progress, wo
         return LocalEngine(1, progress=progress)
     if "processes" not in kinds:
         return LocalEngine(jobs, progress=progress)
-    there = len(gpus())
-    return LocalEngine(min(jobs, _TO_A_GPU * there) if there else jobs, "processes", progress, gpus=there)
+    there = len(gpus(device))
+    # A process that has a GPU to itself knows it by another number than the one that was named.
+    own = there if device in (None, "cuda") else 0
+    return LocalEngine(min(jobs, _TO_A_GPU * there) if there else jobs, "processes", progress, gpus=own)
 
 
 def _for(refiner: RefinerSettings | None) -> int:
     """How many GPUs of this machine a refiner may use: all, or the one that is named."""
-    if refiner is None or refiner.device == "cpu" or not torch.cuda.is_available():
-        return 0
-    return len(gpus()) if refiner.device in (None, "cuda") else 1
+    return 0 if refiner is None else len(gpus(refiner.device))

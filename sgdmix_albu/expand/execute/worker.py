@@ -265,7 +265,7 @@ class Expander:
 
 def _teachers(asked: Asked, settings: ClassifierSettings, sharing: int) -> Copies[Judge]:
     """A teacher for each thread of a CPU, or for each GPU: whoever judges keeps nobody from refining."""
-    there = [] if asked.device == "cpu" else gpus()
+    there = gpus(asked.device)
     opened = partial(open_teacher, settings, asked.class_names, asked.device)
     copies = Copies(opened, len(there), there) if there else Copies(opened, sharing)
     with copies.one():  # what cannot be opened is said before the work begins
