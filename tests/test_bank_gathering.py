@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.saliency import register_backend
 from sgdmix_albu.saliency.manifold_ranking import ManifoldRanking
+from sgdmix_albu.saliency.salient_object import SalientObject
 
 BY_HAND = Settings(saliency="watched", mask="bright", multiplier=1)
 
@@ -117,3 +120,28 @@ def test_a_kept_stretch_that_is_damaged_is_described_again(tmp_path: Path) -> No
     again.stretches()
     again.add(describer(second))
     assert not [name for name in storage.sizes() if "begun" in name]
+
+
+def test_networks_that_have_looked_leave_a_gpus_memory_to_others(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks, there = [], []
+    begin = SalientObject.__init__
+
+    @functools.wraps(begin)
+    def note(self: SalientObject, *args: Any, **options: Any) -> None:
+        begin(self, *args, **options)
+        networks.append(weakref.ref(self))
+
+    monkeypatch.setattr(SalientObject, "__init__", note)
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: there.append([ref() for ref in networks]))
+    expand(photographs, tmp_path / "out", Settings(multiplier=1), workers=2)
+    assert there == [[None] * len(networks)]
+    assert networks
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_who_describes_is_told(photographs: Path, tmp_path: Path) -> None:
+    """A backend of the user's own is asked by one, however many mix."""
+    assert expand(photographs, tmp_path / "one", workers=2).describers == 1
+    assert expand(photographs, tmp_path / "two", Settings(multiplier=1), workers=2).describers == 2

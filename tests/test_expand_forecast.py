@@ -30,7 +30,7 @@ class Cluster:
 
 
 def done(out: Storage) -> Expansion:
-    """Of a trial with 4 sources and 8 outputs: workers need 20 s to start, 1.5 s a source, 3 s an output."""
+    """Of a trial with 4 sources and 8 outputs: 20 s to start, 1.5 s a source for two, 3 s an output for three."""
     return Expansion(
         out=out.root,
         sources=4,
@@ -42,9 +42,10 @@ def done(out: Storage) -> Expansion:
         skipped=[],
         came=[],
         ignored=Counter(),
-        seconds={"saliency and masks": 20 + 4 * 1.5 / 3, "plan": 0.4, "mixing": 20 + 8 * 3 / 3, "manifest": 0.8},
+        seconds={"saliency and masks": 20 + 4 * 1.5 / 2, "plan": 0.4, "mixing": 20 + 8 * 3 / 3, "manifest": 0.8},
         described=4,
         describing=4 * 1.5,
+        describers=2,
         stages={"mix": 8 * 1.0, "write": 8 * 2.0},
         size=8000,
     )
@@ -65,7 +66,7 @@ def test_work_is_multiplied_and_starting_is_not(tmp_path: Path, shared: bool) ->
     assert (expected.sources, expected.classes, expected.outputs, expected.tried) == (12, 3, 60, 8)
     assert expected.seconds == pytest.approx(
         {
-            "saliency and masks": 20 + 12 * 1.5 / 3,
+            "saliency and masks": 20 + 12 * 1.5 / 2,
             "plan": 0.4 * 3,
             "mixing": 20 + 60 * 3 / 3,
             "manifest": 0.8 * 60 / 8,

@@ -30,7 +30,7 @@ def forecast(
         source: The whole set.
         few: What is tried.
         multiplier: Outputs of each image.
-        engine: Who does it.
+        engine: Who makes the outputs.
         trial: Runs the few.
         shared: The output folder, where workers on other machines could not see a temporary one.
     """
@@ -56,7 +56,7 @@ def forecast(
 
 def _scaled(done: Expansion, sources: float, outputs: float, engine: Engine) -> dict[str, float]:
     """The steps' seconds; of what workers do, their time at work is multiplied, and the rest, their start, is not."""
-    describing = done.describing / engine.concurrency()
+    describing = done.describing / done.describers
     expanding = sum(done.stages.values()) / engine.concurrency()
     seconds = {}
     for step, taken in done.seconds.items():

@@ -11,6 +11,8 @@ from functools import partial
 from operator import attrgetter
 from typing import Literal, TypeVar
 
+import torch
+
 from sgdmix_albu.arguments import check_choice, check_counts
 from sgdmix_albu.bank.builder import BankBuilder, Described, Describer, Gathering
 from sgdmix_albu.bank.descriptors import DescriptorBank, check_some_usable
@@ -62,8 +64,10 @@ def generate(
     """Write ``settings.multiplier`` synthetic images for each image of a labelled set (SGD-Mix, stages 1 to 5).
 
     First a plan, in which everything random is decided; then its execution by any engine and any number of workers,
-    with the same bytes (refined images on a CPU too; a GPU's batches follow its free memory). Interrupted at any
-    moment, the same call does what is left. ``metadata.jsonl`` is written last and names what is there.
+    with the same bytes where the same kind of device works: a network's maps and refined images differ in their last
+    bits between a CPU and a GPU, and a GPU's refined images also with its free memory. Locally networks look on a GPU
+    if there is one, with Ray on CPUs unless there is a refiner or ``gpus_per_worker``. Interrupted at any moment, the
+    same call does what is left. ``metadata.jsonl`` is written last and names what is there.
 
     Args:
         data: A class-per-folder image tree or its URL; None with ``dataset``.
@@ -146,6 +150,7 @@ class _Expansion:
         self.attempts = None if isinstance(engine, LocalEngine) else out.below(ATTEMPTS)
         self.clock = Clock()
         self.described: list[Described] = []
+        self.describers = 1
         self.reports: list[Report] = []
 
     def run(self, *, overwrite: bool = False) -> Expansion:
@@ -198,16 +203,19 @@ class _Expansion:
             total = sum(len(part.images) for part in missing)
             make = partial(BankBuilder, bank, *how, self.attempts)
             self.described += self._work(engine, make, missing, total, step, step, _as_it_is)
+            self.describers = engine.concurrency()  # a cluster's is known when it has worked
             return
         gathering = Gathering(bank, missing)
         describe, stretches = partial(Describer, *how, engine.sharing), gathering.stretches()
         total = sum(len(one.images) for one in stretches)
+        self.describers = engine.concurrency()
         try:
             self.described += self._work(engine, describe, stretches, total, step, step, gathering.add)
         except BaseException:  # Ctrl-C too: parts that were begun may have taken long
             with suppress(DataError):  # it is on its way already
                 gathering.keep()
             raise
+        torch.cuda.empty_cache()  # of networks that are not needed any more: refiner and teacher have a use for it
 
     def _plan(self) -> None:
         source, left_out = self.source, Counter[str]()
@@ -265,6 +273,7 @@ class _Expansion:
             seconds=self.clock.seconds,
             described=sum(part.images for part in self.described),
             describing=sum(part.seconds for part in self.described),
+            describers=self.describers,
             stages=dict(stages),
             size=sum(report.size for report in self.reports),
         )

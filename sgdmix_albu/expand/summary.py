@@ -41,6 +41,7 @@ class Expansion:
         seconds: Duration of each step.
         described: Sources whose saliency and masks were made by this run.
         describing: The workers' seconds for that.
+        describers: How many did so at once: not always those who make the outputs.
         stages: The workers' seconds for each stage of the outputs.
         size: Bytes of the images that were written.
         keeps_unmixed: Whether images that stay unmixed are written as they are.
@@ -62,6 +63,7 @@ class Expansion:
     stages: dict[str, float]
     size: int
     keeps_unmixed: bool = False
+    describers: int = 1
 
     @property
     def there(self) -> int:
