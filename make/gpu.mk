@@ -8,9 +8,12 @@ DEVICE     ?= cuda
 SIZE       ?= full
 WHEELS     ?=
 GPU        ?=
+# Python of the machine with the GPU: compiled wheels are of one version.
+GPU_VERSION ?= 3.12
 GPU_NEEDS  := captum matplotlib contourpy cycler fonttools kiwisolver pyparsing python-dateutil six timm pillow \
     diffusers peft accelerate psutil importlib-metadata zipp requests charset-normalizer idna urllib3 certifi regex \
-    pytest iniconfig pluggy pygments
+    pytest iniconfig pluggy pygments albumentations albucore simsimd stringzilla pydantic pydantic-core annotated-types \
+    typing-inspection eval-type-backport
 
 gpu: ## tests, mixing, Grad-CAM and refining on a GPU, into gpu/results.md: WHEELS=DIR (8 minutes)
 	@for wheel in $(wildcard $(WHEELS)/*.whl); do \
@@ -18,7 +21,9 @@ gpu: ## tests, mixing, Grad-CAM and refining on a GPU, into gpu/results.md: WHEE
 	        --target .gpu-packages "$$wheel" || echo "left out: $$wheel"; done
 	@PYTHONPATH="$(CURDIR):$(CURDIR)/.gpu-packages:$$PYTHONPATH" $(GPU_PYTHON) -m benchmarks.gpu --device $(DEVICE) --size $(SIZE) $(GPU)
 
-gpu-wheels: $(READY) ## fetch what a machine with a GPU may lack: WHEELS=DIR
-	@$(BIN)/python -m pip download --disable-pip-version-check --no-deps -c constraints.txt --dest $(WHEELS) $(GPU_NEEDS)
+gpu-wheels: $(READY) ## fetch what a machine with a GPU may lack: WHEELS=DIR GPU_VERSION=3.12
+	@$(BIN)/python -m pip download --disable-pip-version-check --no-deps -c constraints.txt --dest $(WHEELS) \
+	    --only-binary=:all: --python-version $(GPU_VERSION) --implementation cp --abi cp$(subst .,,$(GPU_VERSION)) --abi abi3 --abi none \
+	    --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --platform any $(GPU_NEEDS)
 
 .PHONY: gpu gpu-wheels

@@ -1,4 +1,8 @@
-"""Part four: image-to-image, diffusers' stock loop at batch 1 against ours, with Stable Diffusion 1.5's networks."""
+"""Part four: image-to-image, diffusers' stock loop at batch 1 against ours, with Stable Diffusion 1.5's networks.
+
+Our prompts are encoded while warming up and kept from then on, as in a run over many images; the stock loop runs its
+text encoder for each image. ``share_text`` says what that is.
+"""
 
 from __future__ import annotations
 

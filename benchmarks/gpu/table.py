@@ -18,7 +18,8 @@ _WORDS = {
     "ms": "device ms", "wall_ms": "wall ms", "peak_mib": "peak MiB", "x_cutmix": "x CutMix", "of_step": "of a step",
     "x_forward": "x forward pass", "images_per_s": "images/s", "x_stock": "x stock",
     "peak_gib": "peak GiB beside the weights",
-    "share_UNet": "UNet", "share_VAE": "VAE", "share_text": "text", "share_rest": "host and rest",
+    "share_UNet": "UNet, its launches included", "share_VAE": "VAE, likewise", "share_text": "text, likewise",
+    "share_rest": "between networks",
     "largest_difference": "largest difference", "within": "within 1e-3", "core_exact": "core exact",
 }  # fmt: skip
 _SHARES = ("of_step", "share_")

@@ -1,4 +1,8 @@
-"""Where the time of refining goes: every call of a network is timed, whoever makes it."""
+"""Where the time of refining goes: every call of a network is timed, whoever makes it.
+
+A span reaches from a call's first event on the device to its last: on a GPU that waits for the host, a network's
+seconds include the launches of its kernels. What is left is the host between networks, and other kernels.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import torch
 
 
 class Watch:
-    """Seconds of the device in each network of a diffusion pipeline.
+    """Seconds of the device in each network of a diffusion pipeline, its launches included.
 
     Args:
         device: Where they work.
