@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, nargs="+", default=[50, 200, 500])
     parser.add_argument("--gradcam-batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=21, help="the most calls of each row")
-    parser.add_argument("--seconds", type=float, default=60, help="begin no round of a table after so long")
+    parser.add_argument("--seconds", type=float, default=60, help="begin no round after so long, but seven")
     parser.add_argument("--only", nargs="+", help="names of tables")
     parser.add_argument("--results", type=Path, help="JSON file of the figures; default: printed only")
     parser.add_argument("--write", type=Path, help="page with the markers 'speed'")

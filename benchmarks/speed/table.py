@@ -74,7 +74,9 @@ def _group(group: dict[str, Any]) -> str:
         lines.append(line)
     missing = [f"{name} ({why})" for name, why in group["missing"].items()]
     also = [f"Not measured: {', '.join(missing)}."] if missing else []
-    return "\n\n".join([f"### {group['title']}", grid(head, lines), *also])
+    calls = sorted({row["calls"] for row in rows})
+    counted = f"{calls[0]} calls of each." if len(calls) == 1 else f"{calls[0]} to {calls[-1]} calls of each."
+    return "\n\n".join([f"### {group['title']}", counted, grid(head, lines), *also])
 
 
 def number(value: float) -> str:
