@@ -113,14 +113,14 @@ class Gathering:
         self._parts, self._begun = Parts(storage, "", masks=True), Parts(storage.below(_BEGUN), "", masks=True)
         self._whole = {part.number: part for part in parts}
         self._found: dict[int, list[Finding]] = {}
+        self._kept = set(self._begun.numbers())
 
     def stretches(self) -> list[Stretch]:
         """The work to do: not what is kept of begun parts, which is taken up."""
-        kept = set(self._begun.numbers())
         left = []
         for stretch in (one for part in self._whole.values() for one in stretches_of(part)):
             number = _number(stretch)
-            if number in kept:
+            if number in self._kept:
                 with suppress(DataError):  # it is described again
                     entries = self._begun.entries(number, [key for key, *_ in stretch.images])
                     self.add(Finding(stretch, entries, self._begun.read(number).skipped, 0.0))
@@ -148,8 +148,8 @@ class Gathering:
         _check_hope(found)
         if sum(one.images for one in found) == len(self._whole[number].images):
             self._write(self._whole[number], found)
-            for one in self._found.pop(number):
-                self._begun.remove(_number(one.stretch))
+            for place in self._kept.intersection(_number(one.stretch) for one in self._found.pop(number)):
+                self._begun.remove(place)
         return Described(finding.images, finding.seconds)
 
     def _write(self, part: Part, found: Sequence[Finding]) -> None:
