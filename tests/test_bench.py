@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.speed.measure import Row, peak_mib, spread, timed
+from benchmarks.speed.measure import Row, spread, timed
 from benchmarks.speed.table import number, page_of, write_between
 from benchmarks.where import table as where
 from sgdmix_albu.errors import DataError
@@ -132,33 +132,41 @@ def test_every_rival_has_as_many_calls_and_one_to_warm_up() -> None:
     assert slept["wall_ms"]["low"] >= 20  # milliseconds: a sleep is never shorter
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the peak of a process's memory")
-def test_memory_is_that_of_live_blocks() -> None:
-    mib = 2**20
+_BLOCKS = """
+from benchmarks.speed.measure import peak_mib
 
-    def one_after_the_other() -> bytearray:
-        for _ in range(4):
-            block = bytearray(8 * mib)
-            del block
-        return bytearray(16 * mib)
+mib = 2**20
 
-    def side_by_side() -> list[bytearray]:
-        return [bytearray(8 * mib) for _ in range(4)]
-
-    def dropped() -> bytearray:
-        block = bytearray(24 * mib)
+def one_after_the_other():
+    for _ in range(4):
+        block = bytearray(8 * mib)
         del block
-        return bytearray(8 * mib)
+    return bytearray(16 * mib)
 
-    assert peak_mib(dropped) == pytest.approx(24, abs=1)
-    assert peak_mib(one_after_the_other) == pytest.approx(16, abs=1)
-    assert peak_mib(side_by_side) == pytest.approx(32, abs=1)
+def side_by_side():
+    return [bytearray(8 * mib) for _ in range(4)]
+
+def dropped():
+    block = bytearray(24 * mib)
+    del block
+    return bytearray(8 * mib)
+
+print(peak_mib(dropped), peak_mib(one_after_the_other), peak_mib(side_by_side))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the peak of a process's memory")
+def test_memory_is_that_of_live_blocks(repository: Path) -> None:
+    """In a process of its own, as the benchmark is: another has holes in its heap that hold a block."""
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    done = subprocess.run([sys.executable, "-c", _BLOCKS], check=True, capture_output=True, text=True, env=environment)
+    assert [float(value) for value in done.stdout.split()] == pytest.approx([24, 16, 32], abs=1)
 
 
 def test_where_it_belongs_at_toy_size(tmp_path: Path, repository: Path) -> None:
     page, figures = tmp_path / "speed.md", tmp_path / "where.json"
     page.write_text("<!-- where: begin. -->\n<!-- where: end -->\n")
-    toy = ["--images=20", "--batch=8", "--size=48", "--workers", "1", "2", "--rate=5000", "--device=cpu"]
+    toy = ["--images=16", "--batch=8", "--size=48", "--workers", "1", "--rate=5000", "--device=cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)}
     subprocess.run(
         [sys.executable, "-m", "benchmarks.where", *toy, "--results", figures, "--write", page],
@@ -167,7 +175,7 @@ def test_where_it_belongs_at_toy_size(tmp_path: Path, repository: Path) -> None:
     results = json.loads(figures.read_text())
     assert [row["name"] for row in results["rows"]][:2] == ["no mixing", "CutMix in `collate_fn`"]
     for row in results["rows"]:
-        assert len(row["runs"]) == 2
+        assert len(row["runs"]) == 1
         # The sleep alone lasts 1 / 5000 s an image.
         assert all(0 < run["images_per_s"] < 5000 for run in row["runs"])
         assert all(run["worker_ms"] >= 0 and run["main_ms"] > 0 for run in row["runs"])

@@ -123,7 +123,7 @@ def now_and_then(rng: random.Random) -> Fault:
 
 def silent_at_times(rng: random.Random) -> Fault:
     """Each costs the client the time that it waits."""
-    return "silence" if rng.random() < 0.02 else None
+    return "silence" if rng.random() < 0.008 else None
 
 
 @pytest.mark.parametrize(
