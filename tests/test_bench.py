@@ -31,16 +31,19 @@ def _between(page: Path, name: str) -> str:
     return found[1]
 
 
+def _run(module: str, options: list[str], figures: Path, page: Path, repository: Path) -> Any:
+    """The figures of a benchmark that is run as one would run it, into a page."""
+    command = [sys.executable, "-m", module, *options, "--results", str(figures), "--write", str(page)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)}
+    subprocess.run(command, check=True, capture_output=True, cwd=figures.parent, env=environment)
+    return json.loads(figures.read_text())
+
+
 def test_the_whole_at_toy_size(tmp_path: Path, repository: Path) -> None:
     page, figures = tmp_path / "speed.md", tmp_path / "results.json"
     page.write_text("before\n\n<!-- speed: begin. -->\nold\n<!-- speed: end -->\n\nafter\n")
     toy = ["--batch=4", "--size=48", "--rounds=2", "--seconds=0", "--candidates", "3", "9", "--gradcam-batch=1"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)}
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.speed", *toy, "--results", figures, "--write", page],
-        check=True, capture_output=True, cwd=tmp_path, env=environment,
-    )  # fmt: skip
-    results = json.loads(figures.read_text())
+    results = _run("benchmarks.speed", toy, figures, page, repository)
     tables = {group["name"]: group for group in results["groups"]}
     mixing = {"mixing-float32", "mixing-uint8", "candidates-float32", "candidates-uint8"}
     assert set(tables) == mixing | {"saliency", "albumentations", "gradcam"}
@@ -167,12 +170,7 @@ def test_where_it_belongs_at_toy_size(tmp_path: Path, repository: Path) -> None:
     page, figures = tmp_path / "speed.md", tmp_path / "where.json"
     page.write_text("<!-- where: begin. -->\n<!-- where: end -->\n")
     toy = ["--images=16", "--batch=8", "--size=48", "--workers", "1", "--rate=5000", "--device=cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)}
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.where", *toy, "--results", figures, "--write", page],
-        check=True, capture_output=True, cwd=tmp_path, env=environment,
-    )  # fmt: skip
-    results = json.loads(figures.read_text())
+    results = _run("benchmarks.where", toy, figures, page, repository)
     assert [row["name"] for row in results["rows"]][:2] == ["no mixing", "CutMix in `collate_fn`"]
     for row in results["rows"]:
         assert len(row["runs"]) == 1

@@ -17,7 +17,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from benchmarks.speed.about import about
 from benchmarks.speed.groups import Group, groups
 from benchmarks.speed.measure import peak_mib, timed
 from benchmarks.speed.photographs import photographs
-from benchmarks.speed.table import page_of, write_between
+from benchmarks.speed.table import keep, page_of
 
 
 def main() -> None:
@@ -55,10 +54,7 @@ def main() -> None:
             continue
         results["groups"].append(measured(group, options.rounds, options.seconds))
         print(page_of({**results, "groups": results["groups"][-1:]}).partition("\n\n")[2], end="\n\n", flush=True)
-    if options.results:
-        options.results.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    if options.write:
-        write_between(options.write, "speed", page_of(results))
+    keep(results, options.results, options.write, "speed", page_of(results))
 
 
 def measured(group: Group, rounds: int, seconds: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,14 @@ def write_between(page: Path, name: str, text: str) -> None:
     if count != 1:
         raise DataError(f"expected the markers {name!r} once in {page}, found them {count} times")
     page.write_text(changed, "utf-8")
+
+
+def keep(results: dict[str, Any], figures: Path | None, page: Path | None, name: str, text: str) -> None:
+    """Write the figures as JSON, and the text made of them between a page's markers; None leaves one out."""
+    if figures:
+        figures.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    if page:
+        write_between(page, name, text)
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

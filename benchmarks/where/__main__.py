@@ -15,7 +15,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import argparse
-import json
 import math
 import multiprocessing
 import tempfile
@@ -28,7 +27,7 @@ import psutil
 import torch
 
 from benchmarks.speed.about import about
-from benchmarks.speed.table import write_between
+from benchmarks.speed.table import keep
 from benchmarks.where.consumer import Consume, sleeper, trainer
 from benchmarks.where.table import page_of
 from benchmarks.where.ways import CLASSES, Way, loader_of, ways, write_photographs
@@ -66,10 +65,7 @@ def main() -> None:
             results["rows"].append({"name": way.name, "runs": runs})
             print(way.name, *(f"{run['images_per_s']:.0f}/s" for run in runs), flush=True)
     print(page_of(results))
-    if options.results:
-        options.results.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    if options.write:
-        write_between(options.write, "where", page_of(results))
+    keep(results, options.results, options.write, "where", page_of(results))
 
 
 def measured(way: Way, workers: int, batch: int, device: torch.device, consume: Consume) -> dict[str, float]:

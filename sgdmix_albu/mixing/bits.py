@@ -88,8 +88,7 @@ class Joined(Sequence[Tensor]):
         count = len(self.images)
         near = gathered(self.images, target.clamp_max(count - 1))
         far = gathered(self.further, (target - count).clamp_min(0))
-        chosen = (target < count).view(-1, *[1] * (near.ndim - 1))
-        return torch.where(chosen, _integers(near), _integers(far)).view(near.dtype)
+        return torch.where(each(target < count, near), _integers(near), _integers(far)).view(near.dtype)
 
 
 def check_gathered(pool: Rows, images: Tensor, target: Tensor) -> None:
@@ -133,6 +132,11 @@ def overlaid(source: Tensor, pool: Rows, target: Tensor, masks: Tensor) -> Tenso
 def aligned(masks: Tensor, images: Tensor) -> Tensor:
     """(B, H, W) to (B, 1, ..., 1, H, W) with the images' number of dimensions."""
     return masks.reshape(masks.shape[:1] + (1,) * (images.ndim - 3) + masks.shape[1:])
+
+
+def each(rows: Tensor, images: Tensor) -> Tensor:
+    """(B,) to (B, 1, ..., 1) with the images' number of dimensions."""
+    return rows.view(-1, *[1] * (images.ndim - 1))
 
 
 def bit_sums(images: Tensor) -> Tensor:

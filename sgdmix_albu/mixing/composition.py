@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sgdmix_albu.arguments import check_switch
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.mixing.bits import aligned, as_integers, check_gathered, gathered, overlaid
+from sgdmix_albu.mixing.bits import aligned, as_integers, check_gathered, each, gathered, overlaid
 from sgdmix_albu.mixing.blending import blend, border, edge_width, fade, has_graph
 from sgdmix_albu.mixing.fill import inpaint, inpaint_into, inpaint_nearest
 from sgdmix_albu.mixing.placement import pasted, unmoved
@@ -69,11 +69,11 @@ def compose(plan: MixPlan, images: Tensor, pool: Rows, *, feather: float | None 
         own = gathered(images, rows)
         placed = pasted(own, painted, plan.cutouts[rows], plan.placement[rows], feather=feather, hard=hard)
         if images.requires_grad or placed.requires_grad:
-            return torch.where(_each(plan.applied, images), images.index_copy(0, rows, placed), images)
+            return torch.where(each(plan.applied, images), images.index_copy(0, rows, placed), images)
         mixed = images.clone()
         bits = as_integers(mixed)
         if not on_cpu:
-            placed = torch.where(_each(plan.applied, images), as_integers(placed), bits)
+            placed = torch.where(each(plan.applied, images), as_integers(placed), bits)
         bits.index_copy_(0, rows, as_integers(placed))
         return mixed
     # Images that are not mixed keep every pixel, so any row will do for them.
@@ -88,11 +88,6 @@ def _painted_where_seen(plan: MixPlan, holes: Tensor, images: Tensor, pool: Rows
     inpaint_into(mixed, pool, plan.target, holes, ~edge.inside)
     fade(mixed, images, edge)
     return mixed
-
-
-def _each(rows: Tensor, images: Tensor) -> Tensor:
-    """(B,) beside (B, ..., H, W)."""
-    return rows.view(-1, *[1] * (images.ndim - 1))
 
 
 def changed_only(plan: MixPlan, images: Tensor, pool: Rows) -> MixPlan:

@@ -1,9 +1,6 @@
-"""What stands where the target's own object was: painted from what is around it.
+"""What stands where the target's own object was: painted from what is around it, by :mod:`sgdmix_albu.mixing.pyramid`.
 
-Pull-push (Gortler, Grzeszczuk, Szeliski and Cohen, "The Lumigraph", SIGGRAPH 1996, section 3.4): known pixels are
-averaged into ever coarser images until no cell is unknown, and on the way back each unknown cell takes what the coarser
-image says. The source hides the middle of most holes; what is seen of them is near their borders, where the finest
-averages stand.
+The source hides the middle of most holes; what is seen of them is near their borders, where the finest averages stand.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Pull-push: colours around holes, spread into them (Gortler, Grzeszczuk, Szeliski and Cohen, "The Lumigraph", 1996).
+"""Pull-push: colours around holes, spread into them.
 
 Known pixels are averaged into ever coarser images until no cell is unknown; on the way back each unknown cell takes
 what the coarser image says. The last step, to the full size, is made everywhere or only where somebody looks.
+Gortler, Grzeszczuk, Szeliski and Cohen, "The Lumigraph", SIGGRAPH 1996, section 3.4.
 """
 
 from __future__ import annotations
