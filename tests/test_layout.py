@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -166,14 +165,3 @@ def test_constraints_pin_every_direct_dependency(repository: Path) -> None:
     lines = (repository / "constraints.txt").read_text().splitlines()
     pins = {line.partition("==")[0].lower().replace("_", "-") for line in lines if not line.startswith("#")}
     assert names - pins == set()
-
-
-def test_the_wheel_holds_every_file_of_the_package(repository: Path, tmp_path: Path) -> None:
-    """Weights and templates too, and nothing else."""
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path]
-    subprocess.run(command, cwd=repository, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("sgdmix_albu/")}
-    files = (path for path in (repository / "sgdmix_albu").rglob("*") if path.is_file())
-    assert packed == {path.relative_to(repository).as_posix() for path in files if "__pycache__" not in path.parts}
-    assert {"sgdmix_albu/py.typed", "sgdmix_albu/audit/templates/report.css"} <= packed
