@@ -39,7 +39,7 @@ format: $(READY) ## put the code into shape (ruff)
 docs: site/index.html ## build the documentation into site/
 	@echo "The documentation is in site/index.html"
 
-serve: $(READY) ## show the documentation at http://127.0.0.1:8000, with search, as it is written
+serve: $(READY) ## show the documentation at http://127.0.0.1:8000, as it is written
 	@$(BIN)/mkdocs serve --quiet
 
 base: $(READY) ## train the embedded base model anew (about 45 minutes on two cores)

@@ -1,4 +1,4 @@
-"""The documentation itself: every example is run, nothing is fetched from elsewhere, pages find each other.
+"""The documentation itself: every example is run, files find each other; the built site: test_site.py.
 
 The examples are collected by conftest.py in the root folder; here is what makes sure of it.
 """
@@ -89,21 +89,6 @@ def test_wrong_examples_turn_the_tests_red_and_right_ones_do_not(repository: Pat
         assert f"FAILED sgdmix_albu/{name}.py::{name}" in output
         assert output.count(message) >= 2
     assert not (tmp_path / "file").exists()
-
-
-def test_the_site_builds_without_a_warning_and_fetches_nothing(repository: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
-    result = subprocess.run(command, cwd=repository, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    tags = re.compile(r"<(?:script|img|iframe|link|source)\b[^>]*\b(?:src|href)=\"?(?:https?:)?//[^>]*>")
-    styles = re.compile(r"(?:url\(|@import\s+)[\"']?(?:https?:)?//[^)]*")
-    foreign = [
-        f"{path.relative_to(tmp_path)}: {match}"
-        for suffix, pattern in (("html", tags), ("css", styles))
-        for path in tmp_path.rglob(f"*.{suffix}")
-        for match in pattern.findall(path.read_text())
-    ]
-    assert foreign == []
 
 
 def test_links_between_files_lead_somewhere(repository: Path) -> None:

@@ -1,0 +1,18 @@
+# Pages in a browser: the built site in headless Chromium, driven by Playwright. The browser is the system's (apt install
+# chromium); SGDMIX_CHROMIUM names another. Playwright (165 MB) is not in .venv: without it these tests are skipped.
+# The .pth file shows this environment what .venv holds, as in albumentationsx.mk.
+
+BROWSER_VENV := .venv-browser
+
+test-site: $(BROWSER_VENV)/.ready ## open the built documentation in headless Chromium
+	@$(BROWSER_VENV)/bin/python -m pytest tests/test_site.py
+
+$(BROWSER_VENV)/.ready: $(READY) make/browser.mk
+	@rm -f $@
+	@$(STEP) "Create $(BROWSER_VENV)" $(BIN)/python -m venv --clear $(BROWSER_VENV)
+	@$(BROWSER_VENV)/bin/python -c "$$X_PTH" "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	@$(STEP) "Install Playwright" $(BROWSER_VENV)/bin/python -m pip install \
+	    --disable-pip-version-check --no-input --progress-bar off playwright==1.65.2
+	@touch $@
+
+.PHONY: test-site
