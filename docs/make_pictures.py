@@ -1,7 +1,7 @@
-"""Draw the pictures of the documentation with the package itself: ``python docs/make_pictures.py``.
+"""Draw the pictures of the documentation with the package itself: ``python docs/make_pictures.py [NAME...]``.
 
-Writes docs/assets/*.png from the embedded birds, and the house from the import rules; the same seed gives the same
-pictures.
+Writes into docs/assets. The same seed gives the same pictures. The photographs come from scikit-image and scikit-learn
+(``pip install scikit-learn``); docs/credits.md names their authors and licences.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import sys
 import tempfile
 import tomllib
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,11 @@ from sgdmix_albu.audit import run_drift, strip
 from sgdmix_albu.datasets.aviary import Aviary
 from sgdmix_albu.refine import finetune
 from sgdmix_albu.saliency import get_backend
-from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
+from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, MixedBatch
 
 ASSETS = Path(__file__).parent / "assets"
-SIZE = 256
+SIZE = 320
+BIRD = 256
 SHOWN = 170
 LIMIT = 300_000  # bytes a picture may have in the repository
 GAP = 6
@@ -56,14 +58,6 @@ ROOMS = {
 }
 
 
-def main() -> None:
-    """Draw all pictures."""
-    house()
-    photographs()
-    home()
-    drift()
-
-
 def house() -> None:
     """Draw the rooms from the roof to the ground: the layers of the import rules, a row each."""
     with (ASSETS.parents[1] / "pyproject.toml").open("rb") as file:
@@ -87,32 +81,55 @@ def house() -> None:
     (ASSETS / "house.svg").write_text("\n".join([opening, *parts, "</svg>"]) + "\n")
 
 
-def photographs() -> None:
-    """Draw three photographs of scikit-image on each other's backgrounds: two are CC0, one is NASA's."""
-    images = torch.stack([squared(picture()) for picture in (data.coffee, data.rocket, data.astronaut)])
-    maps = get_backend(BEST_SALIENCY)(images)
-    rows = []
-    for source, target in ((0, 1), (1, 0), (2, 0)):
-        pair = [source, target]
-        mixed = mix_batch(images[pair], maps[pair], mask=BEST_MASK)
-        rows.append(
-            strip(
-                images[source],
-                maps[source],
-                images[target],
-                mixed.plan.masks[0],
-                mixed.images[0],
-                side=SHOWN,
-                titles=source == 2,
-            )
+def home() -> None:
+    """Draw the home page's picture: four photographs, and below them what ``SGDMix()`` makes of the four."""
+    images, _, mixed = four()
+    gap = 12
+    sheet = Image.new("RGBA", (4 * SIZE + 3 * gap, 2 * SIZE + gap))
+    for row, pictures in enumerate((images, mixed.images)):
+        for column, picture in enumerate(pictures):
+            shown = Image.fromarray(picture.movedim(0, -1).numpy())
+            sheet.paste(shown, (column * (SIZE + gap), row * (SIZE + gap)))
+    save_photographs(sheet, ASSETS / "home.webp")
+
+
+def steps() -> None:
+    """Draw the steps of the method on the four photographs, a row each."""
+    images, maps, mixed = four()
+    rows = [
+        strip(
+            images[row],
+            maps[row],
+            images[int(mixed.plan.target[row])],
+            mixed.plan.masks[row],
+            mixed.images[row],
+            side=SHOWN,
+            titles=row == len(images) - 1,
         )
-    save(stacked(rows), ASSETS / "photographs.png")
+        for row in range(len(images))
+    ]
+    save_photographs(stacked(rows), ASSETS / "steps.webp")
 
 
-def squared(picture: np.ndarray) -> torch.Tensor:
-    """The middle of a photograph as (3, SIZE, SIZE) uint8."""
-    photograph = ImageOps.fit(Image.fromarray(picture), (SIZE, SIZE), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(photograph)).movedim(-1, 0)
+def four() -> tuple[torch.Tensor, torch.Tensor, MixedBatch]:
+    """Four photographs (4, 3, SIZE, SIZE) uint8, their saliency, and the mix of them by the defaults."""
+    learn = files("sklearn") / "datasets" / "images"
+    with Image.open(str(learn / "flower.jpg")) as flower, Image.open(str(learn / "china.jpg")) as temple:
+        pictures = [
+            squared(flower.convert("RGB"), 0.45),
+            squared(temple.convert("RGB")),
+            squared(Image.fromarray(data.coffee())),
+            squared(Image.fromarray(data.rocket())),
+        ]
+    images = torch.stack(pictures)
+    maps = get_backend(BEST_SALIENCY)(images)
+    return images, maps, mix_batch(images, maps, mask=BEST_MASK)
+
+
+def squared(photograph: Image.Image, middle: float = 0.5) -> torch.Tensor:
+    """The largest square of a photograph as (3, SIZE, SIZE) uint8; ``middle`` places it from left (0) to right (1)."""
+    square = ImageOps.fit(photograph, (SIZE, SIZE), Image.Resampling.LANCZOS, centering=(middle, 0.5))
+    return torch.from_numpy(np.array(square)).movedim(-1, 0)
 
 
 def drift() -> None:
@@ -133,9 +150,9 @@ def drift() -> None:
             save(shown, ASSETS / f"drift-{mode}.png")
 
 
-def home() -> None:
-    """Draw the strip of the home page."""
-    birds = Aviary("train", species=12, per_species=5, size=SIZE)
+def birds() -> None:
+    """Draw the strip of the tutorial."""
+    birds = Aviary("train", species=12, per_species=5, size=BIRD)
     images = torch.stack([torch.from_numpy(birds.render(i).image).permute(2, 0, 1) for i in range(len(birds))])
     maps = get_backend(BEST_SALIENCY)(images)
     mixed = mix_batch(
@@ -186,14 +203,30 @@ def save(picture: Image.Image, path: Path) -> None:
     pixels[np.asarray(picture)[:, :, 3] < 128] = TRANSPARENT
     reduced = Image.fromarray(pixels)
     reduced.putpalette([*palette[: 3 * TRANSPARENT], 128, 128, 128])
-    data = io.BytesIO()
-    reduced.save(data, "PNG", optimize=True, transparency=TRANSPARENT)
-    if data.tell() > LIMIT:
-        raise SystemExit(f"{path} would have {data.tell()} bytes, more than {LIMIT}")
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(data.getvalue())
-    print(f"{path.relative_to(ASSETS.parents[1])}: {data.tell() // 1000} kB")
+    encoded = io.BytesIO()
+    reduced.save(encoded, "PNG", optimize=True, transparency=TRANSPARENT)
+    write(encoded, path)
 
+
+def save_photographs(picture: Image.Image, path: Path) -> None:
+    """Save with all colours and with transparency."""
+    encoded = io.BytesIO()
+    picture.save(encoded, "WEBP", quality=86, method=6)
+    write(encoded, path)
+
+
+def write(encoded: io.BytesIO, path: Path) -> None:
+    """Write a picture that is not too large for the repository."""
+    size = encoded.tell()
+    if size > LIMIT:
+        raise SystemExit(f"{path} would have {size} bytes, more than {LIMIT}")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(encoded.getvalue())
+    print(f"{path.relative_to(ASSETS.parents[1])}: {size // 1000} kB")
+
+
+PICTURES = {"house": house, "home": home, "steps": steps, "birds": birds, "drift": drift}
 
 if __name__ == "__main__":
-    house() if sys.argv[1:] == ["house"] else main()
+    for name in sys.argv[1:] or PICTURES:
+        PICTURES[name]()

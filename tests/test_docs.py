@@ -123,3 +123,12 @@ def test_the_picture_of_the_house_shows_every_room(repository: Path) -> None:
         found = package / room / f"{file}.py", package / room / file
         public = room in named and file in (package / room / "__init__.py").read_text()
         assert room not in rooms or public or any(path.exists() for path in found), f"{room}.{file}"
+
+
+def test_every_picture_has_a_licence(repository: Path) -> None:
+    """A row in the credits for each file; a pattern may stand for a folder of plots."""
+    assets = repository / "docs" / "assets"
+    listed = re.findall(r"^\| `([^`]+)` \|", (repository / "docs" / "credits.md").read_text(), re.MULTILINE)
+    pictures = {path for path in assets.rglob("*") if path.suffix in {".png", ".jpg", ".webp", ".svg", ".gif"}}
+    assert {path for name in listed for path in assets.glob(name)} == pictures
+    assert all(list(assets.glob(name)) for name in listed)
