@@ -338,6 +338,8 @@ def test_what_the_saliency_can_take_the_face_takes(channels, dtype) -> None:
 def test_colours_are_asked_for_in_our_words() -> None:
     with pytest.raises(InvalidInputError, match="grey or RGB images"):
         SGDMix()(X[:, :1].expand(8, 4, 64, 64))
+    with pytest.raises(InvalidInputError, match=r"got \(8, 64, 64, 3\): if the channels are last, use .permute"):
+        SGDMix()(X.permute(0, 2, 3, 1))
 
 
 # Somebody else's state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, UserDict, namedtuple
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,14 @@ from sgdmix_albu.mixing.memory import Memory
 
 Pair = namedtuple("Pair", ["image", "label"])
 LABELS = torch.arange(6)
+
+
+class Subclassed(dict):
+    pass
+
+
+class TheirTensor(Tensor):
+    """As fastai's TensorImage."""
 
 
 def scenes(count: int = 6, side: int = 40) -> Tensor:
@@ -48,6 +56,9 @@ EXPECTED = mix()(scenes(), LABELS)[0]
         ((tv_tensors.Image(scenes()), {"labels": LABELS}), lambda out: out[0]),
         (scenes(), lambda out: out),
         ({"pixel_values": scenes(), "labels": LABELS}, lambda out: out["pixel_values"]),
+        (UserDict(pixel_values=scenes(), labels=LABELS, name="a"), lambda out: out["pixel_values"]),
+        ((Subclassed(inputs=UserDict(image=scenes())), LABELS), lambda out: out[0]["inputs"]["image"]),
+        ((scenes().as_subclass(TheirTensor), LABELS), lambda out: out[0]),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -55,9 +66,16 @@ def test_containers_come_back_as_they_were(sample: Any, image: Any) -> None:
     out = mix()(sample)
     assert type(out) is type(sample)
     assert type(image(out)) is type(image(sample))
-    assert torch.equal(torch.as_tensor(image(out)), EXPECTED)
-    if isinstance(sample, dict) and "name" in sample:
+    assert torch.equal(image(out).as_subclass(Tensor), EXPECTED)
+    assert torch.equal(image(sample).as_subclass(Tensor), scenes())
+    if isinstance(sample, dict | UserDict) and "name" in sample:
         assert out["name"] == "a"
+
+
+def test_a_getter_sees_the_batch_as_it_came() -> None:
+    sample = UserDict(image=scenes(), classes=LABELS)
+    uses = mix(target_class="different", labels_getter=lambda batch: batch.data["classes"])
+    assert torch.equal(uses(sample)["image"], EXPECTED)
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "transposed", "strided", "expanded"])

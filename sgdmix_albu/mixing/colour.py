@@ -76,9 +76,14 @@ def check_colours(images: Tensor) -> None:
     """Refuse images without colours: other channels than grey or RGB, or integers of which nobody knows the range."""
     check_tensor(images, "grey or RGB images (B, 1 or 3, H, W)", (), PIXELS, more=True)
     if images.ndim != 4 or images.shape[1] not in (1, 3):
+        last = images.ndim == 4 and images.shape[3] in (1, 3)
+        remedy = (
+            "if the channels are last, use .permute(0, 3, 1, 2)"
+            if last
+            else "for other channels take saliency that can read them (a function, a model-based backend or 'given')"
+        )
         raise InvalidInputError(
-            f"expected grey or RGB images (B, 1 or 3, H, W) here, got {tuple(images.shape)}: for other channels take "
-            "saliency that can read them (a function, a model-based backend or 'given')"
+            f"expected grey or RGB images (B, 1 or 3, H, W) here, got {tuple(images.shape)}: {remedy}"
         )
     came = "torch.int16 with negative values" if images.dtype == torch.int16 else str(images.dtype)
     error = InvalidInputError(

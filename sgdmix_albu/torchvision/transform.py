@@ -31,6 +31,7 @@ from sgdmix_albu.saliency.resolve import backend_unless_given
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import PIXELS, check_generator, check_tensor
 from sgdmix_albu.torchvision.erased import without_erased_of
+from sgdmix_albu.torchvision.mappings import closed, opened
 from sgdmix_albu.torchvision.refining import open_refiner, refine_mixed
 from sgdmix_albu.torchvision.roles import Name, Role, check_roles
 from sgdmix_albu.torchvision.samples import Getter, Mixed, check_getters, keys_in, labels_in, maps_in, read_sample
@@ -207,11 +208,12 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
 
     def _mixed(self, inputs: tuple[Any, ...]) -> Any:
         sample = inputs[0] if len(inputs) == 1 else inputs
-        flat, spec = tree_flatten(sample)
+        plain = opened(sample)
+        flat, spec = tree_flatten(plain)
         labels, keys = labels_in(sample, self.labels_getter), keys_in(sample, self.key_getter)
         maps = maps_in(sample, flat, self.saliency_getter) if self._backend is None else None
         aside = [leaf for leaf in (labels, maps, keys) if leaf is not None]
-        mixed, erasable = read_sample(sample, roles=self.roles, aside=aside)
+        mixed, erasable = read_sample(plain, roles=self.roles, aside=aside)
         batches = [part.batch.as_subclass(tv_tensors.Mask) if part.hard else part.batch for part in mixed]
         params = self.make_params(batches, labels=labels, maps=maps, ids=keys)
         for part, batch in zip(mixed, batches, strict=True):
@@ -219,7 +221,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         for objects in erasable:
             found = flat[objects.place]
             flat[objects.place] = without_erased_of(params["plan"], found, objects.row, self.min_visibility)
-        return tree_unflatten(flat, spec)
+        return closed(sample, tree_unflatten(flat, spec))
 
     def make_params(
         self,
@@ -351,4 +353,6 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
 def _put_back(flat: list[Any], part: Mixed, mixed: Tensor) -> None:
     parts = list(mixed) if part.stacked else [mixed]
     for place, batch in zip(part.places, parts, strict=True):
-        flat[place] = batch if part.like is None else tv_tensors.wrap(batch, like=part.like)
+        # Other libraries have types of their own: fastai shows a TensorImage, and no Tensor.
+        kind = type(flat[place])
+        flat[place] = batch.as_subclass(kind) if part.like is None else tv_tensors.wrap(batch, like=part.like)
