@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -37,14 +38,25 @@ def import_optional(module: str, *, extra: str | None = None) -> ModuleType:
         raise MissingExtraError(f"{module} is needed and is not installed; run: pip install {target}") from error
 
 
-def nearest_names(name: str, known: list[str]) -> str:
+def nearest_names(name: str, known: Iterable[str]) -> str:
     """Say what ``name`` may have meant: ``"; did you mean 'a' or 'b'?"`` or an empty string.
 
+    Names are near where most of their letters agree, or one begins or ends with the other. What is much less near than
+    the nearest is not named.
+
     Example:
-        >>> nearest_names("gradcan", ["gradcam", "occlusion"])
-        "; did you mean 'gradcam'?"
+        >>> nearest_names("gradcan", ["gradcam", "occlusion", "gradcam"]), nearest_names("nope", ["pets"])
+        ("; did you mean 'gradcam'?", '')
     """
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+
+    def nearness(other: str) -> float:
+        part = len(plain) >= 3 and (other.startswith(plain) or other.endswith(plain))
+        return 0.9 if part else difflib.SequenceMatcher(None, other, plain).ratio()
+
+    plain = name.lower().lstrip("-")
+    near = {other: nearness(other.lower().lstrip("-")) for other in sorted(set(known))}
+    least = max(0.65, max(near.values(), default=0) - 0.1)
+    close = sorted((other for other in near if near[other] >= least), key=near.__getitem__, reverse=True)[:3]
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 

@@ -52,7 +52,7 @@ def runs(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             generate(photographs, folder / "begun", settings=FILES, workers=1, progress=Stop(2))
         generate(photographs, folder / "finished", settings=FILES, workers=1, progress=QUIET)
         generate(photographs, folder / "shards", settings=SHARDS, workers=1, progress=QUIET)
-        mix_folder(photographs, folder / "mixed", saliency="spectral_residual", mask="otsu", jobs=1, progress=QUIET)
+        mix_folder(photographs, folder / "mixed", saliency="spectral_residual", mask="otsu", workers=1, progress=QUIET)
     assert (folder / "begun" / ".sgdmix" / "done").exists()
     return folder
 
@@ -120,7 +120,7 @@ def check(out: Path, photographs: Path, name: str) -> None:
 
 def take_up(out: Path, photographs: Path, name: str, **options: Any) -> None:
     if name == "mixed":
-        options = {"saliency": "spectral_residual", "mask": "otsu", "jobs": 1, **options}
+        options = {"saliency": "spectral_residual", "mask": "otsu", "workers": 1, **options}
         mix_folder(photographs, out, progress=QUIET, **options)
         return
     settings = SHARDS if name == "shards" else FILES
@@ -392,7 +392,7 @@ def test_an_image_in_a_thousand_folders(photographs: Path, tmp_path: Path) -> No
         subprocess.run(["mkdir", "-p", deep], check=True)
         shutil.copy(data / "class 0" / "000.png", deep)
         take_up(tmp_path / "made", data, "made")
-        mix_folder(data, tmp_path / "mixed", saliency="spectral_residual", mask="otsu", jobs=1, progress=QUIET)
+        mix_folder(data, tmp_path / "mixed", saliency="spectral_residual", mask="otsu", workers=1, progress=QUIET)
         assert [verify(tmp_path / name, progress=QUIET).right for name in ("made", "mixed")] == [14, 7]
     finally:
         subprocess.run(["rm", "-r", *tmp_path.iterdir()], check=True)  # pytest could not

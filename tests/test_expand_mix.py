@@ -38,7 +38,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mix(data: Path | None, out: Path, **settings: Any) -> Any:
-    given = {"saliency": "brightness", "mask": "bright", "fill": "source", "jobs": 2, **settings}
+    given = {"saliency": "brightness", "mask": "bright", "fill": "source", "workers": 2, **settings}
     return mix_folder(data, out, **given)
 
 
@@ -180,7 +180,7 @@ def test_metadata_says_everything(photographs: Path, tmp_path: Path) -> None:
 
 def test_any_number_of_jobs_gives_the_same_bytes(photographs: Path, tmp_path: Path) -> None:
     for jobs in (1, 4):
-        mix(photographs, tmp_path / str(jobs), jobs=jobs, seed=3, p=0.7)
+        mix(photographs, tmp_path / str(jobs), workers=jobs, seed=3, p=0.7)
     assert contents(tmp_path / "1") == contents(tmp_path / "4")
     mix(photographs, tmp_path / "other", seed=4, p=0.7, candidates=2)
     assert contents(tmp_path / "1") != contents(tmp_path / "other")
@@ -445,7 +445,7 @@ def test_settings_are_checked_before_anything_is_made(
     with pytest.raises(InvalidInputError, match=setting):
         mix(photographs, tmp_path / "out", **{setting: value})
     with pytest.raises(InvalidInputError, match="workers"):
-        mix(photographs, tmp_path / "out", jobs=0)
+        mix(photographs, tmp_path / "out", workers=0)
     assert not (tmp_path / "out").exists()
 
 
@@ -543,7 +543,7 @@ def test_two_at_once_on_a_new_folder(photographs: Path, tmp_path: Path) -> None:
     def one(seed: int) -> None:
         ready.wait()
         try:
-            mix(photographs, tmp_path / "out", seed=seed, jobs=1, progress=Progress(quiet=True))
+            mix(photographs, tmp_path / "out", seed=seed, workers=1, progress=Progress(quiet=True))
             done.append(seed)
         except DataError as error:
             told.append(error)

@@ -97,7 +97,7 @@ def test_reports_show_names_and_obey_none(
 ) -> None:
     words = "<script>alert(1)<"
     (next(hostile_tree.glob("class *exe*"))).rename(hostile_tree / f"class {HOSTILE}{words}".replace("/", ""))
-    said = run(capfd, "audit", hostile_tree, "--out", tmp_path / "report", "--pairs", 4, "--samples", 4, *FAST)
+    said = run(capfd, "audit", hostile_tree, tmp_path / "report", "--pairs", 4, "--samples", 4, *FAST)
     assert "broken\\x1b[2J" in said
     page = (tmp_path / "report" / "report.html").read_text()
     assert tame(page)

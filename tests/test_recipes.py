@@ -122,20 +122,20 @@ def test_halves_of_flowers(tmp_path: Path, seed: int) -> None:
 
 
 def test_long_tails_of_flowers_are_cut_from_half_of_all_images(tmp_path: Path) -> None:
-    data = ["--data-set", "flowers", "--data", str(WRITERS["flowers"](tmp_path)), "--imbalance", "0.3"]
+    data = [str(WRITERS["flowers"](tmp_path)), "--layout", "flowers", "--imbalance", "0.3"]
     out = tmp_path / "run"
-    assert long_tail.main([*QUICK, *data, "--epochs", "1", "--out", str(out)]) == 0
+    assert long_tail.main([*QUICK, *data, "--epochs", "1", str(out)]) == 0
     # of 3 images each: 3, 3 * 0.3 ** (1 / 2) = 1.6 and 0.9
     assert json.loads((out / "result.json").read_text())["images"] == {"train": 5, "val": 3, "test": 12}
     assert long_tail.THRESHOLDS["flowers"] == (30, 10)
 
 
 def test_folder_or_embedded() -> None:
-    with pytest.raises(InvalidInputError, match="'cub' needs its folder: --data"):
+    with pytest.raises(InvalidInputError, match="'cub' needs its folder: DATA"):
         official_parts("cub", None, size=32, seed=0)
     with pytest.raises(InvalidInputError, match="'flowers' needs its folder: --data"):
         halved_parts("flowers", None, seed=0)
-    with pytest.raises(InvalidInputError, match="'aviary' is embedded, leave --data out"):
+    with pytest.raises(InvalidInputError, match="'aviary' is embedded, leave DATA out"):
         official_parts("aviary", "birds", size=32, seed=0)
 
 
@@ -352,12 +352,12 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> Counter[Any]:
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_smoke(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], looked_at: Counter[Any]) -> None:
     """The steps of the docs on the embedded birds, without a refiner: write, expand, train on both."""
-    recipe = [*QUICK, "--data-set", "aviary"] + (["--shots", "8"] if name == "few_shot" else [])
+    recipe = [*QUICK, "--dataset", "aviary"] + (["--shots", "8"] if name == "few_shot" else [])
     tree, expanded, out = (str(tmp_path / each) for each in ("tree", "expanded", "run"))
     assert RECIPES[name].main([*recipe, "--write-train", tree]) == 0
     assert f"sgdmix generate {tree} EXPANDED" in capsys.readouterr().out
     assert sgdmix(["generate", tree, expanded, *CHEAP]) == 0
-    assert RECIPES[name].main([*recipe, "--synthetic", expanded, "--out", out, "--p", "1"]) == 0
+    assert RECIPES[name].main([*recipe, "--synthetic", expanded, out, "--p", "1"]) == 0
 
     result = json.loads(Path(out, "result.json").read_text())
     images = len(list(Path(tree).rglob("*.png")))
@@ -393,8 +393,8 @@ def test_pretrained_weights_under_other_names(tmp_path: Path, capsys: pytest.Cap
     arch = "test_resnet"
     network = timm.create_model(arch, num_classes=9)
     torch.save({f"_{name}": value for name, value in network.state_dict().items()}, tmp_path / "weights.pth")
-    recipe = [*QUICK, "--data-set", "aviary", "--arch", arch, "--weights", str(tmp_path / "weights.pth")]
-    recipe += ["--learning-rate", "0.01", "--shots", "6", "--epochs", "1", "--out"]
+    recipe = [*QUICK, "--dataset", "aviary", "--arch", arch, "--weights", str(tmp_path / "weights.pth")]
+    recipe += ["--learning-rate", "0.01", "--shots", "6", "--epochs", "1"]
     with pytest.warns(UserWarning, match="weights.pth has other names than timm's test_resnet"):
         assert few_shot.main([*recipe, str(tmp_path / "run")]) == 0
     assert "pixels: mean 0.5 0.5 0.5, deviation 0.5 0.5 0.5\n" in capsys.readouterr().out
@@ -417,7 +417,7 @@ def test_pretrained_weights_under_other_names(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.usefixtures("small_aviary")
 def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
     def run(out: str, seed: int) -> Any:
-        shots = ["--data-set", "aviary", "--shots", "6", "--seed", str(seed), "--out", str(tmp_path / out)]
+        shots = ["--dataset", "aviary", "--shots", "6", "--seed", str(seed), str(tmp_path / out)]
         assert few_shot.main([*QUICK, *shots]) == 0
         return json.loads((tmp_path / out / "result.json").read_text())
 
@@ -430,7 +430,7 @@ def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_one_tree_for_many_seeds(tmp_path: Path, name: str) -> None:
     """--split-seed alone says which images are in it."""
-    data = ["--data-set", "cub", "--data", str(WRITERS["cub"](tmp_path))]
+    data = [str(WRITERS["cub"](tmp_path)), "--layout", "cub"]
     data += {"few_shot": ["--shots", "1"], "background": ["--shifted", str(WRITERS["waterbirds"](tmp_path))]}.get(
         name, []
     )
@@ -445,7 +445,7 @@ def test_one_tree_for_many_seeds(tmp_path: Path, name: str) -> None:
 @pytest.mark.usefixtures("small_aviary")
 def test_processes_and_lower_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes load, and stay for the second epoch; numbers are coarser."""
-    recipe = [*QUICK, "--data-set", "aviary", "--mode", "source", "--p", "1"]
+    recipe = [*QUICK, "--dataset", "aviary", "--mode", "source", "--p", "1"]
     expanded = tmp_path / "expanded"
     assert fine_grained.main([*recipe, "--write-train", str(tmp_path / "tree")]) == 0
     assert sgdmix(["generate", str(tmp_path / "tree"), str(expanded), *CHEAP]) == 0
@@ -458,7 +458,7 @@ def test_processes_and_lower_precision(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", noted)
     out = tmp_path / "run"
-    machine = ["--workers", "2", "--amp", "--synthetic", str(expanded), "--out", str(out)]
+    machine = ["--workers", "2", "--amp", "--synthetic", str(expanded), str(out)]
     assert fine_grained.main([*recipe, *machine]) == 0
     assert set(kinds) == {torch.bfloat16}
     history = json.loads((out / "result.json").read_text())["history"]
@@ -468,7 +468,7 @@ def test_processes_and_lower_precision(tmp_path: Path, monkeypatch: pytest.Monke
 def test_on_official_layouts(tmp_path: Path) -> None:
     """CUB, judged on Waterbirds' backgrounds; and Waterbirds itself."""
     cub, birds = WRITERS["cub"](tmp_path), WRITERS["waterbirds"](tmp_path)
-    crossed = ["--data-set", "cub", "--data", str(cub), "--shifted", str(birds), "--out", str(tmp_path / "crossed")]
+    crossed = [str(cub), "--layout", "cub", "--shifted", str(birds), str(tmp_path / "crossed")]
     assert background.main([*QUICK, "--epochs", "1", *crossed]) == 0
     result = json.loads((tmp_path / "crossed/result.json").read_text())
     assert result["images"] == {"train": 9, "val": 3, "test": 6}
@@ -485,7 +485,7 @@ def test_on_official_layouts(tmp_path: Path) -> None:
     ):
         background.main([*QUICK, *crossed])
     table.write_text(text)
-    straight = ["--data-set", "waterbirds", "--data", str(birds), "--out", str(tmp_path / "straight")]
+    straight = [str(birds), "--layout", "waterbirds", str(tmp_path / "straight")]
     assert background.main([*QUICK, "--epochs", "1", *straight]) == 0
     result = json.loads((tmp_path / "straight/result.json").read_text())
     assert result["images"] == {"train": 12, "val": 6, "test": 6}
@@ -494,17 +494,17 @@ def test_on_official_layouts(tmp_path: Path) -> None:
 
 def test_images_that_do_not_train_are_refused_by_name(tmp_path: Path) -> None:
     """Expanding all of CUB's training images would bring those that choose the epoch into training."""
-    root, options = WRITERS["cub"](tmp_path), [*QUICK, "--data-set", "cub"]
+    root, options = WRITERS["cub"](tmp_path), [*QUICK, "--layout", "cub"]
     write_tree(get_dataset("cub", root=root), tmp_path / "all")
     expanded = str(tmp_path / "expanded")
     assert sgdmix(["generate", str(tmp_path / "all"), expanded, *CHEAP]) == 0
     with pytest.raises(DataError, match=r"made from 3 images that are not among the training images"):
-        fine_grained.main([*options, "--data", str(root), "--synthetic", expanded])
+        fine_grained.main([*options, str(root), "--synthetic", expanded])
 
 
 def test_targets_that_do_not_train_are_refused_too(tmp_path: Path) -> None:
     root = WRITERS["folders"](tmp_path)
-    expanded, options = tmp_path / "expanded", [*QUICK, "--data-set", "folders", "--data", str(root)]
+    expanded, options = tmp_path / "expanded", [*QUICK, str(root), "--layout", "folders"]
     assert sgdmix(["generate", str(root / "train"), str(expanded), *CHEAP]) == 0
     assert fine_grained.main([*options, "--epochs", "1", "--synthetic", str(expanded)]) == 0
     rows = [json.loads(line) for line in (expanded / "metadata.jsonl").read_text().splitlines()]
@@ -519,7 +519,7 @@ def test_images_that_do_not_train_are_refused_by_content(tmp_path: Path) -> None
     root = WRITERS["folders"](tmp_path)
     names = [{path.relative_to(root / split) for path in (root / split).rglob("*.jpg")} for split in ("train", "test")]
     assert names[1] < names[0]
-    expanded, options = str(tmp_path / "expanded"), [*QUICK, "--data-set", "folders", "--data", str(root)]
+    expanded, options = str(tmp_path / "expanded"), [*QUICK, str(root), "--layout", "folders"]
     assert sgdmix(["generate", str(root / "test"), expanded, *CHEAP]) == 0
     with pytest.raises(DataError, match=r"made from another owl/0/1\.jpg than the training image of that name"):
         fine_grained.main([*options, "--synthetic", expanded])
@@ -535,13 +535,13 @@ def test_another_aviary_is_refused(tmp_path: Path, other: dict[str, Any]) -> Non
     expanded = str(tmp_path / "expanded")
     assert sgdmix(["generate", str(tmp_path / "tree"), expanded, *CHEAP]) == 0
     with pytest.raises(DataError, match=r"made from another 00\d\.\S+\.png than the training image of that name"):
-        fine_grained.main([*QUICK, "--data-set", "aviary", "--synthetic", expanded])
+        fine_grained.main([*QUICK, "--dataset", "aviary", "--synthetic", expanded])
 
 
 def test_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The best epoch so far is there, and said to be."""
     root, out = WRITERS["cub"](tmp_path), tmp_path / "run"
-    options = [*QUICK, "--data-set", "cub", "--data", str(root), "--out", str(out)]
+    options = [*QUICK, str(root), "--layout", "cub", str(out)]
     weights: dict[str, torch.Tensor] = {}
 
     def fit_until_kept(*arguments: Any, keep: Any, **rest: Any) -> Any:
@@ -596,7 +596,7 @@ def test_models_that_give_no_scores(monkeypatch: pytest.MonkeyPatch, model: nn.M
         command, "new_classifier", lambda *arguments, **options: Classifier(model, "resnet18", 12, None, None)
     )
     with pytest.raises(InvalidInputError, match=message):
-        fine_grained.main([*QUICK, "--data-set", "aviary"])
+        fine_grained.main([*QUICK, "--dataset", "aviary"])
 
 
 def test_the_trial_leaves_no_trace() -> None:
@@ -610,31 +610,30 @@ def test_the_trial_leaves_no_trace() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data-set", "cub"], "'cub' needs its folder: --data"),
-        (["--data-set", "cub", "--data", "nowhere"], "expected the folder of CUB-200-2011, nowhere is not there"),
+        (["nowhere", "--layout", "cub"], "expected the folder of CUB-200-2011, nowhere is not there"),
         (
-            ["--data-set", "aviary", "--arch", "vit_b_16", "--size", "36"],
+            ["--dataset", "aviary", "--arch", "vit_b_16", "--size", "36"],
             "vit_b_16 takes images whose side is a multiple of 16 pixels, got 36",
         ),
         (
-            ["--data-set", "aviary", "--arch", "inception_v3", "--learning-rate", "0.1"],
+            ["--dataset", "aviary", "--arch", "inception_v3", "--learning-rate", "0.1"],
             "inception_v3 does not take images of 32 pixels",
         ),
         (
-            ["--data-set", "aviary", "--arch", "googlenet", "--learning-rate", "0.1"],
+            ["--dataset", "aviary", "--arch", "googlenet", "--learning-rate", "0.1"],
             "googlenet gives GoogLeNetOutputs for two images in training, expected scores of shape (2, 12)",
         ),
-        (["--data-set", "aviary", "--device", "mars"], "--device mars is not there"),
-        (["--data-set", "aviary", "--arch", "resnet5"], "did you mean"),
-        (["--data-set", "aviary", "--arch", "mobilevit_s"], "--arch mobilevit_s needs --learning-rate"),
-        (["--data-set", "aviary", "--out", "."], ".: expected an empty folder or a new one"),
-        (["--data-set", "aviary", "--out", "note.txt/run"], "cannot write note.txt"),
-        (["--data-set", "aviary", "--synthetic", "."], "has no metadata.jsonl"),
-        (["--data-set", "aviary", "--mean", "0", "0", "0"], "mean and std go together"),
-        (["--data-set", "aviary", *["--mean", "0", "0", "0", "--std", "1", "0", "1"]], "std must be positive numbers"),
-        (["--data-set", "aviary", "--mode", "pool"], "--p and --mode choose among synthetic images"),
+        (["--dataset", "aviary", "--device", "mars"], "--device mars is not there"),
+        (["--dataset", "aviary", "--arch", "resnet5"], "did you mean"),
+        (["--dataset", "aviary", "--arch", "mobilevit_s"], "--arch mobilevit_s needs --learning-rate"),
+        (["--dataset", "aviary", "."], ".: expected an empty folder or a new one"),
+        (["--dataset", "aviary", "note.txt/run"], "cannot write note.txt"),
+        (["--dataset", "aviary", "--synthetic", "."], "has no metadata.jsonl"),
+        (["--dataset", "aviary", "--mean", "0", "0", "0"], "mean and std go together"),
+        (["--dataset", "aviary", *["--mean", "0", "0", "0", "--std", "1", "0", "1"]], "std must be positive numbers"),
+        (["--dataset", "aviary", "--mode", "pool"], "--p and --mode choose among synthetic images"),
         (
-            ["--data-set", "aviary", "--synthetic", "s3://bucket/expanded"],
+            ["--dataset", "aviary", "--synthetic", "s3://bucket/expanded"],
             "expected a folder on this machine, got the URL",
         ),
     ],
@@ -659,23 +658,40 @@ def test_errors_before_any_work(
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--shots", "0", "expected a whole number, 1 or more, got 0"),
-        ("--epochs", "0", "expected a whole number, 1 or more, got 0"),
-        ("--epochs", "-1", "expected a whole number, 1 or more, got -1"),
-        ("--batch-size", "1", "expected a whole number, 2 or more, got 1"),
-        ("--workers", "-2", "expected a whole number, 0 or more, got -2"),
-        ("--seed", "many", "expected a whole number, 0 or more, got many"),
-        ("--learning-rate", "0", "expected a positive number, got 0"),
-        ("--learning-rate", "-0.1", "expected a positive number, got -0.1"),
-        ("--learning-rate", "nan", "expected a positive number, got nan"),
-        ("--learning-rate", "inf", "expected a positive number, got inf"),
-        ("--learning-rate", "slow", "expected a positive number, got slow"),
+        ("--shots", "0", "expected a whole number, 1 or more, got '0'"),
+        ("--epochs", "0", "expected a whole number, 1 or more, got '0'"),
+        ("--epochs", "-1", "expected a whole number, 1 or more, got '-1'"),
+        ("--batch-size", "1", "expected a whole number, 2 or more, got '1'"),
+        ("--workers", "-2", "expected a whole number, 0 or more, got '-2'"),
+        ("--seed", "many", "expected a whole number, 0 or more, got 'many'"),
+        ("--learning-rate", "0", "expected a positive number, got '0'"),
+        ("--learning-rate", "-0.1", "expected a positive number, got '-0.1'"),
+        ("--learning-rate", "nan", "expected a positive number, got 'nan'"),
+        ("--learning-rate", "inf", "expected a positive number, got 'inf'"),
+        ("--learning-rate", "slow", "expected a positive number, got 'slow'"),
     ],
 )
 def test_numbers_that_mean_nothing(option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        few_shot.main(["--data-set", "aviary", option, value])
-    assert capsys.readouterr().err.endswith(f"error: argument {option}: {message}\n")
+        few_shot.main(["--dataset", "aviary", option, value])
+    assert f": error: argument {option}: {message} (options: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layout", "cub"], "expected DATA or --dataset NAME"),
+        (["out", "more", "--dataset", "aviary"], "--dataset aviary stands for DATA and --layout: leave both out"),
+        (["out", "--dataset", "aviary", "--layout", "cub"], "leave both out"),
+        (["out", "--dataset", "aviary", "--write-train", "tree"], "only writes images into tree: leave OUT out"),
+        (["cub", "out", "--data-set", "cub"], "did you mean '--dataset'?"),
+        (["cub", "--out", "out"], "fine_grained DATA OUT"),
+    ],
+)
+def test_which_folder_is_which(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        fine_grained.main(arguments)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("settings", [partial(diff_mix, "cub"), partial(diff_mix_few_shot, "cub"), diff_mix_long_tail])
@@ -692,13 +708,13 @@ def test_rates_are_for_resnets_and_vision_transformers(settings: Any) -> None:
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_other_architectures_need_a_rate(name: str) -> None:
     with pytest.raises(InvalidInputError, match="--arch mobilevit_s needs --learning-rate"):
-        RECIPES[name].main(["--data-set", "aviary", "--arch", "mobilevit_s"])
+        RECIPES[name].main(["--dataset", "aviary", "--arch", "mobilevit_s"])
 
 
 def test_which_images_are_too_few(tmp_path: Path) -> None:
     """Of 4 training images of each class 2 are held out; Flowers has 4 and 2."""
     for name, shots, kind in (("cub", 3, "training"), ("flowers", 3, "validation"), ("flowers", 5, "training")):
-        data = ["--data-set", name, "--data", str(WRITERS[name](tmp_path / f"{name} {shots}"))]
+        data = [str(WRITERS[name](tmp_path / f"{name} {shots}")), "--layout", name]
         with pytest.raises(DataError, match=rf"{shots} shots are asked for, class 0 has \d {kind} images"):
             few_shot.main([*data, "--shots", str(shots)])
 
@@ -742,13 +758,13 @@ def test_the_docs_tell_the_settings(repository: Path) -> None:
 
 
 def test_shifted_goes_with_cub() -> None:
-    with pytest.raises(InvalidInputError, match="--shifted, Waterbirds' folder, goes with --data-set cub"):
-        background.main(["--data-set", "aviary", "--shifted", "birds"])
+    with pytest.raises(InvalidInputError, match="--shifted, Waterbirds' folder, goes with --layout cub"):
+        background.main(["--dataset", "aviary", "--shifted", "birds"])
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_as_a_command(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", [name, "--data-set", "cub"])
+    monkeypatch.setattr(sys, "argv", [name, "nowhere", "--layout", "cub"])
     with pytest.raises(SystemExit) as exit_:
         runpy.run_path(str(RECIPES[name].__file__), run_name="__main__")
     assert exit_.value.code == 2

@@ -119,4 +119,9 @@ def test_a_registry_without_a_group_reads_no_entry_points(monkeypatch: pytest.Mo
 
 def test_nearest_names() -> None:
     assert nearest_names("otsu", ["zebra"]) == ""
-    assert nearest_names("sailency", ["saliency", "salient"]) == "; did you mean 'saliency' or 'salient'?"
+    assert nearest_names("resnet19", ["resnet50", "resnet18", "resnet18", "vgg19"]) == ("; did you mean 'resnet18'?")
+    assert nearest_names("nope", ["pets"]) == ""
+    assert nearest_names("--cand", ["--address", "--candidates", "--shards"]) == "; did you mean '--candidates'?"
+    assert nearest_names("residual", ["residue", "spectral_residual"]) == (
+        "; did you mean 'spectral_residual' or 'residue'?"
+    )

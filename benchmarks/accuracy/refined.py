@@ -213,7 +213,7 @@ def _seen(images: Tensor) -> Tensor:
 def _tree(work: Path) -> Path:
     tree = work / "tree"
     if not tree.exists():
-        recipe = [sys.executable, "-m", "sgdmix_albu.recipes.background", "--data-set", "aviary"]
+        recipe = [sys.executable, "-m", "sgdmix_albu.recipes.background", "--dataset", "aviary"]
         subprocess.run([*recipe, "--size", str(_SIDE), "--write-train", str(tree)], check=True)
     return tree
 

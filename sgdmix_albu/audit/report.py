@@ -116,7 +116,7 @@ def _repetition(settings: dict[str, Any]) -> str:
         )
         return f'run_audit({listed}, out="OUT")'
     words = ["sgdmix", "audit"]
-    words += ["--dataset", settings["dataset"]] if settings["dataset"] else [str(settings["data"])]
+    words += ["OUT", "--dataset", settings["dataset"]] if settings["dataset"] else [str(settings["data"]), "OUT"]
     for name in ("saliency", "mask"):
         words += [f"--{name}", *settings[name]]
     for name in ("fill", "place", "masks", "model", "arch", "class_names", "samples", "pairs", "seed"):
@@ -127,7 +127,7 @@ def _repetition(settings: dict[str, Any]) -> str:
     words += ["--agreement", settings["agreement_with"]] if settings["agreement_with"] else []
     if settings["model"] is not None:
         words += ["--normalize", settings["normalize"]]
-    return shlex.join([*words, "--out", "OUT"])
+    return shlex.join(words)
 
 
 def _literal(value: Any, objects: list[str]) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from sgdmix_albu import __version__
-from sgdmix_albu.cli.grammar import Parser, add_data, add_settings, count, made, seed
+from sgdmix_albu.cli.grammar import add_data, add_settings, made
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.parsing import Parser, count, real, seed
 from sgdmix_albu.printable import printable, skipped_lines
 from sgdmix_albu.settings import (
     ClassifierSettings,
@@ -50,7 +51,7 @@ def _demo(commands: _Commands) -> None:
         return 0
 
     demo = _command(commands, "demo", run, "run the whole method on the embedded birds, and say where to look")
-    demo.add_argument("--out", default="demo-output", metavar="DIR", help="where the results go")
+    demo.add_argument("out", nargs="?", default="demo-output", metavar="OUT", help="where the results go")
 
 
 def _mix(commands: _Commands) -> None:
@@ -63,7 +64,7 @@ def _mix(commands: _Commands) -> None:
     add_data(mix, "folder or URL to write; one folder per class and metadata.jsonl")
     _add_mixing(mix.add_argument_group("how to mix"))
     _add_classifier(mix)
-    _add_run(mix, "--jobs", "at once (default: one a core)")
+    _add_run(mix, "at once (default: one a core)")
 
 
 def _generate(commands: _Commands) -> None:
@@ -92,9 +93,9 @@ def _generate(commands: _Commands) -> None:
     teacher.add_argument("--teacher", metavar="FILE", help="its weights")
     add_settings(teacher, ClassifierSettings, prefix="teacher_", without="model")
     _add_classifier(generate)
-    files, who = _add_run(generate, "--workers", "at once (default: one a core, or GPU share)")
+    files, who = _add_run(generate, "at once (default: one a core, or GPU share)")
     files.add_argument("--dry-run", action="store_true", help="write nothing; say what to expect")
-    who.add_argument("--gpus-per-worker", type=float, metavar="F", help="with ray: share of a GPU of each worker")
+    who.add_argument("--gpus-per-worker", type=real(0), metavar="F", help="with ray: share of a GPU of each worker")
 
 
 def _verify(commands: _Commands) -> None:
@@ -123,8 +124,7 @@ def _audit(commands: _Commands) -> None:
     audit = _command(
         commands, "audit", run, "show what saliency and masks do on a folder of images, and whether to trust them"
     )
-    add_data(audit)
-    audit.add_argument("--out", required=True, metavar="DIR", help="where the report goes")
+    add_data(audit, "folder of the report")
     audit.add_argument(
         "--saliency",
         nargs="+",
@@ -146,7 +146,7 @@ def _audit(commands: _Commands) -> None:
     )
     audit.add_argument("--samples", type=count, default=10, metavar="N", help="samples that are shown")
     audit.add_argument("--pairs", type=count, default=50, metavar="N", help="pairs that are measured")
-    audit.add_argument("--overwrite", action="store_true", help="replace what an earlier audit left in DIR")
+    audit.add_argument("--overwrite", action="store_true", help="replace what an earlier audit left in OUT")
     _add_seed(audit, "the same seed draws the same samples")
     _add_classifier(audit)
 
@@ -275,18 +275,23 @@ def _drift(commands: _Commands) -> None:
     def run(*, options: list[str], **arguments: Any) -> int:
         from sgdmix_albu.audit import run_drift
 
-        result = run_drift(saliency_options=_options(options), **arguments)
+        teacher = {name: arguments.pop(f"teacher_{name}") for name in ("arch", "class_names", "normalize")}
+        result = run_drift(saliency_options=_options(options), **teacher, **arguments)
         print(result.table())
         _say(f"answer   {result.sentence}")
         _say(f"report   {result.report}")
         return 0
 
     drift = _command(commands, "drift", run, "measure how often a refiner changes the class, for each strength")
-    add_data(drift)
+    add_data(drift, "folder of the report")
     drift.add_argument("--refiner", required=True, metavar="KEY_OR_DIR", help="which refiner: sgdmix refiners")
-    drift.add_argument("--out", required=True, metavar="DIR", help="where the report goes")
     drift.add_argument(
-        "--strengths", type=float, nargs="+", default=[0.1, 0.3, 0.5, 0.7, 0.9, 1.0], metavar="S", help="to sweep over"
+        "--strengths",
+        type=real(0, 1, open_low=True),
+        nargs="+",
+        default=[0.1, 0.3, 0.5, 0.7, 0.9, 1.0],
+        metavar="S",
+        help="to sweep over",
     )
     drift.add_argument(
         "--preserve", nargs="+", choices=("none", "soft", "strict"), default=["none", "soft", "strict"], help="modes"
@@ -295,10 +300,10 @@ def _drift(commands: _Commands) -> None:
     add_settings(drift, SaliencySettings, only="saliency options")
     add_settings(drift, Settings, only="mask fill place")
     _add_seed(drift, "the same seed, the same sources, mixes and noise")
-    drift.add_argument("--overwrite", action="store_true", help="replace what an earlier sweep left in DIR")
+    drift.add_argument("--overwrite", action="store_true", help="replace what an earlier sweep left in OUT")
     teacher = drift.add_argument_group("teacher, the classifier that says what it sees (default: one is trained)")
     teacher.add_argument("--teacher", metavar="FILE", help="its weights")
-    add_settings(teacher, ClassifierSettings, without="model")
+    add_settings(teacher, ClassifierSettings, prefix="teacher_", without="model")
 
 
 def _add_mixing(group: argparse._ActionsContainer, more: str = "") -> None:
@@ -311,13 +316,13 @@ def _add_seed(group: argparse._ActionsContainer, text: str) -> None:
     group.add_argument("--seed", type=seed, default=0, metavar="N", help=text)
 
 
-def _add_run(parser: Parser, workers: str, text: str) -> tuple[argparse._ArgumentGroup, argparse._ArgumentGroup]:
+def _add_run(parser: Parser, workers: str) -> tuple[argparse._ArgumentGroup, argparse._ArgumentGroup]:
     """What is read and written, and by whom."""
     files, who = parser.add_argument_group("files"), parser.add_argument_group("who does it")
     add_settings(files, FileSettings)
     files.add_argument("--limit", type=count, metavar="N", help="take N images only, spread over the classes")
     files.add_argument("--overwrite", action="store_true", help="begin anew, and remove what an earlier run left")
-    who.add_argument(workers, type=count, metavar="N", help=text)
+    who.add_argument("--workers", type=count, metavar="N", help=workers)
     who.add_argument("--engine", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
     who.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster: auto, ray://host:10001")
     return files, who

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from sgdmix_albu.parsing import Parser, count, real, seed
 
 # Where the command calls a setting otherwise, and what stands for a value.
 _FLAGS = {
@@ -20,46 +22,8 @@ _FLAGS = {
 _METAVARS = {"base": "PATH_OR_ID", "class_names": "FILE", "loras": "FILE", "model": "FILE", "strengths": "S"}
 
 
-class _Help(argparse.HelpFormatter):
-    """Adds the defaults of numbers and names, where the text does not speak of one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text, default = action.help or "", action.default
-        shown = type(default) in (str, int, float) and default != argparse.SUPPRESS
-        return f"{text} (default: %(default)s)" if shown and "default:" not in text else text
-
-
-class Parser(argparse.ArgumentParser):
-    """Takes options between folders too, and says what must be given together.
-
-    Attributes:
-        checks: Each is given what was parsed, and says what is wrong with it, or None.
-    """
-
-    def __init__(self, **described: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, "formatter_class": _Help, **described})
-        self.checks: list[Callable[[argparse.Namespace], str | None]] = []
-        self._inside = False
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's, with the positional arguments collected first: an optional one takes no other's word."""
-        if self._inside or self._subparsers is not None:
-            return super().parse_known_args(args, namespace)
-        # argparse collects no words after "--", which stand for themselves: then folders stand together.
-        parse = super().parse_known_args if "--" in args else self.parse_known_intermixed_args
-        self._inside = True  # argparse comes back here twice
-        try:
-            found, rest = parse(args, namespace)
-        finally:
-            self._inside = False
-        for check in self.checks if not rest else ():
-            if wrong := check(found):
-                self.error(wrong)
-        return found, rest
-
-
-def add_data(parser: Parser, out: str | None = None, metavar: str = "OUT") -> None:
-    """DATA, or ``--dataset NAME`` in its place; and OUT after it where the command has one.
+def add_data(parser: Parser, out: str, metavar: str = "OUT") -> None:
+    """DATA, or ``--dataset NAME`` in its place; and OUT after it.
 
     Args:
         parser: Of the command.
@@ -67,15 +31,16 @@ def add_data(parser: Parser, out: str | None = None, metavar: str = "OUT") -> No
         metavar: What OUT is called.
     """
     parser.add_argument("data", metavar="DATA", nargs="?", help="folder with one folder of images per class")
-    if out is not None:
-        parser.add_argument("out", metavar=metavar, help=out)
+    parser.add_argument("out", metavar=metavar, help=out)
     parser.add_argument("--dataset", metavar="NAME", help="an embedded data set (aviary); leave DATA out")
 
     def one_of_both(found: argparse.Namespace) -> str | None:
         if found.data is not None and found.dataset is not None:
             return f"expected DATA or --dataset NAME, got both: {found.data} and {found.dataset}"
         if found.data is None and found.dataset is None:
-            return "expected DATA or --dataset NAME" + ("" if out is None else f", and {metavar}; got only {found.out}")
+            greedy = [one for one in parser.several if getattr(found, one.dest) != one.default]
+            hint = f"; folders stand before {greedy[0].option_strings[0]}, which takes several words" if greedy else ""
+            return f"expected DATA or --dataset NAME, and {metavar}; got only {found.out}{hint}"
         return None
 
     parser.checks.append(one_of_both)
@@ -114,20 +79,6 @@ def made(settings: type, arguments: dict[str, Any], *, prefix: str = "", **given
     return settings(**{name: arguments.pop(f"{prefix}{name}") for name in own} | given)
 
 
-def count(text: str) -> int:
-    """A number of things."""
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
-    return int(text)
-
-
-def seed(text: str) -> int:
-    """A seed of the plan's generator."""
-    if not 0 <= int(text) < 2**63:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 2**63 - 1, got {text}")
-    return int(text)
-
-
 def _texts(settings: type) -> dict[str, str]:
     """What a settings class, and those that it is made from, say of each field, as a command's help says it."""
     found: dict[str, str] = {}
@@ -156,5 +107,5 @@ def _kind(name: str, hint: Any) -> dict[str, Any]:
     elif hint is int:
         found |= {"metavar": "N", "type": seed if name == "seed" else count}
     elif hint is float:
-        found |= {"metavar": "F", "type": float}
+        found |= {"metavar": "F", "type": real()}
     return found

@@ -28,7 +28,7 @@ def mix_folder(
     normalize: Normalize = "imagenet",
     limit: int | None = None,
     overwrite: bool = False,
-    jobs: int | None = None,
+    workers: int | None = None,
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
     progress: Progress | None = None,
@@ -54,7 +54,7 @@ def mix_folder(
         normalize: What it expects of pixels in [0, 1]: "imagenet" or "none".
         limit: Take at most so many images, spread evenly over the set.
         overwrite: Begin anew in a folder that holds another run of ours.
-        jobs: How many work at once; None for one a core. The result does not depend on it.
+        workers: How many work at once; None for one a core. The result does not depend on it.
         engine: "local" for this machine, "ray" for a Ray cluster.
         address: Of a running Ray cluster; None starts one on this machine.
         progress: Where to report; None for stderr.
@@ -78,7 +78,7 @@ def mix_folder(
         dataset=dataset,
         settings=Settings(backend, multiplier=1, keep_unmixed=True, **settings),
         engine=engine,
-        workers=jobs,
+        workers=workers,
         address=address,
         limit=limit,
         overwrite=overwrite,

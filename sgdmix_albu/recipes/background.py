@@ -7,11 +7,11 @@
 
 Four steps: write the training images, fine-tune a refiner on them, expand them, train on both.
 
-  python -m sgdmix_albu.recipes.background --data-set waterbirds --data DIR --write-train tree
-  sgdmix finetune tree --dataset waterbirds --base sd15/ --out runs/refiner
+  python -m sgdmix_albu.recipes.background DIR --layout waterbirds --write-train tree
+  sgdmix finetune tree runs/refiner --key waterbirds --base sd15/
   sgdmix generate tree expanded --refiner runs/refiner
-  python -m sgdmix_albu.recipes.background --data-set waterbirds --data DIR --weights resnet50.pth \
-      --synthetic expanded --out runs/robust
+  python -m sgdmix_albu.recipes.background DIR runs/robust --layout waterbirds --weights resnet50.pth \
+      --synthetic expanded
 
 The epoch is chosen by the worst group of the validation split, which needs the groups of those images, as is usual;
 for cub, which has none, by accuracy. Training never sees a group, and the refiner no other images than the tree's.
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parts(options: argparse.Namespace) -> Parts:
     if (options.data_set == "cub") != (options.shifted is not None):
-        raise InvalidInputError("--shifted, Waterbirds' folder, goes with --data-set cub, and cub needs it")
+        raise InvalidInputError("--shifted, Waterbirds' folder, goes with --layout cub, and cub needs it")
     if options.data_set == "aviary":
         return Parts(*(_habitats(split, options.size) for split in ("train", "val", "test")))
     parts = official_parts(options.data_set, options.data, size=options.size, seed=options.split_seed)

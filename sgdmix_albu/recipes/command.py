@@ -131,7 +131,7 @@ def _pixels(classifier: Classifier, options: argparse.Namespace) -> Normalizatio
 def _write_train(train: Part, tree: str) -> int:
     write_tree(train, tree)
     print(f"{len(train)} training images in {tree}; now fine-tune a refiner on them alone, and expand them:")
-    print(f"sgdmix finetune {tree} --dataset KEY --out REFINER")
+    print(f"sgdmix finetune {tree} REFINER --metaclass WORD --base BASE")
     print(f"sgdmix generate {tree} EXPANDED --refiner REFINER")
     return 0
 

@@ -2,11 +2,11 @@
 
 Four steps: write the training images, fine-tune a refiner on them, expand them, train on both.
 
-  python -m sgdmix_albu.recipes.fine_grained --data-set cub --data CUB_200_2011 --write-train tree
-  sgdmix finetune tree --dataset cub --base sd15/ --out runs/refiner
+  python -m sgdmix_albu.recipes.fine_grained CUB_200_2011 --layout cub --write-train tree
+  sgdmix finetune tree runs/refiner --key cub --base sd15/
   sgdmix generate tree expanded --refiner runs/refiner
-  python -m sgdmix_albu.recipes.fine_grained --data-set cub --data CUB_200_2011 --weights resnet50.pth \
-      --synthetic expanded --out runs/cub
+  python -m sgdmix_albu.recipes.fine_grained CUB_200_2011 runs/cub --layout cub --weights resnet50.pth \
+      --synthetic expanded
 
 The epoch is chosen on the official validation split, or where there is none, on a tenth of the training images,
 which are not in the tree either: a refiner that has seen them would bring them back. The test images are judged once.

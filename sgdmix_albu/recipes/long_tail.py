@@ -3,11 +3,11 @@
 Four steps: write the training images, fine-tune a refiner on them, expand them, train on both; with the same
 --imbalance and --split-seed throughout.
 
-  python -m sgdmix_albu.recipes.long_tail --data-set cub --data CUB_200_2011 --imbalance 0.01 --write-train tree
-  sgdmix finetune tree --dataset cub-lt --base sd15/ --out runs/refiner
+  python -m sgdmix_albu.recipes.long_tail CUB_200_2011 --layout cub --imbalance 0.01 --write-train tree
+  sgdmix finetune tree runs/refiner --key cub-lt --base sd15/
   sgdmix generate tree expanded --refiner runs/refiner
-  python -m sgdmix_albu.recipes.long_tail --data-set cub --data CUB_200_2011 --imbalance 0.01 \
-      --weights resnet50.pth --synthetic expanded --out runs/lt
+  python -m sgdmix_albu.recipes.long_tail CUB_200_2011 runs/lt --layout cub --imbalance 0.01 \
+      --weights resnet50.pth --synthetic expanded
 
 The epoch is chosen by the mean of the classes' accuracies on the official validation split, or on a tenth of each
 class that is held out before the tail is cut; a refiner that has seen the images cut away would bring them back. Of
@@ -27,6 +27,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from sgdmix_albu.parsing import real
 from sgdmix_albu.recipes.arguments import arguments
 from sgdmix_albu.recipes.command import experiment, guarded
 from sgdmix_albu.recipes.measures import Measures, by_frequency, measure
@@ -44,7 +45,9 @@ THRESHOLDS = {"cub": (20, 5), "flowers": (30, 10)}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the recipe."""
     parser = arguments("long_tail", __doc__, DATA_SETS)
-    parser.add_argument("--imbalance", type=float, default=0.01, help="rarest class against commonest (default 0.01)")
+    parser.add_argument(
+        "--imbalance", type=real(0, 1, open_low=True), default=0.01, help="rarest class against commonest"
+    )
     options = parser.parse_args(argv)
     settings = diff_mix_long_tail(options.arch, options.learning_rate)
     parts = _parts(options)

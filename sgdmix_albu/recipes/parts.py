@@ -120,9 +120,7 @@ def halved_parts(name: str, data: str | None, *, seed: int) -> Parts:
 
 def _check_folder(name: str, data: str | None) -> None:
     if (data is None) != (name in EMBEDDED):
-        raise InvalidInputError(
-            f"{name!r} is embedded, leave --data out" if data else f"{name!r} needs its folder: --data"
-        )
+        raise InvalidInputError(f"{name!r} is embedded: leave DATA out" if data else f"{name!r} needs its folder: DATA")
 
 
 def _parted(part: Part, share: float, seed: int) -> tuple[Part, Part]:

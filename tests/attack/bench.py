@@ -55,7 +55,7 @@ TASKS = (
     Task("shards", f"{_GENERATE} --refiner none --multiplier 44 --shards", weight=4),
     Task("processes", f"{_GENERATE} --refiner REFINER --device cpu --multiplier 4", workers=True, weight=3),
     Task("ray", f"{_GENERATE} --refiner none --multiplier 8 --engine ray", workers=True),
-    Task("mix", f"mix DATA OUT {_MIXED} --jobs 2", weight=4),
+    Task("mix", f"mix DATA OUT {_MIXED} --workers 2", weight=4),
     Task("bank", f"DATA OUT {_BACKEND}", module="tests.attack.build", weight=4),
 )
 

@@ -81,7 +81,7 @@ def _generate(data: Path, out: Path) -> Command:
 
 def _audit(data: Path, out: Path) -> Command:
     further = ("--samples", "2", "--pairs", "4", "--saliency", "spectral_residual", "--mask", "otsu")
-    return Command(("audit", str(data), "--out", str(out), *further))
+    return Command(("audit", str(data), str(out), *further))
 
 
 # Each puts something into a class folder, and gives what cannot be an image.
