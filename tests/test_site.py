@@ -71,6 +71,13 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(site: Path) -> No
     assert (site / "search" / "search_index.js").read_text().startswith("var __index")  # search from file://
 
 
+def test_the_reference_shows_values_for_defaults(site: Path) -> None:
+    """``saliency="salient_object"``, not the name of a constant."""
+    pages = {page.name: page.read_text() for page in (site / "reference").glob("*.html")}
+    assert [name for name, text in pages.items() if "BEST_" in text] == []
+    assert "salient_object" in pages["transforms.html"]
+
+
 @pytest.mark.parametrize("way", ["file", "http"])
 def test_search_finds_grad_cam(site: Path, browser: Any, served: str, way: str) -> None:
     home = site.as_uri() if way == "file" else served

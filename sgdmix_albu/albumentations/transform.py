@@ -22,6 +22,7 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.blending import edge_width
 from sgdmix_albu.mixing.colour import check_normalization
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
+from sgdmix_albu.saliency.base import Saliency
 from sgdmix_albu.saliency.resolve import backend_unless_given
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place, TargetClass
@@ -136,7 +137,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
 
     def __init__(
         self,
-        saliency: Any = BEST_SALIENCY,
+        saliency: Saliency = BEST_SALIENCY,
         *,
         model: torch.nn.Module | str | os.PathLike[str] | None = None,
         layer: torch.nn.Module | str | None = None,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,9 @@ from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import working_device
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place, Preserve
+
+if TYPE_CHECKING:
+    from sgdmix_albu.datasets.aviary import Aviary
 
 _STRENGTHS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 _MODES = get_args(Preserve)
@@ -219,7 +222,7 @@ def _trained_teacher(source: Source, dataset: str | None, seed: int, *, judged: 
         DataError: Too few images.
     """
     if dataset is not None:
-        birds = get_dataset(dataset, per_species=150, size=_SIDE, seed=seed + 1)
+        birds = cast("Aviary", get_dataset(dataset, per_species=150, size=_SIDE, seed=seed + 1))
         pixels = torch.stack([torch.from_numpy(birds.render(row).image) for row in range(len(birds))])
         images, labels = pixels.permute(0, 3, 1, 2).contiguous(), torch.tensor(birds.targets)
     else:

@@ -31,6 +31,7 @@ from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.records import line
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.io.threads import default_jobs, ordered_map
+from sgdmix_albu.saliency.base import Saliency
 from sgdmix_albu.saliency.fingerprint import fingerprint
 from sgdmix_albu.saliency.resolve import get_backend
 from sgdmix_albu.settings import SaliencySettings
@@ -44,7 +45,7 @@ _Content = tuple[bytes, int]  # SHA-256 of an image's file, and the class that i
 def build_bank(
     folder: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    backend: Any,
+    backend: Saliency,
     *,
     size: int | tuple[int, int] = 224,
     batch_size: int = 32,
@@ -175,6 +176,7 @@ def make_bank(
     classes = class_folders(data) if model is not None else ()
     settings = SaliencySettings(saliency, model, arch, class_names, normalize, saliency_options or {})
     backend = open_saliency(settings, classes).backend
+    assert not isinstance(backend, SaliencyBank)  # refused above
     return build_bank(
         data, out, backend, size=size, batch_size=batch, workers=workers, overwrite=overwrite, progress=progress
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from sgdmix_albu.registry import Registry
+
+if TYPE_CHECKING:
+    from sgdmix_albu.datasets.aviary import Aviary
+    from sgdmix_albu.datasets.photographs import Photographs
 
 __all__ = ["EMBEDDED", "get_dataset", "list_datasets"]
 
@@ -34,7 +38,21 @@ def list_datasets() -> list[str]:
     return _DATASETS.names()
 
 
-def get_dataset(name: str, **options: Any) -> Any:
+@overload
+def get_dataset(name: Literal["aviary"], **options: Any) -> Aviary: ...
+
+
+@overload
+def get_dataset(
+    name: Literal["aircraft", "cars", "cub", "flowers", "folders", "pets", "waterbirds"], **options: Any
+) -> Photographs: ...
+
+
+@overload
+def get_dataset(name: str, **options: Any) -> Aviary | Photographs: ...
+
+
+def get_dataset(name: str, **options: Any) -> Aviary | Photographs:
     """Make a dataset.
 
     Args:
@@ -53,4 +71,5 @@ def get_dataset(name: str, **options: Any) -> Any:
         >>> get_dataset("aviary", split="test", species=2, per_species=3)
         Aviary('test', species=2, images=6, size=64, layout='balanced', correlation=0.0, seed=0)
     """
-    return _DATASETS.load(name)(**options)
+    made: Aviary | Photographs = _DATASETS.load(name)(**options)
+    return made

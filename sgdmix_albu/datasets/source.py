@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from PIL import Image
 
@@ -20,6 +20,9 @@ from sgdmix_albu.io.images import IMAGE_SUFFIXES, class_folders, files_below, is
 from sgdmix_albu.io.places import local_path
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.printable import printable
+
+if TYPE_CHECKING:
+    from sgdmix_albu.datasets.aviary import Aviary
 
 _EMBEDDED_SIZE = 224
 
@@ -238,7 +241,7 @@ class _Drawn:
     """The images of an embedded data set, under the names that their files would have, and their masks."""
 
     def __init__(self, name: str, size: int) -> None:
-        self.images = get_dataset(name, split="train", size=size)
+        self.images = cast("Aviary", get_dataset(name, split="train", size=size))  # the one that is embedded
         self.rows = {key: row for row, key in enumerate(self.images.source_keys)}
         self._last: tuple[str, Any] = ("", None)  # an image is often followed by its mask
 

@@ -31,7 +31,7 @@ from sgdmix_albu.mixing.agreement import held_share
 from sgdmix_albu.mixing.masks import otsu
 from sgdmix_albu.printable import printable, skipped_lines
 from sgdmix_albu.refine.catalogue import metaclass_of
-from sgdmix_albu.saliency.base import resize_maps
+from sgdmix_albu.saliency.base import Saliency, resize_maps
 from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
 from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.saliency.salient_object import EMBEDDED, SalientObject, open_network
@@ -89,7 +89,7 @@ def distil(
     out: str | os.PathLike[str],
     *,
     dataset: str | None = None,
-    teacher: Any = None,
+    teacher: Saliency | None = None,
     masks: str | os.PathLike[str] | None = None,
     model: str | os.PathLike[str] | None = None,
     arch: str | None = None,

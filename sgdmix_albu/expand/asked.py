@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from sgdmix_albu.bank.map_source import from_anywhere, name_from_anywhere, open_saliency, shown
 from sgdmix_albu.bank.reference import open_reference
@@ -15,6 +15,7 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.expand.models import open_refiner, open_teacher
 from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.io.places import settled, settled_files
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.mixing.blending import edge_width
 from sgdmix_albu.mixing.masks import get_mask
 from sgdmix_albu.refine.catalogue import list_refiners, metaclass_of
@@ -23,6 +24,22 @@ from sgdmix_albu.settings import ClassifierSettings, RefinerSettings, SaliencySe
 
 _FILES = ("model", "class_names")  # of a teacher
 _HOW = ("steps", "guidance", "scheduler", "dtype")  # of a refiner; noted where asked, as in runs that could not ask
+
+
+class Wishes(TypedDict, total=False):
+    """What :func:`sgdmix_albu.expand.generate` takes by name, for its types: its docstring says what each means."""
+
+    dataset: str | None
+    settings: Settings | None
+    refiner: RefinerSettings | None
+    teacher: ClassifierSettings | None
+    engine: Literal["local", "ray"]
+    workers: int | None
+    gpus_per_worker: float | None
+    address: str | None
+    limit: int | None
+    overwrite: bool
+    progress: Progress | None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from functools import partial
 from operator import attrgetter
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar, Unpack, overload
 
 import torch
 
@@ -19,7 +19,7 @@ from sgdmix_albu.bank.descriptors import DescriptorBank, check_some_usable
 from sgdmix_albu.bank.parts import located, parts_of
 from sgdmix_albu.datasets.source import Source, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.expand.asked import Asked
+from sgdmix_albu.expand.asked import Asked, Wishes
 from sgdmix_albu.expand.execute.choice import describing_engine, expanding_engine
 from sgdmix_albu.expand.execute.local import Engine, LocalEngine
 from sgdmix_albu.expand.execute.worker import Expander, Report
@@ -40,13 +40,22 @@ from sgdmix_albu.settings import ClassifierSettings, RefinerSettings, Settings
 T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
+Folder: TypeAlias = str | os.PathLike[str]
 
 _TRIED = 32  # images, spread over the set, of which one at least must have a mask before an earlier run is removed
 
 
+@overload
 def generate(
-    data: str | os.PathLike[str] | None,
-    out: str | os.PathLike[str],
+    data: Folder | None, out: Folder, *, dry_run: Literal[False] = False, **wishes: Unpack[Wishes]
+) -> Expansion: ...
+@overload
+def generate(data: Folder | None, out: Folder, *, dry_run: Literal[True], **wishes: Unpack[Wishes]) -> Forecast: ...
+@overload
+def generate(data: Folder | None, out: Folder, *, dry_run: bool, **wishes: Unpack[Wishes]) -> Expansion | Forecast: ...
+def generate(
+    data: Folder | None,
+    out: Folder,
     *,
     dataset: str | None = None,
     settings: Settings | None = None,

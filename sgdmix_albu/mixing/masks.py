@@ -78,7 +78,7 @@ def get_mask(spec: str | MaskPreset) -> MaskPreset:
     raise InvalidInputError(f"expected a mask preset's name or a callable, got {type(spec).__name__}")
 
 
-def register_mask(name: str, target: Any, *, extra: str | None = None) -> None:
+def register_mask(name: str, target: str | MaskPreset, *, extra: str | None = None) -> None:
     """Add a preset: a callable or ``"module:Object"``; see :meth:`sgdmix_albu.registry.Registry.register`."""
     _PRESETS.register(name, target, extra=extra)
 

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from sgdmix_albu.bank.build import build_bank
     from sgdmix_albu.bank.dataset import WithMaps
     from sgdmix_albu.bank.maps import SaliencyBank
-    from sgdmix_albu.saliency.base import SaliencyBackend, normalize_maps
+    from sgdmix_albu.saliency.base import Saliency, SaliencyBackend, normalize_maps
     from sgdmix_albu.saliency.given import SaliencyMap, collate
     from sgdmix_albu.saliency.resolve import get_backend
 
 __all__ = [
+    "Saliency",
     "SaliencyBackend",
     "SaliencyBank",
     "SaliencyMap",
@@ -35,7 +36,7 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        ".base": ["SaliencyBackend", "normalize_maps"],
+        ".base": ["Saliency", "SaliencyBackend", "normalize_maps"],
         ".given": ["SaliencyMap", "collate"],
         ".resolve": ["get_backend"],
         "sgdmix_albu.bank": ["SaliencyBank", "WithMaps", "build_bank"],

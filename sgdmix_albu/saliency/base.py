@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -136,6 +137,22 @@ class SaliencyBackend(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+class Attribution(Protocol):
+    """A ready attribution object, as those of ``captum.attr`` are."""
+
+    @property
+    def attribute(self) -> Callable[..., Any]:
+        """Images and what to explain in, attributions out."""
+        ...
+
+
+Saliency: TypeAlias = (
+    str | os.PathLike[str] | SaliencyBackend | Callable[..., SaliencyBackend] | Callable[[Tensor], Tensor] | Attribution
+)
+"""What ``saliency=`` takes: a backend's name, the path of a distilled network, a backend or its class, a function
+(B, C, H, W) -> (B, h, w), or a ``captum.attr`` attribution."""
 
 
 class FunctionBackend(SaliencyBackend):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.registry import Registry
 from sgdmix_albu.saliency.attributions import METHODS
+
+if TYPE_CHECKING:
+    from sgdmix_albu.saliency.base import Saliency
 
 GIVEN = "given"  # not a backend: the faces take the maps that travel with the samples
 
@@ -33,7 +36,7 @@ def list_backends() -> list[str]:
     return BACKENDS.names()
 
 
-def register_backend(name: str, target: Any, *, extra: str | None = None) -> None:
+def register_backend(name: str, target: Saliency, *, extra: str | None = None) -> None:
     """Make a backend of your own known by name.
 
     A package can do the same without being imported, through the entry-point group ``sgdmix_albu.saliency``.

@@ -11,14 +11,14 @@ from typing import Any
 from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.registry import import_optional
-from sgdmix_albu.saliency.base import FunctionBackend, SaliencyBackend
+from sgdmix_albu.saliency.base import FunctionBackend, Saliency, SaliencyBackend
 from sgdmix_albu.saliency.catalogue import BACKENDS, GIVEN, list_backends
 from sgdmix_albu.saliency.layers import check_layer
 from sgdmix_albu.saliency.options import check_options, maker_of
 from sgdmix_albu.types import DISTILLED, SERVED
 
 
-def get_backend(spec: Any, **options: Any) -> SaliencyBackend:
+def get_backend(spec: Saliency, **options: Any) -> SaliencyBackend:
     """The saliency backend that ``spec`` means.
 
     Args:
@@ -58,7 +58,9 @@ def get_backend(spec: Any, **options: Any) -> SaliencyBackend:
     return _make(_name_of(spec), spec, options)
 
 
-def backend_unless_given(spec: Any, *, model: Any, layer: Any, options: Mapping[str, Any]) -> SaliencyBackend | None:
+def backend_unless_given(
+    spec: Saliency, *, model: Any, layer: Any, options: Mapping[str, Any]
+) -> SaliencyBackend | None:
     """What a face looks with; None for "given", where maps travel with the samples.
 
     Args:

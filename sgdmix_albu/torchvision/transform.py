@@ -26,6 +26,7 @@ from sgdmix_albu.mixing.memory import Memory
 from sgdmix_albu.mixing.mix import plan_batch
 from sgdmix_albu.mixing.selection import keys_of
 from sgdmix_albu.refusals import once_read, read_now, read_together
+from sgdmix_albu.saliency.base import Saliency
 from sgdmix_albu.saliency.given import given_maps
 from sgdmix_albu.saliency.resolve import backend_unless_given
 from sgdmix_albu.settings import MixSettings
@@ -138,7 +139,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
 
     def __init__(
         self,
-        saliency: Any = BEST_SALIENCY,
+        saliency: Saliency = BEST_SALIENCY,
         *,
         model: torch.nn.Module | str | os.PathLike[str] | None = None,
         layer: torch.nn.Module | str | None = None,
