@@ -113,7 +113,7 @@ class Forecast:
     Attributes:
         sources: Number of images in the set.
         classes: Number of classes.
-        outputs: Outputs, if none is left out.
+        outputs: Outputs, at most.
         seconds: Expected duration of each step.
         size: Expected bytes.
         tried: Outputs that were made.
@@ -131,10 +131,10 @@ class Forecast:
         return "\n".join(
             (
                 f"sources  {self.sources} images of {self.classes} classes",
-                f"outputs  {self.outputs}, if none must be left out",
+                f"outputs  {self.outputs} at most; some sources may be skipped",
                 f"time     about {_duration(sum(self.seconds.values()))} ({steps})",
                 f"disk     about {_bytes(self.size)}",
-                f"basis    {self.tried} outputs, made and thrown away; nothing was written",
+                f"basis    {self.tried} trial outputs; nothing was written",
             )
         )
 
