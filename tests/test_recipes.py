@@ -721,7 +721,7 @@ def test_which_images_are_too_few(tmp_path: Path) -> None:
 
 def _table(page: str) -> Iterator[tuple[str, list[str]]]:
     """Rows of the table of hyper-parameters: their names and cells."""
-    lines = page[page.index("## Whose hyper-parameters") : page.index("## Data sets")].splitlines()
+    lines = page[page.index("## Where the hyper-parameters come from") : page.index("## Data sets")].splitlines()
     for line in lines:
         if line.startswith("| ") and not line.startswith("| |"):
             name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
