@@ -37,7 +37,7 @@ _BATCH = 64
 _STRIPS = 4
 _STEPS = 7
 _FINE_TUNED_ON = 40  # birds of each species
-_SOURCES, _STRENGTHS = 48, (0.3, 0.5, 0.7, 0.9)
+_STRENGTHS = (0.3, 0.5, 0.7, 0.9)
 
 # The paper's two kinds of saliency with the paper's mask, and this package's default.
 _PAIRS = (("spectral_residual", "otsu"), ("gradcam", "otsu"), (BEST_SALIENCY, BEST_MASK))
@@ -63,6 +63,7 @@ def run_demo(
     per_species: int = 150,
     epochs: int = 12,
     steps: int | None = None,
+    sources: int = 48,
 ) -> Demo:
     """Run the whole chain on the embedded birds, with the time of each step.
 
@@ -73,6 +74,7 @@ def run_demo(
         per_species: Training images of each of the twelve species.
         epochs: Passes over them.
         steps: Of the fine-tuning; None for the recipe's.
+        sources: Images of the drift sweep.
 
     Returns:
         The results of audit and drift sweep.
@@ -131,7 +133,7 @@ def run_demo(
                 refiner=refiner,
                 out=folder / "drift",
                 strengths=_STRENGTHS,
-                sources=_SOURCES,
+                sources=sources,
                 teacher=model,
                 normalize="none",
                 seed=seed,
