@@ -35,50 +35,51 @@ GAP = 6
 TRANSPARENT = 255
 
 
-# What happens in each room, for the picture of the house.
-ROOMS = {
+# What happens in each package, for the picture of the architecture.
+PACKAGES = {
     "cli": "the command sgdmix",
     "demo": "the whole method at once",
     "recipes": "the four tasks, to train on",
     "synthetic": "training on the result",
     "distillation": "a small network of your own",
-    "audit": "looking at what was done",
+    "audit": "reports on masks and drift",
     "expand": "6: plan, execute, store",
-    "torchvision": "face one: batches",
-    "albumentations": "face two: samples",
+    "torchvision": "transform of batches",
+    "albumentations": "transform of samples",
     "refine": "5: diffusion",
-    "bank": "maps and masks, kept",
+    "bank": "stored maps and masks",
     "saliency": "1: where the object is",
     "datasets": "labelled images, listed",
     "classifiers": "weights, judge",
     "pretrained": "networks in folders",
-    "masks": "the presets' public name",
+    "masks": "mask presets, public",
     "mixing": "2 to 4: target, mask, mix",
     "io": "files, images, threads",
 }
 
 
-def house() -> None:
-    """Draw the rooms from the roof to the ground: the layers of the import rules, a row each."""
+def architecture() -> None:
+    """Draw the packages, the topmost first: one row for each layer of the import rules."""
     with (ASSETS.parents[1] / "pyproject.toml").open("rb") as file:
         contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
     (layers,) = (contract["layers"] for contract in contracts if contract["name"].startswith("Rooms"))
-    rows = [[room for room in re.split(r" [|:] ", layer) if room in ROOMS] for layer in layers]
+    rows = [[name for name in re.split(r" [|:] ", layer) if name in PACKAGES] for layer in layers]
     rows = [row for row in rows if row]
-    ground = [room for layer in layers for room in re.split(r" [|:] ", layer) if room not in {*ROOMS, "__main__"}]
+    others = [name for layer in layers for name in re.split(r" [|:] ", layer) if name not in {*PACKAGES, "__main__"}]
     width, height, gap = 760, 46, 8
     parts = []
-    for place, row in enumerate([*rows, [", ".join(ground)]]):
+    for place, row in enumerate([*rows, [", ".join(others)]]):
         wide = (width - gap * (len(row) - 1)) / len(row)
-        for column, room in enumerate(row):
+        for column, name in enumerate(row):
             x, y = column * (wide + gap), place * (height + gap)
             parts.append(f'<rect x="{x:.0f}" y="{y}" width="{wide:.0f}" height="{height}" rx="6"/>')
             middle = f'x="{x + wide / 2:.0f}" text-anchor="middle"'
-            parts.append(f'<text {middle} y="{y + 20}" class="room">{room}</text>')
-            parts.append(f'<text {middle} y="{y + 37}">{ROOMS.get(room, "the ground: no room of its own")}</text>')
+            parts.append(f'<text {middle} y="{y + 20}" class="name">{name}</text>')
+            parts.append(f'<text {middle} y="{y + 37}">{PACKAGES.get(name, "files that all packages use")}</text>')
     total = (len(rows) + 1) * (height + gap) - gap
-    opening = f'<svg class="house" viewBox="0 0 {width} {total}" role="img" aria-label="The rooms, roof to ground">'
-    (ASSETS / "house.svg").write_text("\n".join([opening, *parts, "</svg>"]) + "\n")
+    title = 'role="img" aria-label="The packages, topmost first"'
+    opening = f'<svg class="architecture" viewBox="0 0 {width} {total}" {title}>'
+    (ASSETS / "architecture.svg").write_text("\n".join([opening, *parts, "</svg>"]) + "\n")
 
 
 def home() -> None:
@@ -225,7 +226,7 @@ def write(encoded: io.BytesIO, path: Path) -> None:
     print(f"{path.relative_to(ASSETS.parents[1])}: {size // 1000} kB")
 
 
-PICTURES = {"house": house, "home": home, "steps": steps, "birds": birds, "drift": drift}
+PICTURES = {"architecture": architecture, "home": home, "steps": steps, "birds": birds, "drift": drift}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PICTURES:

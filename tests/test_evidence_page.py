@@ -226,7 +226,7 @@ def test_the_sentence_compares_with_each_rival(tmp_path: Path) -> None:
     close = [*_seeds(NONE, 0.80, 0.82, 0.84), *_seeds(CUTMIX, 0.69, 0.74, 0.75), *_seeds(OURS, 0.70, 0.73, 0.75)]
     assert verdict(_table(tmp_path, close), column) == (
         f"`SGDMix()` is the best of ours, behind real images ({MINUS}9.3 ± 1.4); "
-        "not told apart from CutMix (0.0 ± 2.5)."
+        "not significantly different from CutMix (0.0 ± 2.5)."
     )
 
 
@@ -393,7 +393,7 @@ def test_the_fit_is_said(tmp_path: Path) -> None:
     assert text.startswith("Over the 9 rows with masks on shots-5, accuracy rises with coverage (+")
     assert f" and falls with spill ({MINUS}" in text
     together = abs(np.corrcoef(properties["coverage"][:, 0], properties["leak"][:, 0])[0, 1])
-    assert f"Coverage and leak go together (r {MINUS}{together:.2f})" in text
+    assert f"Coverage and leak are correlated (r {MINUS}{together:.2f})" in text
     assert text in block(table)
     assert fit_task(_table(tmp_path, WHOLE), "shots-5") is None
 

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 _MOST_COLUMNS = 5  # more are one table a task
 _MOST_NAMED = 6
-_UNTOLD, _UNKNOWN = "not told apart from", "not yet compared with"
+_UNTOLD, _UNKNOWN = "not significantly different from", "not yet compared with"
 _REST = "## What was not measured"  # new tables go before it
 _MARKED = re.compile(r"(<!-- table ([\w-]+): begin\.[^>]*-->\n)(.*?)(<!-- table \2: end -->)", re.DOTALL)
 
