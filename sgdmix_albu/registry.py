@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import importlib.util
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -34,8 +35,29 @@ def import_optional(module: str, *, extra: str | None = None) -> ModuleType:
         package = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != package:
             raise
-        target = f"'sgdmix-albu[{extra}]'" if extra else package
-        raise MissingExtraError(f"{module} is needed and is not installed; run: pip install {target}") from error
+        raise MissingExtraError(_missing(module, extra)) from error
+
+
+def check_installed(*packages: str, extra: str) -> None:
+    """Refuse, before any work and without importing them, packages that are not there.
+
+    Raises:
+        MissingExtraError: As of :func:`import_optional`.
+
+    Example:
+        >>> check_installed("torch", "ryy", extra="ray")
+        Traceback (most recent call last):
+        ...
+        sgdmix_albu.errors.MissingExtraError: ryy is needed and is not installed; run: pip install 'sgdmix-albu[ray]'
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(_missing(package, extra))
+
+
+def _missing(module: str, extra: str | None) -> str:
+    target = f"'sgdmix-albu[{extra}]'" if extra else module.partition(".")[0]
+    return f"{module} is needed and is not installed; run: pip install {target}"
 
 
 def nearest_names(name: str, known: Iterable[str]) -> str:

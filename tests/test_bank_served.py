@@ -332,7 +332,7 @@ def test_the_command(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert torch.equal(served, computed)
     assert main(["bank", *words[:2], "--saliency-option", "dark"]) == 2
     assert "as NAME=VALUE, got 'dark'" in capsys.readouterr().err
-    assert main(["finetune", str(photos), "--dataset", "cub", "--out", "x", "--saliency-option", "a=1"]) == 2
+    assert main(["finetune", str(photos), "x", "--key", "cub", "--saliency-option", "a=1"]) == 2
     assert "--saliency-option goes with --saliency" in capsys.readouterr().err
 
 

@@ -109,8 +109,10 @@ def test_python_dash_m_is_the_command() -> None:
             ["mix", "data", "out", "--fill", "inpant"],
             "expected one of source, inpaint, got 'inpant'; did you mean 'inpaint'?",
         ),
-        (["finetune", "data", "--out", "x"], "required: --dataset"),
-        (["finetune", "--dataset", "cub", "--out", "x"], "expected DATA"),
+        (["finetune", "data", "x"], "expected --metaclass WORD, what all classes are (--metaclass insect), or --key"),
+        (["finetune", "x", "--key", "cub"], "expected DATA"),
+        (["finetune", "data", "x", "--dataset", "cub"], "a refiner's key is --key cub"),
+        (["finetune", "data", "--out", "x", "--key", "cub"], "without an option: sgdmix finetune DATA OUT"),
         (["drift", "data", "x"], "required: --refiner"),
         (
             ["drift", "data", "x", "--refiner", "r", "--preserve", "hard"],
@@ -226,7 +228,7 @@ def test_finetune_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch
         return SimpleNamespace(key=arguments["key"], classes=("a", "b"), training={"skipped": skipped})
 
     monkeypatch.setattr(refine, "finetune", fake, raising=False)
-    line = "finetune photos --dataset cub --base sd15 --out runs --steps 5 --unbalanced --mixed-precision no --seed 3"
+    line = "finetune photos runs --key cub --base sd15 --steps 5 --unbalanced --mixed-precision no --seed 3"
     code, printed, _ = run(*shlex.split(line))
     assert code == 0
     assert printed.startswith("skipped  a/0.png: not an image\n")
@@ -239,35 +241,37 @@ def test_finetune_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch
     assert {name: value for name, value in given.items() if name not in said} == {
         name: defaults[name] for name in given if name not in said
     }
-    run("finetune", "--dataset", "aviary", "--out", "runs", "--saliency", "spectral_residual")
+    run("finetune", "--dataset", "aviary", "runs", "--saliency", "spectral_residual")
     assert callable(given["saliency"])
     assert given["data"].classes[0] == "000.common_olive_warbler"
 
 
 @pytest.mark.parametrize(
-    ("line", "data", "key"),
+    ("line", "data", "key", "metaclass"),
     [
-        ("finetune aviary --dataset cub --out runs", "aviary", "cub"),
-        ("finetune photos --dataset cub --out aviary", "photos", "cub"),
-        ("finetune --out aviary photos --dataset=cub --base aviary", "photos", "cub"),
-        ("finetune --dataset=aviary --out runs", None, "aviary"),
-        ("finetune tree --dataset aviary --out runs", "tree", "aviary"),
+        ("finetune aviary runs --key cub", "aviary", "cub", None),
+        ("finetune photos aviary --key cub", "photos", "cub", None),
+        ("finetune photos --key=cub --base aviary aviary", "photos", "cub", None),
+        ("finetune --dataset=aviary runs", None, "aviary", None),
+        ("finetune --dataset=aviary runs --metaclass owl", None, None, "owl"),
+        ("finetune tree runs --key aviary", "tree", "aviary", None),
+        ("finetune photos runs --metaclass insect", "photos", None, "insect"),
     ],
 )
 def test_finetune_takes_a_folder_of_any_name(
-    run: Run, monkeypatch: pytest.MonkeyPatch, line: str, data: str | None, key: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, line: str, data: str | None, key: str | None, metaclass: str | None
 ) -> None:
     from sgdmix_albu import refine
 
     given: list[Any] = []
 
     def fake(data: Any, **arguments: Any) -> Any:
-        given.extend((data, arguments["key"]))
-        return SimpleNamespace(key=arguments["key"], classes=("a", "b"), training={"skipped": []})
+        given.extend((data, arguments["key"], arguments["metaclass"]))
+        return SimpleNamespace(key="some", classes=("a", "b"), training={"skipped": []})
 
     monkeypatch.setattr(refine, "finetune", fake, raising=False)
     assert run(*line.split())[0] == 0
-    assert given[1] == key
+    assert given[1:] == [key, metaclass]
     assert given[0] == data if data else given[0].classes[0] == "000.common_olive_warbler"
 
 

@@ -90,7 +90,10 @@ def test_the_table_needs_nothing_heavy(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["key", "metaclass", "pixels", "base", "weights"]
-    assert any(line.startswith("cub ") and "sgdmix finetune DATA --dataset cub --out" in line for line in lines)
+    (row,) = [line for line in lines if line.startswith("cub ")]
+    assert re.search(r" sgdmix finetune DATA /\S+/cub --key cub$", row)
+    (row,) = [line for line in lines if line.startswith("aviary ")]
+    assert re.search(r" sgdmix finetune --dataset aviary /\S+/aviary$", row)
 
 
 def test_the_table_shows_weights_that_are_there(monkeypatch, tmp_path, refiner):
@@ -289,10 +292,19 @@ def test_a_hub_id_needs_a_commit(revision):
         fetch("some/model", revision, patterns=("*",))
 
 
-@pytest.mark.parametrize("name", ["./nothing", "/no/where/at/all", "plain", "a/b/c"])
+@pytest.mark.parametrize("name", ["./nothing", "/no/where/at/all", "plain", "plain/", "a/b/c"])
 def test_neither_folder_nor_hub_id(name):
-    with pytest.raises(DataError, match="neither"):
+    with pytest.raises(DataError, match=f"there is no folder {name!r}; expected .* To fetch one: hf ") as caught:
         base_folder(name)
+    assert str(caught.value).endswith(f" --local-dir {Path(name).name}")
+
+
+def test_what_looks_like_a_hub_id_may_be_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(InvalidInputError, match="there is no folder 'runs/sd15'; if it is a hub id, it needs rev"):
+        base_folder("runs/sd15")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is a file"):
+        base_folder(tmp_path / "file")
 
 
 @pytest.mark.parametrize("name", ["model.ckpt", "model.bin", "model.pt", "model.safetensors"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,13 +20,15 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_diffusion import tiny_base
 
-from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.io.lock import locked
-from sgdmix_albu.refine import Recipe, RefinerSpec, finetune, get_refiner, read_refiner
-from sgdmix_albu.refine.components import load_base
+from sgdmix_albu.refine import Recipe, RefinerSpec, finetune, get_refiner, get_spec, read_refiner
+from sgdmix_albu.refine.components import base_folder, load_base
 from sgdmix_albu.refine.finetuning.draws import draw
+from sgdmix_albu.refine.finetuning.row import row_for
 from sgdmix_albu.refine.finetuning.settings import settings_for
 from sgdmix_albu.refine.finetuning.trained import Trained, initial_vectors
+from sgdmix_albu.refine.sides import sides_of
 
 RECIPE = Recipe(steps=4, batch_size=4, learning_rate=1e-3, token_learning_rate=1e-2, rank=2)
 
@@ -92,6 +95,60 @@ def test_the_refiner_is_ready_to_use(tuned):
     images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     refined = get_refiner(tuned).refine(images, classes=["bee", "ant"], strength=0.9, seeds=[0, 1])
     assert refined.prompts == ("<tiny-001> x", "<tiny-000> x")
+
+
+def test_data_of_ones_own_need_a_metaclass_and_a_base(base, photos, tmp_path, capsys):
+    """No row: defaults are told before the work, and the folder carries them on."""
+    from diffusers import StableDiffusionPipeline
+
+    out = tmp_path / "r"
+    finetune(photos, metaclass="Sports car", base=base, out=out, steps=1, batch_size=2, mixed_precision="no")
+    stock = StableDiffusionPipeline.from_pretrained(base, local_files_only=True)
+    side = stock.unet.config.sample_size * stock.vae_scale_factor
+    said = capsys.readouterr().err
+    for line in (
+        "metaclass 'Sports car', prompt 'a photo of a {token} {metaclass}'",
+        f"base {base}, {side} x {side} pixels",
+        "1 steps of 2 images, rank 10, learning rates 5e-05 (LoRA) and 5e-05 (tokens)",
+        f"refiner to {out}",
+    ):
+        assert line in said
+    refiner = get_refiner(out)
+    assert (refiner.spec.key, refiner.spec.resolution, refiner.spec.metaclass) == ("sports-car", side, "Sports car")
+    assert refiner.prompt_for("bee") == "a photo of a <sports-car-001> Sports car"
+
+
+def test_what_a_row_says_and_what_the_caller_says(base, tmp_path):
+    def asked(key=None, **given):
+        shape = dict.fromkeys(("metaclass", "prompt", "base", "revision", "resolution")) | given
+        return row_for(key, **shape)
+
+    cub = asked("cub", metaclass="owl", prompt="{token}", base=base)
+    assert (cub.key, cub.metaclass, cub.prompt, cub.base, cub.revision) == ("cub", "owl", "{token}", str(base), None)
+    assert cub.resolution == get_spec("cub").resolution
+    assert asked("cub") == get_spec("cub")
+    embedded = asked(metaclass="insect", base=base_folder("embedded:aviary"))
+    assert (embedded.base, embedded.recipe) == ("embedded:aviary", get_spec("aviary").recipe)
+    assert embedded.resolution == 64
+    assert asked(metaclass="insect", base=base, resolution=96).resolution == 96
+    with pytest.raises(InvalidInputError, match=r"expected metaclass=.*--metaclass insect.*got neither"):
+        asked()
+    with pytest.raises(UnknownNameError, match=r"unknown refiner 'ants'.*leave key out .*metaclass='insect'"):
+        asked("ants")
+    with pytest.raises(InvalidInputError, match="key must be a refiner's key or a RefinerSpec, got 3"):
+        asked(3)
+    with pytest.raises(InvalidInputError, match="metaclass must be a string that is not empty, got 3"):
+        asked(metaclass=3)
+
+
+@pytest.mark.parametrize(("sample", "blocks", "side"), [(64, 4, 512), (128, 4, 1024), (96, 4, 768), (None, 4, None)])
+def test_the_side_that_a_base_was_trained_at(base, tmp_path, sample, blocks, side):
+    """Stable Diffusion 1.5, XL and 2.1: the published descriptions, and the sides in their model cards."""
+    shutil.copytree(base, tmp_path / "base", ignore=shutil.ignore_patterns("*.safetensors"))
+    for part, changed in (("unet", {"sample_size": sample}), ("vae", {"block_out_channels": [128] * blocks})):
+        path = tmp_path / "base" / part / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    assert sides_of(tmp_path / "base").trained == side
 
 
 def test_stock_diffusers_reads_the_lora(tuned, base):

@@ -418,7 +418,7 @@ def test_unknown_names(folder, tmp_path):
 
 def test_missing_weights_say_the_command(monkeypatch, tmp_path):
     monkeypatch.setenv("SGDMIX_CACHE", str(tmp_path))
-    with pytest.raises(DataError, match=r"sgdmix finetune DATA --dataset cub --out .*refiners/cub"):
+    with pytest.raises(DataError, match=r"sgdmix finetune DATA .*refiners/cub --key cub"):
         get_refiner("cub")
 
 

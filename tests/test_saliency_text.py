@@ -126,9 +126,9 @@ def test_prompt_and_model_are_needed(clipseg):
     [
         ({"prompt": ""}, InvalidInputError, "prompt must be a string that is not empty, got ''"),
         ({"model": 3}, InvalidInputError, "model must be a string"),
-        ({"model": "CIDAS/clipseg"}, InvalidInputError, "needs revision=, the commit's 40 hexadecimal"),
+        ({"model": "CIDAS/clipseg"}, InvalidInputError, "it needs revision=, the commit's 40 hexadecimal"),
         ({"model": "CIDAS/clipseg", "revision": "main"}, InvalidInputError, "needs revision=.*got 'main'"),
-        ({"model": "./nowhere"}, DataError, "expected a folder with a CLIPSeg or SAM 3 model or a hub id"),
+        ({"model": "./nowhere"}, DataError, "no folder.*expected a folder with a CLIPSeg or SAM 3 model or a hub id"),
         ({"model": "."}, InvalidInputError, "expected model to be a folder with config.json and weights, got '.'"),
         ({"model": "sgdmix-nobody/nothing", "revision": COMMIT}, DataError, "here pass model=FOLDER"),
     ],

@@ -222,7 +222,7 @@ def _refiner(work: Path) -> Path:
     """Fine-tuned on the training images alone."""
     out = work / "refiner"
     if not (out / "refiner.json").exists():
-        _sgdmix("finetune", str(_tree(work)), "--dataset", "aviary", "--out", str(out))
+        _sgdmix("finetune", str(_tree(work)), str(out), "--key", "aviary")
     return out
 
 

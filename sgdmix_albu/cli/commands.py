@@ -211,48 +211,65 @@ def _distil(commands: _Commands) -> None:
 
 
 def _finetune(commands: _Commands) -> None:
-    def run(*, data: str | None, key: str, saliency: str | None, options: list[str], **arguments: Any) -> int:
+    def run(
+        *, data: str | None, dataset: str | None, saliency: str | None, options: list[str], **arguments: Any
+    ) -> int:
         from sgdmix_albu.bank.map_source import open_map_source
         from sgdmix_albu.datasets import get_dataset
         from sgdmix_albu.refine import finetune
         from sgdmix_albu.refine.catalogue import metaclass_of
         from sgdmix_albu.saliency.options import prompted
 
-        own = prompted(saliency, _options(options), metaclass_of(key))
+        if arguments["key"] is None and arguments["metaclass"] is None:
+            arguments["key"] = dataset
+        own = prompted(saliency, _options(options), arguments["metaclass"] or metaclass_of(arguments["key"]))
         if saliency is not None:
             arguments["saliency"] = open_map_source(saliency, **own).backend
         elif own:
             raise InvalidInputError("--saliency-option goes with --saliency")
-        # Without a folder the embedded species are drawn; a folder may hold others of their images.
-        card = finetune(get_dataset(key) if data is None else data, key=key, **arguments)
+        card = finetune(data if dataset is None else get_dataset(dataset), **arguments)
         _say(*skipped_lines(card.training["skipped"], "refiner.json"))
         _say(f"refiner  {card.key}: {len(card.classes)} classes")
         _say(f"folder   {arguments['out']}")
         return 0
 
-    def data_or_drawn(found: argparse.Namespace) -> str | None:
-        return "expected DATA" if found.data is None and found.key != "aviary" else None
+    def what_it_shows(found: argparse.Namespace) -> str | None:
+        if found.data is not None and found.dataset is not None:
+            return (
+                f"--dataset stands in DATA's place, and DATA is {found.data}; a refiner's key is --key {found.dataset}"
+            )
+        if found.metaclass or found.key or found.dataset:
+            return None
+        return "expected --metaclass WORD, what all classes are (--metaclass insect), or --key KEY"
 
-    finetune = _command(commands, "finetune", run, "fine-tune a refiner for a data set, by Textual Inversion and LoRA")
-    finetune.checks.append(data_or_drawn)
-    finetune.add_argument("data", metavar="DATA", nargs="?", help="folder with one folder of images per class")
-    finetune.add_argument(
-        "--dataset",
-        dest="key",
-        required=True,
-        metavar="KEY",
-        help="the refiner's key, see: sgdmix refiners; with aviary DATA may be left out",
+    finetune = _command(
+        commands, "finetune", run, "fine-tune a refiner on your own images, by Textual Inversion and LoRA"
     )
-    finetune.add_argument("--out", required=True, metavar="DIR", help="the refiner's folder")
-    finetune.add_argument("--base", metavar="PATH_OR_ID", help="base model: a folder in diffusers' layout or a hub id")
-    finetune.add_argument("--revision", metavar="COMMIT", help="commit of a hub id, 40 hexadecimal digits")
-    how = finetune.add_argument_group("how to train (default: the key's recipe)")
+    finetune.checks.append(what_it_shows)
+    add_data(finetune, "folder to write; use it as --refiner OUT")
+    what = finetune.add_argument_group("what the images show, and which model learns it")
+    what.add_argument("--metaclass", metavar="WORD", help="what all classes are, such as insect")
+    what.add_argument("--key", metavar="KEY", help="take the defaults of a known data set; see: sgdmix refiners")
+    what.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help="template of the prompts (default, without a key: 'a photo of a {token} {metaclass}')",
+    )
+    what.add_argument(
+        "--base",
+        metavar="PATH_OR_ID",
+        help="base model: a folder in diffusers' layout or a hub id (default: the key's, or Stable Diffusion 1.5)",
+    )
+    what.add_argument("--revision", metavar="COMMIT", help="commit of a hub id, 40 hexadecimal digits")
+    how = finetune.add_argument_group("how to train (printed before it begins; default: as the key or the base needs)")
     how.add_argument("--steps", type=count, metavar="N", help="optimiser steps")
     how.add_argument("--batch-size", type=count, metavar="N", help="images of one step, over all processes")
     how.add_argument("--learning-rate", type=float, metavar="F", help="of the LoRA matrices")
     how.add_argument("--token-learning-rate", type=float, metavar="F", help="of the new token embeddings")
     how.add_argument("--rank", type=count, metavar="N", help="of the LoRA matrices")
-    how.add_argument("--resolution", type=count, metavar="N", help="side in pixels")
+    how.add_argument(
+        "--resolution", type=count, metavar="N", help="side in pixels (default: the key's, or the base's own)"
+    )
     how.add_argument("--unbalanced", dest="balanced", action="store_false", help="draw images, not classes, evenly")
     how.add_argument("--saliency", metavar="NAME", help="weigh the loss by the maps of a backend, or of a bank")
     add_settings(how, SaliencySettings, only="options")
@@ -268,7 +285,7 @@ def _finetune(commands: _Commands) -> None:
     course = finetune.add_argument_group("the run")
     course.add_argument("--checkpoint-every", type=count, metavar="N", help="steps between checkpoints")
     course.add_argument("--samples-every", type=count, metavar="N", help="steps between sample grids")
-    course.add_argument("--overwrite", action="store_true", help="replace the refiner in DIR, and do not resume")
+    course.add_argument("--overwrite", action="store_true", help="replace the refiner in OUT, and do not resume")
 
 
 def _drift(commands: _Commands) -> None:

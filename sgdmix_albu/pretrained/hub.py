@@ -15,7 +15,13 @@ _BASE = "base=FOLDER (--base FOLDER)"
 
 
 def folder_of(
-    name: str | os.PathLike[str], revision: str | None, *, patterns: Sequence[str], kind: str, local: str = _BASE
+    name: str | os.PathLike[str],
+    revision: str | None,
+    *,
+    patterns: Sequence[str],
+    kind: str,
+    local: str = _BASE,
+    command: str | None = None,
 ) -> Path:
     """The folder that a local path or a hub id means.
 
@@ -25,6 +31,7 @@ def folder_of(
         patterns: Files wanted of a hub's repository.
         kind: What the folder is to be, for the message: "a folder in diffusers' layout".
         local: As in :func:`fetch`.
+        command: Fetches such a folder, for the message.
 
     Raises:
         InvalidInputError: The revision is no commit.
@@ -33,8 +40,16 @@ def folder_of(
     text, path = os.fspath(name), Path(name).expanduser()
     if path.is_dir():
         return path
-    if path.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1 or path.exists():
-        raise DataError(f"expected {kind} or a hub id (organisation/name), {text!r} is neither")
+    how = f". To fetch one: {command}" if command else ""
+    if path.exists():
+        raise DataError(f"expected {kind}, {text!r} is a file{how}")
+    if path.is_absolute() or text.startswith((".", "~")) or not re.fullmatch(r"[^/\\\s]+/[^/\\\s]+", text):
+        raise DataError(f"there is no folder {text!r}; expected {kind} or a hub id (organisation/name){how}")
+    if revision is None:
+        raise InvalidInputError(
+            f"there is no folder {text!r}; if it is a hub id, it needs revision=, the commit's 40 hexadecimal "
+            f"digits{how}"
+        )
     return fetch(text, revision, patterns=patterns, local=local)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -222,7 +223,15 @@ def cache_folder(key: str) -> Path:
 
 def finetune_command(spec: RefinerSpec, folder: str | os.PathLike[str] | None = None) -> str:
     """The command that makes the weights of a row, in a folder or where they are looked for."""
-    return f"sgdmix finetune DATA --dataset {spec.key} --out {folder or cache_folder(spec.key)}"
+    out = shlex.quote(os.fspath(folder or cache_folder(spec.key)))
+    if spec.base == f"embedded:{spec.key}":  # a data set of the package: nothing of the user's is needed
+        return f"sgdmix finetune --dataset {spec.key} {out}"
+    return f"sgdmix finetune DATA {out} --key {spec.key}"
+
+
+def download_command(folder: str) -> str:
+    """The command that fetches Stable Diffusion 1.5 into a folder, at the commit that the rows name."""
+    return f"hf download {_SD15} --revision {_SD15_REVISION} --local-dir {shlex.quote(folder)}"
 
 
 def refiners_table() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,6 +20,7 @@ from sgdmix_albu.io.records import items, optional, record, text
 from sgdmix_albu.pretrained.configs import check_encoder, check_model, check_scheduler, read_json
 from sgdmix_albu.pretrained.hub import folder_of
 from sgdmix_albu.pretrained.parts import PICKLES, load_model, load_tokenizer, loaded
+from sgdmix_albu.refine.catalogue import download_command
 from sgdmix_albu.refine.schedulers import SCHEDULERS
 from sgdmix_albu.registry import import_optional
 from sgdmix_albu.tensors import sent
@@ -151,7 +151,8 @@ def base_folder(base: str | os.PathLike[str], revision: str | None = None) -> Pa
             'python -c "from diffusers import StableDiffusionPipeline as P; '
             f"P.from_single_file('{path}').save_pretrained('{path.with_suffix('')}')\""
         )
-    return folder_of(name, revision, patterns=_WANTED, kind="a folder in diffusers' layout")
+    command = download_command(path.name or "sd15")
+    return folder_of(name, revision, patterns=_WANTED, kind="a folder in diffusers' layout", command=command)
 
 
 def settled_base(base: str | os.PathLike[str]) -> str:
@@ -204,12 +205,10 @@ def load_base(
         'sd'
     """
     folder = base_folder(base, revision)
-    index = _read_index(folder)
+    index, architecture = read_index(folder)
     diffusers = import_optional("diffusers", extra="diffusion")
     transformers = import_optional("transformers", extra="diffusion")
-    architecture = "sdxl" if index.get("text_encoder_2", [None])[0] else "sd"
     names = ["text_encoder", "text_encoder_2"] if architecture == "sdxl" else ["text_encoder"]
-    _check_folders(folder, names)
     kinds = {"unet": diffusers.UNet2DConditionModel, "vae": diffusers.AutoencoderKL}
     configs = {part: check_model(folder / part, kind) for part, kind in kinds.items()}
     _check_channels(folder, configs["unet"].get("in_channels", 4), configs["vae"].get("latent_channels", 4))
@@ -245,7 +244,12 @@ def _scheduler(diffusers: Any, index: dict[str, Any], folder: Path) -> Any:
     return loaded(getattr(diffusers, name), folder / "scheduler")
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def read_index(folder: Path) -> tuple[dict[str, Any], str]:
+    """What a base says of itself in ``model_index.json``, and its architecture, "sd" or "sdxl".
+
+    Raises:
+        DataError: Not a Stable Diffusion folder, or a part is not there.
+    """
     path = folder / "model_index.json"
     if not path.exists():
         raise DataError(f"expected a model folder in diffusers' layout with model_index.json, found none in {folder}")
@@ -260,15 +264,13 @@ def _read_index(folder: Path) -> dict[str, Any]:
             f"{str(index.get('_class_name') or 'something else')[:80]}"
             + (f" without {', '.join(missing)}" if missing else "")
         )
-    return index
-
-
-def _check_folders(folder: Path, encoders: Sequence[str]) -> None:
-    """Said here, because the libraries take the path of a folder that is not there for the name of a hub's."""
-    tokenizers = [name.replace("text_encoder", "tokenizer") for name in encoders]
-    missing = [part for part in ("unet", "vae", "scheduler", *encoders, *tokenizers) if not (folder / part).is_dir()]
-    if missing:
-        raise DataError(f"{folder} is not whole: its model_index.json names {missing[0]}, and there is no such folder")
+    two = bool(index.get("text_encoder_2", [None])[0])
+    # Said here, because the libraries take the path of a folder that is not there for the name of a hub's.
+    whole = (*parts, "text_encoder_2", "tokenizer_2") if two else parts
+    absent = [part for part in whole if not (folder / part).is_dir()]
+    if absent:
+        raise DataError(f"{folder} is not whole: its model_index.json names {absent[0]}, and there is no such folder")
+    return index, "sdxl" if two else "sd"
 
 
 def _check_channels(folder: Path, taken: int, made: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ def _check_architecture(components: Components, card: RefinerCard) -> None:
         raise DataError(
             f"refiner {card.key!r} was fine-tuned on a base of kind {card.architecture!r}, {components.folder} is "
             f"{components.architecture!r}; pass base={card.base!r}, or fine-tune again: "
-            f"sgdmix finetune DATA --dataset {card.key} --base {components.folder} --out DIR"
+            f"sgdmix finetune DATA OUT --metaclass {shlex.quote(card.metaclass)} --base "
+            f"{shlex.quote(str(components.folder))}"
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,20 +15,27 @@ from sgdmix_albu.arguments import check_counts
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.lock import locked
 from sgdmix_albu.io.places import check_apart
-from sgdmix_albu.refine.catalogue import RefinerSpec, get_spec
-from sgdmix_albu.refine.components import settled_base
+from sgdmix_albu.io.progress import Progress
+from sgdmix_albu.refine.catalogue import RefinerSpec
+from sgdmix_albu.refine.components import base_folder
 from sgdmix_albu.refine.finetuning.data import MapsOfFiles
+from sgdmix_albu.refine.finetuning.row import described, row_for
 from sgdmix_albu.refine.finetuning.settings import Settings, best_precision, settings_for
 from sgdmix_albu.refine.finetuning.trainer import Trainer
 from sgdmix_albu.refine.folder import CARD, RefinerCard
-from sgdmix_albu.registry import import_optional
+from sgdmix_albu.refine.sides import sides_of
+from sgdmix_albu.registry import check_installed, import_optional
+
+_PACKAGES = ("accelerate", "diffusers", "peft", "safetensors", "tensorboard", "transformers")
 
 
 def finetune(
     data: Any,
     *,
-    key: str | RefinerSpec,
     out: str | os.PathLike[str],
+    metaclass: str | None = None,
+    key: str | RefinerSpec | None = None,
+    prompt: str | None = None,
     base: str | os.PathLike[str] | None = None,
     revision: str | None = None,
     steps: int | None = None,
@@ -63,17 +69,23 @@ def finetune(
             torchvision's, a Hugging Face ``Dataset`` with an ``Image`` and a ``ClassLabel`` column, a ``Subset`` or
             ``ConcatDataset`` of such. Images that cannot be read are left out; ``training["skipped"]`` of the card
             names them.
-        key: The registry's key, or a row of your own.
         out: The refiner's folder. Checkpoint, sample grids (``samples/``), TensorBoard logs (``logs/``) and the
             latents' cache go there too.
-        base: Another base model than the row's: a folder in diffusers' layout, a hub id or "embedded:aviary".
+        metaclass: A word for what all classes are: "insect". All that data of your own need besides a base.
+        key: A refiner of the registry ("cub"), or a row: its metaclass, prompt, resolution, base and recipe are the
+            defaults. Not needed where ``metaclass`` is given; what is given here too takes the row's place.
+        prompt: Template with ``{token}`` and ``{metaclass}``; None for the row's, or
+            "a photo of a {token} {metaclass}".
+        base: The base model: a folder in diffusers' layout, a hub id or "embedded:aviary"; None for the row's, or
+            Stable Diffusion 1.5 from the hub.
         revision: Commit of a hub id.
-        steps: Optimiser steps; None, here and below, for the row's recipe.
+        steps: Optimiser steps; None, here and below, for the row's recipe, or the defaults of
+            :class:`sgdmix_albu.refine.Recipe`.
         batch_size: Images of one step, over all processes.
         learning_rate: Of the LoRA matrices.
         token_learning_rate: Of the new tokens.
         rank: Of the LoRA matrices.
-        resolution: Side in pixels.
+        resolution: Side in pixels. None for the row's; without a key, for the side that the base was trained at.
         balanced: Draw classes evenly, then an image of the class; False to draw images evenly.
         flip: Train on mirror images as well.
         saliency: (B, 3, R, R) uint8 to maps (B, h, w) in [0, 1], or a saliency bank that knows the files of the folder
@@ -87,7 +99,7 @@ def finetune(
         checkpoint_every: Steps between checkpoints; None for a tenth of the steps.
         samples_every: Steps between sample grids; None for one at the end.
         overwrite: Replace a refiner that is there, and begin afresh.
-        progress: Show bars.
+        progress: Say what is about to be done, defaults included, and show bars.
 
     Returns:
         The card of the refiner written.
@@ -98,10 +110,8 @@ def finetune(
         InvalidInputError: A setting means nothing.
         MissingExtraError: The packages of ``sgdmix-albu[diffusion]`` are not installed.
     """
-    spec = get_spec(key) if isinstance(key, str) else key
-    if base is not None:
-        spec = dataclasses.replace(spec, base=settled_base(base), revision=revision)
-    spec = dataclasses.replace(spec, resolution=resolution or spec.resolution)
+    check_installed(*_PACKAGES, extra="diffusion")
+    spec = row_for(key, metaclass=metaclass, prompt=prompt, base=base, revision=revision, resolution=resolution)
     given = {
         "steps": steps,
         "batch_size": batch_size,
@@ -124,16 +134,27 @@ def finetune(
     folder = Path(out).expanduser()
     if (folder / CARD).exists() and not overwrite:
         raise DataError(f"{folder} holds a refiner already; choose another folder, or pass --overwrite")
+    _check_side(spec, settings.resolution)
     with (
         _accelerator(settings) as accelerator,
         # No other fine-tuning writes into the folder; the processes of this one share it.
         locked(folder, "sgdmix finetune") if accelerator.is_main_process else contextlib.nullcontext(),
     ):
+        if accelerator.is_main_process:
+            for line in described(spec, settings, out):
+                Progress(quiet=not progress).tell(line)
         trainer = Trainer(data, spec, settings, folder, accelerator, saliency, progress=progress)
         if overwrite:
             trainer.forget()
         checkpoint_every = checkpoint_every or max(1, settings.steps // 10)
         return trainer.train(checkpoint_every=checkpoint_every, samples_every=samples_every)
+
+
+def _check_side(spec: RefinerSpec, resolution: int) -> None:
+    folder = base_folder(spec.base, spec.revision)
+    multiple = sides_of(folder).multiple
+    if resolution % multiple:
+        raise InvalidInputError(f"resolution must be a multiple of {multiple} for the base {folder}, got {resolution}")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sgdmix_albu import __version__
-from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.errors import DataError
 from sgdmix_albu.refine.catalogue import SHARED, RefinerSpec
 from sgdmix_albu.refine.components import Components, fingerprint_of, load_base
 from sgdmix_albu.refine.finetuning.checkpoint import Checkpoint
@@ -50,12 +50,12 @@ class Trainer:
     ) -> None:
         self.spec, self.settings, self.folder, self.accelerator = spec, settings, folder, accelerator
         self.progress = progress and accelerator.is_main_process
-        self.images = TrainingImages(data, settings.resolution, progress=self.progress)
-        self.tokens = class_tokens(spec.key, len(self.images.classes))
         half = {"fp16": torch.float16, "bf16": torch.bfloat16} if accelerator.device.type == "cuda" else {}
         dtype = half.get(settings.mixed_precision, torch.float32)
         self.components = load_base(spec.base, revision=spec.revision, dtype=dtype, device=accelerator.device)
-        _check_resolution(self.components, settings.resolution)
+        _check_prediction(self.components)
+        self.images = TrainingImages(data, settings.resolution, progress=self.progress)
+        self.tokens = class_tokens(spec.key, len(self.images.classes))
         self.components.widen_vae()
         if dtype == torch.bfloat16:  # whose eight bits are too few for what all steps learn from
             self.components.vae = self.components.vae.float()
@@ -224,11 +224,7 @@ def _pace(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / max(1, _WARM_UP * steps), (steps - step) / max(1, _COOL_DOWN * steps))
 
 
-def _check_resolution(components: Components, resolution: int) -> None:
-    if resolution % components.multiple:
-        raise InvalidInputError(
-            f"resolution must be a multiple of {components.multiple} for the base {components.folder}, got {resolution}"
-        )
+def _check_prediction(components: Components) -> None:
     if components.scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
         raise DataError(
             f"{components.folder} predicts {components.scheduler.config.prediction_type!r}; "
