@@ -21,6 +21,7 @@ from sgdmix_albu.datasets.source import Source, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.expand.asked import Asked, Wishes
 from sgdmix_albu.expand.execute.choice import describing_engine, expanding_engine
+from sgdmix_albu.expand.execute.guard import check_guarded
 from sgdmix_albu.expand.execute.local import Engine, LocalEngine
 from sgdmix_albu.expand.execute.worker import Expander, Report
 from sgdmix_albu.expand.forecast import TRIAL, forecast
@@ -98,7 +99,8 @@ def generate(
         What was done; or what is to be expected.
 
     Raises:
-        InvalidInputError: A setting means nothing.
+        InvalidInputError: A setting means nothing; or worker processes would be started by a script that does not guard
+            its work by ``if __name__ == "__main__":``.
         DataError: The input, the weights or the output folder cannot be used; another process works on it; no room.
         UnknownNameError: No such backend, preset, refiner or class.
     """
@@ -118,6 +120,10 @@ def generate(
         raise DataError(f"a class is called {METADATA}, which is the manifest's name; rename its folder")
     asked = Asked.of(source, data, dataset, limit, settings, refiner, teacher)
     chosen = expanding_engine(engine, asked, progress, workers=workers, share=gpus_per_worker, address=address)
+    if isinstance(chosen, LocalEngine):
+        describing = describing_engine(chosen, asked.settings, progress, workers, asked.device)
+        if chosen.spawns or (isinstance(describing, LocalEngine) and describing.spawns):
+            check_guarded()
     try:
         if dry_run:
             few = source.thinned(TRIAL)

@@ -125,6 +125,11 @@ class LocalEngine:
         )
 
     @property
+    def spawns(self) -> bool:
+        """Whether it begins processes, where there is enough to do."""
+        return self.kind == "processes" and self.workers > 1
+
+    @property
     def sharing(self) -> int:
         """Threads that share a worker."""
         return self.workers if self.kind == "threads" else 1

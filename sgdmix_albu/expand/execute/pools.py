@@ -26,6 +26,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.expand.execute.guard import with_guard
+
+_NOT_STARTED = 1  # Python's exit code after an error that nobody caught: here, before there was a worker
+_LEFT = 3
+_MOMENT = 5.0  # seconds
 
 
 class Workers(Protocol):
@@ -144,7 +149,7 @@ class Processes:
         try:
             connection.send(item)
         except OSError:
-            raise _lost() from None
+            raise self._lost(connection) from None
         self._busy.append(connection)
 
     def results(self, seconds: float) -> Iterator[Any]:
@@ -155,7 +160,7 @@ class Processes:
             try:
                 outcome: _Outcome = connection.recv()
             except (EOFError, OSError):
-                raise _lost() from None
+                raise self._lost(connection) from None
             self._idle.append(connection)
             if outcome.error is not None:
                 raise outcome.error
@@ -169,6 +174,20 @@ class Processes:
             connection.close()  # which tells the process
         for process in self._processes.values():
             process.join()
+
+    def _lost(self, connection: Connection) -> SGDMixError:
+        process = self._processes[connection]
+        process.join(_MOMENT)  # its pipe may be noticed before its end
+        if process.exitcode == _NOT_STARTED:
+            return with_guard(
+                SGDMixError(
+                    "a worker process could not start; its own error stands above. Python imports the main script in "
+                    "each worker process again: what the script does must stand under 'if __name__ == \"__main__\":'"
+                )
+            )
+        return SGDMixError(
+            "a worker process died (killed, or out of memory); the same command goes on from what is done"
+        )
 
 
 @contextlib.contextmanager
@@ -209,10 +228,6 @@ class _Outcome(NamedTuple):
     error: BaseException | None
 
 
-def _lost() -> SGDMixError:
-    return SGDMixError("a worker process died (killed, or out of memory); the same command goes on from what is done")
-
-
 def _work(connection: Connection, make: Callable[[], Callable[[Any], Any]], threads: int) -> None:
     """The life of a worker process: the parent alone hears Ctrl-C, and nobody outlives the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -234,7 +249,7 @@ def _work(connection: Connection, make: Callable[[], Callable[[Any], Any]], thre
             with sending:
                 connection.send(outcome)
         except BaseException:  # of a thread, such as sys.exit: nobody would know that this item is lost
-            os._exit(1)
+            os._exit(_LEFT)
 
     # EOFError: nobody gives us anything more.
     with ThreadPoolExecutor(threads) as pool, contextlib.suppress(EOFError, OSError):
