@@ -5,6 +5,7 @@ Importing this package imports nothing heavy: public names are resolved on first
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from sgdmix_albu.lazy import lazy
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SGDMix", "SyntheticMix", "__version__", "mix_batch"]
 __version__ = "0.1.0"
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # who uses a package decides what is shown
 
 __getattr__, __dir__ = lazy(
     __name__, {".mixing": ["mix_batch"], ".synthetic": ["SyntheticMix"], ".torchvision": ["SGDMix"]}

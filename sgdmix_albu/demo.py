@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from sgdmix_albu.audit.drift import run_drift
 from sgdmix_albu.audit.drift_result import DriftResult
@@ -25,6 +23,7 @@ from sgdmix_albu.classifiers.small import train
 from sgdmix_albu.datasets.aviary import Aviary
 from sgdmix_albu.errors import InvalidInputError, MissingExtraError
 from sgdmix_albu.io.files import write_whole
+from sgdmix_albu.io.progress import LOGGER, Progress
 from sgdmix_albu.mixing.mix import mix_batch
 from sgdmix_albu.refine import finetune, get_refiner
 from sgdmix_albu.refine.refiner import Refiner, refine_rows
@@ -50,10 +49,12 @@ class Demo:
     Attributes:
         audit: The audit of the masks.
         drift: The drift sweep; None where the diffusion packages are not installed.
+        pages: Reports and pictures to look at.
     """
 
     audit: AuditResult
     drift: DriftResult | None
+    pages: tuple[Path, ...]
 
 
 def run_demo(
@@ -87,18 +88,18 @@ def run_demo(
     folder = Path(out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    print("SGD-Mix on birds that are drawn here, on this machine alone\n")
+    LOGGER.info("SGD-Mix on birds that are drawn here, on this machine alone\n")
 
     with _step(1, "Draw birds"):
         images, labels = _drawn("train", per_species, seed)
         unseen, answers = _drawn("test", -(-per_species // _HELD_OUT), seed)
         classes = int(answers.max()) + 1
-        print(f"      {len(images)} to train on, {len(unseen)} held out: {classes} species, {_SIZE} x {_SIZE} pixels")
+        _say(f"{len(images)} to train on, {len(unseen)} held out: {classes} species, {_SIZE} x {_SIZE} pixels")
 
     with _step(2, "Train a small classifier, for Grad-CAM to look through and to judge refined images"):
         model = train(images, labels, epochs=epochs, seed=seed)
         right = float(Judge(model, None, "none").names(unseen, answers).float().mean())
-        print(f"      {right:.0%} of the held-out birds named rightly (by chance: {1 / classes:.0%})")
+        _say(f"{right:.0%} of the held-out birds named rightly (by chance: {1 / classes:.0%})")
 
     with _step(3, "Mix: the object of one picture on the background of another"):
         look_at = [
@@ -139,13 +140,10 @@ def run_demo(
                 seed=seed,
                 overwrite=True,
             )
-            print("\n".join(f"      {line}" for line in drift.table().splitlines()))
-            print(f"      {drift.sentence}")
+            _say(*drift.table().splitlines(), drift.sentence)
 
-    print(f"\n{time.perf_counter() - began:.0f} s in all. Look at:")
-    for path in (audit.report, *([drift.report] if drift else []), *look_at):
-        print(f"  {path}")
-    return Demo(audit, drift)
+    LOGGER.info("%.0f s in all.", time.perf_counter() - began)
+    return Demo(audit, drift, (audit.report, *([drift.report] if drift else []), *look_at))
 
 
 def _finetuned(folder: Path, per_species: int, steps: int | None, seed: int) -> Refiner | None:
@@ -155,15 +153,15 @@ def _finetuned(folder: Path, per_species: int, steps: int | None, seed: int) -> 
         try:
             card = finetune(birds, key="aviary", out=folder, steps=steps, seed=seed, overwrite=True)
         except MissingExtraError as error:
-            print(f"      Left out, like steps 5 and 7: {error}")
+            _say(f"Left out, like steps 5 and 7: {error}")
             return None
-        print(f"      {len(card.classes)} new tokens, {card.training['steps']} steps, loss {card.training['loss']:.3f}")
+        _say(f"{len(card.classes)} new tokens, {card.training['steps']} steps, loss {card.training['loss']:.3f}")
     return get_refiner(folder)
 
 
 def _drawn(split: str, per_species: int, seed: int) -> tuple[Tensor, Tensor]:
     birds = Aviary(split, per_species=per_species, size=_SIZE, seed=seed)
-    rows = tqdm(range(len(birds)), desc=f"      drawing ({split})", unit="bird", disable=None, leave=False)
+    rows = Progress().over(range(len(birds)), f"drawing ({split})", len(birds), unit="bird")
     images = torch.stack([torch.from_numpy(birds.render(row).image) for row in rows])
     return images.permute(0, 3, 1, 2).contiguous(), torch.tensor(birds.targets)
 
@@ -224,21 +222,25 @@ def _stacked(strips: list[Image.Image]) -> Image.Image:
 def _print_table(result: AuditResult) -> None:
     """The comparison as the terminal shows it."""
     width = max(len(found.name) for found in result.variants)
-    print(f"\n      {'':{width}}  coverage  spill  leak  incomplete  verdict")
+    _say("", f"{'':{width}}  coverage  spill  leak  incomplete  verdict")
     for found in result.variants:
         figures = "  ".join(
             f"{'-' if value is None else f'{value:.2f}':>{len(name)}}"
             for name, value in ((name, found.means[name]) for name in ("coverage", "spill", "leak"))
         )
-        print(f"      {found.name:{width}}  {figures}  {found.incomplete or 0:>10.0%}  {found.level}")
-    print("      coverage: share of the bird in the mask; incomplete: masks that hold less than three quarters of it")
-    print("      spill: share of the background in the mask; leak: share of the target's bird that shows in the mix")
+        _say(f"{found.name:{width}}  {figures}  {found.incomplete or 0:>10.0%}  {found.level}")
+    _say("coverage: share of the bird in the mask; incomplete: masks that hold less than three quarters of it")
+    _say("spill: share of the background in the mask; leak: share of the target's bird that shows in the mix")
 
 
 @contextmanager
 def _step(number: int, title: str) -> Iterator[None]:
-    print(f"{number}/{_STEPS}   {title}")
-    sys.stdout.flush()
+    LOGGER.info("%d/%d   %s", number, _STEPS, title)
     start = time.perf_counter()
     yield
-    print(f"      {time.perf_counter() - start:.1f} s\n")
+    _say(f"{time.perf_counter() - start:.1f} s\n")
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        LOGGER.info("      %s", line)

@@ -34,3 +34,26 @@ def skipped_lines(skipped: Collection[tuple[str, str]], where: str | None = None
         yield printable(f"skipped  {key}: {reason}")
     if len(skipped) > _SHOWN:
         yield f"skipped  {len(skipped) - _SHOWN} more{f', see {where}' if where else ''}"
+
+
+def skipped_rows(skipped: Collection[tuple[str, str]]) -> list[dict[str, str]]:
+    """The same as JSON has it, all of them.
+
+    Example:
+        >>> skipped_rows([("owl/1.jpg", "it is empty")])
+        [{'key': 'owl/1.jpg', 'reason': 'it is empty'}]
+    """
+    return [{"key": key, "reason": reason} for key, reason in skipped]
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    Example:
+        >>> duration(42), duration(600), duration(100_000)
+        ('42.0 s', '10.0 min', '27.8 h')
+    """
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

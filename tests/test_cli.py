@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import runpy
@@ -137,6 +138,54 @@ def test_mix(run: Run, tmp_path: Path) -> None:
     assert "unmixed  12: left out by --p" in out
 
 
+FAST = ["--saliency", "spectral_residual", "--mask", "otsu"]
+
+
+def test_summaries_for_programs(run: Run, tmp_path: Path) -> None:
+    """One object on stdout, whatever the command; with --quiet nothing else at all."""
+    data = write_tree(tmp_path / "data")
+    (data / "class 0" / "empty.png").touch()
+
+    def told(code: int, *words: object) -> dict[str, Any]:
+        found = run(*words, "--json", "--quiet")
+        assert (found[0], found[2]) == (code, "")
+        return dict(json.loads(found[1]))
+
+    mixed = told(1, "mix", data, tmp_path / "out", *FAST)
+    assert (mixed["written"], mixed["mixed"], mixed["out"]) == (12, 12, str(tmp_path / "out"))
+    assert [one["key"] for one in mixed["skipped"]] == ["class 0/empty.png"]
+    assert mixed["classes"] == ["class 0", "class 1", "class 2"]
+    checked = {"images": 12, "right": 12, "wrong": [], "strangers": [], "good": True}
+    assert told(0, "verify", tmp_path / "out") == checked
+    dry = told(0, "generate", data, tmp_path / "more", "--refiner", "none", "--multiplier", "2", "--dry-run", *FAST)
+    assert (dry["outputs"], dry["classes"]) == (26, 3)  # the empty file too: nobody has read it yet
+    assert {row["key"]: row["metaclass"] for row in told(0, "refiners")["refiners"]}["pets"] == "pet"
+    audited = told(1, "audit", data, tmp_path / "report", "--size", "32", *FAST)
+    assert (audited["best"], audited["measured"]) == ("spectral_residual + otsu", 12)
+    assert "samples" not in audited["variants"][0]
+    assert told(1, "bank", data, tmp_path / "bank", "--size", "32", "--saliency", "spectral_residual")["maps"] == 12
+    assert run("verify", tmp_path / "out", "--quiet") == (0, "", "")
+    assert run("verify", data, "--json")[:2] == (2, "")
+
+
+def test_what_was_not_done_is_no_success(run: Run, tmp_path: Path) -> None:
+    Image.effect_noise((32, 32), 50).convert("RGB").save(write_tree(tmp_path / "one", classes=1, images=1) / "x.png")
+    code, said, error = run("mix", tmp_path / "one", tmp_path / "alone", *FAST)
+    assert (code, error.splitlines()[-1]) == (
+        2,
+        "sgdmix: error: no image was mixed: 1: no further candidate; mixing takes at least two images",
+    )
+    code, said, error = run("mix", write_tree(tmp_path / "class", classes=1), tmp_path / "same", *FAST)
+    assert (code, error) == (1, "")
+    assert "classes  1, class 0: each folder in DATA is a class; is DATA one folder too high?" in said
+    flat = tmp_path / "flat"
+    for name in ("owl", "tit"):
+        (flat / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32), "grey").save(flat / name / "1.png")
+    assert "2: the saliency map is flat; sgdmix audit shows the maps" in run("mix", flat, tmp_path / "f", *FAST)[2]
+    assert run("mix", flat, tmp_path / "none", "--p", 0, *FAST)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -199,7 +248,8 @@ def test_audit(
 
     def run_audit(data: object, *, out: str, **settings: object) -> SimpleNamespace:
         given.update(settings, data=data, out=out)
-        return SimpleNamespace(best="a + c", verdict="good", report=Path(out, "report.html"), skipped=skipped)
+        lines = ["verdict  a + c: good", f"report   {Path(out, 'report.html')}"]
+        return SimpleNamespace(lines=lambda: lines, summary=lambda: {"best": "a + c"}, skipped=skipped)
 
     monkeypatch.setattr(audit, "run_audit", run_audit)
     code, out, err = run(*line.split())
@@ -301,7 +351,7 @@ def test_nothing_written_is_an_error(run: Run, tmp_path: Path) -> None:
     code, said, error = run("generate", str(tmp_path / "data"), made, *arguments)
     assert code == 2
     assert "left out" in said
-    assert error.splitlines()[-1] == f"sgdmix: error: no image was written to {made}; the lines above say why"
+    assert error.splitlines()[-1].startswith(f"sgdmix: error: no image was written to {made}: 10: ")
 
 
 def test_drift_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +361,7 @@ def test_drift_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch: p
 
     def fake(**arguments: Any) -> Any:
         given.update(arguments)
-        return SimpleNamespace(table=lambda: "table", sentence="no", report="r.html")
+        return SimpleNamespace(table=lambda: "table", sentence="no", report="r.html", summary=dict)
 
     monkeypatch.setattr(audit, "run_drift", fake, raising=False)
     line = "drift photos here --refiner cub --strengths 0.5 0.9 --preserve none --sources 7 --teacher-normalize none"
@@ -328,8 +378,9 @@ def test_drift_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch: p
 def test_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     demo = pytest.importorskip("sgdmix_albu.demo")
     given: dict[str, Any] = {}
-    monkeypatch.setattr(demo, "run_demo", lambda **arguments: given.update(arguments))
-    assert run("demo", "here") == (0, "", "")
+    pages = (Path("here/report.html"),)
+    monkeypatch.setattr(demo, "run_demo", lambda **arguments: given.update(arguments) or SimpleNamespace(pages=pages))
+    assert run("demo", "here") == (0, "Look at:\n  here/report.html\n", "")
     assert given == {"out": "here"}
 
 
@@ -409,7 +460,7 @@ def test_folders_stand_anywhere(run: Run, monkeypatch: pytest.MonkeyPatch, line:
 
     def fake(data: str | None, out: str, **settings: Any) -> SimpleNamespace:
         given.update(settings, data=data, out=out)
-        return SimpleNamespace(written=1, skipped=[])
+        return SimpleNamespace(to_json=dict, code=0, failure=None)
 
     monkeypatch.setattr(expand, "mix_folder", fake, raising=False)
     assert run(*line.split())[0] == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import signal
 import subprocess
@@ -65,22 +64,22 @@ def press(folder: Path, begun: int, times: int) -> threading.Thread:
 
 
 @both
-def test_the_first_lets_them_finish_what_is_begun(kind: Kind, tmp_path: Path) -> None:
-    said, got = io.StringIO(), deque[int]()
-    results = LocalEngine(2, kind, Progress(said)).run(partial(Worker, tmp_path, 2.0), range(9))
+def test_the_first_lets_them_finish_what_is_begun(kind: Kind, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    got = deque[int]()
+    results = LocalEngine(2, kind).run(partial(Worker, tmp_path, 2.0), range(9))
     thread = press(tmp_path, begun=2, times=1)
     with pytest.raises(KeyboardInterrupt):
         got.extend(results)
     thread.join()
     assert sorted(got) == numbers(tmp_path, "begun") == numbers(tmp_path, "ended")
     assert len(got) == 2
-    assert "waiting for 2 workers to finish what is begun; Ctrl-C again stops at once" in said.getvalue()
+    assert "waiting for 2 workers to finish what is begun; Ctrl-C again stops at once" in caplog.text
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @both
 def test_the_second_stops_them_at_once(kind: Kind, tmp_path: Path) -> None:
-    engine = LocalEngine(2, kind, Progress(io.StringIO()))
+    engine = LocalEngine(2, kind, Progress(quiet=True))
     thread = press(tmp_path, begun=2, times=2)
     with pytest.raises(KeyboardInterrupt):
         list(engine.run(partial(Worker, tmp_path, 600.0), range(9)))  # longer than the suite may take

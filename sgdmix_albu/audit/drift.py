@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from sgdmix_albu.arguments import check_count
 from sgdmix_albu.audit.drift_report import BEFORE, Outputs, grid, plot, render
@@ -26,6 +25,7 @@ from sgdmix_albu.datasets.sample import Sample, draw_sample
 from sgdmix_albu.datasets.source import Source, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.places import check_apart
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.mixing.masks import get_mask
 from sgdmix_albu.refine import Refiner, get_refiner
 from sgdmix_albu.refine.catalogue import metaclass_of
@@ -126,7 +126,7 @@ def run_drift(
         judge, held_out = _trained_teacher(source, dataset, seed, judged=set(sample.keys[: sample.sources]))
     else:
         judge = open_judge(teacher, source.class_names, arch=arch, class_names=class_names, normalize=normalize)
-    maps, milliseconds = backend.timed(sample.images, sample.labels, sample.files)
+    maps, milliseconds = backend.timed(sample.images, sample.labels, sample.files, Progress())
     variant = run_variant(
         sample,
         draw_pairs(sample, mixing, seed),
@@ -193,7 +193,7 @@ def _swept(
     cells = [Cell(*BEFORE, None, int(before.drifted.sum()), len(rows))]
     outputs: dict[tuple[str, float], Outputs] = {BEFORE: before}
     seeds = torch.randint(2**62, (len(rows),), generator=torch.Generator().manual_seed(seed))
-    for mode, strength in tqdm(asked, desc="drift", unit="cell", disable=None, leave=False):
+    for mode, strength in Progress().over(asked, "refining", len(asked), unit="cell"):
         how = {"strength": strength, "preserve": mode, "seeds": seeds}
         classes = [sample.classes[row] for row in rows.tolist()]
         refined = refine_rows(model, mixed, variant.plan, rows, classes=classes, **how)

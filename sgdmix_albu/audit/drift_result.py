@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sgdmix_albu.printable import skipped_rows
+
 ASKED = 0.7  # the specification asks whether the class changes above this strength
 _WEAK = 0.7  # a teacher below this accuracy is doubted
 
@@ -158,6 +160,13 @@ class DriftResult:
             for strength in self.strengths
         ]
         return "\n".join(lines)
+
+    def summary(self) -> dict[str, Any]:
+        """What ``sgdmix drift --json`` prints."""
+        whole = self.to_json()
+        names = ("sentence", "caveat", "cells", "sources", "unmixed", "misnamed", "teacher_accuracy")
+        found = {name: whole[name] for name in names}
+        return {**found, "changed": self.changed, "report": str(self.report), "skipped": skipped_rows(self.skipped)}
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, numbers and strings."""

@@ -15,12 +15,8 @@ from sgdmix_albu.audit.signs import AGREEING, SIGNS, Flag
 from sgdmix_albu.audit.variant import Variant
 from sgdmix_albu.audit.verdict import COMPLETE, TOLERATED
 from sgdmix_albu.datasets.sample import Sample
-from sgdmix_albu.settings import MixSettings
 
 _BADGES = {"trusted": "trusted", "unproven": "no warning", "doubtful": "look first", "untrusted": "not to be trusted"}
-
-# Settings that the command line does not have, and what they are when nobody says.
-_PYTHON_ONLY = {"size": 224, "candidates": MixSettings.candidates, "max_coverage": MixSettings.max_coverage}
 
 # Measure, heading, what it means, end of its axis, where the limit lies.
 _CHARTS = (
@@ -106,8 +102,8 @@ def _compared_with(variant: Variant) -> str:
 
 
 def _repetition(settings: dict[str, Any]) -> str:
-    """The command line that repeats an audit; a Python call where objects or finer settings were passed."""
-    if settings["objects"] or any(settings[name] != value for name, value in _PYTHON_ONLY.items()):
+    """The command line that repeats an audit; a Python call where objects were passed."""
+    if settings["objects"]:
         objects = settings["objects"]
         listed = ", ".join(
             f"{name}={_literal(value, objects)}"
@@ -119,7 +115,8 @@ def _repetition(settings: dict[str, Any]) -> str:
     words += ["OUT", "--dataset", settings["dataset"]] if settings["dataset"] else [str(settings["data"]), "OUT"]
     for name in ("saliency", "mask"):
         words += [f"--{name}", *settings[name]]
-    for name in ("fill", "place", "masks", "model", "arch", "class_names", "samples", "pairs", "seed"):
+    mixing = ("fill", "place", "candidates", "target_class", "max_coverage", "feather", "size")
+    for name in (*mixing, "masks", "model", "arch", "class_names", "samples", "pairs", "seed"):
         if settings[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(settings[name])]
     for name, value in (settings["saliency_options"] or {}).items():

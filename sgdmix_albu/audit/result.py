@@ -11,6 +11,7 @@ from sgdmix_albu.audit.signs import Flag
 from sgdmix_albu.audit.variant import Variant
 from sgdmix_albu.audit.verdict import Level, incomplete_share, judge, leaking_share, mean
 from sgdmix_albu.datasets.sample import Sample
+from sgdmix_albu.printable import skipped_rows
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,19 @@ class AuditResult:
     settings: dict[str, Any]
     versions: dict[str, str]
     files: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """What ``sgdmix audit`` prints."""
+        return [f"verdict  {self.best}: {self.verdict}", f"report   {self.report}"]
+
+    def summary(self) -> dict[str, Any]:
+        """What ``sgdmix audit --json`` prints: everything but the figures of each sample."""
+        whole = self.to_json()
+        for variant in whole["variants"]:
+            del variant["samples"]
+        names = ("best", "level", "verdict", "measured", "variants")
+        found = {name: whole[name] for name in names}
+        return {**found, "report": str(self.report), "skipped": skipped_rows(self.skipped)}
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain dictionaries and lists, without the folder, which may be moved."""

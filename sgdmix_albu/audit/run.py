@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
-from tqdm import tqdm
 
 from sgdmix_albu.arguments import check_count
 from sgdmix_albu.audit import gallery
@@ -27,12 +26,13 @@ from sgdmix_albu.datasets.sample import draw_sample
 from sgdmix_albu.datasets.source import open_source
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.places import check_apart
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency import SaliencyBackend
 from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.settings import MixSettings
-from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place
+from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place, TargetClass
 
 _SHOWN_CLASSES = 24
 _PACKAGES = ("sgdmix-albu", "torch", "torchvision", "captum", "numpy", "opencv-python-headless", "pillow")
@@ -51,7 +51,7 @@ def run_audit(
     class_names: str | os.PathLike[str] | None = None,
     normalize: Literal["imagenet", "none"] = "imagenet",
     samples: int = 10,
-    pairs: int = 50,
+    pairs: int = 200,
     masks: str | os.PathLike[str] | None = None,
     agreement_with: str | SaliencyBackend | None = None,
     seed: int = 0,
@@ -59,7 +59,9 @@ def run_audit(
     candidates: int = 50,
     fill: Fill = BEST_FILL,
     place: Place = "source",
+    target_class: TargetClass = "any",
     max_coverage: float = 0.95,
+    feather: float | None = None,
     overwrite: bool = False,
 ) -> AuditResult:
     """Show what saliency and masks do on a data set, measure it, and say whether to trust it.
@@ -81,7 +83,8 @@ def run_audit(
             says, or the sorted class folders.
         normalize: What the classifier expects of pixels in [0, 1]: "imagenet" or "none".
         samples: Sources that are shown.
-        pairs: Sources, drawn at random, that are measured.
+        pairs: Sources, drawn at random, that are measured. Of 200, a share of 20%, the limit of a verdict, is known to
+            within 6 points, one of 50% to within 7 (95% intervals).
         masks: Folder of true masks, PNG files of the images' relative names, object light on dark.
         agreement_with: A backend that is better than those audited, to compare their masks with; "none" for none.
             None: the default backend, where one that measures worse is audited. Where there is a ``model``, the
@@ -91,7 +94,9 @@ def run_audit(
         candidates: Candidates of each source.
         fill: What stands where the target's object was: "source", the source's pixels, or "inpaint", paint.
         place: Where the source's object stands: "source", where it stood, or "random", scaled and moved.
+        target_class: "any", or only targets of the "same" or a "different" class.
         max_coverage: The largest share of an image that may be kept, or painted over.
+        feather: Width in pixels of the fade outside the mask, in the pictures.
         overwrite: Replace the files of an earlier audit in ``out``.
 
     Returns:
@@ -113,13 +118,24 @@ def run_audit(
     asked = dict(locals())  # all settings, as they were passed
     check_apart(out, data, masks)
     folder = Path(out).expanduser()
-    mixing = MixSettings(candidates=candidates, fill=fill, place=place, max_coverage=max_coverage)
+    mixing = MixSettings(
+        candidates=candidates,
+        fill=fill,
+        place=place,
+        target_class=target_class,
+        max_coverage=max_coverage,
+        feather=feather,
+    )
     _check_names(saliency=saliency, mask=mask)
     for name, count in (("samples", samples), ("pairs", pairs), ("size", size)):
         check_count(name, count, "must be a positive integer")
     check_folder(folder, overwrite)
     presets = {called(spec): get_mask(spec) for spec in mask}
     source = open_source(data, dataset, size=size, flat=True, masks=masks)
+    if target_class != "any" and not source.class_names:
+        raise InvalidInputError(
+            f"target_class={target_class!r} needs classes: expected one folder per class in {source.name}"
+        )
     judge = None
     if model is not None:
         judge = open_judge(model, source.class_names, arch=arch, class_names=class_names, normalize=normalize)
@@ -130,8 +146,8 @@ def run_audit(
         source, measured=max(pairs, samples), candidates=candidates, shown_classes=_SHOWN_CLASSES, size=size, seed=seed
     )
     made = {
-        name: backend.timed(sample.images, sample.labels, sample.files)
-        for name, backend in tqdm(backends.items(), desc="audit", unit="backend", disable=None, leave=False)
+        name: backend.timed(sample.images, sample.labels, sample.files, Progress())
+        for name, backend in backends.items()
     }
     witnesses = hear(sample, reference, judge, {name: maps for name, (maps, _) in made.items()})
     draws = draw_pairs(sample, mixing, seed)

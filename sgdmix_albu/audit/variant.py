@@ -86,16 +86,23 @@ def run_variant(
         witnesses: Who else says where the objects are.
     """
     start = time.perf_counter()
-    described = describe(maps, sample.images, preset)
+    described = describe(maps, sample.images, preset, sample.labels if settings.target_class != "any" else None)
     mask_milliseconds = 1000 * (time.perf_counter() - start) / len(sample.images)
-    plan = plan_mix(described, draws, max_coverage=settings.max_coverage, fill=settings.fill, place=settings.place)
+    plan = plan_mix(
+        described,
+        draws,
+        max_coverage=settings.max_coverage,
+        target_class=settings.target_class,
+        fill=settings.fill,
+        place=settings.place,
+    )
     return Variant(
         saliency=saliency,
         mask=mask,
         maps=described.maps,
         masks=described.masks,
         plan=plan,
-        mixed=compose(plan, sample.images[: sample.sources], sample.images),
+        mixed=compose(plan, sample.images[: sample.sources], sample.images, feather=settings.feather),
         measures=_measured(described.maps, described.masks, plan, draws, sample.truth)
         | _doubted(described.masks, plan, witnesses),
         witnesses=witnesses,

@@ -12,6 +12,7 @@ from sgdmix_albu.bank.map_source import MapSource, open_map_source
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.datasets.sample import Sample
 from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.masks import get_mask
 from sgdmix_albu.mixing.stretching import upsampled
@@ -101,7 +102,7 @@ def hear(sample: Sample, reference: Reference | None, judge: Judge | None, known
         return Witnesses(evidence=evidence)
     maps = known.get(reference.name)
     if maps is None:
-        maps, _ = open_map_source(reference.spec, judge).timed(sample.images, sample.labels, sample.files)
+        maps, _ = open_map_source(reference.spec, judge).timed(sample.images, sample.labels, sample.files, Progress())
     masks = describe(maps, sample.images, get_mask(BEST_MASK)).masks
     return Witnesses(reference.name, masks, evidence, reference.judged)
 
@@ -111,7 +112,7 @@ def _evidence(sample: Sample, judge: Judge, known: Mapping[str, Tensor]) -> Tens
     maps = known.get(_EVIDENCE)
     if maps is None:
         try:
-            maps, _ = open_map_source(_EVIDENCE, judge).timed(sample.images, sample.labels, sample.files)
+            maps, _ = open_map_source(_EVIDENCE, judge).timed(sample.images, sample.labels, sample.files, Progress())
         except SGDMixError:
             return None
     whole = upsampled(maps, sample.images)

@@ -18,6 +18,7 @@ from sgdmix_albu.arguments import said
 from sgdmix_albu.classifiers import Judge, open_judge
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.places import settled, settled_files
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.saliency import SaliencyBackend, SaliencyBank, get_backend
 from sgdmix_albu.saliency.judged import JudgedBackend, looks_through_a_model
 from sgdmix_albu.settings import SaliencySettings
@@ -47,13 +48,16 @@ class MapSource:
             return self.backend.of_contents([digest.hex() for digest in digests], labels.tolist())
         return self.backend.coarse(images, labels)
 
-    def timed(self, images: Tensor, labels: Tensor | None, files: Sequence[Path] | None) -> tuple[Tensor, float]:
+    def timed(
+        self, images: Tensor, labels: Tensor | None, files: Sequence[Path] | None, progress: Progress | None = None
+    ) -> tuple[Tensor, float]:
         """Coarse maps, and the milliseconds that one took.
 
         Args:
             images: (N, 3, H, W) uint8.
             labels: (N,) int64, or None where there are no classes.
             files: The images' files, by whose content a bank knows them; None where they are drawn.
+            progress: Where to report; None for nowhere.
 
         Returns:
             (N, h, w) float32 in [0, 1]; and the milliseconds.
@@ -68,7 +72,9 @@ class MapSource:
         parts = [slice(first, first + _CHUNK) for first in range(0, len(images), _CHUNK)]
         maps = [
             self._part(images[part], None if labels is None else labels[part], None if files is None else files[part])
-            for part in parts
+            for part in (progress or Progress(quiet=True)).over(
+                parts, "saliency", len(images), count=lambda part: len(images[part])
+            )
         ]
         return torch.cat(maps), 1000 * (time.perf_counter() - start) / len(images)
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from sgdmix_albu.classifiers.untouched import seeded
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.threads import one_thread_each
 
 _BATCH = 64
@@ -54,17 +54,15 @@ def train(images: Tensor, labels: Tensor, *, epochs: int, seed: int = 0, classes
         steps = -(-len(images) // _BATCH)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.01, total_steps=epochs * steps)
-        progress = tqdm(total=epochs * steps, desc="      training", unit="batch", disable=None, leave=False)
-        for _ in range(epochs):
-            for rows in torch.split(torch.randperm(len(images)), _BATCH):
-                loss = F.cross_entropy(model(_varied(images[rows])), labels[rows], label_smoothing=0.05)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-                progress.update()
-                progress.set_postfix(loss=f"{loss.item():.2f}", refresh=False)
-        progress.close()
+        with Progress().meter("training a classifier", epochs * steps, unit="step") as meter:
+            for _ in range(epochs):
+                for rows in torch.split(torch.randperm(len(images)), _BATCH):
+                    loss = F.cross_entropy(model(_varied(images[rows])), labels[rows], label_smoothing=0.05)
+                    optimizer.zero_grad()
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    schedule.step()
+                    meter(loss=f"{loss.item():.2f}")
     return model.eval()
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
 from sgdmix_albu.cli.commands import parser
+from sgdmix_albu.cli.said import Said
 from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.io.console import told
 from sgdmix_albu.io.interrupts import INTERRUPTED, Interrupts
 
 __all__ = ["main", "parser", "run"]
@@ -26,14 +27,16 @@ _PIPE = 141  # what shells report of a command that nobody reads any more: 128 a
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = vars(parser().parse_args(argv))
-    command: Callable[..., int] = arguments.pop("command")
+    command: Callable[..., Said] = arguments.pop("command")
+    as_json, quiet = arguments.pop("json"), arguments.pop("quiet")
     try:
-        with Interrupts(raising=True), warnings.catch_warnings():
-            # Of files that can be read all the same: a line for each odd tag of a TIFF, which may have thousands.
-            warnings.filterwarnings("ignore", module="PIL")
-            code = command(**arguments)
+        with Interrupts(raising=True), told(quiet=quiet):
+            said = command(**arguments)
+            said.show(as_json=as_json, quiet=quiet)
             sys.stdout.flush()  # here, where it can be told, and not when Python ends
-            return code
+            if said.error is not None:
+                raise SGDMixError(said.error)
+            return said.code
     except BrokenPipeError:
         # Whoever read us, such as head, has read enough. Python would complain of it when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,16 +1,20 @@
-"""The words of the commands: settings as options, and folders before, between or after them."""
+"""The words that commands share: DATA and OUT, settings as options, what is printed."""
 
 from __future__ import annotations
 
 import argparse
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
+from sgdmix_albu.cli.said import Said
 from sgdmix_albu.parsing import Parser, count, real, seed
+from sgdmix_albu.settings import ClassifierSettings
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # it has no public name
 
 # Where the command calls a setting otherwise, and what stands for a value.
 _FLAGS = {
@@ -20,6 +24,22 @@ _FLAGS = {
     "options": "--saliency-option",
 }
 _METAVARS = {"base": "PATH_OR_ID", "class_names": "FILE", "loras": "FILE", "model": "FILE", "strengths": "S"}
+
+
+def command(commands: Commands, name: str, run: Callable[..., Said], text: str) -> Parser:
+    """A new command.
+
+    Args:
+        commands: Where it goes.
+        name: What users type.
+        run: Is given what was parsed.
+        text: What it does, without a full stop.
+    """
+    added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    added.set_defaults(command=run)
+    added.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    added.add_argument("--quiet", action="store_true", help="print nothing but errors (with --json, and the object)")
+    return added
 
 
 def add_data(parser: Parser, out: str, metavar: str = "OUT") -> None:
@@ -64,6 +84,24 @@ def add_settings(
         flag = _FLAGS.get(name, f"--{prefix}{name}".replace("_", "-"))
         how = {"default": known[name].default, "help": texts[name], **_kind(name, hints[name])}
         group.add_argument(flag, dest=f"{prefix}{name}", **how)
+
+
+def add_seed(group: argparse._ActionsContainer, text: str) -> None:
+    """``--seed``, and what it decides."""
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help=text)
+
+
+def add_classifier(parser: Parser) -> None:
+    """The classifier of saliency that looks through one."""
+    group = parser.add_argument_group("classifier, for saliency that looks through one (gradcam, ...)")
+    add_settings(group, ClassifierSettings)
+
+
+def options_of(texts: list[str]) -> dict[str, Any] | None:
+    """What several ``--saliency-option NAME=VALUE`` mean."""
+    from sgdmix_albu.saliency.options import parse_options
+
+    return parse_options(texts) or None
 
 
 def made(settings: type, arguments: dict[str, Any], *, prefix: str = "", **given: Any) -> Any:

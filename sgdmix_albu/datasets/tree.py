@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from tqdm import tqdm
 
 from sgdmix_albu.io.files import beside, check_new, make_folder, read_regular
 from sgdmix_albu.io.images import MAX_BYTES
 from sgdmix_albu.io.places import check_apart
+from sgdmix_albu.io.progress import Progress
 
 __all__ = ["content_of", "write_tree"]
 
@@ -40,8 +40,9 @@ def write_tree(dataset: Any, folder: str | os.PathLike[str]) -> None:
     root = Path(folder).expanduser()
     check_apart(root, getattr(dataset, "root", None))
     check_new(root)
+    keys = dataset.source_keys
     with beside(root) as unfinished:
-        for index, key in enumerate(tqdm(dataset.source_keys, desc="writing", unit="image", disable=None, leave=False)):
+        for index, key in enumerate(Progress().over(keys, "writing", len(keys))):
             make_folder((unfinished / key).parent)
             (unfinished / key).write_bytes(content_of(dataset, index))
         unfinished.replace(root)

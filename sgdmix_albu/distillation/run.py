@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.mixing.agreement import held_share
 from sgdmix_albu.mixing.masks import otsu
-from sgdmix_albu.printable import printable, skipped_lines
+from sgdmix_albu.printable import printable, skipped_lines, skipped_rows
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency.base import Saliency, resize_maps
 from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
@@ -70,6 +70,10 @@ class Distilled:
     network_ms: float
     seconds: float
     skipped: tuple[tuple[str, str], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return {**asdict(self), "out": str(self.out), "skipped": skipped_rows(self.skipped)}
 
     def __str__(self) -> str:
         agrees = f"agrees   IoU {self.agreement:.3f} with the teacher's masks of {self.held_out} other photographs"
@@ -173,7 +177,9 @@ def distil(
     began = time.monotonic()
     mean = train(
         network.requires_grad_(True),
-        progress.over(batches_of(examples, schedule), "training", steps * batch, images=lambda views: len(views[0])),
+        progress.over(
+            batches_of(examples, schedule), "training", steps * batch, unit="view", count=lambda views: len(views[0])
+        ),
         schedule,
         device=place,
     )
@@ -244,7 +250,7 @@ def _taught(teacher: MapSource, photographs: Sample, progress: Progress) -> tupl
     images, labels, files = photographs.images, photographs.labels, photographs.files
     maps, taken = [], []
     parts = [slice(first, first + _PART) for first in range(0, len(images), _PART)]
-    for part in progress.over(parts, "teacher", len(images), images=lambda part: len(images[part])):
+    for part in progress.over(parts, "teacher", len(images), count=lambda part: len(images[part])):
         found, each = teacher.timed(
             images[part], None if labels is None else labels[part], None if files is None else files[part]
         )

@@ -266,7 +266,7 @@ class _Expansion:
         """What is taken of what workers say of the items, of so many images in all."""
         # Closed before the lock is: nobody works on when this process stops reading.
         with self.clock(step), closing(engine.run(make, items)) as results:
-            return [take(one) for one in self.progress.over(results, label, total, images=attrgetter("images"))]
+            return [take(one) for one in self.progress.over(results, label, total, count=attrgetter("images"))]
 
     def _told(self) -> Expansion:
         stages: Counter[str] = Counter()
@@ -276,6 +276,7 @@ class _Expansion:
         return Expansion(
             out=self.out.root,
             sources=len(self.source.items),
+            classes=tuple(dict.fromkeys(item.class_name for item in self.source.items)),
             planned=planned["rows"],
             written=sum(report.written for report in self.reports),
             lost=planned["rows"] - made["rows"],

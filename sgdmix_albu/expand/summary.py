@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from sgdmix_albu.datasets.source import Skipped, ignored_lines
 from sgdmix_albu.expand.names import METADATA, QUARANTINE
 from sgdmix_albu.io.progress import time_line
-from sgdmix_albu.printable import printable, skipped_lines
+from sgdmix_albu.printable import duration, printable, skipped_lines, skipped_rows
 
 _WHY = {  # an output is left out, or its image stays unmixed
     "not_drawn": "left out by --p",
@@ -44,6 +45,7 @@ class Expansion:
         describers: How many did so at once: not always those who make the outputs.
         stages: The workers' seconds for each stage of the outputs.
         size: Bytes of the images that were written.
+        classes: Names of the classes that have images.
         keeps_unmixed: Whether images that stay unmixed are written as they are.
     """
 
@@ -62,6 +64,7 @@ class Expansion:
     describing: float
     stages: dict[str, float]
     size: int
+    classes: tuple[str, ...] = ()
     keeps_unmixed: bool = False
     describers: int = 1
 
@@ -74,6 +77,32 @@ class Expansion:
     def mixed(self) -> int:
         """Number of those that were mixed."""
         return self.there - self.unmixed.total()
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run did not do what it is for; None where it did."""
+        if not self.there:
+            return f"no image was written to {self.out}: {self._reasons(self.left_out)}"
+        asked = self.planned - self.unmixed["not_drawn"]
+        if self.keeps_unmixed and asked and not self.mixed:
+            return f"no image was mixed: {self._reasons(self.unmixed)}"
+        return None
+
+    @property
+    def code(self) -> int:
+        """The exit code: 1 where something is said that should be read."""
+        return int(bool(self.skipped or self.came or len(self.classes) == 1))
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        names = ("out", "sources", "planned", "written", "lost", "mixed", "left_out", "unmixed", "came", "ignored")
+        found = {name: getattr(self, name) for name in (*names, "seconds", "classes")}
+        return {**found, "bytes": self.size, "skipped": skipped_rows(self.skipped)}
+
+    def _reasons(self, counts: Counter[str]) -> str:
+        said = "; ".join(f"{count}: {_WHY[reason]}" for reason, count in counts.most_common()) or "none could be read"
+        tried = "sgdmix audit shows the maps and masks"
+        return f"{said}; {'mixing takes at least two images' if self.sources == 1 else tried}"
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -90,6 +119,9 @@ class Expansion:
             yield f"mixed    {self.mixed} of {self.there} images"
         for reason, count in sorted(self.unmixed.items()):
             yield f"unmixed  {count}: {_WHY[reason]}; written as they are"
+        if len(self.classes) == 1:
+            only = printable(self.classes[0])
+            yield f"classes  1, {only}: each folder in DATA is a class; is DATA one folder too high?"
         yield from skipped_lines(self.skipped, QUARANTINE)
         if self.came:
             count, first = len(self.came), printable(self.came[0])
@@ -126,24 +158,25 @@ class Forecast:
     size: float
     tried: int
 
+    failure = None  # nothing is to be done yet
+    code = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        names = ("sources", "classes", "outputs", "seconds", "tried")
+        return {name: getattr(self, name) for name in names} | {"bytes": round(self.size)}
+
     def __str__(self) -> str:
-        steps = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in self.seconds.items())
+        steps = ", ".join(f"{name} {duration(seconds)}" for name, seconds in self.seconds.items())
         return "\n".join(
             (
                 f"sources  {self.sources} images of {self.classes} classes",
                 f"outputs  {self.outputs} at most; some sources may be skipped",
-                f"time     about {_duration(sum(self.seconds.values()))} ({steps})",
+                f"time     about {duration(sum(self.seconds.values()))} ({steps})",
                 f"disk     about {_bytes(self.size)}",
                 f"basis    {self.tried} trial outputs; nothing was written",
             )
         )
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
 
 
 def _bytes(size: float) -> str:

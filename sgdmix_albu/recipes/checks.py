@@ -7,10 +7,10 @@ import hashlib
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from sgdmix_albu.datasets.tree import content_of
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.recipes.parts import Part
 from sgdmix_albu.synthetic import SyntheticPool
 
@@ -72,7 +72,7 @@ def check_made_of(pool: SyntheticPool, train: Part) -> None:
             f"{pool.out} was made from {len(strangers)} images that are not among the training images, such as "
             f"{strangers[0]}: they may be validation or test images. {advice}"
         )
-    for key, sha256 in tqdm(pool.sha256.items(), desc="comparing", unit="image", disable=None, leave=False):
+    for key, sha256 in Progress().over(pool.sha256.items(), "comparing", len(pool.sha256)):
         if hashlib.sha256(content_of(train, row_of[key])).hexdigest() != sha256:
             raise DataError(
                 f"{pool.out} was made from another {key} than the training image of that name: it may be a validation "

@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 from sgdmix_albu.classifiers import Classifier, new_classifier
 from sgdmix_albu.datasets.tree import write_tree
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
+from sgdmix_albu.io.console import told
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.mixing.colour import IMAGENET, Normalization, check_normalization
 from sgdmix_albu.recipes.checks import check_made_of, check_model, found_device
@@ -31,7 +32,8 @@ from sgdmix_albu.synthetic import SyntheticMix
 def guarded(main: Callable[[], int]) -> int:
     """Run a recipe; what is wrong is said in one line."""
     try:
-        return main()
+        with told():
+            return main()
     except SGDMixError as error:
         print("error:", error, file=sys.stderr)
         return 2

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
-from tqdm import tqdm
 
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.mixing.colour import Normalization
 from sgdmix_albu.recipes.measures import Measures
 from sgdmix_albu.recipes.settings import Settings
@@ -148,7 +148,7 @@ def _predicted(model: nn.Module, loader: DataLoader[Any], machine: Machine) -> N
     model.eval()
     found = []
     with torch.inference_mode(), machine.autocast():
-        for batch, _ in tqdm(loader, desc="judging", unit="batch", disable=None, leave=False):
+        for batch, _ in Progress().over(loader, "judging", len(loader), unit="batch"):
             found.append(model(batch.to(machine.device, non_blocking=True)).argmax(1).cpu())
     return torch.cat(found).numpy()
 
@@ -163,7 +163,7 @@ def _epoch(
 ) -> float:
     model.train()
     total = torch.zeros((), device=machine.device)
-    for images, labels in tqdm(loader, desc="training", unit="batch", disable=None, leave=False):
+    for images, labels in Progress().over(loader, "training", len(loader), unit="batch"):
         with machine.autocast():
             scores = model(images.to(machine.device, non_blocking=True))
             loss = F.cross_entropy(

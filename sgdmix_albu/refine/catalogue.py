@@ -234,6 +234,23 @@ def download_command(folder: str) -> str:
     return f"hf download {_SD15} --revision {_SD15_REVISION} --local-dir {shlex.quote(folder)}"
 
 
+def refiner_rows() -> list[dict[str, Any]]:
+    """All rows as JSON has them; ``ready`` says whether the weights are here.
+
+    Example:
+        >>> [row["metaclass"] for row in refiner_rows() if row["key"] == "cub"]
+        ['bird']
+    """
+    found = []
+    for key in list_refiners():
+        spec, folder = get_spec(key), cache_folder(key)
+        ready = (folder / "refiner.json").is_file()
+        weights = str(folder) if ready else spec.weights or finetune_command(spec)
+        row = {"key": key, "metaclass": spec.metaclass, "pixels": spec.resolution, "base": spec.base}
+        found.append({**row, "weights": weights, "ready": ready})
+    return found
+
+
 def refiners_table() -> str:
     """All rows as text: key, metaclass, resolution, base, and where the weights are or which command makes them.
 
@@ -241,11 +258,8 @@ def refiners_table() -> str:
         >>> refiners_table().split()[:5]
         ['key', 'metaclass', 'pixels', 'base', 'weights']
     """
-    rows = [("key", "metaclass", "pixels", "base", "weights")]
-    for key in list_refiners():
-        spec, folder = get_spec(key), cache_folder(key)
-        found = str(folder) if (folder / "refiner.json").is_file() else spec.weights or finetune_command(spec)
-        rows.append((key, spec.metaclass, str(spec.resolution), spec.base, found))
+    columns = ("key", "metaclass", "pixels", "base", "weights")
+    rows = [columns, *(tuple(str(row[name]) for name in columns) for row in refiner_rows())]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -44,6 +44,10 @@ class Verified:
         """Whether everything is as it was written, and nothing besides."""
         return not self.wrong and not self.strangers
 
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return {**asdict(self), "good": self.good}
+
     def __str__(self) -> str:
         lines = [f"wrong    {one}" for one in self.wrong]
         lines += [f"stranger {one}: not in {METADATA}" for one in self.strangers]
@@ -64,11 +68,18 @@ def verify(out: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     storage, progress = Storage(out), progress or Progress()
     if not storage.has(METADATA):
         unfinished = f"{storage.root} is not finished: run the same command again"
-        raise DataError(unfinished if storage.has(RUN) else f"{storage.root} has no {METADATA}")
+        raise DataError(
+            unfinished
+            if storage.has(RUN)
+            else f"expected a folder that sgdmix mix or generate wrote; {storage.root} has no {METADATA}"
+        )
     if storage.has(".sgdmix-mixed.json"):
         raise DataError(f"{storage.root} was written by sgdmix mix of an earlier version, whose verify compares it")
     if not storage.has(RUN):
-        raise DataError(f"{storage.root} has no {RUN}, which says what the manifest must be; copy hidden files too")
+        raise DataError(
+            f"{storage.root} has {METADATA} but no {RUN}, which says what the manifest must be: if it is a copy, copy "
+            "hidden files too (cp -a)"
+        )
     written = read_run(storage).manifest
     wrong = _manifest_faults(storage, written)
     named: set[str] = set()

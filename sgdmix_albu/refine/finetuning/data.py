@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from tqdm import tqdm
 
 from sgdmix_albu.datasets.pixels import load_image
 from sgdmix_albu.datasets.source import Item, Skipped, open_source
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.threads import default_jobs, ordered_map
 from sgdmix_albu.refine.finetuning.labelled import Labelled, labelled
 from sgdmix_albu.tensors import check_tensor
@@ -44,7 +44,7 @@ class TrainingImages:
         data: A folder with one folder of images per class; or a data set of (PIL image or uint8 tensor (3, H, W),
             label), see :func:`sgdmix_albu.refine.finetuning.labelled.labelled`.
         resolution: Side in pixels: the shorter side is brought to it, the middle is taken.
-        progress: Show a bar.
+        progress: Report how far it is.
 
     Attributes:
         classes: Class names in the order of their labels.
@@ -78,8 +78,7 @@ class TrainingImages:
         digest = hashlib.sha256(str(resolution).encode())
         rows = range(len(source.labels))
         reading = enumerate(ordered_map(self._tried, rows, self._jobs))
-        bar = {"desc": "reading images", "unit": "image", "disable": None if progress else True, "leave": False}
-        for row, image in tqdm(reading, total=len(rows), **bar):
+        for row, image in Progress(quiet=not progress).over(reading, "reading", len(rows)):
             if isinstance(image, Exception):
                 self.skipped.append(
                     (self._items[row].key if self._items else f"image {row}", _FOLDERS.sub("", str(image)))

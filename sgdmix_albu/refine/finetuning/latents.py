@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.files import sha256_of
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.finetuning.data import MapsOfFiles, Saliency, TrainingImages
 from sgdmix_albu.refine.tensors import write_safetensors
@@ -68,7 +68,7 @@ def cached_latents(
         components: The base model; its autoencoder encodes.
         folder: Where the file goes.
         saliency: (B, 3, R, R) uint8 to maps (B, h, w) in [0, 1], or a bank of maps; kept at the latents' size.
-        progress: Show a bar.
+        progress: Report how far it is.
 
     Returns:
         The file. Its name follows from pixels, autoencoder and resolution.
@@ -96,8 +96,8 @@ def _encoded(
     size = max(1, min(_BATCH, _PIXELS // images.resolution**2))
     parts = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
     reading = zip(parts, images.batches(parts), strict=True)
-    bar = {"desc": "encoding images", "disable": None if progress else True, "leave": False}
-    for rows, plain in tqdm(reading, total=len(parts), **bar):
+    told = Progress(quiet=not progress)
+    for rows, plain in told.over(reading, "encoding", len(images), count=lambda part: len(part[0])):
         for batch, mirrored in ((plain, False), (plain.flip(-1), True)):
             posterior = vae.encode((sent(batch, vae.device) / 127.5 - 1).to(vae.dtype)).latent_dist
             found.append(torch.stack([posterior.mean, posterior.std]).half().cpu())

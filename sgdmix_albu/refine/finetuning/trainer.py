@@ -12,10 +12,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from sgdmix_albu import __version__
 from sgdmix_albu.errors import DataError
+from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.refine.catalogue import SHARED, RefinerSpec
 from sgdmix_albu.refine.components import Components, fingerprint_of, load_base
 from sgdmix_albu.refine.finetuning.checkpoint import Checkpoint
@@ -107,18 +107,16 @@ class Trainer:
         known = self.checkpoint.load()
         main, begun, last = self.accelerator.is_main_process, len(known), self.settings.steps
         losses = Losses(known, LossLog(self.folder / "logs", begun) if main else None)
-        bar = tqdm(total=last, initial=begun, desc="fine-tuning", unit="step", disable=None if self.progress else True)
-        for step in range(begun, last):
-            losses.add(self._step(step))
-            bar.update()
-            bar.set_postfix(loss=losses.last, refresh=False)
-            if not main:
-                continue
-            if (step + 1) % checkpoint_every == 0 and step + 1 < last:
-                self.checkpoint.save(losses.read())
-            if samples_every and (step + 1) % samples_every == 0 and step + 1 < last:
-                self._sample(step + 1)
-        bar.close()
+        with Progress(quiet=not self.progress).meter("fine-tuning", last, unit="step", begun=begun) as meter:
+            for step in range(begun, last):
+                losses.add(self._step(step))
+                meter(loss=losses.last)
+                if not main:
+                    continue
+                if (step + 1) % checkpoint_every == 0 and step + 1 < last:
+                    self.checkpoint.save(losses.read())
+                if samples_every and (step + 1) % samples_every == 0 and step + 1 < last:
+                    self._sample(step + 1)
         card = self._card(losses.read())
         if main:
             self._sample(last)
