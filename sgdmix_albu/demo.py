@@ -75,7 +75,7 @@ def run_demo(
         per_species: Training images of each of the twelve species.
         epochs: Passes over them.
         steps: Of the fine-tuning; None for the recipe's.
-        sources: Images of the drift sweep.
+        sources: Images of the drift sweep; the audit measures twice as many pairs.
 
     Returns:
         The results of audit and drift sweep.
@@ -120,6 +120,7 @@ def run_demo(
             mask=list(dict.fromkeys(mask for _, mask in _PAIRS)),
             model=model,
             normalize="none",
+            pairs=2 * sources,
             size=_SIZE,
             seed=seed,
             overwrite=True,

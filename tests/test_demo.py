@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import sys
 from pathlib import Path
 
@@ -16,18 +18,19 @@ from sgdmix_albu.errors import InvalidInputError
 
 
 def test_the_demo_runs_twice_and_says_where_to_look(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second time without the diffusion packages, which takes half as long."""
     (tmp_path / "mine.txt").write_text("mine")
-    few = {"per_species": 8, "epochs": 2}
-    first = run_demo(tmp_path, **few, steps=1, sources=24)
-    printed = capsys.readouterr().out
+    few = {"per_species": 8, "epochs": 2, "sources": 24}
+    caplog.set_level(logging.INFO, "sgdmix_albu")
+    first = run_demo(tmp_path, **few, steps=1)
+    printed = "".join(f"{message}\n" for message in caplog.messages)
     assert "96 to train on, 24 held out: 12 species" in printed
     assert "of the held-out birds named rightly (by chance: 8%)" in printed
     assert "12 new tokens, 1 steps, loss" in printed
-    assert printed.count(" s\n") == 7
-    named = [Path(line.strip()) for line in printed.partition("Look at:\n")[2].splitlines()]
+    assert len(re.findall(r"^      [0-9.]+ s$", printed, re.MULTILINE)) == 7
+    named = first.pages
     assert named[0] == first.audit.report
     assert first.drift is not None
     assert named[1] == first.drift.report
@@ -44,7 +47,7 @@ def test_the_demo_runs_twice_and_says_where_to_look(
     monkeypatch.setitem(sys.modules, "diffusers", None)
     again = run_demo(tmp_path, **few)
     assert again.drift is None
-    assert "Left out, like steps 5 and 7: diffusers is needed" in capsys.readouterr().out
+    assert "Left out, like steps 5 and 7: diffusers is needed" in caplog.text
     assert {path: path.read_bytes() for path in pictures} == content
     assert [found.samples for found in again.audit.variants] == [found.samples for found in first.audit.variants]
     assert (tmp_path / "mine.txt").read_text() == "mine"

@@ -72,8 +72,9 @@ def test_quiet(quiet: bool, clock: None, caplog: pytest.LogCaptureFixture) -> No
     caplog.set_level(logging.INFO, "sgdmix_albu")
     with silent():
         list(Progress(quiet=quiet).over(range(9), "mixing", 9))
-    Progress(quiet=quiet).tell("waiting for workers")
-    assert caplog.messages == ([] if quiet else ["waiting for workers"])
+    Progress(quiet=quiet).tell("prompt  a photo of a bird")
+    Progress(quiet=quiet).warn("waiting for workers")
+    assert caplog.messages == ([] if quiet else ["prompt  a photo of a bird", "waiting for workers"])
 
 
 def test_the_log_belongs_to_whoever_uses_the_package(capsys: pytest.CaptureFixture[str]) -> None:

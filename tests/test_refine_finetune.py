@@ -97,15 +97,16 @@ def test_the_refiner_is_ready_to_use(tuned):
     assert refined.prompts == ("<tiny-001> x", "<tiny-000> x")
 
 
-def test_data_of_ones_own_need_a_metaclass_and_a_base(base, photos, tmp_path, capsys):
+def test_data_of_ones_own_need_a_metaclass_and_a_base(base, photos, tmp_path, caplog):
     """No row: defaults are told before the work, and the folder carries them on."""
     from diffusers import StableDiffusionPipeline
 
+    caplog.set_level("INFO", "sgdmix_albu")
     out = tmp_path / "r"
     finetune(photos, metaclass="Sports car", base=base, out=out, steps=1, batch_size=2, mixed_precision="no")
     stock = StableDiffusionPipeline.from_pretrained(base, local_files_only=True)
     side = stock.unet.config.sample_size * stock.vae_scale_factor
-    said = capsys.readouterr().err
+    said = caplog.text
     for line in (
         "metaclass 'Sports car', prompt 'a photo of a {token} {metaclass}'",
         f"base {base}, {side} x {side} pixels",

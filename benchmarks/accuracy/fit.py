@@ -115,7 +115,8 @@ def sentence(found: Fit, task: str) -> str:
     falls = [said[name] for name, (*_, high) in found.coefficients.items() if high < 0]
     rest = [said[name] for name, (_, low, high) in found.coefficients.items() if low <= 0 <= high]
     parts = [f"{what} {listed(names)}" for what, names in (("rises with", rises), ("falls with", falls)) if names]
-    text = f"Over the {found.rows} rows with masks on {task}, accuracy {' and '.join(parts) or 'depends on none of them significantly'}"
+    how = " and ".join(parts) or "depends on none of them significantly"
+    text = f"Over the {found.rows} rows with masks on {task}, accuracy {how}"
     if rest:
         text += f"; {listed(rest)} {'is' if len(rest) == 1 else 'are'} not significant"
     ranks = ", ".join(f"{name} {_signed(value)}" for name, value in found.ranks.items())
@@ -126,7 +127,8 @@ def sentence(found: Fit, task: str) -> str:
     if found.together and abs(found.together[2]) > _TOGETHER:
         first, second, correlation = found.together
         text += (
-            f" {first.capitalize()} and {second} are correlated (r {_signed(correlation)}): the fit cannot separate them well."
+            f" {first.capitalize()} and {second} are correlated (r {_signed(correlation)}): the fit cannot separate "
+            "them well."
         )
     return text
 

@@ -39,7 +39,12 @@ class Progress:
         self.interval, self.quiet = interval, quiet
 
     def tell(self, text: str) -> None:
-        """A line of its own, for what must not be missed."""
+        """A line of its own."""
+        if not self.quiet:
+            LOGGER.info("%s", text)
+
+    def warn(self, text: str) -> None:
+        """The same for what must not be missed: commands show it in spite of --quiet."""
         if not self.quiet:
             LOGGER.warning("%s", text)
 

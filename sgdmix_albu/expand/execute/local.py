@@ -119,7 +119,7 @@ class LocalEngine:
         workers.end(at_once=interrupts.count > 1)
 
     def _tell(self, busy: int) -> None:
-        (self.progress or Progress()).tell(
+        (self.progress or Progress()).warn(
             f"interrupted: waiting for {busy} worker{'s' if busy > 1 else ''} to finish what is begun; Ctrl-C again "
             "stops at once. Either way the same command goes on from what is done"
         )

@@ -73,7 +73,7 @@ class RayEngine:
             for row in results.iter_rows():
                 yield _result(row["result"])
         except KeyboardInterrupt:
-            self.progress.tell(
+            self.progress.warn(
                 "interrupted: leaving the cluster, which drops what its workers have begun; Ctrl-C again stops at "
                 "once. Either way the same command goes on from what is done"
             )
