@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -111,6 +111,30 @@ def test_batches_without_a_partner(count: int) -> None:
     sample = {"image": tv_tensors.Image(scenes(count)), "mask": masks, "boxes": boxes, "label": LABELS[:count]}
     out = mix(roles={"mask": "mask"})(sample)
     assert all(torch.equal(torch.as_tensor(out[name]), torch.as_tensor(sample[name])) for name in sample)
+
+
+def test_half_and_half_with_cutmix_has_one_shape_of_labels_when_they_are_one_hot() -> None:
+    hot = nn.functional.one_hot(LABELS, 6).float()
+    choice = v2.RandomChoice([mix(), v2.CutMix()])
+    logits = torch.randn(6, 6)
+    kinds = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        images, labels = choice(scenes(), hot)
+        assert labels.shape == (6, 6)
+        assert labels.dtype == torch.float32
+        assert torch.allclose(labels.sum(1), torch.ones(6))
+        ours = torch.equal(labels, hot)
+        kinds.add(ours)
+        if ours:
+            assert not torch.equal(images, scenes())
+            loss = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+            expected = nn.functional.cross_entropy(logits, LABELS, label_smoothing=0.1)
+            assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert kinds == {True, False}
+    mixed = v2.RandomChoice([mix(), v2.CutMix(num_classes=6)], p=[1, 0])(scenes(), LABELS)[1]
+    cut = v2.RandomChoice([mix(), v2.CutMix(num_classes=6)], p=[0, 1])(scenes(), LABELS)[1]
+    assert (mixed.shape, mixed.dtype, cut.shape, cut.dtype) == ((6,), torch.int64, (6, 6), torch.float32)
 
 
 def test_gradients_flow_as_through_cutmix() -> None:
