@@ -88,7 +88,7 @@ def run_demo(
     folder = Path(out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    LOGGER.info("SGD-Mix on birds that are drawn here, on this machine alone\n")
+    LOGGER.info("SGD-Mix on drawn birds, on this machine only\n")
 
     with _step(1, "Draw birds"):
         images, labels = _drawn("train", per_species, seed)
@@ -99,7 +99,7 @@ def run_demo(
     with _step(2, "Train a small classifier, for Grad-CAM to look through and to judge refined images"):
         model = train(images, labels, epochs=epochs, seed=seed)
         right = float(Judge(model, None, "none").names(unseen, answers).float().mean())
-        _say(f"{right:.0%} of the held-out birds named rightly (by chance: {1 / classes:.0%})")
+        _say(f"{right:.0%} of the held-out birds classified correctly (by chance: {1 / classes:.0%})")
 
     with _step(3, "Mix: the object of one picture on the background of another"):
         look_at = [

@@ -1,6 +1,6 @@
-"""What users may set, each thing once: its name, its default, its text, and what is refused.
+"""Every setting, defined once: name, default, help and check.
 
-The faces, :mod:`sgdmix_albu.expand`, the audit and the command line take them from here; a test compares what they say.
+The transforms, :mod:`sgdmix_albu.expand`, the audit and the command line read them here; a test compares them.
 The command's help is the text under "Attributes".
 """
 
@@ -39,29 +39,29 @@ from sgdmix_albu.types import (
     TargetClass,
 )
 
-_CHUNK, _SHARD = 32, 512  # rows that are worked on together: of files, and of a tar shard
+_CHUNK, _SHARD = 32, 512  # rows that are processed together: of files, and of a tar shard
 _SEGMENTERS = ("rembg", "text")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixSettings:
-    """How images are mixed: stages 2 to 4, without what finds the objects.
+    """How images are mixed: stages 2 to 4, without the saliency.
 
     Attributes:
         p: Probability that an image is mixed.
         candidates: Candidates drawn for each image (the paper: 30 to 50).
         target_class: "any", or only targets of the "same" or a "different" class.
-        fill: What stands where the target's own object was. "source": the source's pixels, by the paper's union mask.
-            "inpaint": the object is painted over, and the source is pasted by its own mask.
-        place: Where the source's object stands: "source", where it stood; "random", scaled and moved at random on the
-            painted background, which goes with fill "inpaint" only.
-        max_coverage: The largest share of an image that a union mask may cover; with "inpaint", that the source's
-            mask may, and the hole that is painted.
-        feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. If none is given, 0 with
-            "source", a soft border of one pixel with "inpaint".
+        fill: What replaces the target's object. "inpaint" paints it over, then pastes the source by its own mask.
+            "source" keeps the source's pixels there: the paper's union mask.
+        place: Where the source's object goes: "source", where it was; "random", scaled and moved at random on the
+            painted background (with fill "inpaint" only).
+        max_coverage: The largest share of an image that the union mask may cover. With "inpaint", it limits the
+            source's mask and the painted hole, each.
+        feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. By default 0 with
+            "source", and a soft border of one pixel with "inpaint".
 
     Raises:
-        InvalidInputError: A value that means nothing.
+        InvalidInputError: An invalid value.
 
     Example:
         >>> MixSettings(p=2)
@@ -80,7 +80,7 @@ class MixSettings:
 
     @classmethod
     def of(cls, owner: Any) -> MixSettings:
-        """What an object holds as attributes of the same names: a face, where users may change them."""
+        """The settings in an object's attributes of the same names: a transform, whose attributes users may change."""
         return cls(**{setting.name: getattr(owner, setting.name) for setting in fields(cls)})
 
     def __post_init__(self) -> None:
@@ -94,8 +94,7 @@ class MixSettings:
         check_choice("place", self.place, get_args(Place))
         if self.place == "random" and self.fill != "inpaint":
             raise InvalidInputError(
-                f"place='random' needs a background without an object, as fill='inpaint' makes it, got "
-                f"fill={self.fill!r}"
+                f"place='random' needs a background without an object: fill='inpaint', got fill={self.fill!r}"
             )
 
 
@@ -105,11 +104,11 @@ class ClassifierSettings:
 
     Attributes:
         model: Its weights: safetensors, or ``torch.save(model.state_dict())``.
-        arch: Its name in torchvision or timm, unless the file says it.
-        class_names: Text file with the names of its outputs, one a line, unless the file says them. If nobody does,
-            they are the sorted class folders.
-        normalize: What it expects of pixels in [0, 1]: "imagenet", its mean and deviation unless the file names others,
-            or "none".
+        arch: Its architecture in torchvision or timm; needed if the weights file does not name it.
+        class_names: Text file with the names of its outputs, one per line; needed if the weights file does not name
+            them and they are not the sorted class folders.
+        normalize: How to normalise pixels in [0, 1] for it: "imagenet" (ImageNet's mean and deviation, unless the file
+            names others) or "none".
     """
 
     model: str | os.PathLike[str] | None = None
@@ -123,15 +122,15 @@ class ClassifierSettings:
 
 @dataclass(frozen=True)
 class SaliencySettings:
-    """Which saliency backend, and the classifier that it looks through where it needs one.
+    """Which saliency backend, and the classifier that it looks through, if it needs one.
 
     Attributes:
-        saliency: Saliency backend, by name; or the path of a distilled network; or ``bank:FOLDER``.
+        saliency: Saliency backend: a name, the path of a distilled network, or ``bank:FOLDER``.
         model: As in :class:`ClassifierSettings`, and the next three.
         arch: The architecture of the weights.
         class_names: Names of the outputs.
-        normalize: What the classifier expects of pixels.
-        options: An option of the saliency backend, such as ``session=u2net``; there may be several.
+        normalize: How to normalise pixels for the classifier.
+        options: An option of the saliency backend, such as ``session=u2net``; may be repeated.
 
     Raises:
         InvalidInputError: Other options.
@@ -147,7 +146,7 @@ class SaliencySettings:
     def __post_init__(self) -> None:
         check_text(saliency=self.saliency)
         check_choice("normalize", self.normalize, get_args(Normalize))
-        object.__setattr__(self, "options", check_plain(self.options))  # a copy: nobody changes it meanwhile
+        object.__setattr__(self, "options", check_plain(self.options))  # a copy, so that nobody changes it later
 
     @property
     def classifier(self) -> ClassifierSettings | None:
@@ -161,19 +160,19 @@ class RefinerSettings:
     """Which refiner, and how it works (stage 5).
 
     Attributes:
-        name: Its key, or its folder; "none" for none.
-        base: Another base model than the refiner names: a folder in diffusers' layout or a hub id.
-        strengths: Translation strengths to draw from, in place of the refiner's own; or "adaptive", for each image the
-            largest at which a teacher still sees the source's class.
-        preserve: How the object is protected: "none" (the paper), "soft" or "strict".
-        hole_strength: Strength of the paint that "inpaint" left, in place of the image's own.
-        steps: Denoising steps at strength 1, in place of the refiner's own.
-        guidance: Classifier-free guidance scale, in place of the refiner's own.
-        scheduler: One of diffusers' schedulers, in place of the base's.
-        dtype: Of the weights: float32, float16, bfloat16. If none is given, float16 on a GPU, float32 elsewhere.
-        loras: Further LoRA files, for all images.
-        device: Where to work: "cpu", "cuda". If none is given, a GPU if there is one.
-        compile: Compile the network, which pays for long runs.
+        name: Its key or its folder; "none" to only mix.
+        base: Base model, if not the refiner's: a folder in diffusers' layout or a hub id.
+        strengths: Translation strengths to draw from, if not the refiner's. Or "adaptive": for each image the
+            largest strength at which a teacher still predicts the source's class.
+        preserve: How strongly to protect the object: "none" (the paper), "soft" or "strict".
+        hole_strength: Strength in the holes that "inpaint" painted, if not the image's.
+        steps: Denoising steps at strength 1, if not the refiner's.
+        guidance: Classifier-free guidance scale, if not the refiner's.
+        scheduler: One of diffusers' schedulers, if not the base's.
+        dtype: Dtype of the weights: float32, float16 or bfloat16. By default float16 on a GPU, float32 elsewhere.
+        loras: More LoRA files, for all images.
+        device: Device: "cpu", "cuda". By default a GPU if there is one.
+        compile: Compile the network; saves time in long runs.
     """
 
     name: str = "none"
@@ -199,7 +198,7 @@ class RefinerSettings:
             check_sequence(self.strengths, "strengths")
             for strength in self.strengths:
                 check_number("strengths", strength, "must lie in (0, 1]", low=0, high=1, open_low=True)
-            object.__setattr__(self, "strengths", tuple(self.strengths))  # a copy: nobody changes it meanwhile
+            object.__setattr__(self, "strengths", tuple(self.strengths))  # a copy, so that nobody changes it later
         check_sequence(self.loras, "loras")
         object.__setattr__(self, "loras", tuple(self.loras))
         check_counts(steps=self.steps)
@@ -219,9 +218,9 @@ class FileSettings:
     """Which images are read, and how they are written.
 
     Attributes:
-        size: Bring all images to size x size. If none is given, each stays as it is.
+        size: Resize all images to size x size. By default each keeps its size.
         image_format: Format of the images written, "png" or "jpg".
-        shards: Write tar shards, as WebDataset reads them, not files.
+        shards: Write tar shards for WebDataset instead of single files.
     """
 
     size: int | None = None
@@ -236,24 +235,24 @@ class FileSettings:
 
 @dataclass(frozen=True)
 class Settings(MixSettings, FileSettings):
-    """What the outputs follow from, besides the images. Checked when made.
+    """Everything that the outputs depend on, besides the images. Checked on creation.
 
-    Beside these it has what :class:`MixSettings` and :class:`FileSettings` have: ``p``, ``candidates``,
+    It also has the attributes that :class:`MixSettings` and :class:`FileSettings` have: ``p``, ``candidates``,
     ``target_class``, ``fill``, ``place``, ``max_coverage`` and ``feather``; ``size``, ``image_format`` and ``shards``.
 
     Attributes:
-        saliency: Saliency backend, by name, path or ``bank:FOLDER``; or :class:`SaliencySettings`, where the backend
+        saliency: Saliency backend: a name, a path or ``bank:FOLDER``; or :class:`SaliencySettings`, if the backend
             has options or looks through a classifier.
         mask: Mask preset, by name.
-        multiplier: Outputs of each image.
+        multiplier: New images from each image.
         seed: The same seed gives the same outputs.
-        keep_unmixed: Write an image that stays unmixed as it is, rather than leave its output out.
-        min_agreement: The least share of a better backend's object that a mask must hold; images with less are
-            neither sources nor targets. With 0 nobody else is asked.
+        keep_unmixed: Copy images that could not be mixed, rather than skip them.
+        min_agreement: Use only images with masks that contain at least this share of the object that a better backend
+            sees, as sources and as targets. 0 asks no other backend.
         agreement_with: That better backend.
 
     Raises:
-        InvalidInputError: A value that means nothing.
+        InvalidInputError: An invalid value.
 
     Example:
         >>> Settings("manifold_ranking", multiplier=2, fill="source").candidates
@@ -279,25 +278,25 @@ class Settings(MixSettings, FileSettings):
         check_switch(keep_unmixed=self.keep_unmixed)
         check_counts(multiplier=self.multiplier)
         check_seed(self.seed)
-        # They are written as JSON, which knows Python's own numbers only.
+        # Written as JSON, which takes Python's own numbers only.
         for one in fields(self):
             value = getattr(self, one.name)
             if not isinstance(value, bool) and isinstance(value, Real):
                 object.__setattr__(self, one.name, int(value) if isinstance(value, Integral) else float(value))
 
     def _check_judge(self) -> None:
-        """Refuse a backend that would judge itself, or one that may be better than the default judge."""
+        """Refuse a backend that would judge itself, or that may be better than the default judge."""
         judge, saliency = self.reference, self.backend.saliency
         if judge == saliency:
             raise InvalidInputError(
-                f"min_agreement compares masks with those of a better backend, and {saliency!r} is both: "
-                "name the better one as agreement_with (--agreement)"
+                f"min_agreement compares masks with those of a better backend, got {saliency!r} for both: "
+                "set agreement_with (--agreement) to a better one"
             )
         may_be_better = saliency in _SEGMENTERS or saliency.startswith(SERVED) or saliency.endswith(DISTILLED)
         if judge == BEST_SALIENCY and may_be_better:
             raise InvalidInputError(
-                f"nothing says that {judge!r}, the default judge, is better than {saliency!r}: name one "
-                "that is as agreement_with (--agreement)"
+                f"the default judge {judge!r} may be worse than {saliency!r}: "
+                "set agreement_with (--agreement) to a better one"
             )
 
     @property
@@ -307,7 +306,7 @@ class Settings(MixSettings, FileSettings):
 
     @property
     def reference(self) -> str | None:
-        """The better backend that masks are compared with, if any is asked."""
+        """The better backend that masks are compared with, if any."""
         return self.agreement_with if self.min_agreement > 0 else None
 
     @property

@@ -80,7 +80,7 @@ def check_tensor(
         raise InvalidInputError(f"expected {expected}, got {_kind(value)}")
     if value.is_nested or value.layout != torch.strided or value.device.type == "meta":
         came = "nested" if value.is_nested else value.layout if value.layout != torch.strided else "meta"
-        raise InvalidInputError(f"expected {expected} as a tensor that lies in memory, got a {came} one")
+        raise InvalidInputError(f"expected {expected} as a tensor in memory, got a {came} one")
     if value.dtype not in dtypes or not _fits(value.shape, shape, more):
         raise InvalidInputError(f"expected {expected}, got {value.dtype} {tuple(value.shape)}")
 

@@ -487,7 +487,7 @@ def test_what_cannot_work_is_refused_before_any_work(discs: Path, tmp_path: Path
     images = discs / "images"
     with pytest.raises(InvalidInputError, match="either data or dataset"):
         run_audit(out=tmp_path / "x")
-    with pytest.raises(InvalidInputError, match="brings its own true masks"):
+    with pytest.raises(InvalidInputError, match="has its own true masks"):
         run_audit(dataset="aviary", masks=images, out=tmp_path / "x")
     with pytest.raises(UnknownNameError, match="did you mean 'aviary'"):
         run_audit(dataset="aviari", out=tmp_path / "x")

@@ -272,16 +272,16 @@ def test_taken_up_wherever_writing_stopped(folder: Path, cut: int) -> None:
             "format 1, this version reads 2; remove the folder",
         ),
         ("bank.json", lambda b: None, "no saliency bank in"),
-        ("index.jsonl", lambda b: b[:-5], "damaged: index.jsonl is missing or not what was written"),
+        ("index.jsonl", lambda b: b[:-5], "damaged: index.jsonl is missing or its checksum does not match"),
         ("index.jsonl", lambda b: None, "damaged: index.jsonl"),
         ("part-000000.json", lambda b: b[:-5], "part-000000.json is damaged: not JSON"),
         ("part-000000.json", lambda b: None, "part-000000.json is damaged: it is missing; run"),
         ("part-000000.json", lambda b: b.replace(b"[64, 64]", b"[32, 128]"), "part-000000.rows is damaged"),
-        ("part-000000.rows", lambda b: b[:-1], "part-000000.rows is damaged: it is not what was written"),
+        ("part-000000.rows", lambda b: b[:-1], "part-000000.rows is damaged: its checksum does not match"),
         ("part-000000.rows", lambda b: None, "part-000000.rows is damaged: it is missing; run"),
         ("part-000000.rows", lambda b: b[:4] + bytes([b[4] ^ 1]) + b[5:], "part-000000.rows is damaged"),
         ("part-000000.maps", lambda b: b[:-1], None),
-        ("part-000000.maps", lambda b: b[:4095], "part-000000.maps is damaged: it is not what was written; run"),
+        ("part-000000.maps", lambda b: b[:4095], "part-000000.maps is damaged: its checksum does not match; run"),
         ("part-000000.maps", lambda b: None, "part-000000.maps is damaged: it is missing; run"),
         ("part-000000.maps", lambda b: bytes([b[0] ^ 1]) + b[1:], "part-000000.maps is damaged"),
     ],
@@ -293,7 +293,7 @@ def test_damage_is_noticed(folder: Path, name: str, change: Any, message: str) -
     path.unlink() if content is None else path.write_bytes(content)
     if message is None:  # of another map
         SaliencyBank(path.parent)["owl/1.png"]
-        message = "part-000000.maps is damaged: it is not what was written; run build_bank again"
+        message = "part-000000.maps is damaged: its checksum does not match; run build_bank again"
         with pytest.raises(DataError, match=message):
             SaliencyBank(path.parent)["tit/4.webp"]
         return

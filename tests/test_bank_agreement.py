@@ -75,7 +75,7 @@ def test_mix_leaves_doubtful_images_as_they_are(discs: Path, tmp_path: Path) -> 
     empty = {row["source"] for row in rows if row["unmixed_because"] == "empty_mask"}
     assert {row["source"] for row in rows if row["unmixed_because"] == "doubtful"} == doubtful - empty
     assert summary.unmixed["doubtful"] == len(doubtful - empty)
-    assert "the mask holds less of what --agreement sees than --min-agreement" in str(summary)
+    assert "the mask's agreement is below --min-agreement" in str(summary)
     for row in rows:
         assert row["source_agreement"] == pytest.approx(known[row["source"]], abs=1e-6)
         assert (row["min_agreement"], row["agreement_with"]) == (LEAST, "better")
@@ -91,7 +91,7 @@ def test_generate_leaves_doubtful_images_out(discs: Path, tmp_path: Path, small_
     doubtful = {key for key, agreement in known.items() if agreement < LEAST}
     assert done.left_out["doubtful"] + done.left_out["empty_mask"] == 2 * len(doubtful)
     assert "left out" in str(done)
-    assert "less of what --agreement sees than --min-agreement" in str(done)
+    assert "agreement is below --min-agreement" in str(done)
     rows = rows_of(tmp_path / "out")
     assert {row["source"] for row in rows} == known.keys() - doubtful
     for row in rows:
@@ -127,7 +127,7 @@ def test_workers_and_restarts_change_nothing(discs: Path, tmp_path: Path, small_
 def test_another_limit_is_another_run(discs: Path, tmp_path: Path, change: dict[str, Any]) -> None:
     register_backend("other", brightness)
     expand(discs, tmp_path / "out", SETTINGS)
-    with pytest.raises(DataError, match=f"begun with other settings: .*{next(iter(change))}"):
+    with pytest.raises(DataError, match=f"started with other settings: .*{next(iter(change))}"):
         expand(discs, tmp_path / "out", dataclasses.replace(SETTINGS, **change))
     again = expand(discs, tmp_path / "out", SETTINGS)
     assert (again.written, again.left_out["doubtful"] > 0) == (0, True)
@@ -151,7 +151,7 @@ def test_a_run_that_never_asked_goes_on(discs: Path, tmp_path: Path) -> None:
     [
         ({"min_agreement": 1.5}, InvalidInputError, r"min_agreement must lie in \[0, 1\], got 1.5"),
         ({"min_agreement": "most"}, InvalidInputError, r"min_agreement must lie in \[0, 1\], got 'most'"),
-        ({"agreement_with": "worse"}, InvalidInputError, "'worse' is both: name the better one as agreement_with"),
+        ({"agreement_with": "worse"}, InvalidInputError, "got 'worse' for both: set agreement_with"),
         ({"agreement_with": None}, InvalidInputError, "agreement_with"),
         ({"agreement_with": "bettre"}, UnknownNameError, "did you mean 'better'"),
         ({"agreement_with": "gradcam"}, InvalidInputError, "'gradcam' needs model="),
@@ -172,12 +172,12 @@ def test_the_command_asks_the_default_backend(discs: Path, tmp_path: Path, capsy
     assert main([*words, "--min-agreement", "0.6"]) == 0
     assert {row["agreement_with"] for row in rows_of(tmp_path / "out")} == {BEST_SALIENCY}
     assert main(["mix", str(discs), str(tmp_path / "no"), "--min-agreement", "0.6"]) == 2
-    assert f"{BEST_SALIENCY!r} is both" in capsys.readouterr().err
+    assert f"got {BEST_SALIENCY!r} for both" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("saliency", ["rembg", "text", "bank:maps", "mine.safetensors"])
 def test_the_default_judges_none_that_may_be_better(saliency: str) -> None:
-    with pytest.raises(InvalidInputError, match="nothing says that .*, the default judge, is better than"):
+    with pytest.raises(InvalidInputError, match="the default judge .* may be worse than"):
         Settings(saliency=saliency, min_agreement=0.5)
     assert Settings(saliency=saliency, min_agreement=0.5, agreement_with="better").reference == "better"
 

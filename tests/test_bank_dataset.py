@@ -104,7 +104,7 @@ def test_keys_for_a_data_set_that_knows_none(photos: Path, bank: SaliencyBank) -
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        (None, "list does not tell its images' keys"),
+        (None, "list does not say which file each image is"),
         (["owl/1.png", "owl/2.png"], "expected 1 source_keys, one for each image, got 2"),
     ],
 )

@@ -151,7 +151,7 @@ def test_headers_that_are_sound_and_not_what_was_written(folder: Path, fields: d
     path = folder / "bank" / HEADER
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
     for call in (lambda: SaliencyBank(folder / "bank"), lambda: build(folder)):
-        assert f"damaged: {HEADER} cannot be read: it is not what was written; remove" in error_of(call)
+        assert f"damaged: {HEADER} cannot be read: its checksum does not match; remove" in error_of(call)
 
 
 @pytest.mark.parametrize(

@@ -263,5 +263,5 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cramped, "to", refuse, raising=False)
     judge = Judge(Cramped(room=9), None, "none", "resnet18", device=torch.device("cuda"))
     for ask in (judge, judge.pixels):
-        with pytest.raises(SGDMixError, match="resnet18 cannot be brought to cuda: Found no NVIDIA driver on your sys"):
+        with pytest.raises(SGDMixError, match="resnet18 cannot be moved to cuda: Found no NVIDIA driver on your sys"):
             ask(torch.rand(2, 3, 4, 4))

@@ -90,7 +90,7 @@ def test_nothing_in_the_file_is_executed(tmp_path: Path) -> None:
 
     for name, write in [("a.pt", torch.save), ("b.pt", lambda o, p: p.write_bytes(pickle.dumps(o)))]:
         write({"weight": Bomb()}, tmp_path / name)
-        with pytest.raises(DataError, match="tensors alone"):
+        with pytest.raises(DataError, match="tensors only"):
             open_classifier(tmp_path / name, "resnet18")
     assert not (tmp_path / "executed").exists()
 

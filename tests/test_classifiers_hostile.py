@@ -64,7 +64,7 @@ def test_calls_that_ask_for_memory(
     save({"state_dict": state, "more": call}, path)
     if call.call[0] is bytearray:
         assert len(torch.load(path, weights_only=True)["more"]) == 2**24
-    with pytest.raises(DataError, match=r"weights\.pt: not a file of dense tensors alone"):
+    with pytest.raises(DataError, match=r"weights\.pt: not a file of dense tensors only"):
         read_checkpoint(path)
 
 
@@ -75,7 +75,7 @@ def test_a_packed_archive(tmp_path: Path) -> None:
         for entry in loose.infolist():
             packed.writestr(entry.filename, loose.read(entry))
     assert path.stat().st_size < 2**16
-    with pytest.raises(DataError, match="not a file of dense tensors alone"):
+    with pytest.raises(DataError, match="not a file of dense tensors only"):
         read_checkpoint(path)
 
 
@@ -85,7 +85,7 @@ def test_a_gigabyte_of_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sa
     save({"weight": torch.zeros(9), "more": ["name" * 9] * 999}, path)
     assert list(read_checkpoint(path).tensors) == ["weight"]
     monkeypatch.setattr("sgdmix_albu.classifiers.weights._MOST_PICKLED", 1000)
-    with pytest.raises(DataError, match="not a file of dense tensors alone"):
+    with pytest.raises(DataError, match="not a file of dense tensors only"):
         read_checkpoint(path)
 
 
@@ -103,7 +103,7 @@ def test_tensors_that_are_not_dense(tmp_path: Path, make: Callable[[], Tensor], 
     path = tmp_path / "weights.pt"
     save({"weight": make(), "bias": torch.zeros(3)}, path)
     assert torch.load(path, weights_only=True)["bias"].tolist() == [0, 0, 0]
-    with pytest.raises(DataError, match="not a file of dense tensors alone"):
+    with pytest.raises(DataError, match="not a file of dense tensors only"):
         read_checkpoint(path)
 
 

@@ -135,7 +135,7 @@ def test_mix(run: Run, tmp_path: Path) -> None:
     assert (code, err) == (1, "")
     assert "mixed    0 of 12 images" in out
     assert "skipped  class 0/empty.png: cannot read" in out
-    assert "unmixed  12: left out by --p" in out
+    assert "unmixed  12: not selected by --p" in out
 
 
 FAST = ["--saliency", "spectral_residual", "--mask", "otsu"]
@@ -189,10 +189,10 @@ def test_what_was_not_done_is_no_success(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["none", "out"], "expected a folder of images, none is not there"),
+        (["none", "out"], "expected a folder of images, none does not exist"),
         (["data", "data/out"], "must lie apart"),
         (["data", "."], "must lie apart"),
-        (["data", "full"], "full holds files of others"),
+        (["data", "full"], "full holds files that sgdmix did not write"),
         (["data", "out", "--p", "2"], "p must be a probability"),
         (["data", "out", "--saliency", "spectral_residuals"], "did you mean 'spectral_residual'?"),
         (["data", "out", "--mask", "otsus"], "did you mean 'otsu'?"),

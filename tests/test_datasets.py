@@ -196,7 +196,7 @@ def test_what_is_missing_is_named(roots: dict[str, Path], tmp_path: Path, name: 
     gone.unlink()
     if name == "folders":
         return  # nothing lists them but the folders themselves
-    with pytest.raises(DataError, match=rf"1 of the {len(data)} images .* are not there, such as {gone}"):
+    with pytest.raises(DataError, match=rf"1 of the {len(data)} images .* are missing, such as {gone}"):
         get_dataset(name, root=copy, split=split)
 
 
@@ -204,7 +204,7 @@ def test_what_is_missing_is_named(roots: dict[str, Path], tmp_path: Path, name: 
 def test_other_errors(roots: dict[str, Path], name: str) -> None:
     with pytest.raises(InvalidInputError, match=r"has the splits train, .*got 'training'"):
         get_dataset(name, root=roots[name], split="training")
-    with pytest.raises(DataError, match="is not there"):
+    with pytest.raises(DataError, match="does not exist"):
         get_dataset(name, root=roots[name] / "nowhere")
     with pytest.raises(InvalidInputError, match="is not embedded: write its photographs"):
         open_source(None, name)

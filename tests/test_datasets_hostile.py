@@ -78,7 +78,7 @@ def test_images_that_are_no_files(cub: Path, tmp_path: Path, make: Callable[[Pat
     first = data.paths[0]
     first.unlink()
     make(first)
-    with pytest.raises(DataError, match=f"1 of the {len(data)} images .* are not there, such as {first}$"):
+    with pytest.raises(DataError, match=f"1 of the {len(data)} images .* are missing, such as {first}$"):
         get_dataset("cub", root=cub)
     with pytest.raises(DataError, match=f"^cannot read {first}: "):
         data[0]
@@ -91,7 +91,7 @@ def test_a_name_that_no_file_can_have(cub: Path) -> None:
     table = cub / "images.txt"
     rows = [[number, "a" * 5000 + ".jpg"] for number, _ in columns(table, 2)]
     table.write_text("\n".join(" ".join(row) for row in rows))
-    with pytest.raises(DataError, match="are not there, such as"):
+    with pytest.raises(DataError, match="are missing, such as"):
         get_dataset("cub", root=cub)
 
 

@@ -73,7 +73,7 @@ def test_an_empty_class_folder_is_a_class_for_everybody(tmp_path: Path) -> None:
 def test_what_has_no_place_is_named(tmp_path: Path) -> None:
     root = touch(tmp_path, "owl/1.jpg", "loose.png", "notes.txt", "owl/1.xml", "owl/raw.heic", ".git/x.png", ".x.png")
     source = open_source(root)
-    assert [str(one) for one in source.skipped] == ["loose.png: it lies in no class folder, so it has no label"]
+    assert [str(one) for one in source.skipped] == ["loose.png: it is not in a class folder, so it has no label"]
     assert source.ignored == {".txt": 1, ".xml": 1, ".heic": 1, "hidden": 2}
 
 

@@ -27,7 +27,7 @@ def test_the_demo_runs_twice_and_says_where_to_look(
     first = run_demo(tmp_path, **few, steps=1)
     printed = "".join(f"{message}\n" for message in caplog.messages)
     assert "96 to train on, 24 held out: 12 species" in printed
-    assert "of the held-out birds named rightly (by chance: 8%)" in printed
+    assert "of the held-out birds classified correctly (by chance: 8%)" in printed
     assert "12 new tokens, 1 steps, loss" in printed
     assert len(re.findall(r"^      [0-9.]+ s$", printed, re.MULTILINE)) == 7
     named = first.pages

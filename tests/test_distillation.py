@@ -157,7 +157,11 @@ def test_distil_from_a_folder_of_masks(tmp_path: Path) -> None:
         ({"out": "a.bin"}, InvalidInputError, "expected the name of a .safetensors file"),
         ({"teacher": None}, InvalidInputError, "expected a teacher, or a folder of masks"),
         ({"masks": "masks"}, InvalidInputError, "either a teacher or masks"),
-        ({"teacher": None, "masks": "masks", "options": {"session": "u2net"}}, InvalidInputError, "are the teacher's"),
+        (
+            {"teacher": None, "masks": "masks", "options": {"session": "u2net"}},
+            InvalidInputError,
+            "belong to a teacher",
+        ),
         ({"teacher": "manifold"}, UnknownNameError, "unknown saliency backend 'manifold'"),
         ({"steps": 0}, InvalidInputError, "steps must be a positive integer"),
         ({"limit": 19}, InvalidInputError, "limit must be an integer of 20 or more"),
@@ -179,7 +183,7 @@ def test_what_cannot_be_is_refused(
 def test_a_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     out = tmp_path / "a.safetensors"
     out.write_bytes(b"mine")
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="exists; replace it"):
         distil(None, out, dataset="aviary", **SHORT)
     assert out.read_bytes() == b"mine"
     distil(None, out, dataset="aviary", overwrite=True, **SHORT)
@@ -193,7 +197,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert "agrees   IoU" in said
     assert main(words) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists; replace it" in capsys.readouterr().err
 
 
 def test_a_teacher_that_sees_nothing(tmp_path: Path) -> None:

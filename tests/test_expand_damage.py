@@ -103,11 +103,11 @@ def test_a_damaged_run(
 def follow(advice: str, photographs: Path, out: Path) -> None:
     """Do what the error says, in its one line."""
     assert "\n" not in advice
-    found = re.search(r"; remove (.*), and (it is|both are) made again$", advice)
+    found = re.search(r"; remove (.*) to rebuild (it|both)$", advice)
     if found:
         shutil.rmtree(found[1]) if Path(found[1]).is_dir() else Path(found[1]).unlink()
     else:
-        assert advice.endswith("pass --overwrite to begin anew")
+        assert advice.endswith("pass --overwrite to start over")
     generate(photographs, out, settings=SETTINGS, workers=1, progress=QUIET, overwrite=not found)
 
 

@@ -87,7 +87,9 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_files_of_others_are_not_joined(photographs: Path, tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "note.txt").write_text("mine")
-    with pytest.raises(DataError, match=r"holds files of others, such as note\.txt; choose another folder"):
+    with pytest.raises(
+        DataError, match=r"holds files that sgdmix did not write, such as note\.txt; choose another folder"
+    ):
         mixed_into(photographs, tmp_path, overwrite=overwrite)
     assert files(tmp_path) == ["note.txt"]
 
@@ -170,7 +172,7 @@ def test_another_tools_metadata_is_not_replaced(photographs: Path, tmp_path: Pat
     (tmp_path / "owl").mkdir()
     (tmp_path / "owl" / "1.png").write_bytes(b"the user's own")
     (tmp_path / "metadata.jsonl").write_text(line + "\n")
-    with pytest.raises(DataError, match="holds files of others"):
+    with pytest.raises(DataError, match="holds files that sgdmix did not write"):
         mixed_into(photographs, tmp_path, overwrite=True)
     assert files(tmp_path) == ["metadata.jsonl", "owl/1.png"]
 

@@ -228,7 +228,7 @@ def test_a_runs_file_made_to_harm(
 ) -> None:
     out = run_in("begun")
     sign(out, change)
-    with pytest.raises(DataError, match=r"sgdmix-run\.json is damaged \(.*\); pass --overwrite to begin anew"):
+    with pytest.raises(DataError, match=r"sgdmix-run\.json is damaged \(.*\); pass --overwrite to start over"):
         take_up(out, photographs, "begun")
     take_up(out, photographs, "begun", overwrite=True)
     assert verify(out, progress=QUIET).good

@@ -147,7 +147,7 @@ def test_an_object_that_fills_the_image_is_no_background(tmp_path: Path) -> None
         Image.fromarray(picture).save(tmp_path / "data" / name / "1.png")
     summary = mix(tmp_path / "data", tmp_path / "out", fill="inpaint", max_coverage=1.0)
     assert (summary.mixed, summary.unmixed) == (1, Counter(over_coverage=1))
-    assert "more than --max-coverage would be kept, or painted over; written as they are" in str(summary)
+    assert "every candidate would exceed --max-coverage; written as they are" in str(summary)
     assert [row["target"] for row in metadata(tmp_path / "out")] == ["half/1.png", None]
 
 
@@ -161,7 +161,9 @@ def test_a_hole_that_leaves_nothing_at_the_sources_size_costs_its_own_image(tmp_
         (tmp_path / "data" / name).mkdir(parents=True)
         Image.fromarray(one).save(tmp_path / "data" / name / "1.png")
     summary = mix(tmp_path / "data", tmp_path / "out", fill="inpaint", max_coverage=1.0)
-    assert [(one.key, "nothing is left to paint" in one.reason) for one in summary.skipped] == [("small/1.png", True)]
+    assert [(one.key, "no background is left to paint" in one.reason) for one in summary.skipped] == [
+        ("small/1.png", True)
+    ]
     assert summary.mixed == 1
 
 
@@ -298,7 +300,7 @@ def test_awkward_files_are_mixed_or_listed_and_nothing_is_lost(tmp_path: Path) -
     assert contents(data) == before
     for word in (
         "truncated.jpg: cannot read",
-        "loose.png: it lies in no class folder",
+        "loose.png: it is not in a class folder",
         "written  15 of 15 images from 19 sources",
     ):
         assert word in str(summary)
@@ -331,7 +333,7 @@ def test_other_settings_are_another_run(photographs: Path, tmp_path: Path) -> No
     before = contents(tmp_path / "out")
     with pytest.raises(SGDMixError, match="no such backend|unknown"):
         mix(photographs, tmp_path / "out", saliency="brightnes", overwrite=True)
-    with pytest.raises(DataError, match=r"begun with other settings: limit None \(now 3\)"):
+    with pytest.raises(DataError, match=r"started with other settings: limit None \(now 3\)"):
         mix(photographs, tmp_path / "out", limit=3)
     assert mix(photographs, tmp_path / "out").written == 0
     assert contents(tmp_path / "out") == before
@@ -374,7 +376,7 @@ def test_a_folder_of_a_mix_of_an_earlier_version(tmp_path: Path) -> None:
 
 def test_a_folder_of_generate_is_another_runs(photographs: Path, tmp_path: Path) -> None:
     generate(photographs, tmp_path, settings=Settings("brightness", "bright", fill="source"))
-    with pytest.raises(DataError, match=r"begun with other settings: keep_unmixed False \(now True\), multiplier 5"):
+    with pytest.raises(DataError, match=r"started with other settings: keep_unmixed False \(now True\), multiplier 5"):
         mix(photographs, tmp_path)
 
 
@@ -383,7 +385,7 @@ def test_a_mix_is_an_expansion_that_keeps_what_stays_unmixed(photographs: Path, 
     settings = Settings("brightness", "bright", fill="source", multiplier=1, p=0.5, seed=1)
     done = generate(photographs, tmp_path / "made", settings=settings)
     assert isinstance(done, Expansion)
-    assert "left out by --p" in str(done)
+    assert "not selected by --p" in str(done)
     mixed, made = contents(tmp_path / "mixed"), contents(tmp_path / "made")
     wanted = {row["file_name"] for row in metadata(tmp_path / "mixed") if row["mixed"]}
     assert {name: mixed[name] for name in wanted} == {name: made[name] for name in made if name.endswith(".png")}
@@ -556,7 +558,7 @@ def test_two_at_once_on_a_new_folder(photographs: Path, tmp_path: Path) -> None:
     (winner,) = done
     assert len(told) == 3
     assert all(
-        "another sgdmix process is working on" in str(error) or "begun with other settings: seed" in str(error)
+        "another sgdmix process is working on" in str(error) or "started with other settings: seed" in str(error)
         for error in told
     )
     mix(photographs, tmp_path / "alone", seed=winner)

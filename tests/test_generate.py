@@ -123,7 +123,7 @@ def test_moved_objects_are_the_same_bytes_however_they_are_made(
     expand(photographs, tmp_path / "unmoved", dataclasses.replace(MOVED, place="source"))
     assert still == {row["target"] for row in rows_of(tmp_path / "unmoved")}
     assert all(row["placement"] is None for row in rows_of(tmp_path / "unmoved"))
-    with pytest.raises(DataError, match=r"begun with other settings: place 'source' \(now 'random'\)"):
+    with pytest.raises(DataError, match=r"started with other settings: place 'source' \(now 'random'\)"):
         expand(photographs, tmp_path / "unmoved", MOVED)
 
 
@@ -132,7 +132,7 @@ def test_a_run_with_another_fill_is_another_run(photographs: Path, tmp_path: Pat
     for workers in (1, 2):
         with contextlib.suppress(KeyboardInterrupt):
             expand(photographs, tmp_path / str(workers), painted, workers=1, progress=Stop(3 + workers))
-        with pytest.raises(DataError, match=r"begun with other settings: feather None \(now 0\), fill 'inpaint' \("):
+        with pytest.raises(DataError, match=r"started with other settings: feather None \(now 0\), fill 'inpaint' \("):
             expand(photographs, tmp_path / str(workers), MINE)
         expand(photographs, tmp_path / str(workers), painted, workers=workers)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
@@ -386,7 +386,7 @@ def test_verify(photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "class 0" / "stranger.png").write_bytes(b"?")
     found = verify(tmp_path, progress=Progress(quiet=True))
     assert found.wrong == [
-        f"{first['file_name']}: it is not there",
+        f"{first['file_name']}: it is missing",
         f"{second['file_name']}: it was changed: {second['bytes']} bytes, {second['bytes']} were written",
     ]
     assert found.strangers == ["class 0/stranger.png"]
@@ -486,7 +486,7 @@ def test_the_base_is_noted_found_from_anywhere_and_not_changed(
     assert made("../sd15/../sd15").written == 0
     config = tmp_path / "sd15" / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text() + " ")
-    with pytest.raises(DataError, match="begun with other settings: base_sha256"):
+    with pytest.raises(DataError, match="started with other settings: base_sha256"):
         made(str(tmp_path / "sd15"))
 
 
@@ -534,7 +534,7 @@ def test_what_a_refiner_is_asked_for_is_done_and_noted(
         assert row[name] == noted
         assert name != "loras" or row[name][0].startswith("style.safetensors ")  # its sum, and not where it is
     assert expand(data, tmp_path / "asked", REAL, refiner=asked, workers=1, limit=2).written == 0
-    with pytest.raises(DataError, match=f"begun with other settings: {name}"):
+    with pytest.raises(DataError, match=f"started with other settings: {name}"):
         expand(data, tmp_path / "asked", REAL, refiner=plain, workers=1, limit=2)
 
 

@@ -73,10 +73,10 @@ def test_two_at_once(photographs: Path, tmp_path: Path) -> None:
 def test_other_settings_or_images_are_not_mixed_up(photographs: Path, tmp_path: Path) -> None:
     data = write_tree(tmp_path / "data", classes=2, images=3)
     expand(data, tmp_path / "out")
-    with pytest.raises(DataError, match=r"begun with other settings: seed 0 \(now 7\)"):
+    with pytest.raises(DataError, match=r"started with other settings: seed 0 \(now 7\)"):
         expand(data, tmp_path / "out", dataclasses.replace(MINE, seed=7))
     (data / "class 0" / "new.png").write_bytes((data / "class 0" / "000.png").read_bytes())
-    with pytest.raises(DataError, match=r"begun with other settings: limit None \(now 7\)"):
+    with pytest.raises(DataError, match=r"started with other settings: limit None \(now 7\)"):
         expand(data, tmp_path / "out", limit=7)
     (tmp_path / "out" / "class 0" / "mine.txt").write_text("kept")
     done = expand(data, tmp_path / "out", dataclasses.replace(MINE, multiplier=1, seed=7), overwrite=True)
@@ -87,7 +87,7 @@ def test_other_settings_or_images_are_not_mixed_up(photographs: Path, tmp_path: 
 
 def test_a_folder_of_somebody_else(photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("...")
-    with pytest.raises(DataError, match=r"holds files of others, such as thesis\.tex"):
+    with pytest.raises(DataError, match=r"holds files that sgdmix did not write, such as thesis\.tex"):
         expand(photographs, tmp_path)
     with pytest.raises(DataError, match="must lie apart"):
         expand(photographs, photographs / "out")
@@ -130,7 +130,7 @@ def test_a_bank_that_goes_bad_is_an_error(photographs: Path, tmp_path: Path, mon
         masks.write_bytes(bytes(masks.stat().st_size))
 
     monkeypatch.setattr(Run, "plan", then_spoil)
-    with pytest.raises(DataError, match=r"part-000000\.masks is damaged: .*; remove .*bank, and it is made again"):
+    with pytest.raises(DataError, match=r"part-000000\.masks is damaged: .*; remove .*bank to rebuild it"):
         expand(photographs, tmp_path)
     assert not (tmp_path / "metadata.jsonl").exists()
 
@@ -178,7 +178,7 @@ def test_a_worker_that_is_killed(photographs: Path, tmp_path: Path, monkeypatch:
                     for child in working.multiprocessing.active_children():
                         os.kill(child.pid or 0, signal.SIGKILL)
 
-    with pytest.raises(Exception, match="a worker process died .* goes on from what is done"):
+    with pytest.raises(Exception, match="a worker process died .* run the same command to resume"):
         expand(photographs, tmp_path / "out", REAL, progress=Murderer())
     expand(photographs, tmp_path / "out", REAL)
     expand(photographs, tmp_path / "quiet", REAL)
@@ -312,9 +312,7 @@ def test_an_image_that_comes_back_is_taken(photographs: Path, tmp_path: Path, mo
             away.rename(there)
     assert [one.key for one in done.skipped] == ["class 1/002.png"]  # and nobody else, targets included
     assert done.lost == 36 - len(rows_of(tmp_path / "out")) > 3
-    assert f"lost     {done.lost}: they could not be made, for the reasons below; the same command tries again" in str(
-        done
-    )
+    assert f"lost     {done.lost}: could not be made, for the reasons below; run the same command to retry" in str(done)
     again = expand(photographs, tmp_path / "out")
     assert (again.lost, again.skipped) == (0, [])
     assert contents(tmp_path / "out") == contents(tmp_path / "quiet")
@@ -340,7 +338,7 @@ def test_an_image_that_is_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest
     assert "changed while it was in use" in done.skipped[0].reason
     again = expand(data, tmp_path / "out")  # which has no masks any more, and must not make them of the new picture
     assert [one.key for one in again.skipped] == ["class 0/001.png"]
-    assert again.skipped[0].reason == "class 0/001.png was changed after the plan was made, which knows another picture"
+    assert again.skipped[0].reason == "class 0/001.png changed after the plan was made"
     assert again.lost == done.lost > 0
 
 
@@ -377,7 +375,7 @@ def test_images_that_are_gone_are_named_and_the_rest_is_finished(half_done: Path
     assert {one.key for one in done.skipped} <= set(gone)
     assert all("No such file" in one.reason for one in done.skipped)
     assert done.came == ["aaa/new.png"]
-    assert "outside  1 image came after the run began, such as aaa/new.png; --overwrite takes all" in str(done)
+    assert "outside  1 image added after the run started, such as aaa/new.png; --overwrite includes them" in str(done)
     assert verify(out, progress=QUIET).good
 
     again = expand(data, out)  # nothing can be done, so nothing is
@@ -584,7 +582,7 @@ def test_a_damaged_plan_does_not_stop_who_begins_anew(photographs: Path, tmp_pat
         expand(photographs, tmp_path, workers=1, progress=Stop(4))
     plan = tmp_path / ".sgdmix-plan.jsonl"
     plan.write_bytes(b"???\n" + plan.read_bytes())
-    with pytest.raises(DataError, match="is not what was written; pass --overwrite to begin anew"):
+    with pytest.raises(DataError, match="does not match its checksum; pass --overwrite to start over"):
         expand(photographs, tmp_path)
     expand(photographs, tmp_path, overwrite=True)
     assert verify(tmp_path, progress=QUIET).good
@@ -611,7 +609,7 @@ def test_another_teacher_under_the_same_name(photographs: Path, tmp_path: Path) 
         if seed == 0:
             expand(photographs, tmp_path / "out", teacher=teacher)
         else:
-            with pytest.raises(DataError, match="begun with other settings: teacher_sha256"):
+            with pytest.raises(DataError, match="started with other settings: teacher_sha256"):
                 expand(photographs, tmp_path / "out", teacher=teacher)
 
 
@@ -698,11 +696,11 @@ def test_what_its_workers_die_of_is_given_up(
     with monkeypatch.context() as patch:
         patch.setattr("sgdmix_albu.expand.execute.worker.Expander._mixed", die)
         for _ in range(2):  # the count begins anew with each command
-            with pytest.raises(SGDMixError, match="^chunk 0 was begun 5 times and its worker died each time"):
+            with pytest.raises(SGDMixError, match="^chunk 0 was started 5 times, and its worker died each time"):
                 expand(photographs, tmp_path / "out")
     with monkeypatch.context() as patch:
         patch.setattr("sgdmix_albu.bank.builder.read_pixels", die)
-        with pytest.raises(SGDMixError, match="^bank part 0 was begun 5 times"):
+        with pytest.raises(SGDMixError, match="^bank part 0 was started 5 times"):
             expand(photographs, tmp_path / "other")
     expand(photographs, tmp_path / "out")
     monkeypatch.undo()

@@ -73,7 +73,7 @@ def test_the_first_lets_them_finish_what_is_begun(kind: Kind, tmp_path: Path, ca
     thread.join()
     assert sorted(got) == numbers(tmp_path, "begun") == numbers(tmp_path, "ended")
     assert len(got) == 2
-    assert "waiting for 2 workers to finish what is begun; Ctrl-C again stops at once" in caplog.text
+    assert "waiting for 2 workers to finish their images; Ctrl-C again stops at once" in caplog.text
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -276,7 +276,7 @@ def test_draws_repeat_the_mix() -> None:
     first = mix_batch(images, maps, place="random", generator=torch.Generator().manual_seed(0))
     again = mix_batch(images, maps, place="random", draws=first.draws)
     assert torch.equal(first.images, again.images)
-    with pytest.raises(InvalidInputError, match="say no places"):
+    with pytest.raises(InvalidInputError, match="have no places"):
         mix_batch(images, maps, place="random", draws=first.draws._replace(placed=None))
 
 

@@ -65,7 +65,7 @@ def test_held_out(targets: list[int], share: float, seed: int) -> None:
 def test_few_shot(targets: list[int], shots: int, seed: int) -> None:
     few = partial(parts_module.few_shot, kind="validation")
     if min(Counter(targets).values()) < shots:
-        with pytest.raises(DataError, match=rf"{shots} shots are asked for, class \d has \d validation images"):
+        with pytest.raises(DataError, match=rf"{shots} shots were requested, class \d has \d validation images"):
             few(targets, shots, seed)
         return
     rows = few(targets, shots, seed)
@@ -610,7 +610,7 @@ def test_the_trial_leaves_no_trace() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "--layout", "cub"], "expected the folder of CUB-200-2011, nowhere is not there"),
+        (["nowhere", "--layout", "cub"], "expected the folder of CUB-200-2011, nowhere does not exist"),
         (
             ["--dataset", "aviary", "--arch", "vit_b_16", "--size", "36"],
             "vit_b_16 takes images whose side is a multiple of 16 pixels, got 36",
@@ -623,7 +623,7 @@ def test_the_trial_leaves_no_trace() -> None:
             ["--dataset", "aviary", "--arch", "googlenet", "--learning-rate", "0.1"],
             "googlenet gives GoogLeNetOutputs for two images in training, expected scores of shape (2, 12)",
         ),
-        (["--dataset", "aviary", "--device", "mars"], "--device mars is not there"),
+        (["--dataset", "aviary", "--device", "mars"], "--device mars is not available"),
         (["--dataset", "aviary", "--arch", "resnet5"], "did you mean"),
         (["--dataset", "aviary", "--arch", "mobilevit_s"], "--arch mobilevit_s needs --learning-rate"),
         (["--dataset", "aviary", "."], ".: expected an empty folder or a new one"),
@@ -715,7 +715,7 @@ def test_which_images_are_too_few(tmp_path: Path) -> None:
     """Of 4 training images of each class 2 are held out; Flowers has 4 and 2."""
     for name, shots, kind in (("cub", 3, "training"), ("flowers", 3, "validation"), ("flowers", 5, "training")):
         data = [str(WRITERS[name](tmp_path / f"{name} {shots}")), "--layout", name]
-        with pytest.raises(DataError, match=rf"{shots} shots are asked for, class 0 has \d {kind} images"):
+        with pytest.raises(DataError, match=rf"{shots} shots were requested, class 0 has \d {kind} images"):
             few_shot.main([*data, "--shots", str(shots)])
 
 

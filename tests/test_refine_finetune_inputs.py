@@ -181,7 +181,7 @@ def test_an_unreadable_image_is_left_out_and_named(base, photos, tmp_path):
 
 def test_an_image_outside_the_class_folders_is_named(photos):
     shutil.copy(photos / "ant" / "1.png", photos / "stray.png")
-    assert TrainingImages(photos, 32).skipped == [("stray.png", "it lies in no class folder, so it has no label")]
+    assert TrainingImages(photos, 32).skipped == [("stray.png", "it is not in a class folder, so it has no label")]
 
 
 @pytest.mark.parametrize("wrapped", [str, ImageFolder])

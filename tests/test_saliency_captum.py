@@ -328,7 +328,7 @@ def test_target_that_means_nothing(target: Any) -> None:
 
 
 def test_target_out_of_range() -> None:
-    with pytest.raises(InvalidInputError, match=f"class {CLASSES} is asked for"):
+    with pytest.raises(InvalidInputError, match=f"class {CLASSES} was requested"):
         get_backend("gradcam", model=cnn(), target=CLASSES)(images())
 
 

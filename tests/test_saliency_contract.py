@@ -272,8 +272,8 @@ def test_class_matters(name: str) -> None:
     ("labels", "message"),
     [
         (None, "got no labels"),
-        (torch.tensor([0, 1, 5]), "class 5 is asked for, and SmallCNN has classes 0 to 4"),
-        (torch.tensor([0, -1, 2]), "class -1 is asked for"),
+        (torch.tensor([0, 1, 5]), "class 5 was requested, but SmallCNN has classes 0 to 4"),
+        (torch.tensor([0, -1, 2]), "class -1 was requested"),
         (torch.rand(3, 5), r"expected \(B,\) integer labels, got torch.float32 \(3, 5\)"),
     ],
 )

@@ -165,7 +165,7 @@ def test_an_answer_is_not_asked_for_again(answer: Exception) -> None:
 def test_fewer_bytes_than_were_asked_for_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sgdmix_albu.io.remote._WAITS", (0, 0, 0))
     store = Moody(0, TimeoutError())
-    with pytest.raises(OSError, match="2 bytes came, 4 were asked for"):
+    with pytest.raises(OSError, match="got 2 bytes, expected 4"):
         fetched(store, "a", 8, 12)
     assert store.asked == 4
     assert fetched(store, "a", 10, 10) == b""

@@ -209,7 +209,7 @@ def test_what_does_not_fit_is_told(sets: tuple[Path, Path, Path], tmp_path: Path
     assert len(SyntheticPool(f"file://{files}")) == len(SyntheticPool(files))
     with pytest.raises(InvalidInputError, match="list has no attribute 'transform'"):
         SyntheticMix([], files)
-    with pytest.raises(InvalidInputError, match="Named does not tell its images' keys"):
+    with pytest.raises(InvalidInputError, match="Named does not say which file each image is"):
         SyntheticMix(Named([("image", 0)]), files, transform=None)
     with pytest.raises(DataError, match=r"has no metadata\.jsonl: sgdmix generate has not finished"):
         SyntheticMix(real, tmp_path)
@@ -218,7 +218,7 @@ def test_what_does_not_fit_is_told(sets: tuple[Path, Path, Path], tmp_path: Path
     with pytest.raises(DataError, match="made from other images: 'class 0/000.png' there, 'none' here"):
         SyntheticMix(Subset(real, []), files)
     (tmp_path / "metadata.jsonl").write_bytes((files / "metadata.jsonl").read_bytes())
-    with pytest.raises(DataError, match="24 files that .* names are not there, such as class 0/000-00.png"):
+    with pytest.raises(DataError, match="24 files that .* lists are missing, such as class 0/000-00.png"):
         SyntheticMix(real, tmp_path)
     other = ImageFolder(write_tree(tmp_path / "other", classes=1, images=1))
     with pytest.raises(DataError, match="has the class 'class 1', the real data set has"):
@@ -307,7 +307,7 @@ def test_a_data_set_without_targets(sets: tuple[Path, Path, Path], tmp_path: Pat
 def test_damaged_metadata(tmp_path_factory: pytest.TempPathFactory, junk: bytes) -> None:
     folder = tmp_path_factory.getbasetemp()
     (folder / "metadata.jsonl").write_bytes(junk)
-    with pytest.raises(DataError, match="is damaged" if junk else "names no image"):
+    with pytest.raises(DataError, match="is damaged" if junk else "lists no image"):
         SyntheticPool(folder)
 
 
@@ -321,7 +321,7 @@ def test_damaged_metadata(tmp_path_factory: pytest.TempPathFactory, junk: bytes)
         (lambda row: row.update(shard="../other.tar", shard_bytes=1), "line 2 of .* is damaged"),
         (lambda row: row.update(shard="/other.tar", shard_bytes=1), "line 2 of .* is damaged"),
         (lambda row: row.update(file_name="class 0/000-00.png"), "it names class 0/000-00.png 2 times"),
-        (lambda row: row.update(source_sha256="0" * 64), "it tells of two different files class 0/000.png"),
+        (lambda row: row.update(source_sha256="0" * 64), "it lists two different files class 0/000.png"),
     ],
 )
 def test_a_damaged_row(

@@ -159,7 +159,7 @@ def _is_batch(data: Mapping[str, Any]) -> bool:
 
 def _single_row(data: Mapping[str, Any], pictures: Mapping[str, str]) -> tuple[list[Row], dict[str, str]]:
     if "images" in pictures.values():
-        raise InvalidInputError("a target of kind 'images' goes with images, and this call was about one image")
+        raise InvalidInputError("a target of kind 'images' goes with images, but this call has one image")
     row = {name: data[name] for name in pictures}
     check_picture("image", row["image"])
     return [row], {name: kind for name, kind in pictures.items() if kind != "masks" or len(data[name])}

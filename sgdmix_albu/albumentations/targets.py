@@ -183,8 +183,8 @@ def _where(rows: Array, image_column: int | None, moves: Moves, what: str) -> Ar
     """(N, 3) where the object of each row's own image goes."""
     if image_column is None and len(moves.placement) > 1:
         raise InvalidInputError(
-            f"place='random' moves the object of each of {len(moves.placement)} images to a place of its own, and all "
-            f"share these {what}: use place='source', or one image a call"
+            f"place='random' moves the object of each of {len(moves.placement)} images to a different place, but all "
+            f"share these {what}: use place='source', or one image per call"
         )
     found: Array = moves.placement[0 if image_column is None else rows[:, image_column].astype(int)]
     return np.broadcast_to(found, (len(rows), 3))

@@ -81,8 +81,8 @@ class WithMaps(Dataset[Any]):
         missing = sorted(set(self.source_keys) - set(self.bank.keys))
         if missing:
             raise DataError(
-                f"{self.bank!r} lacks {len(missing)} of {len(dataset)} images, {missing[0]!r} among them: it was made "
-                "of another folder, they came later, or they could not be read (see its `skipped`)"
+                f"{self.bank!r} lacks {len(missing)} of {len(dataset)} images, {missing[0]!r} among them: it was "
+                "made from another folder, they were added later, or they could not be read (see its `skipped`)"
             )
 
     def __len__(self) -> int:

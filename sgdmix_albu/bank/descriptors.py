@@ -94,7 +94,7 @@ class DescriptorBank:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self._parts = Parts(storage, f"remove {storage.root}, and it is made again", (GRID, GRID), masks=True)
+        self._parts = Parts(storage, f"remove {storage.root} to rebuild it", (GRID, GRID), masks=True)
 
     def missing(self, parts: Sequence[Part]) -> list[Part]:
         """The parts that are not there."""

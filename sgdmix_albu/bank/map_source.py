@@ -82,7 +82,7 @@ class MapSource:
         if not isinstance(self.backend, SaliencyBank):
             return self.backend.coarse(images, labels)
         if files is None:
-            raise InvalidInputError(f"{self.backend!r} knows images by their files, and these are drawn")
+            raise InvalidInputError(f"{self.backend!r} finds maps by image files, but these images are drawn")
         classes = [None] * len(files) if labels is None else labels.tolist()
         maps = [self.backend.of_file(file, label) for file, label in zip(files, classes, strict=True)]
         return torch.stack(maps).float() / 255
@@ -103,9 +103,7 @@ def open_map_source(spec: Any, judge: Judge | None = None, /, **options: Any) ->
     """
     if isinstance(spec, str) and spec.startswith(SERVED):
         if options:
-            raise InvalidInputError(
-                f"{spec!r} has no options: it serves maps that were computed with theirs, got {said(options)}"
-            )
+            raise InvalidInputError(f"{spec!r} takes no options: its maps are already computed, got {said(options)}")
         return MapSource(SaliencyBank(spec.removeprefix(SERVED)))
     if judge is not None and isinstance(spec, str) and looks_through_a_model(spec):
         return MapSource(JudgedBackend(spec, judge, **options))
@@ -131,7 +129,7 @@ def open_saliency(settings: SaliencySettings, classes: Sequence[str], device: st
     if classifier is None:
         backend = open_map_source(name, **options).backend
     elif name.startswith(SERVED):
-        raise InvalidInputError(f"{name!r} serves maps that are there, and looks through no model")
+        raise InvalidInputError(f"{name!r} serves stored maps and uses no model")
     else:
         judge = open_judge(classes=classes, device=device, **vars(classifier))
         backend = JudgedBackend(name, judge, **options)

@@ -188,7 +188,7 @@ class SaliencyBank:
         if not known.keys() & {label, -1}:
             raise DataError(
                 f"the saliency bank in {self.folder} explains class {' and '.join(map(str, known))} of the image with "
-                f"{what}, and class {label} is asked for: it was made of other class folders"
+                f"{what}, and class {label} was requested: it was made from other class folders"
             )
         return known[label] if label in known else known[-1]
 
@@ -212,7 +212,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     except UnsoundError as error:
         raise damaged(folder, f"{HEADER} cannot be read: {error}", _ANEW) from error
     if header["sha256"] != header_sum(header):
-        raise damaged(folder, f"{HEADER} cannot be read: it is not what was written", _ANEW)
+        raise damaged(folder, f"{HEADER} cannot be read: its checksum does not match", _ANEW)
     return header
 
 
@@ -236,7 +236,7 @@ def _content(folder: Path, name: str, most: int) -> bytes:
 def _checked_index(folder: Path, digest: str) -> list[dict[str, Any]]:
     content = _content(folder, INDEX, _MOST_INDEX) if os.path.lexists(folder / INDEX) else b""
     if hashlib.sha256(content).hexdigest() != digest:
-        raise damaged(folder, f"{INDEX} is missing or not what was written")
+        raise damaged(folder, f"{INDEX} is missing or its checksum does not match")
     lines = []
     for number, line in enumerate(content.splitlines(), start=1):
         try:

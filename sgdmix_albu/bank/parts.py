@@ -207,7 +207,7 @@ class Parts:
         found = [one for one in self._stored(number, rows) if one is not None]
         count = len(self.read(number).rows if rows is None else rows)
         if len(found) < count:
-            raise self._damaged(_name(number, "maps"), "it is not what was written")
+            raise self._damaged(_name(number, "maps"), "its checksum does not match")
         values = np.frombuffer(b"".join(found), np.uint8).reshape(count, self._length(number))
         return values[:, : height * width].reshape(-1, height, width), values[:, height * width :]
 
@@ -247,7 +247,7 @@ class Parts:
         return found
 
     def _stored(self, number: int, rows: Sequence[int] | None = None) -> list[bytes | None]:
-        """What is stored of the maps of a part, or of some rows; None where it is not what was written."""
+        """What is stored of the maps of a part, or of some rows; None where its checksum does not match."""
         known, size, name = self.read(number).rows, self._length(number), _name(number, "maps")
         wanted = range(len(known)) if rows is None else rows
         try:
@@ -275,7 +275,7 @@ class Parts:
             name = _name(number, "rows")
             content = self._whole(name, _MOST_ROWS)
             if _sum(about["shape"], content) != about["crc32"]:
-                raise UnsoundError("it is not what was written")
+                raise UnsoundError("its checksum does not match")
             rows, shape = _checked(content), tuple(about["shape"])
             if len(rows) * shape[0] * shape[1] > LARGEST or shape != (self.shape or shape):
                 raise UnsoundError(f"maps of {shape} are not the bank's")

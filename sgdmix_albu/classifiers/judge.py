@@ -72,7 +72,7 @@ class Judge:
             try:
                 self.model.to(self.device)
             except Exception as error:  # there is no driver, or no room; torch has many kinds
-                raise SGDMixError(f"{self.name} cannot be brought to {self.device}: {_told(error)}") from error
+                raise SGDMixError(f"{self.name} cannot be moved to {self.device}: {_told(error)}") from error
         parameter = self._parameter()
         unit = to_float(images if parameter is None else sent(images, parameter.device))
         if self.normalize != "none":

@@ -79,7 +79,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > _MOST:
-            raise DataError(f"cannot read the weights {path}: it has {size} bytes, and such a file has {_MOST} at most")
+            raise DataError(f"cannot read the weights {path}: it has {size} bytes, the limit is {_MOST}")
         try:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
@@ -128,7 +128,7 @@ def _read_torch(path: Path, file: io.BufferedReader, size: int) -> tuple[Mapping
     # The unpickler meets damaged files with errors of many kinds.
     except Exception as error:
         raise DataError(
-            f"cannot read the weights {path}: not a file of dense tensors alone, or damaged; "
+            f"cannot read the weights {path}: not a file of dense tensors only, or damaged; "
             "save them with torch.save(model.state_dict(), path)"
         ) from error
     if not isinstance(content, Mapping):
@@ -150,7 +150,7 @@ def _check_pickles(file: io.BufferedReader, size: int) -> None:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         if sum(entry.file_size for entry in entries) > size:
-            raise ValueError("its parts are packed, or lie in each other; torch.save does neither")
+            raise ValueError("its entries are compressed or nested; torch.save does neither")
         for entry in entries:
             if entry.filename.endswith(".pkl"):
                 with archive.open(entry) as content:

@@ -33,5 +33,5 @@ class Aircraft(Photographs):
         rows = [(number, name.strip()) for number, name in columns(table, 2)]
         strangers = sorted({name for _, name in rows} - label_of.keys())
         if strangers:
-            raise DataError(f"{table} has the variant {strangers[0]!r}, which variants.txt does not know")
+            raise DataError(f"{table} has the variant {strangers[0]!r}, which variants.txt does not list")
         return Listing(names, [f"data/images/{number}.jpg" for number, _ in rows], [label_of[name] for _, name in rows])

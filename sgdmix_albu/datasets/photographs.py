@@ -90,7 +90,7 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
         if missing:
             raise DataError(
                 f"{len(missing)} of the {len(self.paths)} images that {self.title} lists for {self.split!r} "
-                f"are not there, such as {missing[0]}"
+                f"are missing, such as {missing[0]}"
             )
         self.source_keys = [self._key(path, label) for path, label in zip(self.paths, self.targets, strict=True)]
         key, count = Counter(self.source_keys).most_common(1)[0]
@@ -140,7 +140,7 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
     def _find(self, root: Path) -> Path:
         """The given folder or the one in it that the archive makes, whichever has more of what is needed."""
         if not root.is_dir():
-            raise DataError(f"expected the folder of {self.title}, {root} is not there")
+            raise DataError(f"expected the folder of {self.title}, {root} does not exist")
         places = [(_absent(place, self.needs()), place) for place in (root, root / self.folder)]
         missing, found = min(places, key=lambda place: len(place[0]))
         if missing:

@@ -31,7 +31,7 @@ def load_image(item: Item) -> tuple[Image.Image, bytes]:
     content = item.reader.read(item.key)
     digest = hashlib.sha256(content)
     if item.sha256 is not None and digest.hexdigest() != item.sha256:
-        raise DataError(f"{item.key} was changed after the plan was made, which knows another picture")
+        raise DataError(f"{item.key} changed after the plan was made")
     return decode_image(content, item.reader.path(item.key)), digest.digest()
 
 

@@ -44,8 +44,8 @@ class RealImages:
         self._targets = getattr(self.inner, "targets", None)
         if self._targets is None and getattr(self.inner, "target_transform", None) is not None:
             raise InvalidInputError(
-                f"{self._kind} has a target_transform and no `targets`: its labels come transformed already, those of "
-                "synthetic images would not; change labels after the loader instead"
+                f"{self._kind} has a target_transform and no `targets`: its labels are already transformed, "
+                "those of synthetic images are not; transform labels after the loader instead"
             )
 
     def label(self, index: int) -> int:
@@ -73,8 +73,8 @@ class RealImages:
         if keys is None:
             if not hasattr(self.inner, "samples") or not hasattr(self.inner, "root"):
                 raise InvalidInputError(
-                    f"{self._kind} does not tell its images' keys; pass source_keys=, one for each image, "
-                    "as sgdmix generate knew them: 'warbler/0001.jpg'"
+                    f"{self._kind} does not say which file each image is; pass source_keys=, one for each "
+                    "image, as sgdmix generate listed them: 'warbler/0001.jpg'"
                 )
             keys = [Path(path).relative_to(self.inner.root).as_posix() for path, *_ in self.inner.samples]
         return [keys[row] for row in self._rows]

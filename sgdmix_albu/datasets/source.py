@@ -141,7 +141,7 @@ def open_source(
         source = _remote(str(data)) if folder is None else _folder(folder, flat)
         return source if masks is None else _with_masks(source, MaskFolder(Path(masks).expanduser()))
     if masks is not None:
-        raise InvalidInputError(f"dataset {dataset!r} brings its own true masks; leave masks out")
+        raise InvalidInputError(f"dataset {dataset!r} has its own true masks; do not pass masks")
     if dataset in list_datasets() and dataset not in EMBEDDED:
         raise InvalidInputError(
             f"{dataset!r} is not embedded: write its photographs as a class-per-folder tree with "
@@ -159,7 +159,7 @@ def ignored_lines(ignored: Counter[str]) -> Iterator[str]:
     """What a summary says of :attr:`Source.ignored`: a line, or none."""
     if ignored:
         kinds = printable(", ".join(f"{count} {kind}" for kind, count in sorted(ignored.items())))
-        yield f"ignored  {ignored.total()} files that are no images: {kinds}"
+        yield f"ignored  {ignored.total()} files that are not images: {kinds}"
 
 
 def _remote(url: str) -> Source:
@@ -192,7 +192,7 @@ def _listed(root: str, names: Iterable[str], folders: Iterable[str] = (), *, fla
         if suffix not in IMAGE_SUFFIXES:
             ignored[suffix or "no suffix"] += 1
         elif len(parts) == 1 and not flat:
-            skipped.append(Skipped(name, "it lies in no class folder, so it has no label"))
+            skipped.append(Skipped(name, "it is not in a class folder, so it has no label"))
         elif str(PurePosixPath(name)) != name:  # an object's key may be "owl//1.png"
             skipped.append(Skipped(name, "its name is not a path"))
         elif not _printable(name):

@@ -44,7 +44,7 @@ class MaskFolder:
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
-            raise DataError(f"expected a folder of true masks, {self.root} is not there")
+            raise DataError(f"expected a folder of true masks, {self.root} does not exist")
 
     def path(self, key: str) -> Path:
         """Where the mask of an image should be."""

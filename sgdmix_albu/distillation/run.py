@@ -147,9 +147,9 @@ def distil(
     if teacher is not None and masks is not None:
         raise InvalidInputError(f"expected either a teacher or masks, got teacher={said(teacher)} and masks={masks!r}")
     if teacher is None and (options or model is not None):
-        raise InvalidInputError("options and a classifier are the teacher's, and no teacher is given")
+        raise InvalidInputError("options and a classifier belong to a teacher, but no teacher was given")
     if teacher is None and masks is None and dataset is None:
-        raise InvalidInputError("expected a teacher, or a folder of masks; only the embedded data set brings its own")
+        raise InvalidInputError("expected a teacher, or a folder of masks; only the embedded data set has its own")
     place = _device(device)
     progress = progress or Progress()
     listed = open_source(data, dataset, size=_KEPT, flat=True, masks=masks)
@@ -214,7 +214,7 @@ def _checked_out(out: str | os.PathLike[str], data: str | os.PathLike[str] | Non
     if target.suffix != ".safetensors":
         raise InvalidInputError(f"expected the name of a .safetensors file to write, got {str(out)!r}")
     if target.exists() and not overwrite:
-        raise DataError(f"{target} is there already; overwrite it with overwrite=True, --overwrite on the command line")
+        raise DataError(f"{target} exists; replace it with overwrite=True, --overwrite on the command line")
     check_apart(target, data)
     with refusals_named(target):  # now, and not when all the work is done
         make_folder(target.parent)

@@ -13,12 +13,12 @@ from sgdmix_albu.io.progress import time_line
 from sgdmix_albu.printable import duration, printable, skipped_lines, skipped_rows
 
 _WHY = {  # an output is left out, or its image stays unmixed
-    "not_drawn": "left out by --p",
+    "not_drawn": "not selected by --p",
     "flat_saliency": "the saliency map is flat",
     "empty_mask": "the mask is empty",
-    "doubtful": "the mask holds less of what --agreement sees than --min-agreement",
+    "doubtful": "the mask's agreement is below --min-agreement",
     "no_target": "no further candidate",
-    "over_coverage": "with each candidate more than --max-coverage would be kept, or painted over",
+    "over_coverage": "every candidate would exceed --max-coverage",
     "long_name": "the output's file name would be too long",
 }
 
@@ -112,7 +112,7 @@ class Expansion:
         there = f"; {earlier} were there" if earlier else ""
         yield f"written  {self.written} of {self.planned} images from {self.sources} sources{there}"
         if self.lost:
-            yield f"lost     {self.lost}: they could not be made, for the reasons below; the same command tries again"
+            yield f"lost     {self.lost}: could not be made, for the reasons below; run the same command to retry"
         for reason, count in sorted(self.left_out.items()):
             yield f"left out {count}: {_WHY[reason]}"
         if self.keeps_unmixed:
@@ -125,16 +125,16 @@ class Expansion:
         yield from skipped_lines(self.skipped, QUARANTINE)
         if self.came:
             count, first = len(self.came), printable(self.came[0])
-            came = f"{count} image{'s' if count > 1 else ''} came after the run began"
-            yield f"outside  {came}, such as {first}; --overwrite takes all"
+            came = f"{count} image{'s' if count > 1 else ''} added after the run started"
+            yield f"outside  {came}, such as {first}; --overwrite includes them"
         yield from ignored_lines(self.ignored)
         if self.seconds:
             yield time_line(self.seconds, self.written)
         if self.described:
-            yield f"sources  {1000 * self.describing / self.described:.1f} ms of a worker for the masks of one"
+            yield f"sources  {1000 * self.describing / self.described:.1f} ms of a worker each, for masks"
         if self.written and self.stages:
             parts = ", ".join(f"{name} {1000 * taken / self.written:.1f}" for name, taken in self.stages.items())
-            yield f"images   {parts} ms of a worker for one"
+            yield f"images   {parts} ms of a worker each"
         yield printable(f"out      {self.out}, with {METADATA}")
 
 

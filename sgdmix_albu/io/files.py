@@ -122,7 +122,7 @@ def path_inside(folder: Path, name: str) -> Path:
         DataError: It would lie outside, by ``..``, an absolute name or a link.
     """
     if not stays_below(name):
-        raise DataError(f"refused to write {name!r}: it does not lie in {folder}")
+        raise DataError(f"refused to write {name!r}: it is not inside {folder}")
     path = folder.joinpath(*PurePosixPath(name).parts)
     if not path.parent.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"refused to write {path}: a link leads out of {folder}")
@@ -172,7 +172,7 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
     with open_regular(path) as file, refusals_named(path, "read"):
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise DataError(f"cannot read {path}: it has {size} bytes, and such a file has {most} at most")
+            raise DataError(f"cannot read {path}: it has {size} bytes, the limit is {most}")
         return file.read(size)
 
 

@@ -110,7 +110,7 @@ def class_folders(folder: str | os.PathLike[str]) -> list[str]:
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise DataError(f"expected a folder of images, {root} is {'a file' if root.exists() else 'not there'}")
+        raise DataError(f"expected a folder of images, {root} {'is a file' if root.exists() else 'does not exist'}")
     with refusals_named(root, "read"), os.scandir(root) as entries:
         classes = sorted(entry.name for entry in entries if not is_hidden(entry.name) and _is_folder(entry))
     if not classes:
@@ -159,7 +159,7 @@ def _decoded(file: BinaryIO, size: int, name: str, max_pixels: int) -> Image.Ima
     if not size:
         raise DataError(f"cannot read {name}: the file is empty")
     if size > MAX_BYTES:
-        raise DataError(f"cannot read {name}: it is larger than {MAX_BYTES} bytes, which no photograph is")
+        raise DataError(f"cannot read {name}: it is larger than {MAX_BYTES} bytes, the limit")
     try:
         image, orientation = _rgb_as_stored(file, max_pixels)
         image.getexif()[ExifTags.Base.Orientation] = orientation
@@ -221,7 +221,7 @@ def files_below(folder: Path, *, hidden: bool = False) -> Iterator[Path]:
             elif below:
                 yield path
             else:
-                raise DataError(f"{path} is a link to {place}, a folder that it lies in; remove the link")
+                raise DataError(f"{path} is a link to {place}, which contains it; remove the link")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -38,7 +38,9 @@ def locked(folder: Path, command: str) -> Iterator[None]:
         try:
             held.acquire()
         except Timeout:
-            raise DataError(f"another sgdmix process is working on {folder}{_told(holder)}; wait for its end") from None
+            raise DataError(
+                f"another sgdmix process is working on {folder}{_told(holder)}; wait until it ends"
+            ) from None
     try:
         with refusals_named(folder):
             for path in folder.glob(f"{TEMPORARY}*.tmp"):  # what a killed holder had not finished

@@ -224,7 +224,7 @@ def _field(kind: Kind, name: str | int, value: Any) -> Any:
 def _check_room(content: bytes | str) -> None:
     """That what comes of it fits into memory, by the signs that stand between its values."""
     if len(content) > _LONGEST:
-        raise UnsoundError(f"{len(content)} bytes, and such a file has {_LONGEST} at most")
+        raise UnsoundError(f"{len(content)} bytes, the limit is {_LONGEST}")
     signs = (",", "[", "{") if isinstance(content, str) else (b",", b"[", b"{")
     if len(content) > _MOST_VALUES and sum(map(content.count, signs)) > _MOST_VALUES:  # type: ignore[arg-type]
         raise UnsoundError(f"more than {_MOST_VALUES} values")

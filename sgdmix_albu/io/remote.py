@@ -64,7 +64,7 @@ def fetched(store: Any, path: str, start: int, end: int) -> bytes:
     def ask() -> bytes:
         content: bytes = store.cat_file(path, start=start, end=end) if end > start else b""
         if len(content) != end - start:
-            raise TruncatedError(f"{len(content)} bytes came, {end - start} were asked for")
+            raise TruncatedError(f"got {len(content)} bytes, expected {end - start}")
         return content
 
     return patiently(ask)

@@ -80,7 +80,7 @@ def check_colours(images: Tensor) -> None:
         remedy = (
             "if the channels are last, use .permute(0, 3, 1, 2)"
             if last
-            else "for other channels take saliency that can read them (a function, a model-based backend or 'given')"
+            else "for other channels use saliency that can read them (a function, a model-based backend or 'given')"
         )
         raise InvalidInputError(
             f"expected grey or RGB images (B, 1 or 3, H, W) here, got {tuple(images.shape)}: {remedy}"
@@ -88,7 +88,7 @@ def check_colours(images: Tensor) -> None:
     came = "torch.int16 with negative values" if images.dtype == torch.int16 else str(images.dtype)
     error = InvalidInputError(
         f"expected uint8, uint16, int16 from 0 on or float images where colours are needed, got {came}: scale them "
-        "to floats in [0, 1], or take saliency that can read them (a function or 'given')"
+        "to floats in [0, 1], or use saliency that can read them (a function or 'given')"
     )
     if images.dtype == torch.int16:
         refuse_if(images < 0, lambda: error)

@@ -93,7 +93,7 @@ class Memory:
             try:
                 self._make(columns)
             except (MemoryError, RuntimeError) as error:
-                raise InvalidInputError(f"there is no room for a memory of {self.size} such images: {error}") from error
+                raise InvalidInputError(f"not enough memory for memory={self.size} such images: {error}") from error
         first = len(described.masks) - count
         places = [(self._next + i) % self.size for i in range(count)]
         where = (torch.arange(count, device=described.masks.device) + self._next) % self.size

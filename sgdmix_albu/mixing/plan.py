@@ -173,7 +173,7 @@ def plan_mix(
     if place == "source":
         return plan
     if draws.placed is None:
-        raise InvalidInputError("place='random' needs draws made with it, and these say no places")
+        raise InvalidInputError("place='random' needs draws made with it, but these have no places")
     placement = placements(pool.masks[:batch], pool.areas[:batch], pool.areas[plan.target], draws.placed, max_coverage)
     return moved(plan, placement)
 

@@ -27,7 +27,7 @@ def found_device(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     # What torch raises where a device is unknown or absent is of several kinds.
     except Exception as error:
-        raise InvalidInputError(f"--device {name} is not there: {error}") from error
+        raise InvalidInputError(f"--device {name} is not available: {error}") from error
 
 
 def check_model(model: nn.Module, arch: str, *, size: int, classes: int, device: torch.device) -> None:

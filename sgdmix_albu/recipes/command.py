@@ -82,7 +82,7 @@ def experiment(
     train = parts.train.seen_through(learning)
     val, test = parts.val.seen_through(judging), parts.test.seen_through(judging)
     mixed = train if options.synthetic is None else _with_synthetic(parts.train, train, options, settings)
-    print(f"{len(train)} images to train on, {len(val)} to choose the epoch, {len(test)} to judge")
+    print(f"{len(train)} images to train on, {len(val)} to select the epoch, {len(test)} to test")
     if classifier.sha256 is None:
         print("no --weights: the model starts from random values, and will be far behind a pretrained one")
 

@@ -168,7 +168,7 @@ def few_shot(targets: Sequence[int], shots: int, seed: int, *, kind: str) -> lis
     chosen = []
     for label, rows in _shuffled(targets, seed):
         if len(rows) < shots:
-            raise DataError(f"{shots} shots are asked for, class {label} has {len(rows)} {kind} images")
+            raise DataError(f"{shots} shots were requested, class {label} has {len(rows)} {kind} images")
         chosen += rows[:shots]
     return sorted(chosen)
 

@@ -59,5 +59,5 @@ def register_backend(name: str, target: Saliency, *, extra: str | None = None) -
         torch.Size([2, 8, 8])
     """
     if isinstance(name, str) and name == GIVEN:
-        raise InvalidInputError(f"the name {GIVEN!r} stands for maps that travel with the samples; choose another")
+        raise InvalidInputError(f"the name {GIVEN!r} means maps that come with the samples; choose another")
     BACKENDS.register(name, target, extra=extra)

@@ -79,8 +79,8 @@ def scaled_maps(maps: Tensor, images_shape: Sequence[int]) -> Tensor:
         return maps.to(torch.float32) / 255
     if not maps.dtype.is_floating_point:
         raise InvalidInputError(
-            f"expected given saliency as bool, uint8 or float, got {maps.dtype}: of class ids make a bool mask "
-            "(mask == its class), of saliency floats in [0, 1]"
+            f"expected given saliency as bool, uint8 or float, got {maps.dtype}: turn class ids into a bool "
+            "mask (mask == its class), saliency into floats in [0, 1]"
         )
     maps = maps.to(torch.float32)
     if maps.numel():

@@ -62,7 +62,7 @@ def _class_ids(maps: Sequence[Tensor]) -> InvalidInputError | None:
     shown = ", ".join(map(str, sorted(present)[:8])) + (", ..." if len(present) > 8 else "")
     return InvalidInputError(
         f"given uint8 saliency holds the values {shown}, which look like class ids; as saliency, 255 is 1 and "
-        f"{between[0]} is {between[0] / _WHITE:.3f}. Say where the object is by a bool mask (mask == its class), or "
+        f"{between[0]} is {between[0] / _WHITE:.3f}. Mark the object by a bool mask (mask == its class), or "
         "pass saliency as floats in [0, 1]"
     )
 

@@ -163,7 +163,7 @@ class _Logits:
         if self.wanted is not None and not 0 <= self.wanted[0] <= self.wanted[1] < logits.shape[1]:
             wrong = self.wanted[0] if self.wanted[0] < 0 else self.wanted[1]
             raise InvalidInputError(
-                f"class {wrong} is asked for, and {type(model).__name__} has classes 0 to {logits.shape[1] - 1}"
+                f"class {wrong} was requested, but {type(model).__name__} has classes 0 to {logits.shape[1] - 1}"
             )
         return logits
 
@@ -181,11 +181,9 @@ def unwrapped(model: Any) -> nn.Module:
     if isinstance(inside := getattr(model, "_orig_mod", None), nn.Module):
         return unwrapped(inside)
     if isinstance(model, torch.jit.ScriptModule):
-        raise InvalidInputError("a scripted model cannot be looked into; pass the model it was made from")
+        raise InvalidInputError("a scripted model cannot be used for saliency; pass the model it was made from")
     if _is_sharded(model):
-        raise InvalidInputError(
-            "an FSDP model is in pieces between uses; pass an unsharded copy, or use a saliency bank"
-        )
+        raise InvalidInputError("an FSDP model is sharded between uses; pass an unsharded copy, or use a saliency bank")
     return model
 
 

@@ -152,7 +152,7 @@ def _offline(name: str) -> Any:
     if not hasattr(kind, "resolve_existing"):
         raise MissingExtraError("rembg 2.0.86 or later is needed; run: pip install 'sgdmix-albu[rembg]'")
     if not kind.is_local():
-        raise InvalidInputError(f"rembg's session {name!r} sends every image to a company's computers; take another")
+        raise InvalidInputError(f"rembg's session {name!r} sends every image to a company's computers; choose another")
 
     def resolve_existing(cls: Any, file: str, *args: Any, **kwargs: Any) -> str:
         found: str | None = kind.resolve_existing(file, *args, **kwargs)

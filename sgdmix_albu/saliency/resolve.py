@@ -46,13 +46,12 @@ def get_backend(spec: Saliency, **options: Any) -> SaliencyBackend:
     if isinstance(spec, str):
         if spec == GIVEN:
             raise InvalidInputError(
-                f"{GIVEN!r} is not a backend: it stands for maps that travel with the samples, for "
-                "SGDMix(saliency='given')"
+                f"{GIVEN!r} is not a backend: it means maps that come with the samples, for SGDMix(saliency='given')"
             )
         if spec.startswith(SERVED):
             raise InvalidInputError(
-                f"{spec!r} serves the files that a saliency bank was made of, to commands, which read files; in a "
-                "training pipeline let the maps travel with the samples (SaliencyMap) and take saliency='given'"
+                f"{spec!r} works in commands, which read files; in a training pipeline use WithMaps, or pass maps as "
+                "SaliencyMap, with saliency='given'"
             )
         return _make(repr(spec), BACKENDS.load(spec), options)
     return _make(_name_of(spec), spec, options)

@@ -95,11 +95,11 @@ class SyntheticPool:
 
     def _note(self, key: str, sha256: str) -> None:
         if self.sha256.setdefault(key, sha256) != sha256:
-            raise DataError(f"{self.out / METADATA} is damaged: it tells of two different files {key}")
+            raise DataError(f"{self.out / METADATA} is damaged: it lists two different files {key}")
 
     def _check(self) -> None:
         if not self.names:
-            raise DataError(f"{self.out / METADATA} names no image: all of them were left out")
+            raise DataError(f"{self.out / METADATA} lists no image: all were left out")
         name, count = Counter(self.names).most_common(1)[0]
         if count > 1:
             raise DataError(f"{self.out / METADATA} is damaged: it names {name} {count} times")
@@ -107,7 +107,7 @@ class SyntheticPool:
         missing = sorted(set(wanted) - Storage(self.out).sizes().keys())
         if missing:
             raise DataError(
-                f"{len(missing)} files that {self.out / METADATA} names are not there, such as {missing[0]}; "
+                f"{len(missing)} files that {self.out / METADATA} lists are missing, such as {missing[0]}; "
                 "run the same `sgdmix generate` again"
             )
 

@@ -136,7 +136,7 @@ def _replaced(
     try:
         coming = iter(samples)
     except TypeError:
-        raise InvalidInputError(f"expected samples, dictionaries one after the other, got {said(samples)}") from None
+        raise InvalidInputError(f"expected an iterable of dictionaries, got {said(samples)}") from None
     for sample in coming:
         _check_keys("samples with the keys", sample, ["__key__", image, label])
         if source_of:

@@ -149,7 +149,7 @@ def _object_role(leaf: Leaf, images: Tensor) -> Role:
     canvas = getattr(leaf.value, "canvas_size", None)
     if canvas is not None and tuple(canvas) != tuple(images.shape[-2:]):
         raise InvalidInputError(
-            f"{leaf} lies on a canvas of {tuple(canvas)}, and the images are {tuple(images.shape[-2:])}"
+            f"{leaf} has a canvas of {tuple(canvas)}, and the images are {tuple(images.shape[-2:])}"
         )
     if leaf.row is None and len(leaf.value) != len(images) and len(images) != 1:
         raise InvalidInputError(

@@ -166,7 +166,7 @@ def _check_lists(leaves: list[Leaf], count: int, roles: Mapping[Name, Role]) -> 
     masks = [leaf for leaf in bare if isinstance(leaf.value, tv_tensors.Mask) and leaf.name not in roles]
     if count > 1 and masks and all(leaf.value.ndim == 3 and len(leaf.value) == count for leaf in masks):
         raise InvalidInputError(
-            f"{masks[0]} stands in a list of {count}, as many as there are images, so these may be instances of each "
+            f"{masks[0]} is in a list of {count}, as many as there are images, so these may be instances of each "
             "image or semantic masks of all. Give instances as one dictionary for each image ([{'masks': ...}, ...]), "
             "semantic masks as entries of one ({'first': ..., 'second': ...})"
         )

@@ -18,7 +18,7 @@ _OFTEN = {"a bit": 3, "another value": 4, "another file": 2}  # of these there a
 
 
 def attack(number: int, chance: Random, bench: Bench, tally: Tally) -> None:
-    """Spoil one file, or two; then verify, give the same command, verify, and begin anew."""
+    """Spoil one file, or two; then verify, give the same command, verify, and start over."""
     task = chance.choice(_TASKS)
     right, _ = bench.undisturbed(task)
     finished = chance.random() < 0.5

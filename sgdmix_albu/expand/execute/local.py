@@ -120,8 +120,8 @@ class LocalEngine:
 
     def _tell(self, busy: int) -> None:
         (self.progress or Progress()).warn(
-            f"interrupted: waiting for {busy} worker{'s' if busy > 1 else ''} to finish what is begun; Ctrl-C again "
-            "stops at once. Either way the same command goes on from what is done"
+            f"interrupted: waiting for {busy} worker{'s' if busy > 1 else ''} to finish their images; Ctrl-C again "
+            "stops at once. Run the same command to resume in either case"
         )
 
     @property

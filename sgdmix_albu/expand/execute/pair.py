@@ -70,7 +70,7 @@ def mix_pair(
         other = F.interpolate(other[None, None].float(), size=(height, width), mode="nearest-exact")[0, 0] > 0
     plan = plan_pairs(own[None], other[None], settings.fill)
     if plan.holes is not None and bool(plan.holes.all()):
-        raise DataError("its target's object fills the image: nothing is left to paint a background from")
+        raise DataError("its target's object fills the image: no background is left to paint from")
     if placed is not None:
         drawn = torch.tensor([placed], dtype=torch.float64)
         plan = moved(plan, placements(own[None], areas(own[None]), areas(other[None]), drawn, settings.max_coverage))

@@ -185,9 +185,7 @@ class Processes:
                     "each worker process again: what the script does must stand under 'if __name__ == \"__main__\":'"
                 )
             )
-        return SGDMixError(
-            "a worker process died (killed, or out of memory); the same command goes on from what is done"
-        )
+        return SGDMixError("a worker process died (killed, or out of memory); run the same command to resume")
 
 
 @contextlib.contextmanager

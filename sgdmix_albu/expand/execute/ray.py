@@ -74,14 +74,14 @@ class RayEngine:
                 yield _result(row["result"])
         except KeyboardInterrupt:
             self.progress.warn(
-                "interrupted: leaving the cluster, which drops what its workers have begun; Ctrl-C again stops at "
-                "once. Either way the same command goes on from what is done"
+                "interrupted: leaving the cluster, which drops unfinished work; Ctrl-C again stops at "
+                "once. Run the same command to resume in either case"
             )
             raise
         except SGDMixError:
             raise
         except Exception as error:  # Ray has an error of its own for every way to lose a worker
-            raise SGDMixError(f"Ray gave up: {_cause(error)}; the same command goes on from what is done") from error
+            raise SGDMixError(f"Ray gave up: {_cause(error)}; run the same command to resume") from error
 
     def on_cpus(self) -> RayEngine:
         """See :meth:`sgdmix_albu.expand.execute.local.Engine.on_cpus`; this one joins the cluster for both."""

@@ -149,7 +149,7 @@ class Expander:
         for role, (place, key) in zip(("source", "target"), row.images, strict=False):
             known = self._bank.known(place)
             if known is None:
-                return _gap(row, key, self._bank.why(key, place) or "nothing is known of it")
+                return _gap(row, key, self._bank.why(key, place) or "the bank does not have it")
             mask = self._bank.mask(place)
             try:
                 image = last.get(place)

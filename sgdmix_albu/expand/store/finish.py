@@ -80,7 +80,7 @@ def read_quarantine(out: Storage) -> list[Skipped]:
             row = parse(one, _QUARANTINED)
             found.append(Skipped(row["source"], row["reason"]))
         except UnsoundError as error:
-            remedy = f"remove {out.path(METADATA)}, and both are made again"
+            remedy = f"remove {out.path(METADATA)} to rebuild both"
             raise DataError(f"{out.path(QUARANTINE)} is damaged; {remedy}") from error
     return found
 

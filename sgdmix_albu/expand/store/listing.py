@@ -97,10 +97,10 @@ def taken_up(source: Source, listed: Listed, out: str) -> tuple[Source, list[str
     reader = source.items[0].reader
     items = [Item(key, listed.class_names[label], label, reader, digest) for key, label, digest in listed.images]
     there = [item for item in items if item.key in now]
-    remedy = "give the folder that it was begun with, or pass --overwrite to begin anew"
+    remedy = "give the folder that it was started with, or pass --overwrite to start over"
     if not there:
         raise DataError(
-            f"{source.name} has none of the {len(items)} images that the run in {out} was begun with, such as "
+            f"{source.name} has none of the {len(items)} images that the run in {out} was started with, such as "
             f"{items[0].key}; {remedy}"
         )
     known = [item for item in there if item.sha256 is not None]

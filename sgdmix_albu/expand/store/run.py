@@ -127,7 +127,7 @@ class Run:
             found.append(chunk)
             self._names[chunk.number] = names_sum(map(row_name, those))
         if self.planned is None or lines.sha256 != self.planned["sha256"]:
-            raise DataError(f"{self.out.path(PLAN)} is not what was written; pass --overwrite to begin anew")
+            raise DataError(f"{self.out.path(PLAN)} does not match its checksum; pass --overwrite to start over")
         return found
 
     def finished(self) -> bool:
@@ -239,7 +239,9 @@ class Run:
     def _check_empty(self) -> None:
         strangers = [name for name in self.out.sizes() if not name.startswith(".sgdmix")]
         if strangers:
-            raise DataError(f"{self.out.root} holds files of others, such as {strangers[0]}; choose another folder")
+            raise DataError(
+                f"{self.out.root} holds files that sgdmix did not write, such as {strangers[0]}; choose another folder"
+            )
 
     def _clear(self) -> None:
         """Remove what an earlier run wrote; what others put there stays.
@@ -267,7 +269,9 @@ class Run:
     def _done_rows(self, chunk: Chunk) -> list[dict[str, Any]]:
         rows = read_done(self.out.read(done_name(chunk.number)))
         if rows is None:
-            raise DataError(f"{self.out.path(done_name(chunk.number))} was damaged meanwhile; run the same again")
+            raise DataError(
+                f"{self.out.path(done_name(chunk.number))} was damaged during the run; run the same command again"
+            )
         return [with_every_field(row) for row in rows]
 
     def _restore_done(self, sizes: Mapping[str, int]) -> None:

@@ -81,15 +81,15 @@ def read_run(out: Storage) -> RunFile:
         schema = parse(content, record({"schema": whole()}, others=True))["schema"]
         if schema != _SCHEMA:
             raise DataError(
-                f"{out.path(RUN)} has schema {schema}, this version reads {_SCHEMA}; go on with the version that "
-                "began it, or pass --overwrite to begin anew"
+                f"{out.path(RUN)} has schema {schema}, this version reads {_SCHEMA}; use the version that "
+                "started it, or pass --overwrite to start over"
             )
         about = parse(content, _ABOUT)
     except UnsoundError as error:
         raise _damaged(out, RUN, error) from error
     told = about.pop("sha256")
     if told != sum_of(about):
-        raise _damaged(out, RUN, "its sum is another")
+        raise _damaged(out, RUN, "its checksum does not match")
     return RunFile({**_BEFORE, **about["settings"]}, about["plan"], about["manifest"])
 
 
@@ -107,12 +107,12 @@ def stored_listing(out: Storage) -> Listed | None:
     except UnsoundError as error:
         raise _damaged(out, LISTING, error) from error
     if begun.plan is not None and begun.plan["images_sha256"] != lines.sha256:
-        raise _damaged(out, LISTING, "its sum is another")
+        raise _damaged(out, LISTING, "its checksum does not match")
     return listed
 
 
 def _damaged(out: Storage, name: str, why: object) -> DataError:
-    return DataError(f"{out.path(name)} is damaged ({why}); pass --overwrite to begin anew")
+    return DataError(f"{out.path(name)} is damaged ({why}); pass --overwrite to start over")
 
 
 def check_same(root: str, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -128,6 +128,6 @@ def check_same(root: str, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -
     ]
     if other:
         raise DataError(
-            f"the run in {root} was begun with other settings: {', '.join(other[:4])}; go on with those, choose "
-            "another folder, or pass --overwrite to begin anew"
+            f"the run in {root} was started with other settings: {', '.join(other[:4])}; use those, choose "
+            "another folder, or pass --overwrite to start over"
         )

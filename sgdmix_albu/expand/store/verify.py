@@ -50,7 +50,7 @@ class Verified:
 
     def __str__(self) -> str:
         lines = [f"wrong    {one}" for one in self.wrong]
-        lines += [f"stranger {one}: not in {METADATA}" for one in self.strangers]
+        lines += [f"unlisted {one}: not in {METADATA}" for one in self.strangers]
         lines.append(f"verified {self.right} of {self.images} images")
         return "\n".join(map(printable, lines))
 
@@ -74,7 +74,7 @@ def verify(out: str | os.PathLike[str], *, progress: Progress | None = None) -> 
             else f"expected a folder that sgdmix mix or generate wrote; {storage.root} has no {METADATA}"
         )
     if storage.has(".sgdmix-mixed.json"):
-        raise DataError(f"{storage.root} was written by sgdmix mix of an earlier version, whose verify compares it")
+        raise DataError(f"{storage.root} was written by sgdmix mix of an earlier version, so use that version's verify")
     if not storage.has(RUN):
         raise DataError(
             f"{storage.root} has {METADATA} but no {RUN}, which says what the manifest must be: if it is a copy, copy "
@@ -87,7 +87,7 @@ def verify(out: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     for row, fault in progress.over(_checked(storage), "verifying", written["rows"] if written else 0):
         images += 1
         if row["file_name"] in named:
-            fault = "it is named twice"
+            fault = "it is listed twice"
         named |= {row["file_name"], row.get("shard", row["file_name"])}
         if fault is None:
             right += 1
@@ -117,7 +117,7 @@ def _checked(storage: Storage) -> Iterator[tuple[dict[str, Any], str | None]]:
 
 def _fault_of_file(storage: Storage, row: dict[str, Any], sizes: dict[str, int]) -> str | None:
     if row["file_name"] not in sizes:
-        return "it is not there"
+        return "it is missing"
     try:
         return _fault(row, storage.read(row["file_name"]))
     except DataError as error:
@@ -129,7 +129,7 @@ def _checked_shard(
 ) -> Iterator[tuple[dict[str, Any], str | None]]:
     """Each image of a shard; and where all are right, whether the shard is what follows from rows and images."""
     if shard not in sizes:
-        yield from ((row, "it is not there") for row in rows)
+        yield from ((row, "it is missing") for row in rows)
         return
     faults: list[str | None]
     try:
