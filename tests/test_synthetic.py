@@ -65,6 +65,21 @@ def part_of(out: Path, folder: Path, rows: list[dict[str, Any]]) -> Path:
     return folder
 
 
+def test_a_transform_that_is_set_is_that_of_real_and_synthetic_images(sets: tuple[Path, Path, Path]) -> None:
+    data, files, _ = sets
+    real = ImageFolder(data)
+    for part in (real, Subset(real, [3, 5])):
+        mixed = SyntheticMix(part, files, p=0.5, transform=lambda image: "before")
+        mixed.transform = lambda image: "after"
+        assert {mixed[0][0] for _ in range(20)} == {"after"}
+        mixed.transform = None
+        assert mixed[0][0].mode == "RGB"
+    bare = type("Bare", (), {"classes": real.classes, "__len__": lambda s: 12, "__getitem__": lambda s, i: real[i]})()
+    mixed = SyntheticMix(bare, files, transform=None, source_keys=["x/y"] * 12, mode="class")
+    with pytest.raises(InvalidInputError, match="Bare has no attribute 'transform'"):
+        mixed.transform = str
+
+
 @pytest.mark.parametrize("kind", ["files", "shards"])
 @pytest.mark.parametrize("mode", ["source", "class", "pool", "balanced"])
 def test_where_images_and_labels_come_from(sets: tuple[Path, Path, Path], mode: Any, kind: str) -> None:

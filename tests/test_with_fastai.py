@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from sgdmix_albu import SGDMix
+from sgdmix_albu import SGDMix, SyntheticMix
 from sgdmix_albu.datasets.aviary import Aviary, export
+from sgdmix_albu.expand import Settings, generate
+from sgdmix_albu.io.progress import Progress
 
 pytestmark = pytest.mark.filterwarnings("default")  # the package's own
 vision = pytest.importorskip("fastai.vision.all", reason="fastai is not installed; see make test-ecosystem")
@@ -81,3 +83,18 @@ def test_batches_can_be_shown(loaders: Any) -> None:
     loaders.show_batch(SGDMix()(*loaders.one_batch()))
     assert len(vision.plt.gcf().axes) == 9
     vision.plt.close("all")
+
+
+def test_an_expanded_set_goes_into_its_loaders(tmp_path: Path) -> None:
+    from torchvision.transforms import v2
+
+    real = Aviary(species=12, per_species=1, size=32, transform=v2.ToImage())
+    settings = Settings(size=32, multiplier=1, saliency="spectral_residual", mask="otsu")
+    generate(None, tmp_path / "out", dataset="aviary", limit=12, settings=settings, progress=Progress(quiet=True))
+    mixed = SyntheticMix(real, tmp_path / "out", p=1.0, mode="class")
+    loaders = vision.DataLoaders.from_dsets(mixed, real, bs=6, device=torch.device("cpu"), num_workers=0)
+    images, labels = loaders.train.one_batch()
+    assert images.shape == (6, 3, 32, 32)
+    drawn = {real[index][0].numpy().tobytes() for index in range(12)}
+    assert all(image.as_subclass(torch.Tensor).numpy().tobytes() not in drawn for image in images)
+    assert labels.shape == (6,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from timm.data import FastCollateMixup, create_loader
@@ -9,8 +11,10 @@ from timm.data.loader import fast_collate
 from timm.data.mixup import mixup_target
 from torchvision.transforms import v2
 
-from sgdmix_albu import SGDMix
+from sgdmix_albu import SGDMix, SyntheticMix
 from sgdmix_albu.datasets.aviary import Aviary
+from sgdmix_albu.expand import Settings, generate
+from sgdmix_albu.io.progress import Progress
 
 PLAIN = {"input_size": (3, 32, 32), "batch_size": 8, "no_aug": True, "device": torch.device("cpu"), "num_workers": 0}
 
@@ -32,6 +36,18 @@ def test_normalised_batches_of_its_prefetcher_mix_as_the_pixels_do(birds: Aviary
         # uint8 is composited in whole numbers
         assert (one - other).abs().max() < 0.02
         assert (one - unmixed).abs().mean() > 0.1
+
+
+def test_an_expanded_set_takes_the_transform_of_its_loader(tmp_path: Path) -> None:
+    real = Aviary(species=12, per_species=1, size=40)
+    settings = Settings(size=40, multiplier=1, saliency="spectral_residual", mask="otsu")
+    generate(None, tmp_path / "out", dataset="aviary", limit=12, settings=settings, progress=Progress(quiet=True))
+    for given in ({}, {"transform": v2.Grayscale()}):
+        mixed = SyntheticMix(real, tmp_path / "out", p=0.5, mode="class", **given)
+        shapes = [(tuple(images.shape), len(labels)) for images, labels in create_loader(mixed, **PLAIN)]
+        assert shapes == [((8, 3, 32, 32), 8), ((4, 3, 32, 32), 4)]
+        assert mixed.transform is real.transform is not None
+        assert SyntheticMix(real, mixed.pool, p=1.0, mode="class")[0][0].shape == (3, 32, 32)
 
 
 def test_mixup_after_it_makes_the_labels_that_it_makes_alone(birds: Aviary) -> None:

@@ -29,7 +29,7 @@ def shard(tmp_path: Path) -> str:
 def test_a_stage_of_the_pipeline_mixes_batches(shard: str, tuples: bool) -> None:
     data = wds.WebDataset(shard, shardshuffle=False).decode()
     data = data.to_tuple("pth", "cls") if tuples else data
-    mixed = data.batched(8).map(SGDMix(roles=None if tuples else {"pth": "image"}))
+    mixed = data.batched(8).map(SGDMix())
     before, after = list(data.batched(8)), list(mixed)
 
     def parts(batches: list[Any], place: int, name: str) -> torch.Tensor:

@@ -42,6 +42,7 @@ class SyntheticMix(Dataset[Any]):
         mode: "source", "class", "pool" or "balanced".
         transform: For the synthetic images, PIL RGB; "real" takes ``real.transform``, so that they are treated as the
             real ones are. A data set that has no such attribute needs its transform given here; None leaves PIL.
+            Setting the attribute later, as timm's ``create_loader`` does, sets ``real.transform`` too.
         source_keys: Key of each real image as ``sgdmix generate`` knew it, ``"warbler/0001.jpg"``; None for an
             ``ImageFolder``, which knows them, or a data set with ``source_keys``.
         seed: None draws from torch's generator, as transforms do: other draws in each worker and epoch, the same
@@ -81,7 +82,8 @@ class SyntheticMix(Dataset[Any]):
             raise InvalidInputError(f"transform must be 'real', a function of images or None, got {said(transform)}")
         if seed is not None:
             check_seed(seed)
-        self.real, self.p, self.mode, self.transform, self.seed = real, p, mode, transform, seed
+        self.real, self.p, self.mode, self.seed = real, p, mode, seed
+        self._as_real, self._transform = real_ones, None if real_ones else transform
         self._known = RealImages(real)
         if real_ones and not hasattr(self._known.inner, "transform"):
             raise InvalidInputError(
@@ -106,6 +108,25 @@ class SyntheticMix(Dataset[Any]):
         self._choice = Choice(self.pool, mode, self._known.counts() if mode == "balanced" else None)
         self._epoch = torch.zeros(1, dtype=torch.int64)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers that persist see it too
+
+    @property
+    def transform(self) -> Callable[[Image.Image], Any] | None:
+        """What synthetic images go through. Setting it sets it for real and synthetic images alike.
+
+        Raises:
+            InvalidInputError: The data set of real images has no such attribute, so it cannot be set.
+        """
+        found: Callable[[Image.Image], Any] | None = self._known.inner.transform if self._as_real else self._transform
+        return found
+
+    @transform.setter
+    def transform(self, transform: Callable[[Image.Image], Any] | None) -> None:
+        inner = self._known.inner
+        if not hasattr(inner, "transform"):
+            raise InvalidInputError(
+                f"{type(inner).__name__} has no attribute 'transform', so real images would not go through this one"
+            )
+        inner.transform, self._as_real = transform, True
 
     def set_epoch(self, epoch: int) -> None:
         """Other draws, where ``seed`` was given; call it before each epoch, as for a ``DistributedSampler``."""
@@ -146,9 +167,8 @@ class SyntheticMix(Dataset[Any]):
             return None
         if label is None:
             label = self.classes.index(self.pool.labels[place])
-        transform = self._known.inner.transform if isinstance(self.transform, str) else self.transform
         image = self.pool.image(place)
-        return image if transform is None else transform(image), self._known.transformed(label)
+        return image if self.transform is None else self.transform(image), self._known.transformed(label)
 
     def _draws(self, index: int) -> tuple[float, float]:
         if self.seed is None:
