@@ -68,6 +68,12 @@ class Parser(argparse.ArgumentParser):
         """Options that take all the words up to the next option, and so may swallow a folder."""
         return [action for action in self._get_optional_actions() if action.nargs == "+"]
 
+    def in_its_words(self, message: str) -> str:
+        """An error of the library that begins with the name of an argument, with the command's option in its place."""
+        name, _, rest = message.partition(" ")
+        flags = {one.dest: one.option_strings[-1] for one in self._get_optional_actions()}
+        return f"{flags[name]} {rest}" if name in flags and rest.startswith(("must", "expected")) else message
+
     def error(self, message: str) -> NoReturn:
         """Leave with one line: what is wrong, and where the options are listed. The usage would bury it."""
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (options: {self.prog} --help)\n")

@@ -118,6 +118,25 @@ class ClassifierSettings:
 
     def __post_init__(self) -> None:
         check_choice("normalize", self.normalize, get_args(Normalize))
+        check_classifier(self.model, arch=self.arch, class_names=self.class_names, normalize=self.normalize)
+
+
+def check_classifier(model: Any, **about: Any) -> None:
+    """Refuse what is said of a classifier that is not there: it would do nothing.
+
+    Args:
+        model: The classifier, or None.
+        **about: ``arch``, ``class_names`` and ``normalize``.
+
+    Raises:
+        InvalidInputError: No classifier, and something is said of it.
+    """
+    for name, value in about.items():
+        if model is None and value not in (None, "imagenet"):
+            raise InvalidInputError(
+                f"{name}={os.fspath(value)!r} is about a classifier, and none is given: add its weights, --model FILE "
+                "(a teacher's: --teacher FILE)"
+            )
 
 
 @dataclass(frozen=True)
@@ -146,6 +165,7 @@ class SaliencySettings:
     def __post_init__(self) -> None:
         check_text(saliency=self.saliency)
         check_choice("normalize", self.normalize, get_args(Normalize))
+        check_classifier(self.model, arch=self.arch, class_names=self.class_names, normalize=self.normalize)
         object.__setattr__(self, "options", check_plain(self.options))  # a copy, so that nobody changes it later
 
     @property

@@ -12,10 +12,20 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+import sgdmix_albu
 from sgdmix_albu.albumentations import SGDMix
-from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.errors import InvalidInputError, InvalidTypeError
 
 H, W, DONORS = 32, 40, 12
+
+
+def test_the_other_face_says_so() -> None:
+    """Both are called SGDMix, and are told apart by the error, wherever one stands in the other's place."""
+    with pytest.raises(AttributeError, match=r"inside A\.Compose use sgdmix_albu\.albumentations\.SGDMix"):
+        A.Compose([sgdmix_albu.SGDMix()])
+    assert not hasattr(sgdmix_albu.SGDMix(), "no_such_name")
+    with pytest.raises(InvalidTypeError, match=r"for batches of tensors use sgdmix_albu\.SGDMix"):
+        SGDMix()(torch.rand(2, 3, 8, 8), torch.arange(2))
 
 
 def donors(n: int = DONORS, **more: Any) -> list[dict[str, Any]]:

@@ -154,7 +154,7 @@ def test_a_run_that_never_asked_goes_on(discs: Path, tmp_path: Path) -> None:
         ({"agreement_with": "worse"}, InvalidInputError, "got 'worse' for both: set agreement_with"),
         ({"agreement_with": None}, InvalidInputError, "agreement_with"),
         ({"agreement_with": "bettre"}, UnknownNameError, "did you mean 'better'"),
-        ({"agreement_with": "gradcam"}, InvalidInputError, "'gradcam' needs model="),
+        ({"agreement_with": "gradcam"}, InvalidInputError, "'gradcam' looks through a classifier"),
     ],
 )
 def test_what_means_nothing_is_refused_before_any_work(

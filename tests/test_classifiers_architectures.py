@@ -143,6 +143,8 @@ def test_outputs_for_classes(tmp_path: Path, weights: Path) -> None:
     by_name = open_classifier(weights, "mobilenet_v3_small", class_names=tmp_path / "names.txt")
     assert by_name.outputs_for(["a", "c"]) == [6, 4]
     assert by_name.outputs_for(["a", "owl"]) is None
+    with pytest.raises(InvalidInputError, match=r"names\.txt \(g, f, e, \.\.\.\) is a class of the data \(owl"):
+        open_judge(weights, ["owl", "tit"], arch="mobilenet_v3_small", class_names=tmp_path / "names.txt")
     with pytest.raises(DataError, match="cannot read the class names"):
         open_classifier(weights, "mobilenet_v3_small", class_names=tmp_path / "none.txt")
 

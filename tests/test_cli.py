@@ -102,6 +102,7 @@ def test_python_dash_m_is_the_command() -> None:
         (["mix", "data", "out", "more"], "unrecognized arguments: more"),
         (["audit", "data", "--out", "x"], "the output folder is given without an option: sgdmix audit DATA OUT"),
         (["audit", "a", "--mask", "otsu", "b"], "got only a; folders stand before --mask, which takes several words"),
+        (["mix", "data", "out", "--agreement", "rembg"], "--agreement rembg does nothing without --min-agreement F"),
         (["mix", "data", "out", "--jobs=2"], "unrecognized arguments: --jobs=2; use --workers"),
         (["drift", "data", "out", "--refiner", "r", "--arch", "x"], "did you mean '--teacher-arch'"),
         (["mix", "data", "out", "--candidates", "fifty"], "expected a whole number, 1 or more, got 'fifty'"),
@@ -197,7 +198,14 @@ def test_what_was_not_done_is_no_success(run: Run, tmp_path: Path) -> None:
         (["data", "out", "--saliency", "spectral_residuals"], "did you mean 'spectral_residual'?"),
         (["data", "out", "--mask", "otsus"], "did you mean 'otsu'?"),
         (["--dataset", "avairy", "out"], "did you mean 'aviary'?"),
-        (["data", "out", "--model", "none.pt", "--arch", "resnet18"], "cannot read none.pt"),
+        (["data", "out", "--saliency", "gradcam", "--model", "none.pt", "--arch", "resnet18"], "cannot read none.pt"),
+        (["data", "out", "--saliency", "gradcam"], "looks through a classifier: give its weights, --model FILE"),
+        (
+            ["data", "out", "--model", "net.pt", "--arch", "resnet18"],
+            "uses no classifier: drop --model, or add --saliency gradcam",
+        ),
+        (["data", "out", "--arch", "resnet18"], "arch='resnet18' is about a classifier, and none is given"),
+        (["data", "out", "--max-coverage", "0"], "error: --max-coverage must lie in (0, 1], got 0.0"),
     ],
 )
 def test_errors_are_one_line(

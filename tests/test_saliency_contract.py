@@ -289,7 +289,7 @@ def test_labels_are_asked_for_where_a_class_is_explained(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELLED)
 def test_model_is_named_when_it_is_missing(name: str) -> None:
-    with pytest.raises(InvalidInputError, match=f"'{name}' needs model="):
+    with pytest.raises(InvalidInputError, match=f"'{name}' looks through a classifier: give its weights, --model FILE"):
         get_backend(name)
 
 

@@ -107,6 +107,13 @@ def test_no_layer_fits() -> None:
         get_backend("gradcam", model=model, target=1)(images())
 
 
+@pytest.mark.parametrize("name", ["gradcam", "integrated_gradients"])
+def test_a_model_that_takes_no_images_is_named(name: str) -> None:
+    """Not in torch's words, which are about the matrices inside."""
+    with pytest.raises(InvalidInputError, match=r"Linear does not take images \(\d+, 3, 32, 32\); expected"):
+        get_backend(name, model=nn.Linear(3, 5), target=1)(images())
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     patch=st.integers(2, 16),

@@ -226,7 +226,7 @@ def test_what_does_not_fit_is_told(sets: tuple[Path, Path, Path], tmp_path: Path
         SyntheticMix([], files)
     with pytest.raises(InvalidInputError, match="Named does not say which file each image is"):
         SyntheticMix(Named([("image", 0)]), files, transform=None)
-    with pytest.raises(DataError, match=r"has no metadata\.jsonl: sgdmix generate has not finished"):
+    with pytest.raises(DataError, match=r"expected a folder that sgdmix generate or mix has finished"):
         SyntheticMix(real, tmp_path)
     with pytest.raises(DataError, match="made from other images: 'class 0/000.png' there, 'x' here"):
         SyntheticMix(real, files, source_keys=["x"] * 12)

@@ -18,7 +18,7 @@ from sgdmix_albu.albumentations.planning import plan_call
 from sgdmix_albu.albumentations.pool import check_keys, names_of_masks, read_pool
 from sgdmix_albu.albumentations.targets import backgrounds_of, mixed_target, nothing_to_mix, seen_boxes, seen_points
 from sgdmix_albu.arguments import check_switch
-from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.errors import InvalidInputError, InvalidTypeError
 from sgdmix_albu.mixing.blending import edge_width
 from sgdmix_albu.mixing.colour import check_normalization
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
@@ -186,6 +186,15 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         self.metadata_key, self.saliency_key, self.label_key = metadata_key, saliency_key, label_key
         self.id_key, self.instance_keys, self.remember = id_key, names_of_masks(instance_keys), remember
         self.guard_counts: Counter[str] = Counter()
+
+    def __call__(self, *batch: Any, **sample: Any) -> Any:
+        """As Albumentations', which takes named arguments only."""
+        if batch:
+            raise InvalidTypeError(
+                "this SGDMix is the one for Albumentations, which takes image=...; for batches of tensors use "
+                "sgdmix_albu.SGDMix"
+            )
+        return super().__call__(**sample)
 
     _supported_bbox_types = frozenset({"hbb", "obb"})  # albumentationsx asks
 

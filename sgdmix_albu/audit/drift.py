@@ -31,7 +31,7 @@ from sgdmix_albu.refine import Refiner, get_refiner
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.refine.refiner import refine_rows
 from sgdmix_albu.saliency.options import options_of_each
-from sgdmix_albu.settings import MixSettings
+from sgdmix_albu.settings import MixSettings, check_classifier
 from sgdmix_albu.tensors import working_device
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place, Preserve
 
@@ -109,6 +109,9 @@ def run_drift(
     mixing = MixSettings(candidates=candidates, fill=fill, place=place)
     check_count("sources", sources, "must be a positive integer")
     strengths, modes = _checked(strengths, preserve)
+    if refiner == "none":
+        raise InvalidInputError("a drift sweep measures what a refiner changes, and 'none' refines nothing: name one")
+    check_classifier(teacher, arch=arch, class_names=class_names)  # one that is trained here takes pixels as they are
     model = get_refiner(refiner) if isinstance(refiner, str | os.PathLike) else refiner
     side = size or int(getattr(getattr(model, "spec", None), "resolution", 224))
     source = open_source(data, dataset, size=side, flat=True)

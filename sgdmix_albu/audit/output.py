@@ -63,7 +63,10 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise DataError(f"expected a folder to write to, {folder} is a file")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise DataError(f"{folder} is not empty; choose another folder, or pass overwrite to replace an earlier report")
+        raise DataError(
+            f"{folder} is not empty; choose another folder, or replace an earlier report with --overwrite (in Python, "
+            "overwrite=True)"
+        )
 
 
 def write_together(folder: Path, index: str, contents: Mapping[str, Any], *, overwrite: bool) -> None:

@@ -31,7 +31,7 @@ from sgdmix_albu.mixing.masks import MaskPreset, get_mask
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency import SaliencyBackend
 from sgdmix_albu.saliency.options import options_of_each
-from sgdmix_albu.settings import MixSettings
+from sgdmix_albu.settings import MixSettings, check_classifier
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place, TargetClass
 
 _SHOWN_CLASSES = 24
@@ -126,6 +126,7 @@ def run_audit(
         max_coverage=max_coverage,
         feather=feather,
     )
+    check_classifier(model, arch=arch, class_names=class_names, normalize=normalize)
     _check_names(saliency=saliency, mask=mask)
     for name, count in (("samples", samples), ("pairs", pairs), ("size", size)):
         check_count(name, count, "must be a positive integer")

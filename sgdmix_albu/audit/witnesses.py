@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -113,7 +114,8 @@ def _evidence(sample: Sample, judge: Judge, known: Mapping[str, Tensor]) -> Tens
     if maps is None:
         try:
             maps, _ = open_map_source(_EVIDENCE, judge).timed(sample.images, sample.labels, sample.files, Progress())
-        except SGDMixError:
+        except SGDMixError as error:
+            warnings.warn(f"masks are not compared with where the classifier looks: {error}", stacklevel=2)
             return None
     whole = upsampled(maps, sample.images)
     return torch.where(whole > _STRONG, whole, 0)

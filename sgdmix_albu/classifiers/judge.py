@@ -187,6 +187,11 @@ def open_judge(
         return Judge(model, tuple(range(len(classes))) or None, normalize, type(model).__name__)
     found = open_classifier(model, arch, class_names=class_names)
     outputs = found.outputs_for(classes) if classes else None
+    if class_names is not None and classes and not {*classes} & {*(found.class_names or classes)}:
+        raise InvalidInputError(
+            f"no name in {os.fspath(class_names)} ({', '.join((found.class_names or ())[:3])}, ...) is a class of the "
+            f"data ({', '.join(classes[:3])}, ...)"
+        )
     if outputs is None and must_know:
         raise DataError(
             f"the teacher {os.fspath(model)} has {found.num_classes} outputs and does not know the classes "

@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = vars(parser().parse_args(argv))
     command: Callable[..., Said] = arguments.pop("command")
+    in_its_words: Callable[[str], str] = arguments.pop("in_its_words")
     as_json, quiet = arguments.pop("json"), arguments.pop("quiet")
     try:
         with Interrupts(raising=True), told(quiet=quiet):
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE
     except SGDMixError as error:
-        print("sgdmix: error:", error, file=sys.stderr)
+        print("sgdmix: error:", in_its_words(str(error)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("sgdmix: interrupted", file=sys.stderr)

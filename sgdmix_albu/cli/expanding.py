@@ -24,7 +24,7 @@ def add_mix(commands: Commands) -> None:
 
     mix = command(commands, "mix", run, "write a mixed copy of a folder of labelled images, and what was done to each")
     add_data(mix, _OUT)
-    _add_mixing(mix.add_argument_group("how to mix"))
+    _add_mixing(mix, "how to mix")
     add_classifier(mix)
     _add_run(mix, "at once (default: one a core)")
 
@@ -45,7 +45,7 @@ def add_generate(commands: Commands) -> None:
         commands, "generate", run, "expand a folder of labelled images; if interrupted, run the same command to resume"
     )
     add_data(generate, _OUT)
-    _add_mixing(generate.add_argument_group("how much, and how to mix"), "multiplier")
+    _add_mixing(generate, "how much, and how to mix", "multiplier")
     refine = generate.add_argument_group("how to refine")
     refine.add_argument(
         "--refiner", dest="name", required=True, metavar="KEY_OR_DIR", help="see: sgdmix refiners; or none"
@@ -75,10 +75,18 @@ def add_verify(commands: Commands) -> None:
     verify.add_argument("out", metavar="OUT", help="folder that generate or mix wrote")
 
 
-def _add_mixing(group: argparse._ActionsContainer, more: str = "") -> None:
+def _add_mixing(parser: Parser, title: str, more: str = "") -> None:
+    group = parser.add_argument_group(title)
     add_settings(group, SaliencySettings, only="saliency options")
     mixing = "p candidates target_class fill place max_coverage feather min_agreement agreement_with seed"
     add_settings(group, Settings, only=f"mask {more} {mixing}")
+
+    def somebody_is_asked(found: argparse.Namespace) -> str | None:
+        if found.min_agreement or found.agreement_with == Settings.agreement_with:
+            return None
+        return f"--agreement {found.agreement_with} does nothing without --min-agreement F, the least share to hold"
+
+    parser.checks.append(somebody_is_asked)
 
 
 def _add_run(parser: Parser, workers: str) -> tuple[argparse._ArgumentGroup, argparse._ArgumentGroup]:

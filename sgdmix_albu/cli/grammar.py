@@ -36,7 +36,7 @@ def command(commands: Commands, name: str, run: Callable[..., Said], text: str) 
         text: What it does, without a full stop.
     """
     added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    added.set_defaults(command=run)
+    added.set_defaults(command=run, in_its_words=added.in_its_words)
     added.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     added.add_argument("--quiet", action="store_true", help="print nothing but errors (with --json, and the object)")
     return added

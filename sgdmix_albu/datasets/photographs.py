@@ -144,8 +144,9 @@ class Photographs(Dataset[tuple[Any, Any]], ABC):
         places = [(_absent(place, self.needs()), place) for place in (root, root / self.folder)]
         missing, found = min(places, key=lambda place: len(place[0]))
         if missing:
+            where = dict.fromkeys(str(place) for _, place in places)
             raise DataError(
-                f"{self.title} needs {', '.join(self.needs())} in {root} or in {root / self.folder}; "
+                f"{self.title} needs {', '.join(self.needs())} in {' or in '.join(where)}; "
                 f"missing: {', '.join(missing)}"
             )
         return found

@@ -90,8 +90,24 @@ class ModelBackend(SaliencyBackend):
             handle = self.model.register_forward_hook(_Logits(target))
             try:
                 return self._attribute(inputs.to(dtype), None if target is None else target.to(device))
+            except RuntimeError as error:
+                self._check_takes(inputs.to(dtype), error)
+                raise
             finally:
                 handle.remove()
+
+    def _check_takes(self, inputs: Tensor, error: RuntimeError) -> None:
+        """Say so where it is the model that failed: its own words are about matrices, not about images."""
+        try:
+            with torch.no_grad():
+                self.model(inputs[:1])
+        except torch.OutOfMemoryError:
+            return
+        except RuntimeError as refused:
+            raise InvalidInputError(
+                f"{type(self.model).__name__} does not take images {tuple(inputs.shape)}; expected a classifier of "
+                f"images (B, C, H, W). It says: {refused}"
+            ) from error
 
     def _home(self, images: Tensor) -> tuple[torch.device, torch.dtype]:
         parameter = next((p for p in self.model.parameters() if p.is_floating_point()), None)

@@ -42,7 +42,7 @@ model, layer
             raise InvalidInputError(f"{name} has no option {option!r}{nearest_names(option, known) or '.'} {listed}")
     for option in known:
         if option in needed and option not in given:
-            raise InvalidInputError(f"{name} needs {option}=. {listed}")
+            raise InvalidInputError(f"{name} needs {option}= (--saliency-option {option}=...). {listed}")
 
 
 def parse_options(texts: Iterable[str]) -> dict[str, Any]:

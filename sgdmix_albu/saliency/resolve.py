@@ -109,6 +109,8 @@ def _call(name: str, factory: Callable[..., SaliencyBackend], options: dict[str,
     needed = [p.name for p in named if p.default is p.empty]
     # A factory with **options knows best which of them it takes, and checks them itself.
     passed_on = [] if len(named) == len(parameters) else [option for option in options if option not in known]
+    if "model" in needed and "model" not in options and "layer" in known:
+        raise InvalidInputError(f"{name} looks through a classifier: give its weights, --model FILE (model= in Python)")
     check_options(name, known, needed, [option for option in options if option not in passed_on])
     return factory(**options)
 

@@ -130,7 +130,7 @@ def _with_places(rows: Iterator[Mapping[str, Any]]) -> Iterator[tuple[Mapping[st
 def _rows(out: Path) -> Iterator[Mapping[str, Any]]:
     storage = Storage(out)
     if not storage.has(METADATA):
-        raise DataError(f"{out} has no {METADATA}: sgdmix generate has not finished there")
+        raise DataError(f"{out} has no {METADATA}: expected a folder that sgdmix generate or mix has finished")
     for number, line in enumerate(storage.lines(METADATA), start=1):
         row = manifest_row(line)
         if row is None or (row["target"] is None) != (row["target_sha256"] is None):

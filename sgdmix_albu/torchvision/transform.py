@@ -224,6 +224,14 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
             flat[objects.place] = without_erased_of(params["plan"], found, objects.row, self.min_visibility)
         return closed(sample, tree_unflatten(flat, spec))
 
+    def __getattr__(self, name: str) -> Any:
+        """As torch's; ``A.Compose`` asks for ``available_keys``, and is told that this is not its own."""
+        if name == "available_keys":
+            raise AttributeError(
+                "this SGDMix is the one for torchvision; inside A.Compose use sgdmix_albu.albumentations.SGDMix"
+            )
+        return super().__getattr__(name)
+
     def make_params(
         self,
         flat_inputs: list[Any],
