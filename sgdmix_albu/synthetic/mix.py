@@ -83,7 +83,7 @@ class SyntheticMix(Dataset[Any]):
         if seed is not None:
             check_seed(seed)
         self.real, self.p, self.mode, self.seed = real, p, mode, seed
-        self._as_real, self._transform = real_ones, None if real_ones else transform
+        self._as_real, self._transform = real_ones, None if isinstance(transform, str) else transform
         self._known = RealImages(real)
         if real_ones and not hasattr(self._known.inner, "transform"):
             raise InvalidInputError(
