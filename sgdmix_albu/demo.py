@@ -23,6 +23,7 @@ from sgdmix_albu.classifiers.small import train
 from sgdmix_albu.datasets.aviary import Aviary
 from sgdmix_albu.errors import InvalidInputError, MissingExtraError
 from sgdmix_albu.io.files import write_whole
+from sgdmix_albu.io.outputs import local_output
 from sgdmix_albu.io.progress import LOGGER, Progress
 from sgdmix_albu.mixing.mix import mix_batch
 from sgdmix_albu.refine import finetune, get_refiner
@@ -85,7 +86,7 @@ def run_demo(
     """
     if per_species < 1 or epochs < 1:
         raise InvalidInputError(f"per_species and epochs must be positive, got {per_species} and {epochs}")
-    folder = Path(out).expanduser()
+    folder = local_output(out)
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     LOGGER.info("SGD-Mix on drawn birds, on this machine only\n")

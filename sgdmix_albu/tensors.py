@@ -21,24 +21,6 @@ NUMBERS = FLOATS | INTEGERS
 PIXELS = NUMBERS | BOOL  # what an image or a mask may be made of
 
 
-def working_device(name: torch.device | str | None) -> torch.device:
-    """The device that is named; a GPU if there is one where none is.
-
-    Raises:
-        InvalidInputError: No device has such a name.
-
-    Example:
-        >>> working_device("cpu")
-        device(type='cpu')
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(name)
-    except (RuntimeError, TypeError) as error:
-        raise InvalidInputError(f"expected a device such as 'cpu' or 'cuda', got {said(name)}") from error
-
-
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device; the host does not wait for a GPU to take it, nor for what the GPU was at.
 

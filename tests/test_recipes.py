@@ -623,7 +623,7 @@ def test_the_trial_leaves_no_trace() -> None:
             ["--dataset", "aviary", "--arch", "googlenet", "--learning-rate", "0.1"],
             "googlenet gives GoogLeNetOutputs for two images in training, expected scores of shape (2, 12)",
         ),
-        (["--dataset", "aviary", "--device", "mars"], "--device mars is not available"),
+        (["--dataset", "aviary", "--device", "mars"], "expected a device such as 'cpu', 'cuda' or 'mps', got 'mars'"),
         (["--dataset", "aviary", "--arch", "resnet5"], "did you mean"),
         (["--dataset", "aviary", "--arch", "mobilevit_s"], "--arch mobilevit_s needs --learning-rate"),
         (["--dataset", "aviary", "."], ".: expected an empty folder or a new one"),

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import torch
@@ -23,7 +22,9 @@ from sgdmix_albu.classifiers.small import train
 from sgdmix_albu.datasets import get_dataset
 from sgdmix_albu.datasets.sample import Sample, draw_sample
 from sgdmix_albu.datasets.source import Source, open_source
+from sgdmix_albu.devices import present_device, working_device
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.io.outputs import local_output
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.mixing.masks import get_mask
@@ -32,7 +33,6 @@ from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.refine.refiner import refine_rows
 from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.settings import MixSettings, check_classifier
-from sgdmix_albu.tensors import working_device
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place, Preserve
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def run_drift(
     """
     asked = dict(locals())  # all settings, as they were passed
     check_apart(out, data)
-    folder = Path(out).expanduser()
+    folder = local_output(out)
     check_folder(folder, overwrite)
     mixing = MixSettings(candidates=candidates, fill=fill, place=place)
     check_count("sources", sources, "must be a positive integer")
@@ -120,15 +120,16 @@ def run_drift(
     metaclass = model.spec.metaclass if isinstance(model, Refiner) else metaclass_of(dataset)
     (options,) = options_of_each([saliency], saliency_options, metaclass)
     backend, preset = open_map_source(saliency, **options), get_mask(mask)
-    if isinstance(model, Refiner):
-        for name in sorted({item.class_name for item in source.items}):
-            model.prompt_for(name)  # better to learn now than after a teacher was trained that it does not know one
+    if isinstance(model, Refiner):  # better to learn now than after a teacher was trained that it cannot work
+        present_device(model.device)
+        model.check(sorted({item.class_name for item in source.items}))
+    judge: Judge | None = None
+    if teacher is not None:
+        judge = open_judge(teacher, source.class_names, arch=arch, class_names=class_names, normalize=normalize)
     sample = draw_sample(source, measured=sources, candidates=candidates, shown_classes=0, size=side, seed=seed)
     held_out: float | None = None
-    if teacher is None:
+    if judge is None:
         judge, held_out = _trained_teacher(source, dataset, seed, judged=set(sample.keys[: sample.sources]))
-    else:
-        judge = open_judge(teacher, source.class_names, arch=arch, class_names=class_names, normalize=normalize)
     maps, milliseconds = backend.timed(sample.images, sample.labels, sample.files, Progress())
     variant = run_variant(
         sample,

@@ -7,7 +7,6 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
@@ -25,6 +24,7 @@ from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.datasets.sample import draw_sample
 from sgdmix_albu.datasets.source import open_source
 from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.io.outputs import local_output
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.mixing.masks import MaskPreset, get_mask
@@ -117,7 +117,7 @@ def run_audit(
     """
     asked = dict(locals())  # all settings, as they were passed
     check_apart(out, data, masks)
-    folder = Path(out).expanduser()
+    folder = local_output(out)
     mixing = MixSettings(
         candidates=candidates,
         fill=fill,

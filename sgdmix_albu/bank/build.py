@@ -26,6 +26,7 @@ from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.files import TEMPORARY, check_own, refusals_named
 from sgdmix_albu.io.images import class_folders, decode_image
 from sgdmix_albu.io.lock import locked
+from sgdmix_albu.io.outputs import local_output
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.records import line
@@ -95,12 +96,12 @@ def build_bank(
     if min(height, width, batch_size) < 1 or workers < 0:
         raise InvalidInputError(f"size and batch_size must be positive, got {size!r} and {batch_size!r}")
     check_switch(overwrite=overwrite)
-    maker = get_backend(backend, **options)
     check_apart(out, folder)
+    bank = local_output(out)
+    maker = get_backend(backend, **options)
     source = open_source(folder)
     made_by = fingerprint([type(maker), maker.settings()])
     settings = {"backend": made_by, "size": [height, width], "version": __version__}
-    bank = Path(out).expanduser()
     if _occupied(bank):
         read_header(bank)  # an error if the folder holds something else
     with locked(bank, "build_bank"):

@@ -219,7 +219,7 @@ class _Shared:
     """
 
     def __init__(self, make: Callable[[], Maps], name: str, jobs: int, device: str | None = None) -> None:
-        devices = gpus(device) if way_of(name).network else []
+        devices = gpus(device, exact=True) if way_of(name).network else []
         if devices:
             self._copies = Copies[Maps](make, min(jobs, _ON_A_GPU * len(devices)), devices)
         else:

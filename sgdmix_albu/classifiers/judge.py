@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from sgdmix_albu.classifiers.loading import open_classifier
 from sgdmix_albu.classifiers.untouched import untouched
+from sgdmix_albu.devices import working_device
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
 from sgdmix_albu.mixing.colour import IMAGENET, Normalization, to_float
-from sgdmix_albu.tensors import check_images, sent, working_device
+from sgdmix_albu.tensors import check_images, sent
 from sgdmix_albu.types import Normalize
 
 _SHOWN = 64  # images at once
@@ -174,8 +175,8 @@ def open_judge(
         class_names: File with the names of the outputs, one a line, unless the weights file holds them.
         normalize: "imagenet", unless the weights file says what it expects itself, or "none".
         must_know: Refuse a classifier that does not know the classes.
-        device: Where one from a file works, "cpu" or "cuda"; None for a GPU if there is one. A module stays where it
-            is.
+        device: Where one from a file works: "cpu", "cuda", "mps", ...; None for a GPU if there is one. A module stays
+            where it is.
 
     Raises:
         InvalidInputError: ``normalize`` or ``device`` is unknown, or the weights file does not fit ``class_names``.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from sgdmix_albu.io.files import beside, check_new, make_folder, read_regular
 from sgdmix_albu.io.images import MAX_BYTES
+from sgdmix_albu.io.outputs import local_output
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 
@@ -37,7 +37,7 @@ def write_tree(dataset: Any, folder: str | os.PathLike[str]) -> None:
         >>> sorted(path.name for path in Path(folder).rglob("*.png"))
         ['00000.png', '00000.png']
     """
-    root = Path(folder).expanduser()
+    root = local_output(folder)
     check_apart(root, getattr(dataset, "root", None))
     check_new(root)
     keys = dataset.source_keys

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,9 +21,11 @@ from sgdmix_albu.bank.map_source import MapSource, open_map_source
 from sgdmix_albu.classifiers import open_judge
 from sgdmix_albu.datasets.sample import Sample, Sampler
 from sgdmix_albu.datasets.source import Source, open_source
+from sgdmix_albu.devices import present_device
 from sgdmix_albu.distillation.training import Examples, Schedule, batches_of, train
 from sgdmix_albu.errors import DataError, InvalidInputError
-from sgdmix_albu.io.files import make_folder, refusals_named, write_whole
+from sgdmix_albu.io.files import write_whole
+from sgdmix_albu.io.outputs import local_output
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.mixing.agreement import held_share
@@ -35,7 +36,6 @@ from sgdmix_albu.saliency.base import Saliency, resize_maps
 from sgdmix_albu.saliency.network import SIDE, SaliencyNetwork
 from sgdmix_albu.saliency.options import options_of_each
 from sgdmix_albu.saliency.salient_object import EMBEDDED, SalientObject, open_network
-from sgdmix_albu.tensors import working_device
 
 _KEPT = 224  # pixels a side at which photographs are kept for training
 _HELD_OUT = 10  # every so many photographs are not trained on, but judged
@@ -131,7 +131,7 @@ def distil(
         batch: Views in each step.
         limit: The most photographs that are used, spread evenly over the set; each takes 200 kB of memory.
         seed: The same seed gives the same draws.
-        device: Where to train: "cpu", "cuda"; None for a GPU if there is one.
+        device: Where to train: "cpu", "cuda", "mps", ...; None for a GPU if there is one.
         overwrite: Replace the file.
         progress: Where to report; None for stderr.
 
@@ -150,7 +150,7 @@ def distil(
         raise InvalidInputError("options and a classifier belong to a teacher, but no teacher was given")
     if teacher is None and masks is None and dataset is None:
         raise InvalidInputError("expected a teacher, or a folder of masks; only the embedded data set has its own")
-    place = _device(device)
+    place = present_device(device)
     progress = progress or Progress()
     listed = open_source(data, dataset, size=_KEPT, flat=True, masks=masks)
     judge = None
@@ -208,7 +208,7 @@ def to_file(network: SaliencyNetwork, notes: Mapping[str, str]) -> bytes:
 
 def _checked_out(out: str | os.PathLike[str], data: str | os.PathLike[str] | None, overwrite: bool) -> Path:
     check_switch(overwrite=overwrite)
-    target = Path(out).expanduser()
+    target = local_output(out, file=True)
     if target.is_dir():
         raise DataError(f"expected the name of a file to write, {target} is a folder")
     if target.suffix != ".safetensors":
@@ -216,22 +216,7 @@ def _checked_out(out: str | os.PathLike[str], data: str | os.PathLike[str] | Non
     if target.exists() and not overwrite:
         raise DataError(f"{target} exists; replace it with overwrite=True, --overwrite on the command line")
     check_apart(target, data)
-    with refusals_named(target):  # now, and not when all the work is done
-        make_folder(target.parent)
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
     return target
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return working_device(None)
-    try:
-        place = torch.device(name)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, TypeError) as error:  # an unknown name, or a machine without it
-        raise InvalidInputError(f"device must be one that this machine has, such as 'cpu', got {name!r}") from error
-    return place
 
 
 def _read(source: Source, progress: Progress) -> Sample:

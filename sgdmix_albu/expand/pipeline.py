@@ -11,17 +11,15 @@ from functools import partial
 from operator import attrgetter
 from typing import Literal, TypeAlias, TypeVar, Unpack, overload
 
-import torch
-
-from sgdmix_albu.arguments import check_choice, check_counts
+from sgdmix_albu.arguments import check_counts
 from sgdmix_albu.bank.builder import BankBuilder, Described, Describer, Gathering
 from sgdmix_albu.bank.descriptors import DescriptorBank, check_some_usable
 from sgdmix_albu.bank.parts import located, parts_of
 from sgdmix_albu.datasets.source import Source, open_source
-from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.devices import release_memory, working_device
+from sgdmix_albu.errors import DataError
 from sgdmix_albu.expand.asked import Asked, Wishes
-from sgdmix_albu.expand.execute.choice import describing_engine, expanding_engine
-from sgdmix_albu.expand.execute.guard import check_guarded
+from sgdmix_albu.expand.execute.choice import check_engine, check_script, describing_engine, expanding_engine
 from sgdmix_albu.expand.execute.local import Engine, LocalEngine
 from sgdmix_albu.expand.execute.worker import Expander, Report
 from sgdmix_albu.expand.forecast import TRIAL, forecast
@@ -33,6 +31,7 @@ from sgdmix_albu.expand.store.run import Run
 from sgdmix_albu.expand.store.run_file import stored_listing
 from sgdmix_albu.expand.summary import Expansion, Forecast
 from sgdmix_albu.io.clock import Clock
+from sgdmix_albu.io.outputs import check_output
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.storage import Storage
@@ -106,8 +105,9 @@ def generate(
     """
     settings, progress = settings or Settings(), progress or Progress()
     check_counts(workers=workers, limit=limit)
-    _check_engine(engine, address, gpus_per_worker)
+    check_engine(engine, address, gpus_per_worker, refiner)
     check_apart(out, data)
+    check_output(out)
     source = open_source(data, dataset, size=settings.size)
     begun = None if overwrite or dry_run else stored_listing(Storage(out))
     gone: list[str] = []  # images of the run that is taken up which are not there any more
@@ -120,10 +120,7 @@ def generate(
         raise DataError(f"a class is called {METADATA}, which is the manifest's name; rename its folder")
     asked = Asked.of(source, data, dataset, limit, settings, refiner, teacher)
     chosen = expanding_engine(engine, asked, progress, workers=workers, share=gpus_per_worker, address=address)
-    if isinstance(chosen, LocalEngine):
-        describing = describing_engine(chosen, asked.settings, progress, workers, asked.device)
-        if chosen.spawns or (isinstance(describing, LocalEngine) and describing.spawns):
-            check_guarded()
+    check_script(chosen, asked, workers)
     try:
         if dry_run:
             few = source.thinned(TRIAL)
@@ -230,7 +227,8 @@ class _Expansion:
             with suppress(DataError):  # it is on its way already
                 gathering.keep()
             raise
-        torch.cuda.empty_cache()  # of networks that are not needed any more: refiner and teacher have a use for it
+        # Of networks that are not needed any more: refiner and teacher have a use for it.
+        release_memory(working_device(asked.device))
 
     def _plan(self) -> None:
         source, left_out = self.source, Counter[str]()
@@ -297,11 +295,3 @@ class _Expansion:
 
 def _as_it_is(report: T) -> T:
     return report
-
-
-def _check_engine(kind: str, address: str | None, gpus: float | None) -> None:
-    check_choice("engine", kind, ("local", "ray"))
-    if kind == "local" and (address is not None or gpus is not None):
-        raise InvalidInputError("address and gpus_per_worker go with engine='ray'")
-    if gpus is not None and not gpus >= 0:
-        raise InvalidInputError(f"gpus_per_worker must be 0 or more, got {gpus!r}")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from queue import LifoQueue
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
-T = TypeVar("T")
+from sgdmix_albu.devices import CPU, count_of, current, has_float64, working_device
 
-CPU = torch.device("cpu")
+T = TypeVar("T")
 
 
 class Lent(NamedTuple, Generic[T]):
@@ -47,7 +47,7 @@ class Copies(Generic[T]):
         """A copy for as long as it is needed."""
         device, made = self._idle.get()
         try:
-            with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            with current(device):
                 if not made:
                     made.append(self._make())
                 yield Lent(made[0], device)
@@ -55,10 +55,22 @@ class Copies(Generic[T]):
             self._idle.put((device, made))
 
 
-def gpus(device: str | None = None) -> list[torch.device]:
-    """The GPUs of this machine that torch may use: all, or the one that ``device`` names; none for "cpu"."""
-    named = torch.device(device or "cuda")
-    if named.type != "cuda":
+def gpus(device: str | None = None, *, exact: bool = False) -> list[torch.device]:
+    """The GPUs of this machine that torch may use: all, or the one that ``device`` names; none for "cpu".
+
+    Of CUDA's several may be used; of another kind one is.
+
+    Args:
+        device: What the user said.
+        exact: Those only that compute in float64, as saliency and masks need it.
+
+    Raises:
+        InvalidInputError: No device has such a name.
+    """
+    named = working_device(device)
+    if named.type == "cpu":
         return []
-    there = range(torch.cuda.device_count())
-    return [torch.device("cuda", number) for number in there if named.index in (None, number)]
+    there = range(count_of(named.type))
+    found = [torch.device(named.type, number) for number in there if named.index in (None, number)]
+    found = found if named.type == "cuda" else found[:1]
+    return [one for one in found if has_float64(one) or not exact]

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import get_args
 
-import torch
-
 from sgdmix_albu.datasets import EMBEDDED
 from sgdmix_albu.parsing import HelpFormatter, Parser, real, whole
 from sgdmix_albu.synthetic import Mode
@@ -54,7 +52,7 @@ def arguments(recipe: str, description: str, data_sets: Sequence[str]) -> Parser
     add("--size", type=whole(1), default=224, help="side in pixels that the model sees")
     add("--split-seed", type=whole(0), default=0, help="of held-out images, shots and tail: of TREE")
     add("--seed", type=whole(0), default=0, help="of initial values, order, crops and synthetic images")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: a GPU if there is one")
+    add("--device", help="cpu, cuda, mps, ... (default: a GPU if there is one)")
     add("--workers", type=whole(0), default=0, help="processes that load images (default: none beside this one)")
     add("--amp", action="store_true", help="compute in bfloat16 where that is sound")
     return parser

@@ -14,20 +14,7 @@ from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.recipes.parts import Part
 from sgdmix_albu.synthetic import SyntheticPool
 
-__all__ = ["check_made_of", "check_model", "found_device"]
-
-
-def found_device(name: str) -> torch.device:
-    """A device that is there.
-
-    Raises:
-        InvalidInputError: It is not.
-    """
-    try:
-        return torch.empty(0, device=name).device
-    # What torch raises where a device is unknown or absent is of several kinds.
-    except Exception as error:
-        raise InvalidInputError(f"--device {name} is not available: {error}") from error
+__all__ = ["check_made_of", "check_model"]
 
 
 def check_model(model: nn.Module, arch: str, *, size: int, classes: int, device: torch.device) -> None:

@@ -16,11 +16,12 @@ from torchvision.transforms import v2
 
 from sgdmix_albu.classifiers import Classifier, new_classifier
 from sgdmix_albu.datasets.tree import write_tree
+from sgdmix_albu.devices import present_device
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.io.console import told
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.mixing.colour import IMAGENET, Normalization, check_normalization
-from sgdmix_albu.recipes.checks import check_made_of, check_model, found_device
+from sgdmix_albu.recipes.checks import check_made_of, check_model
 from sgdmix_albu.recipes.measures import Measures
 from sgdmix_albu.recipes.parts import Part, Parts
 from sgdmix_albu.recipes.record import Record
@@ -72,7 +73,8 @@ def experiment(
         return _write_train(parts.train, options.write_train)
     record = Record(options.out, arch=options.arch, class_names=parts.train.classes)
     settings = _overridden(settings, options)
-    machine = Machine(found_device(options.device), options.workers, options.amp)
+    machine = Machine(present_device(options.device), options.workers, options.amp)
+    options.device = str(machine.device)  # for the record
     torch.manual_seed(options.seed)
     classifier = new_classifier(options.arch, parts.train.classes, options.weights, size=options.size)
     model = classifier.model.to(machine.device)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from sgdmix_albu.classifiers import save_classifier
 from sgdmix_albu.io.files import check_new, refusals_named, write_whole
+from sgdmix_albu.io.outputs import local_output
 from sgdmix_albu.mixing.colour import Normalization
 
 
@@ -29,15 +28,13 @@ class Record:
     """
 
     def __init__(self, folder: str | None, *, arch: str, class_names: Sequence[str]) -> None:
-        self.folder = None if folder is None else Path(folder).expanduser()
+        self.folder = None if folder is None else local_output(folder)
         self._arch, self._class_names, self._kept = arch, class_names, False
         if self.folder is None:
             return
         check_new(self.folder)
         with refusals_named(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
 
     def keep(self, model: nn.Module, pixels: Normalization) -> None:
         """Write the weights, and what pixels they expect, in place of those kept before."""

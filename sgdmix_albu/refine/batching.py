@@ -7,14 +7,17 @@ from typing import TypeVar
 
 import torch
 
+from sgdmix_albu.devices import release_memory
 from sgdmix_albu.errors import DataError
 
 _Result = TypeVar("_Result")
 
 _MOST = 64
 _SHARE = 0.8  # of the free memory that may be used
-# On a CPU a batch saves only the overhead of each call, which larger pictures do not notice.
-_CPU_PIXELS = 16 * 64 * 64
+# On a CPU a batch saves only the overhead of each call, which larger pictures do not notice. Devices that do not tell
+# what a batch took (Apple's, Intel's) work on as many: one image of Stable Diffusion's size, which fits.
+_PIXELS = 16 * 64 * 64
+_FULL = ("out of memory", "can't allocate memory")
 
 
 def in_batches(
@@ -31,8 +34,8 @@ def in_batches(
     Args:
         run: Does the work on some rows.
         rows: All of them.
-        size: Rows of one part; None to find out: on a GPU the first row runs alone and its memory is measured.
-            The model must be loaded by then.
+        size: Rows of one part; None to find out: with CUDA the first row runs alone and its memory is
+            measured. The model must be loaded by then.
         device: Where the work is done.
         pixels: Of one image.
         known: Bytes that one image takes, by its pixels, as measured by earlier calls; filled in.
@@ -51,7 +54,7 @@ def in_batches(
     elif measured:
         count = 1 if probing else _fitting(device, known[pixels])
     else:
-        count = max(1, _CPU_PIXELS // pixels)
+        count = max(1, _PIXELS // pixels)
     while waiting:
         part = waiting[:count]
         before = _before(device) if probing else 0
@@ -60,8 +63,7 @@ def in_batches(
             if len(part) == 1:
                 raise DataError(f"{device} has not the memory for one image; pass a smaller base or dtype ({reason})")
             count = len(part) // 2
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+            release_memory(device)
             continue
         if probing:
             probing = False
@@ -76,7 +78,7 @@ def _tried(run: Callable[[list[int]], _Result], part: list[int]) -> tuple[_Resul
     try:
         return run(part), None
     except RuntimeError as error:  # of which torch's of a GPU that is full is one
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not isinstance(error, torch.OutOfMemoryError) and not any(sign in str(error) for sign in _FULL):
             raise
         return None, str(error).partition("\n")[0]
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sgdmix_albu.arguments import accepts
+from sgdmix_albu.devices import release_memory
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
 from sgdmix_albu.refine.catalogue import cache_folder, get_spec, list_refiners
 from sgdmix_albu.refine.folder import CARD, find_weights, read_refiner
@@ -104,8 +104,7 @@ class Refiner(RefinerSetup):
         with self._lock:
             self._loaded = None
         gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_memory(self.device)
 
     def check_size(self, height: int, width: int) -> None:
         """Refuse images so long that one of them would take the memory of many.

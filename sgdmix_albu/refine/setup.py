@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.arguments import check_counts, check_number
+from sgdmix_albu.devices import best_dtype, working_device
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.refine.catalogue import RefinerSpec
+from sgdmix_albu.refine.components import base_folder, read_index
 from sgdmix_albu.refine.folder import CARD, RefinerCard, find_weights, of_label, read_refiner
 from sgdmix_albu.refine.schedulers import SCHEDULERS
 from sgdmix_albu.refine.tokens import EmbeddingFile, embedding_file
-from sgdmix_albu.registry import nearest_names
-from sgdmix_albu.tensors import working_device
+from sgdmix_albu.registry import check_installed, nearest_names
 
 __all__ = ["RefinerSetup"]
 
@@ -42,7 +43,7 @@ class RefinerSetup:
         embeddings: Class name to Textual Inversion file, for classes without fine-tuned tokens. Where a file holds
             several tokens, (file, token); for the rows of a pivotal tuning (file, "<s0><s1>").
         device: Where to work; None for a GPU if there is one.
-        dtype: Of the weights; None for half precision on a GPU, single elsewhere.
+        dtype: Of the weights; None for half precision on GPUs of NVIDIA, AMD and Intel, single elsewhere.
         batch_size: Images at once; None to go by the free memory.
         compile: Compile the UNet (``torch.compile``): worth its minutes from some thousand images on.
         tiny_vae: Folder of a TAESD autoencoder, faster and softer.
@@ -54,6 +55,7 @@ class RefinerSetup:
 
     Raises:
         InvalidInputError: A setting means nothing.
+        MissingExtraError: The packages of ``sgdmix-albu[diffusion]`` are not installed.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class RefinerSetup:
         band: int | None = None,
         hole_strength: float | None = None,
     ) -> None:
+        check_installed("diffusers", "safetensors", "transformers", extra="diffusion")
         check_counts(steps=steps, batch_size=batch_size)
         if scheduler is not None and scheduler not in SCHEDULERS:
             raise InvalidInputError(
@@ -104,7 +107,7 @@ class RefinerSetup:
         self.embeddings = {name: embedding_file(value, name) for name, value in (embeddings or {}).items()}
         self._tokens = _tokens(spec.key, self.embeddings)
         self.device = working_device(device)
-        self.dtype = dtype or (torch.float16 if self.device.type == "cuda" else torch.float32)
+        self.dtype = dtype or best_dtype(self.device)
         self.batch_size, self.compile, self.tiny_vae = batch_size, compile, tiny_vae
         self.teacher, self.tau, self.band = teacher, tau, band
         self.hole_strength = None if hole_strength is None else float(hole_strength)
@@ -135,6 +138,20 @@ class RefinerSetup:
     def embedded_tokens(self) -> dict[str, tuple[str | os.PathLike[str], str | None]]:
         """Token to Textual Inversion file and token in it, for the classes that have one of their own."""
         return {self._tokens[name]: found for name, found in self.embeddings.items()}
+
+    def check(self, class_names: Iterable[str] = ()) -> None:
+        """Refuse now what the first image would be refused for, where other work comes before it.
+
+        Args:
+            class_names: The classes that will be asked for.
+
+        Raises:
+            DataError: No base, no weights, or damaged ones.
+            UnknownNameError: The refiner was not trained on a class.
+        """
+        read_index(base_folder(self.base, self.revision))
+        for name in class_names:
+            self.prompt_for(name)
 
     def prompt_for(self, class_: str | int) -> str:
         """The prompt of a class, by name or label.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from sgdmix_albu.arguments import check_choice
 from sgdmix_albu.bank.ways import way_of
+from sgdmix_albu.devices import present_device
+from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.expand.asked import Asked
+from sgdmix_albu.expand.execute.guard import check_guarded
 from sgdmix_albu.expand.execute.local import Engine, LocalEngine
 from sgdmix_albu.io.copies import gpus
 from sgdmix_albu.io.progress import Progress
@@ -11,6 +15,21 @@ from sgdmix_albu.io.threads import default_jobs
 from sgdmix_albu.settings import RefinerSettings, Settings
 
 _TO_A_GPU = 3  # workers that share a model: one refines, others mix and write
+
+
+def check_engine(kind: str, address: str | None, gpus: float | None, refiner: RefinerSettings | None) -> None:
+    """Refuse an engine that means nothing, and a device that this machine does not have where it is to work.
+
+    Raises:
+        InvalidInputError: What was expected, and what came.
+    """
+    check_choice("engine", kind, ("local", "ray"))
+    if kind == "local" and (address is not None or gpus is not None):
+        raise InvalidInputError("address and gpus_per_worker go with engine='ray'")
+    if gpus is not None and not gpus >= 0:
+        raise InvalidInputError(f"gpus_per_worker must be 0 or more, got {gpus!r}")
+    if kind == "local" and refiner is not None:
+        present_device(refiner.device)
 
 
 def expanding_engine(
@@ -39,6 +58,18 @@ def expanding_engine(
     return LocalEngine(workers or default_jobs(), "threads" if asked.refiner is None else "processes", progress)
 
 
+def check_script(engine: Engine, asked: Asked, workers: int | None) -> None:
+    """Refuse a script that would begin the run again in each of its processes.
+
+    Raises:
+        InvalidInputError: It has no guard.
+    """
+    if isinstance(engine, LocalEngine):
+        describing = describing_engine(engine, asked.settings, Progress(), workers, asked.device)
+        if engine.spawns or (isinstance(describing, LocalEngine) and describing.spawns):
+            check_guarded()
+
+
 def describing_engine(
     engine: Engine, settings: Settings, progress: Progress, workers: int | None, device: str | None
 ) -> Engine:
@@ -60,7 +91,7 @@ def describing_engine(
         return LocalEngine(1, progress=progress)
     if "processes" not in kinds:
         return LocalEngine(jobs, progress=progress)
-    there = len(gpus(device))
+    there = len(gpus(device, exact=True))
     # A process that has a GPU to itself knows it by another number than the one that was named.
     own = there if device in (None, "cuda") else 0
     return LocalEngine(min(jobs, _TO_A_GPU * there) if there else jobs, "processes", progress, gpus=own)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from sgdmix_albu.arguments import check_counts
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.lock import locked
+from sgdmix_albu.io.outputs import local_output
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.refine.catalogue import RefinerSpec
@@ -131,7 +131,7 @@ def finetune(
     root = data if isinstance(data, str | os.PathLike) else getattr(data, "root", None)
     if isinstance(root, str | os.PathLike):
         check_apart(out, root)
-    folder = Path(out).expanduser()
+    folder = local_output(out)
     if (folder / CARD).exists() and not overwrite:
         raise DataError(f"{folder} holds a refiner already; choose another folder, or pass --overwrite")
     _check_side(spec, settings.resolution)

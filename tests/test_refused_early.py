@@ -1,0 +1,120 @@
+"""What can be refused is refused before any work: outputs, devices and packages, for every command alike."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sgdmix_albu.cli import main
+from sgdmix_albu.devices import present_device
+from sgdmix_albu.errors import DataError, InvalidInputError, MissingExtraError
+from sgdmix_albu.io.outputs import check_output, local_output
+from sgdmix_albu.recipes import fine_grained
+from sgdmix_albu.recipes.command import guarded
+from sgdmix_albu.refine import finetune, get_refiner
+
+# With data that are not there: whoever looks at the output first has not read an image.
+WRITES = {
+    "mix": "mix nowhere {out}",
+    "generate": "generate nowhere {out} --refiner none",
+    "generate --dry-run": "generate nowhere {out} --refiner none --dry-run",
+    "audit": "audit nowhere {out}",
+    "drift": "drift nowhere {out} --refiner aviary",
+    "bank": "bank nowhere {out}",
+    "distil": "distil nowhere {out}/file.safetensors --teacher manifold_ranking",
+    "finetune": "finetune nowhere {out} --metaclass bird --base embedded:aviary",
+    "demo": "demo {out}",
+    "recipe": "recipe {out} --dataset aviary --size 32",
+    "recipe --write-train": "recipe --dataset aviary --size 32 --write-train {out}",
+}
+TAKE_URLS = {"mix", "generate", "generate --dry-run"}
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a command says that it refuses; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line: str) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        words = line.split()
+        code = guarded(lambda: fine_grained.main(words[1:])) if words[0] == "recipe" else main(words)
+        said = capsys.readouterr().err.strip().splitlines()
+        assert (code, len(said)) == (2, 1), said
+        assert sorted(tmp_path.rglob("*")) == before
+        return said[0]
+
+    return run
+
+
+@pytest.mark.parametrize("command", WRITES)
+def test_outputs(command: str, refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "cannot write file/out" in (message := refused(WRITES[command].format(out="file/out")))
+    assert message.endswith("/file is a file")
+    # An operating system that refuses, whoever asks: nobody makes a folder there.
+    assert "cannot write /proc/sgdmix" in refused(WRITES[command].format(out="/proc/sgdmix"))
+    assert "pathlib takes one of its slashes" in refused(WRITES[command].format(out="s3:/bucket/out"))
+    if command not in TAKE_URLS:
+        message = refused(WRITES[command].format(out="s3://bucket/out"))
+        assert "cannot write s3://bucket/out" in message
+        assert "expected a path on this machine, not a URL" in message
+
+
+def test_every_command_that_writes_is_in_the_table() -> None:
+    from sgdmix_albu.cli import parser
+
+    commands = next(action.choices for action in parser()._actions if isinstance(action.choices, dict))
+    writing = {name for name, command in commands.items() if any(one.dest == "out" for one in command._actions)}
+    assert writing - {"verify"} == {name.split()[0] for name in WRITES} - {"recipe"}
+
+
+def test_a_file_url_is_a_folder_here(tmp_path: Path) -> None:
+    assert local_output(f"file://{tmp_path}/a/b") == tmp_path / "a" / "b"
+    check_output("memory://somewhere")
+    check_output(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "locked").mkdir()
+    with pytest.raises(DataError, match="is a file"):
+        check_output("/dev/null")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "generate photos out --refiner aviary --device {device}",
+        "distil photos out.safetensors --teacher manifold_ranking --device {device}",
+        "recipe --dataset aviary --size 32 --device {device}",
+    ],
+)
+def test_devices(line: str, refused: Callable[..., str]) -> None:
+    assert "expected a device such as 'cpu', 'cuda' or 'mps', got 'mars'" in refused(line.format(device="mars"))
+    absent = "cuda:99" if torch.cuda.is_available() else "cuda"
+    for device in (absent, "xpu" if not torch.xpu.is_available() else "mps"):
+        assert "must be one that this machine has (cpu" in (message := refused(line.format(device=device)))
+        assert message.endswith(f"got {device!r}")
+
+
+def test_a_device_that_is_there() -> None:
+    assert present_device(None).type in ("cpu", torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    assert present_device("cpu") == torch.device("cpu")
+    with pytest.raises(InvalidInputError):
+        present_device("meta")
+
+
+@pytest.mark.parametrize("package", ["diffusers", "transformers", "safetensors"])
+def test_packages(package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before weights, teachers or images are looked at."""
+    find: Any = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    message = rf"{package} is needed and is not installed; run: pip install 'sgdmix-albu\[diffusion\]'"
+    with pytest.raises(MissingExtraError, match=message):
+        get_refiner("aviary", finetuned=False)
+    with pytest.raises(MissingExtraError, match=message):
+        finetune("nowhere", metaclass="bird", base="embedded:aviary", out=tmp_path / "r")
+    assert list(tmp_path.iterdir()) == []
