@@ -47,11 +47,12 @@ def main(dist: str) -> int:
 def _environment(name: str, requirement: str, base: Path | None = None) -> Path:
     """A new one with the wheel in it."""
     environment = WORK / name
-    _run(f"Create {name}", sys.executable, "-m", "venv", "--clear", str(environment))
+    create = [sys.executable, "-m", "venv", "--clear", str(environment)]
+    _run(f"Create {name}", *create, *(() if base is None else ["--without-pip"]))
     if base is not None:
         (here,), (there,) = (list(where.glob("lib/python*/site-packages")) for where in (environment, base))
-        shutil.copytree(there, here, copy_function=os.link, dirs_exist_ok=True, ignore=shutil.ignore_patterns("pip*"))
-        # The wheel once more, with its commands and its extra.
+        shutil.copytree(there, here, copy_function=os.link, dirs_exist_ok=True)
+        # The wheel comes once more, with its command and its extra.
         shutil.rmtree(next(here.glob("sgdmix_albu-*.dist-info")))
         shutil.rmtree(here / "sgdmix_albu")
     install = ["install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off", "-c"]
