@@ -3,7 +3,8 @@
 # .venv, as that of albumentationsx does. It has a Jupyter kernel too, which runs the notebook.
 
 E_VENV     := .venv-ecosystem
-E_PACKAGES ?= fastai==2.8.12 ultralytics==8.4.190 nvidia-dali-cuda120==2.4.0 nbclient==0.11.0 ipykernel==7.4.0
+E_PACKAGES ?= fastai==2.8.12 ultralytics==8.4.190 nvidia-dali-cuda120==2.4.0 nbclient==0.11.0 ipykernel==7.4.0 \
+    ipywidgets==8.1.9
 
 test-ecosystem: $(E_VENV)/.ready ## run the pages of fastai, ultralytics and DALI, and the notebook in Jupyter
 	@YOLO_CONFIG_DIR=$(abspath $(E_VENV)) $(E_VENV)/bin/python -m pytest \

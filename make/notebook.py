@@ -69,9 +69,11 @@ def page_of(cells: list[dict[str, Any]]) -> tuple[str, dict[str, bytes]]:
 
 
 def _text(output: dict[str, Any]) -> str:
-    """What an output says in words; a picture says nothing."""
+    """What an output says in words: not pictures, and not progress, which is on stderr or a widget."""
     data = output.get("data", {})
-    return "" if "image/png" in data else "".join(output.get("text", data.get("text/plain", "")))
+    if output.get("name") == "stderr" or any("image/" in kind or "widget" in kind for kind in data):
+        return ""
+    return "".join(output.get("text", data.get("text/plain", "")))
 
 
 def _webp(png: str) -> bytes:
