@@ -495,5 +495,5 @@ def test_what_is_for_a_refiner_is_refused_without_one(run: Run, tmp_path: Path) 
     for option in (["--steps", 3], ["--lora", "nowhere.safetensors"], ["--device", "cpu"]):
         code, _, error = run("generate", tmp_path / "data", tmp_path / "out", "--refiner", "none", *option)
         assert code == 2
-        assert "is for a refiner, and none is named" in error
+        assert "needs a refiner, and the refiner is 'none'" in error
     assert not (tmp_path / "out").exists()

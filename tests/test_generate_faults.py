@@ -666,7 +666,7 @@ def test_what_a_lost_worker_left_lying_goes(photographs: Path, tmp_path: Path) -
 
 
 def test_strengths_without_a_refiner(photographs: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"strengths is for a refiner, and none is named, got \(0.5,\)"):
+    with pytest.raises(InvalidInputError, match=r"strengths needs a refiner, and the refiner is 'none'; got \(0.5,\)"):
         expand(photographs, tmp_path, refiner=RefinerSettings(strengths=[0.5]))
 
 

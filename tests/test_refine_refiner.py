@@ -412,7 +412,9 @@ def test_unknown_names(folder, tmp_path):
         get_refiner(folder, hole_strength=0)
     with pytest.raises(UnknownNameError, match="labels 0 to 1; got label 7"):
         refine(get_refiner(folder), classes=[7] * 6)
-    with pytest.raises(UnknownNameError, match="did you mean '000.red_bird'"):
+    with pytest.raises(DataError, match=r"no refiner folder runs/r; to make one: sgdmix finetune DATA runs/r --meta"):
+        get_refiner("runs/r")
+    with pytest.raises(UnknownNameError, match=r"'000.red_brd'; did you mean '000.red_bird'\? It knows 2 classes"):
         refine(get_refiner(folder), classes=["000.red_brd"] * 6)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+import re
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing import compose
 from sgdmix_albu.refine import Refined, get_refiner
 from sgdmix_albu.refine.preserve import mask_core
+from sgdmix_albu.torchvision.refining import DEFAULTS
 
 LABELS = torch.tensor([0, 1, 0, 1, 1, 0])
 
@@ -112,6 +115,25 @@ def test_a_pickle_carries_the_key_and_not_the_weights(refiner, images):
 def test_settings_that_mean_nothing(refiner, options):
     with pytest.raises(InvalidInputError, match=next(iter(options))):
         transform(refiner, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"strength": 2}, r"strength must lie in \(0, 1\], got 2"), ({"preserve": "all"}, "preserve must be one of none")],
+)
+def test_settings_that_mean_nothing_without_a_refiner_either(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        SGDMix("spectral_residual", **options)
+
+
+@pytest.mark.parametrize("options", [{"strength": 0.5}, {"preserve": "none"}, {"strength": (0.3, 0.9)}])
+def test_settings_that_do_nothing_warn(options):
+    ((name, value),) = options.items()
+    with pytest.warns(UserWarning, match=rf"^{name}={re.escape(repr(value))} does nothing without a refiner") as told:
+        SGDMix("spectral_residual", **options)
+    assert told[0].filename == __file__
+    defaults = {name: parameter.default for name, parameter in inspect.signature(SGDMix).parameters.items()}
+    assert DEFAULTS.items() <= defaults.items()
 
 
 def test_no_labels_no_prompt(refiner, images):

@@ -96,7 +96,7 @@ class Asked:
             in_vain = [one.name for one in fields(refiner)[1:] if getattr(refiner, one.name) != one.default]
             if in_vain:
                 value = getattr(refiner, in_vain[0])
-                raise InvalidInputError(f"{in_vain[0]} is for a refiner, and none is named, got {value!r}")
+                raise InvalidInputError(f"{in_vain[0]} needs a refiner, and the refiner is 'none'; got {value!r}")
             refiner = None
         if refiner is not None and refiner.adaptive and teacher is None:
             raise InvalidInputError("an adaptive strength needs a teacher")

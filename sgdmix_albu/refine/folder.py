@@ -103,8 +103,9 @@ class RefinerCard:
         if isinstance(class_, str):
             if class_ not in self.classes:
                 raise UnknownNameError(
-                    f"refiner {self.key!r} knows no class {class_!r}{nearest_names(class_, list(self.classes))}"
-                    f" It has {len(self.classes)} classes, such as {self.classes[0]!r}"
+                    f"refiner {self.key!r} was not trained on class {class_!r}"
+                    f"{nearest_names(class_, self.classes) or '.'} It knows {len(self.classes)} classes, such as "
+                    f"{self.classes[0]!r}"
                 )
             return self.tokens[self.classes.index(class_)]
         return of_label(class_, self.tokens, f"refiner {self.key!r} has {len(self.classes)} classes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from sgdmix_albu.arguments import accepts
 from sgdmix_albu.devices import release_memory
-from sgdmix_albu.errors import InvalidInputError, UnknownNameError
+from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.refine.catalogue import cache_folder, get_spec, list_refiners
 from sgdmix_albu.refine.folder import CARD, find_weights, read_refiner
 from sgdmix_albu.refine.loading import Loaded, load
@@ -51,7 +52,7 @@ def get_refiner(
 
     Raises:
         UnknownNameError: No such key.
-        DataError: No weights; the message is the command that makes them.
+        DataError: No such folder, or no weights; the message is the command that makes them.
 
     Example:
         >>> refiner = get_refiner("aviary", finetuned=False)
@@ -72,6 +73,11 @@ def get_refiner(
             raise UnknownNameError(
                 f"unknown refiner {name!r}{nearest_names(name, known) or '.'} Known: {', '.join(known)}; "
                 f"or pass a folder that `sgdmix finetune` wrote"
+            )
+        if not weights.exists():
+            raise DataError(
+                f"there is no refiner folder {name}; to make one: sgdmix finetune DATA {shlex.quote(name)} --metaclass "
+                "WORD --base BASE"
             )
         if not (weights / CARD).is_file():
             raise InvalidInputError(f"expected a refiner's key or a folder with {CARD}, {name} has none")

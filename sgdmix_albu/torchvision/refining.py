@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any, get_args
 
 from torch import Tensor
@@ -14,22 +15,27 @@ from sgdmix_albu.types import MixPlan, Preserve
 if TYPE_CHECKING:
     from sgdmix_albu.refine.refiner import Refined, Refiner
 
+DEFAULTS = {"strength": 0.7, "preserve": "strict"}
+
 
 def open_refiner(refiner: str | os.PathLike[str] | Refiner | None, strength: Any, preserve: Any) -> Refiner | None:
     """The refiner that a user means, once it is known that it can work so.
 
     Args:
         refiner: Its key, its folder or itself.
-        strength: Refused where it means nothing and there is a refiner.
+        strength: Refused where it means nothing; warned of where there is no refiner.
         preserve: Likewise.
     """
-    if refiner is None:
-        return None
     from sgdmix_albu.refine import get_refiner
     from sgdmix_albu.refine.strength import check_strength
 
     check_strength(strength)
     check_choice("preserve", preserve, get_args(Preserve))
+    if refiner is None:
+        for name, value in (("strength", strength), ("preserve", preserve)):
+            if value != DEFAULTS[name]:
+                warnings.warn(f"{name}={said(value)} does nothing without a refiner: pass refiner=", stacklevel=3)
+        return None
     if isinstance(refiner, str | os.PathLike):
         return get_refiner(refiner)
     if not callable(getattr(refiner, "refine", None)):
