@@ -1,4 +1,4 @@
-"""What the stages hand to each other."""
+"""What the stages pass to each other."""
 
 from __future__ import annotations
 
@@ -32,37 +32,36 @@ __all__ = [
 Rows: TypeAlias = "Tensor | Sequence[Tensor]"
 """A batch to gather from: one (N, ...) tensor, or N tensors of one shape."""
 
-# The defaults of both faces: what measures best on photographs, masks and accuracy both (docs/choosing.md), without a
-# download and at a price that a loader can afford.
+# The defaults of both transforms: the best measured on photographs, in masks and in accuracy (docs/choosing.md), among
+# what needs no download and is cheap enough for a loader.
 BEST_SALIENCY = "salient_object"
 BEST_MASK = "guided"
 
-# Beside names of backends: how the path of a network that `sgdmix distil` wrote ends, and what stands before the folder
-# of a bank, whose maps stand for a backend's.
+# Used in place of a backend's name: the suffix of a network that `sgdmix distil` wrote, the prefix of a bank's folder.
 DISTILLED, SERVED = ".safetensors", "bank:"
 
 Fill: TypeAlias = Literal["source", "inpaint"]
-"""What stands where the target's own object was: the source's pixels (the paper), or paint."""
+"""What replaces the target's object: the source's pixels (the paper), or paint."""
 
 BEST_FILL: Fill = "inpaint"
 
 Place: TypeAlias = Literal["source", "random"]
-"""Where the source's object stands in the mix: where it stood, or scaled and moved at random."""
+"""Where the source's object goes: where it was, or scaled and moved at random."""
 
 TargetClass: TypeAlias = Literal["any", "same", "different"]
 """Which targets may be chosen, by their class."""
 
 Preserve: TypeAlias = Literal["none", "soft", "strict"]
-"""How a refiner protects the object: not at all (the paper), by less strength on it, by its own pixels."""
+"""How a refiner protects the object: not at all (the paper), by less strength on it, or also by its own pixels."""
 
 Normalize: TypeAlias = Literal["imagenet", "none"]
-"""What a classifier expects of pixels in [0, 1]."""
+"""How pixels in [0, 1] are normalised for a classifier."""
 
 ImageFormat: TypeAlias = Literal["png", "jpg"]
 
 
 class Foreground(NamedTuple):
-    """Stage 3 of each image by itself.
+    """The object's mask of each image (stage 3).
 
     Attributes:
         masks: (B, H, W) bool, True on the foreground.
@@ -90,17 +89,17 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class Guards:
-    """What was refused, for each image of the batch.
+    """Why images or candidates were rejected, for each image of the batch.
 
     Attributes:
-        flat_saliency: (B,) bool, the image's own saliency map is constant: left unmixed.
-        empty_mask: (B,) bool, the image's own mask is empty though its map is not: left unmixed.
-        over_coverage: (B,) int64, nearer candidates refused because the union mask would have covered more
-            than ``max_coverage`` of the image. With ``fill="inpaint"``, because the hole that their object leaves
-            would have; all of them where the source's own mask does.
-        no_target: (B,) bool, no candidate was left (or there was none to begin with): left unmixed.
-        duplicate: (B,) bool, left unmixed because all that was left to mix with was the image itself: repeats and
-            other views of it, or a target that has the very same pixels wherever its own would show.
+        flat_saliency: (B,) bool, the image's saliency map is constant: left unmixed.
+        empty_mask: (B,) bool, the image's mask is empty though its map is not constant: left unmixed.
+        over_coverage: (B,) int64, nearer candidates rejected because the union mask would have covered more
+            than ``max_coverage`` of the image. With ``fill="inpaint"``: because their hole would have, or all of them
+            if the source's mask does.
+        no_target: (B,) bool, no candidate was left, or there was none: left unmixed.
+        duplicate: (B,) bool, left unmixed because only the image itself was left: repeats and
+            other views of it, or a target with the same pixels wherever it would show.
     """
 
     flat_saliency: Tensor
@@ -110,25 +109,25 @@ class Guards:
     duplicate: Tensor
 
     def counts(self) -> dict[str, int]:
-        """How many images each guard touched."""
+        """How many images each guard rejected."""
         return {name: int(value.count_nonzero()) for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
 class MixPlan:
-    """All that is decided before a pixel moves; the same plan applied twice gives the same pixels.
+    """Everything that is decided before any pixel changes; applied twice, it gives the same pixels.
 
     Attributes:
-        target: (B,) int64, row of the chosen target in the pool; the image itself where it stays unmixed.
+        target: (B,) int64, row of the chosen target in the pool; its own row where unmixed.
         applied: (B,) bool, True where the image is mixed.
         distance: (B,) float32, root-mean-square difference of source and target map; NaN where unmixed.
         masks: (B, H, W) bool, True where the source is kept: union masks, or with ``fill="inpaint"`` the sources'
             own; all True where unmixed.
         thresholds: (B,) float32, each source's saliency threshold.
-        guards: What was refused and why.
+        guards: What was rejected and why.
         holes: (B, H, W) bool, where the targets are painted over with ``fill="inpaint"``: their grown masks, all False
             where unmixed. None with ``fill="source"``.
-        placement: (B, 3) float64 scale, dy, dx of the moved objects: the source's point (y, x), in pixels, comes to
+        placement: (B, 3) float64 scale, dy, dx of the moved objects: the source's point (y, x), in pixels, moves to
             (scale y + dy H, scale x + dx W); (1, 0, 0) where unmixed. None with ``place="source"``.
         cutouts: (B, H, W) bool, the sources' objects before they were moved (``masks`` are the moved ones). None with
             ``place="source"``.
@@ -146,7 +145,7 @@ class MixPlan:
 
     @property
     def painted(self) -> Tensor | None:
-        """(B, H, W) bool, where paint shows: in holes, as far as the source does not cover them. None without holes."""
+        """(B, H, W) bool, where paint shows: in the holes that the source does not cover. None without holes."""
         return None if self.holes is None else self.holes & ~self.masks
 
     @property

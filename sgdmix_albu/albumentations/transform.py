@@ -33,88 +33,86 @@ _TARGETS = ("image", "images", "mask", "masks", "bboxes", "keypoints")
 class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
     """Put an image on the background of its best-matching donor; labels and annotations stay the source's.
 
-    SGD-Mix (arXiv 2505.11813, section 5): the target is the donor whose saliency map is nearest (L2); source
-    pixels are kept wherever either image is salient (or, see ``fill``, where the source itself is); the target's
-    background is taken elsewhere.
+    SGD-Mix (arXiv 2505.11813, section 5): the target is the donor with the nearest saliency map (L2). Source
+    pixels are kept where the source is salient, or with ``fill="source"`` where either image is; the rest is the
+    target's background.
 
-    Donors of ``image`` come through ``metadata_key``, in the form that ``A.Mosaic`` uses. Donors of each image
-    of an ``images`` batch are the other images, and those of the metadata if there are any.
+    Pass the donors of ``image`` under ``metadata_key``, in the form that ``A.Mosaic`` uses. In an ``images`` batch, the
+    donors of each image are the other images, and those of the metadata if there are any.
 
     Args:
         saliency: A backend's name (see :func:`sgdmix_albu.saliency.list_backends`), a backend, a function
-            ``(B, C, H, W) -> (B, H, W)``, a ``captum.attr.Attribution``, or "given" for maps that travel with
+            ``(B, C, H, W) -> (B, H, W)``, a ``captum.attr.Attribution``, or "given" for maps that come with
             the sample, under ``saliency_key``.
         model: The classifier that model-based saliency ("gradcam", ...) looks through. For "text" a folder or a hub id.
-        layer: Its layer, a module or dotted name, where the backend takes one; None finds it.
-        candidates: N, the most donors that are looked at in a call, drawn at random before anything is
-            computed about them (the paper: 30 to 50).
+        layer: Its layer, a module or dotted name, for backends that take one; None finds it.
+        candidates: N, the most donors to use in a call, drawn at random before anything is computed
+            (the paper: 30 to 50).
         mask: A mask preset's name (see :func:`sgdmix_albu.masks.list_masks`) or a callable.
-        fill: What stands where the donor's own object was. "source": the source's pixels, by the paper's union mask.
-            "inpaint": the object, with a small rim, is painted over with the colours around it
-            (:func:`sgdmix_albu.mixing.inpaint`; in masks with the nearest value), and the source is pasted by its own
-            mask.
-        place: Where the source's object stands. "source": where it stood. "random": cut out, scaled to a size between
+        fill: What replaces the donor's object. "inpaint" paints it over, with a small rim, with the colours around it
+            (:func:`sgdmix_albu.mixing.inpaint`; in masks with the nearest value), then pastes the source by its own
+            mask. "source" keeps the source's pixels there: the paper's union mask.
+        place: Where the source's object goes. "source": where it was. "random": it is scaled to a size between
             its own and that of the donor's object, and moved anywhere in the frame where it fits (the placement of
             ForAug, arXiv 2503.09399); masks, boxes and key points move along. With ``fill="inpaint"`` only.
-        max_coverage: The largest fraction of an image that a union mask may cover; beyond it the next-nearest
-            donor is tried, then the image stays unmixed. With ``fill="inpaint"`` the source's own mask, and what is
-            painted over, are each held to it.
+        max_coverage: The largest fraction of an image that the union mask may cover. If it is exceeded, the
+            next-nearest donor is tried, then the image stays unmixed. With ``fill="inpaint"`` it limits the source's
+            mask and the painted area, each.
         target_class: "any", or only donors of the "same" or a "different" class.
         feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. None: 0 with
-            ``fill="source"``; with "inpaint" a soft border, one pixel to either side of the mask's edge. Masks are
-            always composited hard.
-        exclude_duplicates: Never choose a donor with exactly the source's pixels, nor one that had to be stretched
+            ``fill="source"``; with "inpaint" a soft border, one pixel to either side of the mask's edge. Masks
+            always have hard edges.
+        exclude_duplicates: Never choose a donor with exactly the source's pixels, nor one that was stretched
             and then looks like it: the same photograph, resized in two ways. Crops and flips hide a photograph
-            from this; ``id_key`` finds it all the same.
-        mean: What ``A.Normalize`` subtracted, if it stands before this transform (and donors are normalised too).
-            None: the range of the call's float images tells, or is an error if it does not.
+            from this; set ``id_key`` to find it anyway.
+        mean: What ``A.Normalize`` subtracted, if it comes before this transform (and donors are normalised too).
+            None: recognised from the range of the call's float images, or an error.
         std: What ``A.Normalize`` divided by; given together with ``mean``.
-        metadata_key: Where the donors are: a list of dicts with the key "image" and, where the source has
+        metadata_key: The key of the donors: a list of dicts with "image" and, if the source has
             them, "mask" and the names of additional targets, as arrays or tensors. Donors of another size are
             stretched to the source's (masks by nearest pixel). An empty list leaves the image unmixed.
-        saliency_key: Where maps are that travel with the sample: an additional target of kind "mask" (with
+        saliency_key: The key of maps that come with the sample: an additional target of kind "mask" (with
             ``images``: "masks"), and a key of the donors. Bool, uint8 where 255 is 1, or float in [0, 1]. With
-            "mask" the mask itself is the map. Where there is a map, the backend is not asked.
-        label_key: Where the class of the source and of each donor is (with ``images``: one for each image).
-            Read only, and only for ``target_class`` and for backends that explain the image's own class. Class
+            "mask" the mask itself is the map. A map replaces the backend for that image.
+        label_key: The key of the class, in the call and in each donor (with ``images``: one for each image).
+            Not changed, and only read for ``target_class`` and for backends that explain the image's own class. Class
             numbers or probabilities as in :func:`sgdmix_albu.mixing.labels.class_ids`; for ``target_class`` alone also
             names. None: never.
-        id_key: Where it stands which sample the source is, and each donor (with ``images``: one for each image):
-            anything hashable. A donor of the source's own sample is never chosen, whatever its pixels. Read only
-            where the source has it. None: never.
+        id_key: The key that says which sample an image is, in the call and in each donor (with ``images``: one for each
+            image): anything hashable. A donor of the source's own sample is never chosen, whatever its pixels. Read
+            only if the source has it. None: never.
         instance_keys: Names of the mask targets that hold the source's instances. Each keeps its pixels where the
             source is kept and becomes 0 elsewhere; donors need no such masks, and add none. All other masks are
-            semantic and are composited as the image. None: ``masks`` beside one ``image``, additional targets of
-            kind "masks" likewise, and what ``instance_binding`` of albumentationsx binds.
-        remember: The most donors whose saliency and mask are remembered for later calls; they are found again by
-            the content of their pictures. None: as many as there are candidates, 512 at least; but 0 where saliency
-            looks through a network of yours or at labels, since a model in training sees the same pixels differently
-            in the next step. With a number nothing outdated is used there either: the weights' digest is taken in
-            each call. A function must give the same picture the same map; otherwise say 0. Each process remembers
-            its own.
+            semantic and mixed like the image. None: ``masks`` with one ``image``, additional targets of
+            kind "masks" too, and what ``instance_binding`` of albumentationsx binds.
+        remember: How many donors' saliency and masks to remember for later calls; donors are recognised by their
+            pixels. None: as many as there are candidates, at least 512; but 0 if saliency looks through your network or
+            at labels, since a model in training sees the same pixels differently in the next step. With a number,
+            nothing outdated is used there either: each call checks the weights' digest. A function must return the same
+            map for the same image; otherwise say 0. Each process remembers its own.
         p: Probability that a call is mixed: all images of an ``images`` batch or none, as everywhere in
             Albumentations.
-        **options: The backend's own: ``session=`` of "rembg", ``prompt=`` of "text", ``microbatch=`` of any.
+        **options: Options of the backend: ``session=`` of "rembg", ``prompt=`` of "text", ``microbatch=`` of any.
 
     Targets:
-        image, images, mask, masks, bboxes, keypoints. ``mask`` is semantic and composited with the image's own
-        union mask; ``masks`` are instances beside ``image``, and one semantic mask for each of ``images``. Boxes go
-        where less of them is left than the pipeline's ``A.BboxParams`` ask for (``min_visibility``, ``min_area``)
-        or nothing at all, key points where they were erased and ``A.KeypointParams`` has ``remove_invisible``; what
-        stays is moved by ``place="random"`` alone. Boxes that ``images`` share stay while one of them shows enough, and
-        are refused where they would move. A target of its own for saliency comes back unchanged.
+        image, images, mask, masks, bboxes, keypoints. ``mask`` is semantic and mixed like the image;
+        ``masks`` are instances with ``image``, and one semantic mask for each of ``images``. Boxes are dropped
+        if nothing is left of them, or less than the pipeline's ``A.BboxParams`` ask for (``min_visibility``,
+        ``min_area``); key points if they were erased and ``A.KeypointParams`` has ``remove_invisible``. What stays is
+        moved by ``place="random"`` only. Boxes that ``images`` share stay while one of them shows enough, and are
+        refused where they would move. A separate target for saliency comes back unchanged.
 
     Image types:
-        uint8, uint16 or float, grey or RGB, (H, W) or (H, W, C). Where saliency needs no colours (a function, a model,
-        "given", "spectral_residual"): any numbers, any C.
+        uint8, uint16 or float, grey or RGB, (H, W) or (H, W, C). If saliency needs no colours (a function, a model,
+        "given", "spectral_residual"): any dtype, any C.
 
     Attributes:
-        guard_counts: How many images each guard has touched so far in this process; keys as in
+        guard_counts: How many images each guard has rejected so far in this process; keys as in
             :class:`sgdmix_albu.types.Guards`.
 
     Raises:
-        InvalidInputError: (a ``ValueError``) settings, images or donors do not fit; with what was expected
-            and what came.
+        InvalidInputError: (a ``ValueError``) Invalid settings, images or donors; it says what was expected
+            and what it got.
 
     Example:
         >>> import numpy as np

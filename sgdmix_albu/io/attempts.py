@@ -25,7 +25,7 @@ def begin_attempt(storage: Storage, name: str) -> None:
     begun = len(storage.read(name)) if storage.has(name) else 0
     if begun == _MOST:
         raise SGDMixError(
-            f"{name} was begun {_MOST} times, and its worker died each time (killed, or out of "
+            f"{name} was started {_MOST} times, and its worker died each time (killed, or out of "
             "memory); use fewer workers, and run the same command to resume"
         )
     storage.write(name, b"." * (begun + 1))

@@ -43,7 +43,7 @@ def mix_batch(
     generator: torch.Generator | None = None,
     draws: Draws | None = None,
 ) -> MixedBatch:
-    """Mix a batch within itself and say what was done (SGD-Mix, sections 5.1 and 5.2).
+    """Mix a batch within itself, and return what was done (SGD-Mix, sections 5.1 and 5.2).
 
     Args:
         images: (B, C, H, W), uint8 or float, any memory format; not changed.
@@ -53,27 +53,27 @@ def mix_batch(
         mask: A preset's name or a callable; see :func:`sgdmix_albu.masks.get_mask`.
         candidates: N, candidates drawn for each source (the paper: 30 to 50).
         p: Probability that an image is mixed; the others come back bit-identical.
-        max_coverage: The largest fraction of an image that a union mask may cover; with ``fill="inpaint"`` the source's
-            own mask, and the target's grown one.
+        max_coverage: The largest fraction of an image that the union mask may cover; with ``fill="inpaint"`` it limits
+            the source's mask and the target's grown one, each.
         target_class: "any", or only targets of the "same" or a "different" class.
         exclude_duplicates: Never choose a target with exactly the source's pixels: the same image, drawn twice.
         ids: Which sample each image is, B hashable keys or an integer tensor: other views of a source are never
             its target, whatever their pixels.
         feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. None: 0 with
             ``fill="source"``, a soft border of one pixel with "inpaint".
-        fill: What stands where the target's own object was. "source" is the paper's union mask: the source's pixels
-            stay there. "inpaint" paints the object out of the target and pastes the source by its own mask; see
+        fill: What replaces the target's object. "inpaint" paints it out of the target and pastes the source by its own
+            mask. "source" is the paper's union mask: it keeps the source's pixels there. See
             :func:`sgdmix_albu.mixing.compose`.
-        place: "source" keeps the source's object where it stood; "random" scales and moves it on the painted target
+        place: "source" keeps the source's object where it was; "random" scales and moves it on the painted target
             (:mod:`sgdmix_albu.mixing.placement`), with ``fill="inpaint"`` only.
-        generator: Of the draws, on any device; None for torch's own on the CPU.
-        draws: Draws of an earlier call, to repeat it; ``p``, ``candidates`` and ``generator`` go unused.
+        generator: Generator for the draws, on any device; None for torch's own on the CPU.
+        draws: Draws of an earlier call, to repeat it; ``p``, ``candidates`` and ``generator`` are then not used.
 
     Returns:
         Mixed images, the plan (target, distance, masks, thresholds, kept, guards), foregrounds and draws.
 
     Raises:
-        InvalidInputError: An argument does not fit, with what was expected and what came.
+        InvalidInputError: An invalid argument; it says what was expected and what it got.
 
     Example:
         >>> import torch

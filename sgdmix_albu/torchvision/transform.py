@@ -1,4 +1,4 @@
-"""Face one: ``SGDMix``, a torchvision v2 transform over batches."""
+"""``SGDMix`` for torchvision: a v2 transform over batches."""
 
 from __future__ import annotations
 
@@ -47,83 +47,83 @@ if TYPE_CHECKING:
 class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
     """Put each image of a batch on the background of its best-matching neighbour; labels stay the source's.
 
-    SGD-Mix (arXiv 2505.11813, section 5): the target is the candidate whose saliency map is nearest (L2);
-    source pixels are kept wherever either image is salient (or, see ``fill``, where the source itself is); the
-    target's background is taken elsewhere.
-    Use it on batches: after the loader or inside its ``collate_fn``, also in workers.
+    SGD-Mix (arXiv 2505.11813, section 5): the target is the candidate with the nearest saliency map (L2). Source
+    pixels are kept where the source is salient, or with ``fill="source"`` where either image is; the rest is the
+    target's background. Use it on batches: after the loader or in its ``collate_fn``, also in workers.
 
     Args:
         saliency: A backend's name (see :func:`sgdmix_albu.saliency.list_backends`), a backend, a function
             ``(B, C, H, W) -> (B, H, W)``, a ``captum.attr.Attribution``, or "given" for maps or masks that
-            travel with the sample.
-        model: The classifier that model-based saliency ("gradcam", ...) looks through. It is left as it was
-            found, is no part of ``state_dict()``, and may be the model in training. For "text" a folder or a hub id.
-        layer: Its layer, a module or dotted name, where the backend takes one; None finds it.
-        p: Probability, for each image by itself, of being mixed; the others come back bit-identical.
+            come with the sample.
+        model: The classifier that model-based saliency ("gradcam", ...) looks through. It is left
+            unchanged, is not part of ``state_dict()``, and may be the model in training. For "text" a folder or a hub
+            id.
+        layer: Its layer, a module or dotted name, for backends that take one; None finds it.
+        p: Probability of each image to be mixed, independently; the others come back bit-identical.
         candidates: N, the candidates drawn for each image (the paper: 30 to 50).
         mask: A mask preset's name (see :func:`sgdmix_albu.masks.list_masks`) or a callable.
-        fill: What stands where the target's own object was. "source": the source's pixels, by the paper's union mask.
-            "inpaint": the object, with a small rim, is painted over with the colours around it
-            (:func:`sgdmix_albu.mixing.inpaint`), and the source is pasted by its own mask.
-        place: Where the source's object stands. "source": where it stood. "random": cut out, scaled to a size between
+        fill: What replaces the target's object. "inpaint" paints it over, with a small rim, with the colours around it
+            (:func:`sgdmix_albu.mixing.inpaint`), then pastes the source by its own mask. "source" keeps the source's
+            pixels there: the paper's union mask.
+        place: Where the source's object goes. "source": where it was. "random": it is scaled to a size between
             its own and that of the target's object, and moved anywhere in the frame where it fits (the placement of
             ForAug, arXiv 2503.09399); masks, boxes and key points move along. With ``fill="inpaint"`` only.
-        max_coverage: The largest fraction of an image that a union mask may cover; beyond it the next-nearest
-            candidate is tried, then the image stays unmixed. With ``fill="inpaint"`` the source's own mask, and what
-            is painted over, are each held to it.
+        max_coverage: The largest fraction of an image that the union mask may cover. If it is exceeded, the
+            next-nearest candidate is tried, then the image stays unmixed. With ``fill="inpaint"`` it limits the
+            source's mask and the painted area, each.
         target_class: "any", or only targets of the "same" or a "different" class.
         exclude_duplicates: Never choose a target with exactly the source's pixels: the same image, drawn twice or
             remembered from an earlier epoch. Views of one image (random crops) have other pixels: see ``key_getter``.
         feather: Width in pixels of the fade outside the mask; 0 is the paper's hard edge. None: 0 with
             ``fill="source"``; with "inpaint" a soft border, one pixel to either side of the mask's edge.
-        memory: Images of earlier batches that are kept as further candidates, for small batches. Each
-            process (worker) remembers its own. With random crops, ``key_getter`` tells them from the source itself.
-        refiner: Harmonise the mixed images by diffusion: a refiner's key, its folder, or what
-            :func:`sgdmix_albu.refine.get_refiner` returned. Loaded when the first image is mixed; a pickle carries
-            the settings alone. The batch needs labels, and images in [0, 1] or uint8: put this before Normalize.
+        memory: Images of earlier batches to keep as further candidates, for small batches. Each
+            process (worker) remembers its own. With random crops, set ``key_getter`` to recognise the source itself.
+        refiner: Refine the mixed images by diffusion: a refiner's key, its folder, or the result of
+            :func:`sgdmix_albu.refine.get_refiner`. Loaded when the first image is mixed; a pickle carries
+            the settings only. The batch needs labels, and images in [0, 1] or uint8: put this before Normalize.
         strength: Its translation strength S in (0, 1]; a tuple to draw from, or "adaptive".
         preserve: How it protects the object: "none", the paper's plain image-to-image, "soft" or "strict".
         labels_getter: How to find the labels in the input, as in torchvision's ``CutMix``: "default", a
-            callable on the input, or None for no labels. They are only read, and only where a backend or
+            callable on the input, or None for no labels. They are not changed, and only read if a backend or
             ``target_class`` needs them.
         saliency_getter: With ``saliency="given"``, a callable on the input that returns the maps, (B, H, W);
             None looks for a ``SaliencyMap`` or the key "saliency".
         key_getter: Which sample each image is: a key of the input, or a callable on the input, that gives B hashable
             keys (names, numbers) or an integer tensor (B,). Images with the source's own key are never its target:
-            other views of it, and what a memory kept of it an epoch ago.
-        roles: What lies under a key, or at a place of a tuple, where neither type nor key says it: "image" (composited,
-            with the fade), "mask" (semantic masks, depth: composited hard), "instances" (each instance keeps what is
-            still the source's; donors add none) or "keep" (comes back as it came). For example ``{1: "mask"}``.
+            other views of it, or one that ``memory`` kept from the last epoch.
+        roles: What a key, or a place of a tuple, holds, if neither type nor key says it: "image" (mixed,
+            with the fade), "mask" (semantic masks, depth: mixed with hard edges), "instances" (each instance keeps what
+            is still the source's; targets add none) or "keep" (returned unchanged). For example ``{1: "mask"}``.
         min_visibility: The least share of a box, in [0, 1], that must still be the source's; below it, and always when
             nothing is left, the box becomes empty, as outside a crop, and ``v2.SanitizeBoundingBoxes`` removes it with
-            its label and mask. Key points that are not the source's any more move to (-1, -1), where
+            its label and mask. Key points on erased pixels move to (-1, -1), where
             ``v2.SanitizeKeyPoints`` finds them. None: all boxes and points stay.
         mean: With ``std``: the images were normalised by ``v2.Normalize(mean, std)``. None: they are uint8, or floats
-            in [0, 1] or normalised with ImageNet's statistics, which is recognised batch by batch; a range that is
-            neither is refused. Only read where colours are: by training-free saliency and by masks that follow edges.
+            in [0, 1] or normalised with ImageNet's statistics, recognised batch by batch; any other range is an
+            error. Only read if colours are needed: by training-free saliency and by masks that follow edges.
         std: See ``mean``.
-        generator: Generator of the draws; None for torch's own, which a loader seeds for each worker and epoch.
-        **options: The backend's own: ``session=`` of "rembg", ``prompt=`` of "text", ``microbatch=`` of any.
+        generator: Generator for the random draws; None for torch's own, which a loader seeds for each worker and epoch.
+        **options: Options of the backend: ``session=`` of "rembg", ``prompt=`` of "text", ``microbatch=`` of any.
 
     Shapes:
         ``images`` (B, C, H, W), integers or floats, a tensor or ``tv_tensors.Image``, anywhere in a nested structure;
-        any C that the saliency can read. ``tv_tensors.Mask`` (B, H, W) or (B, 1, H, W) is a semantic mask and
-        composited alike, where a target is painted over with the nearest value. A list with one entry for each image
+        any C that the saliency can read. ``tv_tensors.Mask`` (B, H, W) or (B, 1, H, W) is a semantic mask, mixed like
+        the image; a target's object is painted over with the nearest value. A list with one entry for each image
         holds what detection models take: in it, Masks (n, H, W) are instances, (H, W) semantic; boxes and key points
         belong to their image. At the top, boxes (B, 4) and points (B, ..., 2) are one entry for each image. Labels and
-        the rest come back as they came.
+        everything else come back unchanged.
         Another plain tensor of the images' size is refused until ``roles``, its key or its type says what it is.
 
     Attributes:
-        guard_counts: How many images each guard has touched so far in this process; keys as in
+        guard_counts: How many images each guard has rejected so far in this process; keys as in
             :class:`sgdmix_albu.types.Guards`.
         refined: What the refiner did to the mixed images of the last batch; see
             :class:`sgdmix_albu.refine.Refined`.
 
     Raises:
-        InvalidInputError: (a ``ValueError``) PIL images, wrong dimensions, sizes that differ, tensors of which nothing
-            says what they are, ranges that fit nothing, labels that name no class where one is needed.
-        InvalidTypeError: (a ``TypeError``) no image in the input.
+        InvalidInputError: (a ``ValueError``) PIL images, wrong dimensions, sizes that differ, tensors of unknown
+            role, unknown ranges, invalid labels where labels are needed.
+        InvalidTypeError: (a ``TypeError``) No image in the input.
 
     Example:
         >>> import torch
@@ -328,7 +328,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
 
     @property
     def guard_counts(self) -> Counter[str]:
-        """How many images each guard has touched so far in this process; ``guard_counts.clear()`` begins anew."""
+        """How many images each guard has rejected so far in this process; ``guard_counts.clear()`` resets them."""
         return self._tally.counts()
 
     def _rank(self) -> int | None:
