@@ -1,4 +1,4 @@
-"""One check for each kind of argument: what was expected and what came, in the same words wherever it is given."""
+"""One check for each kind of argument: what was expected and what it got, in the same words wherever it is given."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The exceptions that sgdmix-albu raises on purpose.
 
 Each one also derives from the built-in exception that a caller would expect, so
-``except ValueError`` keeps working for people who do not know this package.
+``except ValueError`` works for people who do not know this package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = [
 class SGDMixError(Exception):
     """Base of every error that this package raises on purpose.
 
-    Its text is one line, and safe to print whatever the files are called that it names.
+    Its text is one line, and safe to print whatever file names it contains.
     """
 
     def __str__(self) -> str:
@@ -29,19 +29,19 @@ class SGDMixError(Exception):
 
 
 class InvalidInputError(SGDMixError, ValueError):
-    """An argument has the wrong type, shape or range; the message says what was expected and what came."""
+    """An argument has the wrong type, shape or range; the message says what was expected and what it got."""
 
 
 class InvalidTypeError(SGDMixError, TypeError):
-    """A value of the wrong kind altogether, such as a sample in which there is no image."""
+    """A value of a completely wrong kind, such as a sample without an image."""
 
 
 class UnknownNameError(SGDMixError, LookupError):
-    """A name is not registered; the message lists what is and suggests the nearest."""
+    """A name is not registered; the message lists the known names and suggests the nearest."""
 
 
 class MissingExtraError(SGDMixError, ImportError):
-    """An optional package is absent; the message is the install command."""
+    """An optional package is missing; the message is the install command."""
 
 
 class DataError(SGDMixError, ValueError):

@@ -100,7 +100,7 @@ def read_grids(folder: Path) -> list[Grid]:
     """All grids of a folder, by name.
 
     Raises:
-        InvalidInputError: A file that is no grid: it says which file, what was expected and what came.
+        InvalidInputError: A file that is no grid: it says which file, what was expected and what it got.
     """
     return [read_grid(path) for path in sorted(folder.glob("*.toml"))]
 

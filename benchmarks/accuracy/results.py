@@ -86,7 +86,7 @@ def read_runs(path: Path) -> list[Run]:
     """All runs of a results file; none if there is no such file.
 
     Raises:
-        InvalidInputError: A line that is no run: which, what was expected and what came.
+        InvalidInputError: A line that is no run: which, what was expected and what it got.
     """
     if not path.exists():
         return []

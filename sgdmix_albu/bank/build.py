@@ -55,21 +55,21 @@ def build_bank(
     progress: bool = True,
     **options: Any,
 ) -> SaliencyBank:
-    """Compute the saliency maps of a class-per-folder image tree, or those that are missing from ``out``.
+    """Compute the saliency maps of a class-per-folder image tree that are missing from ``out``.
 
-    A map is computed again when the image's content has changed, and only then; a bank of another backend, other
-    options, another model (architecture or weights), ``size`` or version of this package is refused. A run that was
-    killed is taken up where it stopped. Maps are kept as uint8 at the backend's own resolution (64 x 64 bytes an image
-    for spectral residual). One process at a time may build a bank; a second one is refused.
+    A map is recomputed only if the image's content changed. A bank of another backend, other
+    options, another model (architecture or weights), ``size`` or version of this package is refused. If
+    interrupted, make the same call to resume. Maps are stored as uint8 at the backend's own resolution (64 x 64 bytes
+    an image for spectral residual). One process at a time may build a bank; a second one is refused.
 
     Args:
         folder: One folder per class; the classes' indices are the labels that model-based backends explain.
-        out: The bank's folder, made if need be.
+        out: The bank's folder, created if needed.
         backend: What :func:`get_backend` takes.
         size: (H, W), or one number for both, that images are resized to before the backend sees them; the maps
             cover the whole image whatever its proportions.
-        batch_size: Images to a call of the backend.
-        workers: Threads that read the images; 0 for one a core.
+        batch_size: Images per call of the backend.
+        workers: Threads that read the images; 0 for one per core.
         overwrite: Replace a bank that was made with other settings.
         progress: Whether to show a progress bar.
         **options: The backend's.
@@ -79,9 +79,9 @@ def build_bank(
         out and listed in its ``skipped``.
 
     Raises:
-        DataError: ``folder`` has no images, none of them can be read, ``out`` holds something else, or a bank of other
-            settings, or cannot be written, or another process builds it.
-        InvalidInputError: A wrong option.
+        DataError: ``folder`` has no readable image; ``out`` holds something else or a bank of other
+            settings, or cannot be written; or another process builds it.
+        InvalidInputError: Invalid options.
 
     Example:
         >>> import tempfile
@@ -135,29 +135,29 @@ def make_bank(
     overwrite: bool = False,
     progress: bool = True,
 ) -> SaliencyBank:
-    """Compute the maps of a class-per-folder tree, or those that are missing; see :func:`build_bank`.
+    """Compute the maps of a class-per-folder tree that are missing; see :func:`build_bank`.
 
-    Whoever asks for saliency by name takes the result as ``"bank:OUT"``: ``mix``, ``generate``, ``audit``, ``drift``,
-    ``distil`` and ``finetune``. A map belongs to a file's content, wherever the file lies: an image that was changed
-    or added since has none, and is refused by name. A map covers its whole image, whatever size that is brought to.
+    Use the result as ``"bank:OUT"`` in ``mix``, ``generate``, ``audit``, ``drift``, ``distil`` and ``finetune``.
+    A map belongs to a file's content, not to its place: an image that was changed or added later has none, and is
+    refused by name. A map covers its whole image, whatever size the image is resized to.
 
     Args:
         data: One folder per class.
-        out: The bank's folder, made if need be.
+        out: The bank's folder, created if needed.
         saliency: A backend's name, or the path of a distilled network.
-        saliency_options: The backend's own: text, numbers, True or False.
+        saliency_options: Options of the backend: text, numbers, True or False.
         model: Weights of the classifier that the backend looks through.
-        arch: Its name in torchvision or timm, unless the file gives it.
-        class_names: Text file with the names of its outputs, one a line.
-        normalize: What it expects of pixels in [0, 1]: "imagenet" or "none".
-        size: Side in pixels that images are brought to before the backend sees them, whatever their shape.
-        batch: Images to a call of the backend.
-        workers: Threads that read images; 0 for one a core.
+        arch: Its architecture in torchvision or timm, if the file does not name it.
+        class_names: Text file with the names of its outputs, one per line.
+        normalize: How to normalise pixels in [0, 1] for it: "imagenet" or "none".
+        size: Side in pixels to which images are resized before the backend sees them, whatever their shape.
+        batch: Images per call of the backend.
+        workers: Threads that read images; 0 for one per core.
         overwrite: Replace a bank that was made with other settings.
         progress: Whether to show a bar.
 
     Raises:
-        InvalidInputError: A setting means nothing.
+        InvalidInputError: Invalid settings.
         UnknownNameError: No such backend or architecture.
         DataError: No images, unreadable weights, or ``out`` holds something else, or a bank of other settings.
 

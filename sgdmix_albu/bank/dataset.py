@@ -17,22 +17,21 @@ from sgdmix_albu.saliency.given import SaliencyMap
 
 
 class WithMaps(Dataset[Any]):
-    """Images with the maps that a bank has of them: (image, map, label), moved together by one transform.
+    """Images with their maps from a bank: (image, map, label), with one transform for image and map.
 
     Give the loader :func:`sgdmix_albu.saliency.collate`, which keeps the maps' type, and mix with
-    ``SGDMix("given")``. The bank may hold finished masks, so that nothing is left to compute: then ``mask="otsu"``.
+    ``SGDMix("given")``. If the bank holds finished masks, use ``mask="otsu"``.
 
     Args:
         dataset: Map-style, of (image, label) without a transform: an ``ImageFolder``, a data set with
             ``source_keys``, or a ``Subset`` of one. Images are PIL or tensors (C, H, W).
         bank: A :class:`SaliencyBank`, or its folder.
         transform: A torchvision v2 transform, or another function of (image, map); None changes nothing.
-        source_keys: Key of each image as the bank knows it, ``"warbler/0001.jpg"``; None for data sets that know them.
+        source_keys: Key of each image as the bank lists it, ``"warbler/0001.jpg"``; None for data sets that have them.
 
     Raises:
-        InvalidInputError: The data set transforms its images, of which the maps would know nothing, or it does not
-            tell its keys.
-        DataError: The bank lacks an image, or is none.
+        InvalidInputError: The data set has a transform of its own, which would not move the maps, or unknown keys.
+        DataError: The bank lacks an image, or there is no bank.
 
     Example:
         >>> import tempfile

@@ -57,7 +57,7 @@ _LINE = record({"key": name_below, "sha256": sha256, "label": whole(-1, 2**31 - 
 class SaliencyBank:
     """Saliency maps that :func:`build_bank` has computed, by image.
 
-    Nothing is read before it is asked for, and the object is cheap to send to loader workers.
+    Reads files on demand; cheap to pickle for loader workers.
 
     Args:
         folder: The bank's folder.
@@ -66,11 +66,11 @@ class SaliencyBank:
         keys: The images' paths below their folder, sorted: ``"warbler/0001.jpg"``.
         skipped: Image files that could not be read, and why.
         shape: (h, w) of every map.
-        settings_sha256: SHA-256 of what the maps were made with: the backend, its options and weights, the images' size
+        settings_sha256: SHA-256 of the settings of the maps: the backend, its options and weights, the images' size
             and this package's version.
 
     Raises:
-        DataError: There is no bank, it was not finished, or it is damaged.
+        DataError: No bank, or one that is unfinished or damaged.
 
     Example:
         >>> import tempfile

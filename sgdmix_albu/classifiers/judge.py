@@ -172,7 +172,7 @@ def open_judge(
             data's classes in their order.
         classes: The data's classes in the order of their labels; empty where it has none.
         arch: Architecture of the weights file, unless it names it itself.
-        class_names: File with the names of the outputs, one a line, unless the weights file holds them.
+        class_names: File with the names of the outputs, one per line, unless the weights file holds them.
         normalize: "imagenet", unless the weights file says what it expects itself, or "none".
         must_know: Refuse a classifier that does not know the classes.
         device: Where one from a file works: "cpu", "cuda", "mps", ...; None for a GPU if there is one. A module stays

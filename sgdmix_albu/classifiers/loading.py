@@ -74,7 +74,7 @@ def open_classifier(
             ``{"arch": "resnet18", "class_names": [...], "state_dict": model.state_dict()}``, where also
             ``"pixels": {"mean": [...], "std": [...]}`` may say what it expects of pixels in [0, 1].
         arch: A model name of torchvision or timm; None takes the file's own.
-        class_names: A text file with the names of the outputs, one a line; None takes the weights file's own.
+        class_names: A text file with the names of the outputs, one per line; None takes the weights file's own.
 
     Returns:
         The model in evaluation mode, on the CPU, and what is known of it.

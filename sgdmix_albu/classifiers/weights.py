@@ -52,7 +52,7 @@ class Checkpoint:
     Attributes:
         path: The file.
         tensors: Parameters and buffers by name.
-        arch: The architecture's name, where the file gives it.
+        arch: The architecture's name, if the file gives it.
         class_names: Names of the model's outputs in their order, where the file gives them.
         normalization: Mean and deviation of the pixels that the model expects, where the file gives them.
         sha256: Of the file.

@@ -57,7 +57,7 @@ def get_dataset(name: str, **options: Any) -> Aviary | Photographs:
 
     Args:
         name: One of `list_datasets()`.
-        options: The dataset's own arguments: ``root`` and ``split`` of all that are read from a folder.
+        options: Arguments of the dataset: ``root`` and ``split`` for all that are read from a folder.
 
     Returns:
         Map-style, of ``(PIL image, label)``; with ``classes``, ``class_to_idx``, ``targets`` and ``source_keys``.

@@ -110,34 +110,33 @@ def distil(
 ) -> Distilled:
     """Train the small network on what a teacher sees in your photographs (the specification's open question 1).
 
-    Training begins with the network on board (``salient_object``), so a few hundred photographs and minutes on a CPU
-    are enough. The file is a backend: ``SGDMix("saliency.safetensors")``. Every tenth photograph is kept apart and
-    tells how far network and teacher agree.
+    Training starts from the built-in network (``salient_object``), so a few hundred photographs and minutes on a CPU
+    are enough. The file is a backend: ``SGDMix("saliency.safetensors")``. Every tenth photograph is held out to
+    measure how far network and teacher agree.
 
     Args:
         data: A class-per-folder image tree, or a folder of images; None with ``dataset``.
         out: The file to write, ``.safetensors``.
-        dataset: The embedded data set ("aviary") in the place of ``data``.
+        dataset: The embedded data set ("aviary") instead of ``data``.
         teacher: What :func:`sgdmix_albu.saliency.get_backend` takes; None with ``masks``, or with a data set that
-            brings true masks.
-        masks: Folder of masks in the place of a teacher: for ``owl/1.jpg`` the file ``owl/1.png``, object light.
-        model: Weights of the classifier that the teacher looks through, where it needs one.
-        arch: Its name in torchvision or timm, unless the file gives it.
-        class_names: Text file with the names of its outputs, one a line.
-        normalize: What it expects of pixels in [0, 1]: "imagenet" or "none".
-        options: The teacher's own, where it is a name. A prompt that is not given is what all classes of ``dataset``
-            are.
+            has true masks.
+        masks: Folder of masks instead of a teacher: for ``owl/1.jpg`` the file ``owl/1.png``, object light.
+        model: Weights of the classifier that the teacher looks through, if it needs one.
+        arch: Its architecture in torchvision or timm, if the file does not name it.
+        class_names: Text file with the names of its outputs, one per line.
+        normalize: How to normalise pixels in [0, 1] for it: "imagenet" or "none".
+        options: Options of the teacher, if it is a name. The default prompt is the metaclass of ``dataset``.
         steps: Gradient steps.
         batch: Views in each step.
-        limit: The most photographs that are used, spread evenly over the set; each takes 200 kB of memory.
+        limit: The most photographs to use, spread evenly over the set; each takes 200 kB of memory.
         seed: The same seed gives the same draws.
         device: Where to train: "cpu", "cuda", "mps", ...; None for a GPU if there is one.
         overwrite: Replace the file.
-        progress: Where to report; None for stderr.
+        progress: Where to report progress; None for stderr.
 
     Raises:
-        InvalidInputError: Both or none of ``teacher`` and ``masks``, or a setting that means nothing.
-        DataError: Too few photographs, unreadable weights, or a file that is there already.
+        InvalidInputError: Both or none of ``teacher`` and ``masks``, or invalid settings.
+        DataError: Too few photographs, unreadable weights, or an existing file.
     """
     target = _checked_out(out, data, overwrite)
     check_count("steps", steps, "must be a positive integer")

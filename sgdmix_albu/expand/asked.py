@@ -88,7 +88,7 @@ class Asked:
         """Look into everything.
 
         Raises:
-            InvalidInputError: A setting means nothing.
+            InvalidInputError: Invalid settings.
             DataError: Weights or a bank cannot be used.
             UnknownNameError: No such backend, preset, refiner or class.
         """

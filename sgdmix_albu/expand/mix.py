@@ -34,30 +34,30 @@ def mix_folder(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Expansion:
-    """Write a mixed copy of a labelled image set: :func:`generate` with one output of each image, and no refiner.
+    """Write a mixed copy of a labelled image set: :func:`generate` with one output per image and no refiner.
 
-    The output has the input's layout and an image for each image of the input that can be read; one that stays unmixed
-    is written as it is. ``metadata.jsonl``, written last, says what was done to each. Interrupted at any moment, the
-    same call does what is left.
+    The output has the input's layout, and one image for each readable image of the input; images that could not be
+    mixed are copied. ``metadata.jsonl``, written last, says what was done to each. If interrupted, make the same call
+    to resume.
 
     Args:
         data: A class-per-folder image tree or its URL; None with ``dataset``.
         out: The folder to write, or its URL.
-        dataset: Name of an embedded data set in the place of ``data``.
+        dataset: Name of an embedded data set, instead of ``data``.
         saliency: A backend's name, see :func:`sgdmix_albu.saliency.list_backends`; or ``"bank:FOLDER"``, maps that
             :func:`sgdmix_albu.expand.make_bank` computed.
-        saliency_options: The backend's own: text, numbers, True or False. A prompt that is not given is what all
-            classes of ``dataset`` are.
+        saliency_options: Options of the backend: text, numbers, True or False. The default prompt is
+            the metaclass of ``dataset``.
         model: Weights of the classifier that the backend looks through; see :mod:`sgdmix_albu.classifiers`.
-        arch: Its name in torchvision or timm, unless the file gives it.
-        class_names: Text file with the names of its outputs, one a line.
-        normalize: What it expects of pixels in [0, 1]: "imagenet" or "none".
-        limit: Take at most so many images, spread evenly over the set.
-        overwrite: Begin anew in a folder that holds another run of ours.
-        workers: How many work at once; None for one a core. The result does not depend on it.
+        arch: Its architecture in torchvision or timm, if the file does not name it.
+        class_names: Text file with the names of its outputs, one per line.
+        normalize: How to normalise pixels in [0, 1] for it: "imagenet" or "none".
+        limit: Use at most so many images, spread evenly over the set.
+        overwrite: Start over in a folder that holds another run.
+        workers: Number of workers; None for one per core. The result does not depend on it.
         engine: "local" for this machine, "ray" for a Ray cluster.
-        address: Of a running Ray cluster; None starts one on this machine.
-        progress: Where to report; None for stderr.
+        address: Address of a running Ray cluster; None starts one on this machine.
+        progress: Where to report progress; None for stderr.
         **settings: Those of :class:`sgdmix_albu.expand.Settings`: ``mask``, ``p``, ``candidates``, ``target_class``,
             ``fill``, ``place``, ``max_coverage``, ``feather``, ``seed``, ``size``, ``image_format``, ...
 
@@ -65,7 +65,7 @@ def mix_folder(
         Counts, reasons and times.
 
     Raises:
-        InvalidInputError: A setting means nothing.
+        InvalidInputError: Invalid settings.
         UnknownNameError: No such backend, preset, data set or architecture.
         DataError: The input, the weights or the output folder cannot be used; another process works on it.
     """

@@ -33,7 +33,7 @@ def open_refiner(settings: RefinerSettings, teacher: ClassifierSettings | None =
 
     Raises:
         DataError: No weights; or the strength is adaptive, and the teacher does not know the refiner's classes.
-        InvalidInputError: A setting means nothing.
+        InvalidInputError: Invalid settings.
     """
     import torch
 

@@ -72,33 +72,33 @@ def generate(
 ) -> Expansion | Forecast:
     """Write ``settings.multiplier`` synthetic images for each image of a labelled set (SGD-Mix, stages 1 to 5).
 
-    First a plan, in which everything random is decided; then its execution by any engine and any number of workers,
-    with the same bytes where the same kind of device works: a network's maps and refined images differ in their last
-    bits between a CPU and a GPU, and a GPU's refined images also with its free memory. Locally networks look on a GPU
-    if there is one, with Ray on CPUs unless there is a refiner or ``gpus_per_worker``. Interrupted at any moment, the
-    same call does what is left. ``metadata.jsonl`` is written last and names what is there.
+    A plan decides everything random; then any engine and any number of workers execute it. The bytes are the same
+    on the same kind of device: a network's maps and refined images differ in their last bits between a CPU and a GPU,
+    and a GPU's refined images also with its free memory. Locally, networks run on a GPU if there is one; with Ray on
+    CPUs, unless there is a refiner or ``gpus_per_worker``. If interrupted, make the same call to resume.
+    ``metadata.jsonl`` is written last and lists the images.
 
     Args:
         data: A class-per-folder image tree or its URL; None with ``dataset``.
         out: The folder to write, or its URL.
-        dataset: Name of an embedded data set in the place of ``data``.
+        dataset: Name of an embedded data set, instead of ``data``.
         settings: Saliency, masks, number, seed, format; None for the defaults.
-        refiner: None, or one of the name "none", leaves the mixed images as they are.
-        teacher: A classifier that says what it sees in every output; decides the strength where that is adaptive.
+        refiner: None, or the name "none", only mixes.
+        teacher: A classifier that judges every output; it decides adaptive strengths.
         engine: "local" for this machine, "ray" for a Ray cluster.
-        workers: At once; None for one a core, or one for each GPU share.
-        gpus_per_worker: With Ray: share of a GPU that each worker gets; None for 1 where there is a refiner and a GPU.
-        address: Of a running Ray cluster; None starts one on this machine.
-        limit: Take at most so many images, spread evenly over the set.
-        overwrite: Begin anew in a folder that holds another run of ours.
-        dry_run: Write nothing; make a few outputs elsewhere and say what to expect.
-        progress: Where to report; None for stderr.
+        workers: Number of workers; None for one per core, or one per GPU share.
+        gpus_per_worker: With Ray: share of a GPU for each worker; None for 1 if there is a refiner and a GPU.
+        address: Address of a running Ray cluster; None starts one on this machine.
+        limit: Use at most so many images, spread evenly over the set.
+        overwrite: Start over in a folder that holds another run.
+        dry_run: Write nothing; make a few outputs elsewhere and estimate time and size.
+        progress: Where to report progress; None for stderr.
 
     Returns:
-        What was done; or what is to be expected.
+        What was done; with ``dry_run``, what to expect.
 
     Raises:
-        InvalidInputError: A setting means nothing; or worker processes would be started by a script that does not guard
+        InvalidInputError: Invalid settings; or worker processes would be started by a script that does not guard
             its work by ``if __name__ == "__main__":``.
         DataError: The input, the weights or the output folder cannot be used; another process works on it; no room.
         UnknownNameError: No such backend, preset, refiner or class.

@@ -25,19 +25,19 @@ from sgdmix_albu.tensors import FLOATS, PIXELS, check_tensor
 class SaliencyBackend(ABC):
     """Images in, saliency maps out.
 
-    ``backend(images, labels)`` takes (B, C, H, W) images and optional (B,) integer labels. A backend that looks
-    at colours (``wants_rgb``) takes grey or RGB ones, uint8, uint16 or float, see
-    :func:`sgdmix_albu.mixing.colour.to_rgb`; a function or a model takes the channels that it can read, and integers
-    of any kind come to it divided by their dtype's greatest value. It returns (B, H, W) float32 maps in [0, 1] on the
-    images' device: finite, each stretched so that its least value is 0 and its greatest 1, and all zeros where the
-    raw map is constant; rounded to 65535 steps, so that the last bits of a processor's arithmetic decide
-    nothing. No graph is kept, the images are not changed, B may be 0, and the map of an image
+    ``backend(images, labels)`` takes (B, C, H, W) images and optional (B,) integer labels. A backend that reads
+    colours (``wants_rgb``) takes grey or RGB images, uint8, uint16 or float, see
+    :func:`sgdmix_albu.mixing.colour.to_rgb`. A function or a model takes the channels that it can read, and gets
+    integers divided by their dtype's maximum. It returns (B, H, W) float32 maps in [0, 1] on the
+    images' device: finite, each stretched to a minimum of 0 and a maximum of 1, all zeros if the
+    raw map is constant, and rounded to 65535 steps, so that the last bits of a processor's arithmetic do not
+    matter. No graph is kept, the images are not changed, B may be 0, and the map of an image
     does not depend on the other images of the batch.
 
-    A subclass writes :meth:`_raw` and nothing else.
+    A subclass only writes :meth:`_raw`.
 
     Args:
-        microbatch: The most images handed to :meth:`_raw` at once, to bound memory; None for what suits the device.
+        microbatch: The most images per call of :meth:`_raw`, to limit memory; None for a default of the device.
     """
 
     # True: _raw receives RGB in [0, 1]. False: it receives what the user passed (as float32), which is what
@@ -59,13 +59,13 @@ class SaliencyBackend(ABC):
         self.microbatch = microbatch
 
     def settings(self) -> dict[str, Any]:
-        """What its maps depend on, apart from the images: a saliency bank is computed anew when this changes."""
+        """What its maps depend on, apart from the images: a saliency bank is recomputed when this changes."""
         return {name: value for name, value in vars(self).items() if name != "microbatch"}
 
     def noted(self) -> dict[str, Any]:
-        """What a run writes down of it besides its name and its options: plain values, and no folder of this machine.
+        """What a run's manifest says about it, besides its name and options: plain values, no paths of this machine.
 
-        Under an option's name it stands in that option's place. A run that is taken up compares it.
+        A value under an option's name replaces that option. A resumed run compares it.
         """
         return {}
 
@@ -78,7 +78,7 @@ class SaliencyBackend(ABC):
         return resize_maps(self.coarse(images, labels), images.shape[-2:])
 
     def coarse(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Saliency maps at the method's own resolution, (B, h, w): what mixing uses, since it is cheaper.
+        """Saliency maps at the method's own resolution, (B, h, w): what mixing uses, because it is cheaper.
 
         Raises:
             InvalidInputError: Images or labels do not fit the contract.
@@ -156,11 +156,11 @@ Saliency: TypeAlias = (
 
 
 class FunctionBackend(SaliencyBackend):
-    """A function or object ``(B, C, H, W) -> (B, h, w)`` as a backend; ``(B, 1, h, w)`` is taken too.
+    """A function or object ``(B, C, H, W) -> (B, h, w)`` as a backend; ``(B, 1, h, w)`` works too.
 
-    The function receives the images converted to float32 (integers divided by their dtype's greatest value), in
-    memory of its own, and returns a tensor of finite maps of any range and resolution. It is not given labels. A
-    module runs in evaluation mode and is left as it was.
+    The function gets a float32 copy of the images (integers divided by their dtype's maximum)
+    and returns a tensor of finite maps of any range and resolution. It gets no labels. A
+    module runs in evaluation mode and is left unchanged.
 
     Example:
         >>> import torch

@@ -253,10 +253,10 @@ class CaptumBackend(_Explainer):
 
 
 class AttributionBackend(_Explainer):
-    """A ready ``captum.attr`` object as a backend, taken as it is.
+    """A ready ``captum.attr`` object as a backend, used as it is.
 
     Args:
-        attribution: Made by the user with the model (and layer). Its model is left as it was, as everywhere;
+        attribution: Made by the user with the model (and layer). Its model is left as it was, as always;
             where it was given a mere function, there is no model that could be looked after.
         target: "label" (each image's), "predicted", or a class index; without meaning for methods that take none.
         preprocess: Applied to the float images before the model.

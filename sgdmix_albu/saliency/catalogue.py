@@ -11,7 +11,7 @@ from sgdmix_albu.saliency.attributions import METHODS
 if TYPE_CHECKING:
     from sgdmix_albu.saliency.base import Saliency
 
-GIVEN = "given"  # not a backend: the faces take the maps that travel with the samples
+GIVEN = "given"  # not a backend: the faces take the maps that come with the samples
 
 _HOME = "sgdmix_albu.saliency"
 

@@ -20,27 +20,27 @@ from sgdmix_albu.saliency.base import SaliencyBackend
 
 
 class Rembg(SaliencyBackend):
-    """Salient object segmentation by one of rembg's networks: by far the best masks here, and the slowest.
+    """Salient object segmentation by one of rembg's networks: the best masks here by far, and the slowest.
 
     rembg's session does all the work, including the resizing to the network's input (320 x 320 for U2-Net, 1024 x 1024
-    for BiRefNet); its 8-bit mask is the map. Where a session gives several masks, as for clothes, their union is. "sam"
-    segments what lies in the image's middle, as rembg does unless a person points elsewhere. One image at a time.
+    for BiRefNet); its 8-bit mask is the map. If a session returns several masks, as for clothes, the map is their
+    union. "sam" segments what is in the middle of the image. One image at a time.
 
-    Nothing is ever downloaded here, in loader workers or elsewhere: the weights must lie where rembg keeps them, below
-    ``U2NET_HOME`` if that is set. They are looked for when the backend is made, and loaded with the first image, anew
-    in each process: on a GPU where ``onnxruntime-gpu`` has one, in loader workers on the processor.
+    Nothing is downloaded: the weights must be where rembg keeps them, in ``U2NET_HOME`` if that is set. The backend
+    checks for them when it is made, and each process loads them with its first image: on a GPU if
+    ``onnxruntime-gpu`` has one, in loader workers on the CPU.
 
     Each network has its own licence: U2-Net's is Apache 2.0, BRIA's forbids commercial use without a contract.
 
     Args:
         session: rembg's name of the network: "u2net", "isnet-general-use", "birefnet-general", ...
-        model_path: Weights file of the sessions whose names end in "_custom"; rembg wants it below its own folder.
-        microbatch: As of every backend; images go through the network one by one all the same.
+        model_path: Weights file for sessions with names that end in "_custom"; it must be inside rembg's folder.
+        microbatch: As in every backend; but images go through the network one by one.
 
     Raises:
         UnknownNameError: rembg has no such session.
         InvalidInputError: A session that sends images to a company, or a ``model_path`` that is missing or elsewhere.
-        DataError: The weights are not there; with the command that brings them. Or ONNX Runtime cannot read them.
+        DataError: The weights are missing (the message has the command that fetches them), or unreadable.
         MissingExtraError: The packages of ``sgdmix-albu[rembg]`` are not installed, or too old.
 
     Example:

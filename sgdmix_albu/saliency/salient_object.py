@@ -24,18 +24,18 @@ _CONTRAST = 1  # level: images of no more have no object
 
 
 class SalientObject(SaliencyBackend):
-    """Object saliency, learned: what a small network sees in the image, at 8 bits, squashed to 160 x 160.
+    """Object saliency by a small network, which sees the image at 8 bits, scaled to 160 x 160.
 
-    The weights on board were distilled from U2-Net (Qin et al., Pattern Recognition 106, 2020) on photographs of all
-    kinds of things; ``sgdmix distil`` makes weights for a data set of your own. An image of one colour has no object:
-    its map is zero.
+    The built-in weights were distilled from U2-Net (Qin et al., Pattern Recognition 106, 2020) on photographs of
+    many kinds of things; ``sgdmix distil`` makes weights for your data set. The map of an image of one colour
+    is zero.
 
     Args:
-        weights: A file that ``sgdmix distil`` wrote; None for the weights on board.
+        weights: A file that ``sgdmix distil`` wrote; None for the built-in weights.
         microbatch: The most images worked on at once, about 20 MB each; None for 12 on a CPU and 192 on a GPU.
 
     Raises:
-        DataError: The file cannot be read, or holds another network's weights.
+        DataError: The file cannot be read, or holds weights of another network.
 
     Example:
         >>> import torch
@@ -93,7 +93,7 @@ def open_network(path: str | os.PathLike[str]) -> SaliencyNetwork:
     """The network in a file, in evaluation mode and frozen.
 
     Raises:
-        DataError: The file cannot be read, or holds another network's weights.
+        DataError: The file cannot be read, or holds weights of another network.
     """
     tensors = read_checkpoint(path).tensors
     network = SaliencyNetwork()

@@ -1,4 +1,4 @@
-"""Saliency by name: what a prompt names, not what stands out."""
+"""Saliency by a prompt: what it names, not what stands out."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from sgdmix_albu.saliency.base import SaliencyBackend
 class Text(SaliencyBackend):
     """Segmentation of what a prompt names, by CLIPSeg (Lüddecke and Ecker, CVPR 2022) or SAM 3 (Carion et al., 2025).
 
-    Where a photograph shows a hand beside the bird, saliency finds both and this finds the bird. The map is the
-    network's probability of each pixel, at its own resolution, stretched as every map is: an image without the object
-    has a map all the same, of whatever is most like it.
+    If a photograph shows a hand and a bird, saliency finds both; this finds the bird. The map is the
+    network's probability of each pixel, at its own resolution, stretched like every map: an image without the object
+    still gets a map, of whatever is most like it.
 
-    The network is read from safetensors when the first image comes, runs in single precision on the images' device,
-    and leaves no trace. Pickled, it is its settings, and is read anew.
+    The network is loaded from safetensors with the first image and runs in single precision on the images' device.
+    A pickle holds the settings only.
 
     Args:
         prompt: What to look for, in the singular: "bird".
         model: A folder as transformers saves one (``hf download ID --revision COMMIT --local-dir FOLDER``), or a hub
             id. Nothing in it is run.
         revision: Commit of a hub id, 40 hexadecimal digits: a branch may mean other weights tomorrow.
-        microbatch: The most images in the network at once, to bound memory; None for all.
+        microbatch: The most images in the network at once, to limit memory; None for all.
 
     Raises:
-        InvalidInputError: A prompt that is no text or too long, or a hub id without a commit.
-        DataError: No such folder, or what is in it is no network of these.
+        InvalidInputError: A prompt that is not text or too long, or a hub id without a commit.
+        DataError: No such folder, or another kind of network in it.
         MissingExtraError: The packages of ``sgdmix-albu[text]`` are not installed.
 
     Example:
         >>> Text(prompt="bird", model="CIDAS/clipseg-rd64-refined")
         Traceback (most recent call last):
         ...
-        sgdmix_albu.errors.InvalidInputError: a hub id needs revision=, the commit's 40 hexadecimal digits; got None \
-for 'CIDAS/clipseg-rd64-refined'
+        sgdmix_albu.errors.InvalidInputError: there is no folder 'CIDAS/clipseg-rd64-refined'; if it is a hub id, it \
+needs revision=, the commit's 40 hexadecimal digits
     """
 
     uses_labels = False

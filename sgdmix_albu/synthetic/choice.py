@@ -1,4 +1,4 @@
-"""Which synthetic image stands for a real one."""
+"""Which synthetic image replaces a real one."""
 
 from __future__ import annotations
 

@@ -22,16 +22,16 @@ from sgdmix_albu.synthetic.pool import SyntheticPool, opened
 class SyntheticMix(Dataset[Any]):
     """A data set in which each image is replaced, with probability p, by a synthetic one.
 
-    Replacing, not adding, keeps an epoch's length. Where the synthetic image may come from, ``mode``, is what
-    published methods differ in; the specification of SGD-Mix does not say which it uses.
+    Replacing, not adding, keeps an epoch's length. Published methods differ in where the synthetic image comes from,
+    ``mode``; the specification of SGD-Mix does not say which it uses.
 
-    * "source": one made from the very image that was drawn, with its label. DA-Fusion's way (Trabucco et al., ICLR
+    * "source": one made from the same image, with its label. DA-Fusion's way (Trabucco et al., ICLR
       2024: probability 0.5).
-    * "class": any of its class, with its label. It lies between the others and is nobody's that we know of.
+    * "class": any of its class, with its label. No published method that we know does this.
     * "pool": any of all, with its own label. What the released code of Diff-Mix does (Wang et al., CVPR 2024:
       probability 0.1, 0.3 for few shots). An epoch's share of each class moves towards that of the pool.
     * "balanced": first a class, with a probability proportional to 1 / (n + 1), where n is the number of its real
-      images, then any of its images, with its own label; classes of which nothing was made are left out. What Diff-Mix
+      images, then any of its images, with its own label; classes without synthetic images are skipped. What Diff-Mix
       does for long tails (probability 0.1): rare classes are seen more often than they are in ``real``.
 
     Args:
@@ -40,17 +40,17 @@ class SyntheticMix(Dataset[Any]):
         out: The folder that ``sgdmix generate`` wrote, or a :class:`SyntheticPool` of it.
         p: Probability of a synthetic image, in [0, 1].
         mode: "source", "class", "pool" or "balanced".
-        transform: For the synthetic images, PIL RGB; "real" takes ``real.transform``, so that they are treated as the
-            real ones are. A data set that has no such attribute needs its transform given here; None leaves PIL.
+        transform: For the synthetic images, PIL RGB; "real" uses ``real.transform``. A data set
+            without that attribute needs its transform here; None leaves PIL.
             Setting the attribute later, as timm's ``create_loader`` does, sets ``real.transform`` too.
-        source_keys: Key of each real image as ``sgdmix generate`` knew it, ``"warbler/0001.jpg"``; None for an
-            ``ImageFolder``, which knows them, or a data set with ``source_keys``.
-        seed: None draws from torch's generator, as transforms do: other draws in each worker and epoch, the same
-            after ``torch.manual_seed``. A number from 0 to 2**63 - 1 makes each draw follow from seed, epoch and index
-            alone, whatever the workers; call :meth:`set_epoch` then.
+        source_keys: Key of each real image as ``sgdmix generate`` listed it, ``"warbler/0001.jpg"``; None for an
+            ``ImageFolder``, which has them, or a data set with ``source_keys``.
+        seed: None draws from torch's generator, as transforms do: different draws in each worker and epoch, the same
+            ones after ``torch.manual_seed``. With a number from 0 to 2**63 - 1, each draw depends only on seed, epoch
+            and index; then call :meth:`set_epoch`.
 
     Raises:
-        InvalidInputError: A setting means nothing, keys or plain labels are unknown, or ``out`` is a URL.
+        InvalidInputError: Invalid settings, keys or plain labels are unknown, or ``out`` is a URL.
         DataError: The folder is not finished, damaged, or of other classes.
 
     Example:

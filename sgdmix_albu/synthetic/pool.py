@@ -23,7 +23,7 @@ from sgdmix_albu.io.storage import Storage
 
 
 class SyntheticPool:
-    """The images that ``sgdmix generate`` wrote, by source and class. Cheap to send to workers.
+    """The images that ``sgdmix generate`` wrote, by source and class. Cheap to pickle.
 
     Args:
         out: The folder: images or tar shards, with ``metadata.jsonl``.

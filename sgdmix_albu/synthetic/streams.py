@@ -48,7 +48,7 @@ def synthetic_batches(
         a source that the folder knows.
 
     Raises:
-        InvalidInputError: A setting means nothing.
+        InvalidInputError: Invalid settings.
         DataError: The folder is not finished, damaged, or of other classes.
     """
     check_text(image=image, label=label, source=source)
@@ -73,11 +73,11 @@ def synthetic_samples(
     Args:
         samples: Dictionaries with ``"__key__"``, a PIL image and a class index. With mode "source" a sample's key is
             the source's without its suffix, ``"warbler/0001"``.
-        out: The folder that ``sgdmix generate`` wrote, or a :class:`SyntheticPool` of it: the stage begins anew with
-            each epoch, and need not read the folder again.
+        out: The folder that ``sgdmix generate`` wrote, or a :class:`SyntheticPool` of it, which saves reading
+            the folder again in each epoch.
         p: Probability of a synthetic image.
         mode: As for :class:`SyntheticMix`, but not "balanced".
-        class_names: Names of the labels; None where they are those of the set that was expanded.
+        class_names: Names of the labels; None if they are those of the expanded set.
         image: Key of the image.
         label: Key of the label.
 
@@ -86,7 +86,7 @@ def synthetic_samples(
         where neither the first thousand samples nor the whole stream have a key that the folder knows.
 
     Raises:
-        InvalidInputError: A setting means nothing.
+        InvalidInputError: Invalid settings.
         DataError: The folder is not finished, damaged, of other classes, or two of its sources share a key.
     """
     check_text(image=image, label=label)

@@ -269,7 +269,7 @@ def keys_in(sample: Any, getter: Any) -> Any:
 
 
 def maps_in(sample: Any, flat: list[Any], getter: Getter | None) -> Tensor | None:
-    """Saliency maps that travel with the sample, whose leaves are ``flat``, or None."""
+    """Saliency maps that come with the sample, whose leaves are ``flat``, or None."""
     if getter is not None:
         found = getter(sample)
     else:
