@@ -12,7 +12,7 @@ from sgdmix_albu.expand.names import METADATA, QUARANTINE
 from sgdmix_albu.io.progress import time_line
 from sgdmix_albu.printable import duration, printable, skipped_lines, skipped_rows
 
-_WHY = {  # an output is left out, or its image stays unmixed
+WHY = {  # an output is left out, or its image stays unmixed
     "not_drawn": "not selected by --p",
     "flat_saliency": "the saliency map is flat",
     "empty_mask": "the mask is empty",
@@ -100,7 +100,7 @@ class Expansion:
         return {**found, "bytes": self.size, "skipped": skipped_rows(self.skipped)}
 
     def _reasons(self, counts: Counter[str]) -> str:
-        said = "; ".join(f"{count}: {_WHY[reason]}" for reason, count in counts.most_common()) or "none could be read"
+        said = "; ".join(f"{count}: {WHY[reason]}" for reason, count in counts.most_common()) or "none could be read"
         tried = "sgdmix audit shows the maps and masks"
         return f"{said}; {'mixing takes at least two images' if self.sources == 1 else tried}"
 
@@ -114,11 +114,11 @@ class Expansion:
         if self.lost:
             yield f"lost     {self.lost}: could not be made, for the reasons below; run the same command to retry"
         for reason, count in sorted(self.left_out.items()):
-            yield f"left out {count}: {_WHY[reason]}"
+            yield f"left out {count}: {WHY[reason]}"
         if self.keeps_unmixed:
             yield f"mixed    {self.mixed} of {self.there} images"
         for reason, count in sorted(self.unmixed.items()):
-            yield f"unmixed  {count}: {_WHY[reason]}; written as they are"
+            yield f"unmixed  {count}: {WHY[reason]}; written as they are"
         if len(self.classes) == 1:
             only = printable(self.classes[0])
             yield f"classes  1, {only}: each folder in DATA is a class; is DATA one folder too high?"
