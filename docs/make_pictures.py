@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import sys
 import tempfile
 import tomllib
+from contextlib import chdir
 from importlib.resources import files
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from sgdmix_albu.refine import finetune
 from sgdmix_albu.saliency import get_backend
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY, MixedBatch
 
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).resolve().parent / "assets"
 SIZE = 320
 BIRD = 256
 SHOWN = 170
@@ -39,6 +41,7 @@ TRANSPARENT = 255
 PACKAGES = {
     "cli": "the command sgdmix",
     "demo": "the whole method at once",
+    "explore": "one image, every setting",
     "recipes": "the four tasks, to train on",
     "synthetic": "training on the result",
     "distillation": "a small network of your own",
@@ -184,6 +187,32 @@ def birds() -> None:
     save(stacked(pictures), ASSETS / "strip.png")
 
 
+def explore() -> None:
+    """Draw the page of ``sgdmix explore``; needs Chromium, and what ``make test-explore`` installs."""
+    from playwright.sync_api import sync_playwright
+
+    from sgdmix_albu.explore import Given
+    from sgdmix_albu.explore.page import open_page
+
+    shots = {"cat/chelsea": data.chelsea, "drink/coffee": data.coffee, "person/astronaut": data.astronaut}
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), sync_playwright() as driver:
+        for name, photograph in {**shots, "rocket/rocket": data.rocket}.items():
+            path = Path("photos", f"{name}.jpg")  # as the command on the page names them
+            path.parent.mkdir(parents=True)
+            Image.fromarray(photograph()).save(path)
+        page = open_page(Given(data="photos"))
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1200, "height": 700})
+        tab.goto(page.url)
+        tab.get_by_role("button", name="Next").click()
+        tab.get_by_text("drink/coffee.jpg").wait_for()
+        tab.wait_for_timeout(1000)
+        shot = Image.open(io.BytesIO(tab.screenshot(full_page=True))).convert("RGB")
+        browser.close()
+        page.close()
+    save_photographs(shot, ASSETS / "explore.webp")
+
+
 def stacked(pictures: list[Image.Image]) -> Image.Image:
     """Pictures below each other, transparent between them."""
     sheet = Image.new("RGBA", (pictures[0].width, sum(one.height + GAP for one in pictures) - GAP))
@@ -226,7 +255,7 @@ def write(encoded: io.BytesIO, path: Path) -> None:
     print(f"{path.relative_to(ASSETS.parents[1])}: {size // 1000} kB")
 
 
-PICTURES = {"architecture": architecture, "home": home, "steps": steps, "birds": birds, "drift": drift}
+PICTURES = {one.__name__: one for one in (architecture, home, steps, birds, drift, explore)}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PICTURES:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -423,6 +424,22 @@ def insects(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             Image.fromarray(photograph(10 * label + number)).save(root / "data" / name / f"{number}.png")
     base = tiny_base(root / "base", architecture="sd", width=32)
     return root / "data", tiny_refiner(root / "refiner", base, ("ant", "bee"))
+
+
+def test_explore_shows_what_generate_writes(
+    insects: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its command is run."""
+    from sgdmix_albu.explore import Choices, Explorer, Given
+
+    given = Given(data=str(insects[0]), size=32, refiner=RefinerSettings(str(insects[1]), device="cpu", steps=4))
+    choices = Choices(saliency="spectral_residual", mask="otsu", strength=0.6, preserve="none")
+    look = Explorer(given).look("ant/1.png", choices)
+    assert not np.array_equal(look.panels["mixed"], look.panels["refined"])
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*shlex.split(look.command)[1:], "--workers", "1"]) == 0
+    difference = pixels(tmp_path / "out" / "ant" / "1.png").astype(int) - look.result.permute(1, 2, 0).numpy()
+    assert np.abs(difference).max() <= 1  # there all images are refined together
 
 
 @pytest.mark.parametrize("fill", ["source", "inpaint"])

@@ -19,6 +19,7 @@ HOMES = {
     "albumentations": ["albumentations"],
     "captum": ["saliency"],
     "diffusers": ["refine"],
+    "gradio": ["explore"],
     "onnxruntime": ["saliency"],
     "peft": ["refine"],
     "ray": ["expand"],
@@ -46,6 +47,7 @@ PLANTED = {
     "rembg and ONNX Runtime are imported by their adapter only": ("saliency/base.py", "import onnxruntime"),
     "Diffusion packages are imported by stage 5 only": ("io/images.py", "def load():\n    import diffusers"),
     "Ray is imported by its engine only": ("registry.py", "import ray"),
+    "gradio is imported by its page only": ("demo.py", "import gradio"),
     "OpenCV is imported where forks are made safe only": ("mixing/blending.py", "import cv2"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sgdmix_albu import __version__
 from sgdmix_albu.cli.expanding import add_generate, add_mix, add_verify
+from sgdmix_albu.cli.exploring import add_explore
 from sgdmix_albu.cli.learning import add_bank, add_distil
 from sgdmix_albu.cli.looking import add_audit, add_demo, add_drift
 from sgdmix_albu.cli.refiners import add_finetune, add_refiners
@@ -19,7 +20,7 @@ def parser() -> Parser:
     whole.add_argument("--version", action="version", version=f"sgdmix {__version__}")
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for add in (
-        *(add_demo, add_mix, add_generate, add_verify, add_audit),
+        *(add_demo, add_explore, add_mix, add_generate, add_verify, add_audit),
         *(add_refiners, add_bank, add_distil, add_finetune, add_drift),
     ):
         add(commands)

@@ -42,8 +42,8 @@ def command(commands: Commands, name: str, run: Callable[..., Said], text: str) 
     return added
 
 
-def add_data(parser: Parser, out: str, metavar: str = "OUT") -> None:
-    """DATA, or ``--dataset NAME`` in its place; and OUT after it.
+def add_data(parser: Parser, out: str | None = None, metavar: str = "OUT") -> None:
+    """DATA, or ``--dataset NAME`` in its place; and OUT after it where the command has one.
 
     Args:
         parser: Of the command.
@@ -51,7 +51,8 @@ def add_data(parser: Parser, out: str, metavar: str = "OUT") -> None:
         metavar: What OUT is called.
     """
     parser.add_argument("data", metavar="DATA", nargs="?", help="folder with one folder of images per class")
-    parser.add_argument("out", metavar=metavar, help=out)
+    if out is not None:
+        parser.add_argument("out", metavar=metavar, help=out)
     parser.add_argument("--dataset", metavar="NAME", help="an embedded data set (aviary); leave DATA out")
 
     def one_of_both(found: argparse.Namespace) -> str | None:
@@ -60,7 +61,8 @@ def add_data(parser: Parser, out: str, metavar: str = "OUT") -> None:
         if found.data is None and found.dataset is None:
             greedy = [one for one in parser.several if getattr(found, one.dest) != one.default]
             hint = f"; folders stand before {greedy[0].option_strings[0]}, which takes several words" if greedy else ""
-            return f"expected DATA or --dataset NAME, and {metavar}; got only {found.out}{hint}"
+            came = "" if out is None else f", and {metavar}; got only {found.out}"
+            return f"expected DATA or --dataset NAME{came}{hint}"
         return None
 
     parser.checks.append(one_of_both)
