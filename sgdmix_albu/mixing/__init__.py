@@ -1,9 +1,9 @@
-"""Stages 2 to 4: targets, masks, mixed images. Pure functions; every random draw is passed in or handed back.
+"""Stages 2 to 4: targets, masks, mixed images. Pure functions; every random draw can be passed in and is returned.
 
-The data's way: ``masks`` (with ``guided`` and ``grabcut``: where the object is) and ``described`` (all that is known of
-an image), ``selection`` and ``plan`` (which target, among images of earlier batches too: ``memory``), ``fill`` (what
-stands where the target's object was; ``pyramid`` spreads the colours), ``placement`` (where the source's goes),
-``blending`` and ``composition`` (the pixels), and ``mix``, the whole. ``bits`` is what all of them do to memory.
+In order: ``masks`` (with ``guided`` and ``grabcut``) finds the object, and ``described`` collects what is known of an
+image. ``selection`` and ``plan`` choose the target, also among images of earlier batches (``memory``). ``fill``
+replaces the target's object (``pyramid`` spreads the colours), ``placement`` moves the source's, ``blending`` and
+``composition`` make the pixels, and ``mix`` is all of it. ``bits`` has their operations on memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Colours as the stages need them: plain RGB out of whatever a pipeline holds."""
+"""From the images of a pipeline to plain RGB."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def to_rgb(images: Tensor, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> Tensor:
-    """Whatever a pipeline holds as float32 RGB in [0, 1].
+    """Images of a pipeline as float32 RGB in [0, 1].
 
     Integers (uint8, uint16, int16 from 0 on) are divided by their dtype's greatest value. Floats are read by
     ``mean`` and ``std``, or else as :func:`normalization_of` recognises them, in [0, 1] or standardised with
-    ImageNet's statistics, which is decided for the whole batch, since one pipeline made all of it. The result is
+    ImageNet's statistics, decided for the whole batch, since one pipeline made it. The result is
     clamped.
 
     Args:
         images: (B, 1 or 3, H, W).
-        mean: What ``v2.Normalize`` subtracted, one number for each channel or one for all; nothing is guessed then.
+        mean: What ``v2.Normalize`` subtracted, one number per channel or one for all; then nothing is guessed.
         std: What it divided by.
 
     Returns:

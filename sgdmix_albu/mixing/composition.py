@@ -1,4 +1,4 @@
-"""What a plan makes of images: the targets' backgrounds, the composite, and whether any pixel would change."""
+"""From a plan to images: the targets' backgrounds, the composite, and whether any pixel would change."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def compose(plan: MixPlan, images: Tensor, pool: Rows, *, feather: float | None 
     """Put the sources on their targets' backgrounds, as the plan says.
 
     With union masks this is I' = M I_i + (1 - M) I_j (SGD-Mix, section 5.2). With ``plan.holes`` the targets are
-    painted over first, and the source's own mask holds: I' = M_i I_i + (1 - M_i) inpaint(I_j, grown M_j). With
+    painted over first, and the source's own mask is used: I' = M_i I_i + (1 - M_i) inpaint(I_j, grown M_j). With
     ``plan.placement`` the source's object is scaled and moved first (:mod:`sgdmix_albu.mixing.placement`).
 
     Args:
@@ -36,7 +36,7 @@ def compose(plan: MixPlan, images: Tensor, pool: Rows, *, feather: float | None 
         pool: Rows to gather targets from, as in :func:`sgdmix_albu.mixing.blend`.
         feather: Width in pixels of the fade outside the mask; None for that of
             :func:`sgdmix_albu.mixing.blending.edge_width`.
-        hard: The images are semantic masks, depth or the like, whose values can neither fade nor be averaged: holes
+        hard: The images are semantic masks, depth or similar; their values can neither fade nor be averaged: holes
             take the nearest value (:func:`sgdmix_albu.mixing.inpaint_nearest`).
 
     Returns:
@@ -91,11 +91,11 @@ def _painted_where_seen(plan: MixPlan, holes: Tensor, images: Tensor, pool: Rows
 
 
 def changed_only(plan: MixPlan, images: Tensor, pool: Rows) -> MixPlan:
-    """The plan without the mixes that would leave every pixel as it was: they are not called applied.
+    """The plan without mixes that would change no pixel: these count as not applied.
 
-    That happens where source and target (painted over, if the plan says so) are equal, bit by bit, wherever the target
-    would be seen: plain studio backgrounds, or a mask without a gap. On a GPU, paint that shows counts as a change:
-    nothing is painted to be looked at and thrown away.
+    That happens if source and target (painted over, if the plan says so) are equal, bit by bit, wherever the target
+    would show: plain studio backgrounds, or a mask of the whole image. On a GPU, visible paint counts as a change,
+    to avoid painting just for the comparison.
 
     Args:
         plan: From :func:`sgdmix_albu.mixing.plan_mix`.

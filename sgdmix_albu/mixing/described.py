@@ -1,4 +1,4 @@
-"""Stage 3 of each image by itself: its mask, and what else is known of it before targets are chosen."""
+"""Stage 3: the mask of each image, and what else selection needs."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Described:
         masks: (N, H, W) bool foreground masks.
         thresholds: (N,) float32.
         areas: (N,) int32, pixels in each mask.
-        flat: (N,) bool, the saliency map is constant at 8 bits and says nothing.
+        flat: (N,) bool, the saliency map is constant at 8 bits.
         labels: (N,) int64, or None where no class constraint needs them.
-        sums: (N,) int64 of :func:`sgdmix_albu.mixing.bits.bit_sums`, or None where they are not known already.
+        sums: (N,) int64 of :func:`sgdmix_albu.mixing.bits.bit_sums`, or None if not computed yet.
     """
 
     maps: Tensor
@@ -53,7 +53,7 @@ class Described:
 
 
 def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | None = None) -> Described:
-    """Stage 3 of each image by itself.
+    """Compute the mask of each image, and what else selection needs (stage 3).
 
     Args:
         maps: (B, h, w) float in [0, 1], or uint8, where 255 is 1; h and w may be smaller than H and W.
@@ -63,7 +63,7 @@ def describe(maps: Tensor, images: Tensor, mask: MaskPreset, labels: Tensor | No
 
     Raises:
         InvalidInputError: The maps do not fit the images, an image holds NaN or infinite pixels, the preset broke
-            its contract, or labels do not say one class for each image.
+            its contract, or labels do not give one class per image.
     """
     check_batch(images, maps)
     check_finite(images)

@@ -1,6 +1,6 @@
-"""What stands where the target's own object was: painted from what is around it, by :mod:`sgdmix_albu.mixing.pyramid`.
+"""Paint over the target's object with the colours around it, by :mod:`sgdmix_albu.mixing.pyramid`.
 
-The source hides the middle of most holes; what is seen of them is near their borders, where the finest averages stand.
+The source hides the middle of most holes; the visible parts are near their borders, where the averages are finest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NARROW = frozenset({torch.uint8, torch.int8, torch.uint16, torch.int16, torch.f
 
 
 def grown(masks: Tensor) -> Tensor:
-    """Masks with a rim of 1/48 of the longer side, at least a pixel: the holes that are painted.
+    """Masks with a rim of 1/48 of the longer side, at least a pixel: the holes to paint.
 
     A mask that misses an object's rim would leave its outline, and its colours would spread into the hole.
 
@@ -64,9 +64,9 @@ def grown(masks: Tensor) -> Tensor:
 def inpaint(images: Tensor, holes: Tensor) -> Tensor:
     """Paint the holes with the colours around them; the rest is bit-identical.
 
-    What is painted lies within the range of each image's known pixels but for the last bit of a float, and exactly in
-    [0, 1] where they do. It is computed by additions, divisions and products that every processor rounds alike, so it
-    depends neither on the processor nor on the batch. It is a constant to autograd.
+    The paint is within the range of each image's known pixels, except for the last bit of a float, and exactly in
+    [0, 1] if they are. It is computed by additions, divisions and products that every processor rounds the same way, so
+    it depends neither on the processor nor on the batch. Autograd treats it as a constant.
 
     Args:
         images: (B, ..., H, W), any real dtype; whole numbers are rounded, bool images are painted by
@@ -77,7 +77,7 @@ def inpaint(images: Tensor, holes: Tensor) -> Tensor:
         (B, ..., H, W) in fresh memory, the images' dtype, device and memory format.
 
     Raises:
-        InvalidInputError: Shapes or dtypes do not fit, a hole leaves nothing of its image, or the pixels around holes
+        InvalidInputError: Shapes or dtypes do not fit, a hole fills its image, or the pixels around holes
             are not finite.
 
     Example:
@@ -141,8 +141,8 @@ def _as(paint: Tensor, dtype: torch.dtype) -> Tensor:
 def inpaint_nearest(images: Tensor, holes: Tensor) -> Tensor:
     """Give each pixel of a hole the value of the nearest pixel outside, by city-block distance.
 
-    For what cannot be averaged: class indices, and depth, where NaN says that nothing was measured. Of pixels equally
-    near, one in the same row wins, the left one before the right, then the upper before the lower.
+    For values that cannot be averaged: class indices, and depth, where NaN means not measured. If several are equally
+    near, one in the same row wins, then the left before the right, then the upper before the lower.
 
     Args:
         images: (B, ..., H, W), any real dtype.

@@ -1,4 +1,4 @@
-"""Stage 3, refined: masks whose outline follows the image's own edges. The only stage-3 file that uses OpenCV."""
+"""Stage 3: masks with outlines along the image's edges. The only stage-3 file that uses OpenCV."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Where the source's object stands in the mix: where it stood, or cut out, scaled and moved at random.
+"""Where the source's object goes in the mix: where it was, or scaled and moved at random.
 
 The second is the free placement of ForAug (Nauen, Moser, Raue, Frolov and Dengel, arXiv 2503.09399), in the setting of
 its published code: the object's area is drawn between that of the smaller and that of the larger of the two objects,
 widened by 30%, and its place uniformly among those where it fits the frame. Here it never grows beyond the frame (there
-it is cropped), and never shrinks below 1/100 of the image: what nobody can see could not carry the label.
+it is cropped), and never shrinks below 1/100 of the image: an object too small to see cannot carry the label.
 
 A placement is (scale, dy, dx): the point (y, x) of the source, in pixels and with (0, 0) the corner of the first one,
-comes to (scale y + dy H, scale x + dx W). (1, 0, 0) changes nothing.
+moves to (scale y + dy H, scale x + dx W). (1, 0, 0) changes nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From what is known of images to a plan: what is drawn, who may not be chosen, and which target each source gets."""
+"""From described images to a plan: the random draws, the eligible candidates, and the target of each source."""
 
 from __future__ import annotations
 
@@ -114,11 +114,11 @@ def plan_mix(
 ) -> MixPlan:
     """Choose each source's target, and decide where the source is kept and the target painted over.
 
-    The sources are the first B rows of the pool. A candidate whose map is flat or whose mask is empty is not
-    chosen: where its object lies is unknown, so it could show in the mix. When the nearest candidate leaves too little
-    of a background, the next-nearest is tried; when none is left, the image stays unmixed. Too little is left where
-    the union mask covers more than ``max_coverage``; with ``fill="inpaint"``, where the source's own mask does, or the
-    candidate's grown one: then there is too little to paint from.
+    The sources are the first B rows of the pool. Candidates with a flat map or an empty mask are not
+    chosen: their object is not known, so it could show in the mix. If the nearest candidate leaves too little
+    background, the next-nearest is tried; if none is left, the image stays unmixed. Too little is left if
+    the union mask covers more than ``max_coverage``; with ``fill="inpaint"``, if the source's mask does, or the
+    candidate's grown one, which leaves too little to paint from.
 
     Args:
         pool: What :func:`describe` says of sources and further candidates, N rows.
@@ -129,14 +129,14 @@ def plan_mix(
             :func:`sgdmix_albu.mixing.bits.same_pixels` and :func:`sgdmix_albu.mixing.same_ids`.
         fill: "source" keeps the source under the union mask M_i OR M_j (the paper). "inpaint" keeps it under its own
             mask M_i, and the target's grown mask becomes a hole that is painted.
-        place: "source" keeps the source's object where it stood; "random" scales and moves it, by ``draws.placed``,
+        place: "source" keeps the source's object where it was; "random" scales and moves it, by ``draws.placed``,
             and goes with ``fill="inpaint"``.
 
     Returns:
         The plan; see :class:`sgdmix_albu.types.MixPlan`.
 
     Raises:
-        InvalidInputError: A setting is out of range, or a class constraint without labels.
+        InvalidInputError: Invalid settings, or a class constraint without labels.
     """
     MixSettings(max_coverage=max_coverage, target_class=target_class, fill=fill, place=place)
     check_draws(draws)

@@ -1,4 +1,4 @@
-"""Stage 2: for each source, the candidate whose saliency map is nearest (SGD-Mix, section 5.1).
+"""Stage 2: for each source, the candidate with the nearest saliency map (SGD-Mix, section 5.1).
 
 j* = argmin_j || Z_i - Z_j ||_2,  j != i
 """
@@ -25,12 +25,12 @@ _STEPS = 65535  # of a map between 0 and 1, when two are compared
 
 
 def pairwise_distances(maps: Tensor, pool: Tensor) -> Tensor:
-    """Root-mean-square difference between every map and every map of the pool, exactly, by one matrix product.
+    """Exact root-mean-square difference between every map and every map of the pool, by one matrix product.
 
     This is the paper's L2 distance divided by sqrt(h w), so that it lies in [0, 1] at every resolution; the
     argmin is the same. Maps are read in steps of 1/65535. Then ||a||^2 + ||b||^2 - 2ab is a sum of whole numbers
-    below 2^53, which float64 adds up without an error in any order: no batch, number of threads or processor
-    changes a distance, and equal ones are equal.
+    below 2^53, which float64 adds exactly in any order: the batch, the threads and the processor do not
+    change a distance, and equal ones are equal.
 
     Args:
         maps: (B, h, w) float in [0, 1], h w at most 2^20.
@@ -125,7 +125,7 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor
 
 
 def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass) -> Tensor:
-    """Which candidates the class constraint lets through: (B, N) bool.
+    """Which candidates the class constraint allows: (B, N) bool.
 
     Args:
         labels: The sources' classes, (B,) or (B, K); see :func:`sgdmix_albu.mixing.labels.class_ids`.
@@ -150,7 +150,8 @@ def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass)
 
 
 def same_ids(ids: Sequence[Hashable] | Tensor, pool_ids: Sequence[Hashable] | Tensor) -> Tensor:
-    """Which pool images are the same sample as a source, (B, N) bool: other views of it, or the image of an epoch ago.
+    """Which pool images are the same sample as a source, (B, N) bool: other views of it, or the same from the last
+    epoch.
 
     Args:
         ids: B sample identities: hashable keys (names, numbers), or an integer tensor (B,).
