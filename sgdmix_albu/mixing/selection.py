@@ -150,8 +150,7 @@ def class_allows(labels: Tensor, pool_labels: Tensor, target_class: TargetClass)
 
 
 def same_ids(ids: Sequence[Hashable] | Tensor, pool_ids: Sequence[Hashable] | Tensor) -> Tensor:
-    """Which pool images are the same sample as a source, (B, N) bool: other views of it, or the same from the last
-    epoch.
+    """Which pool images are the same sample as a source, (B, N) bool: other views of it, or it from the last epoch.
 
     Args:
         ids: B sample identities: hashable keys (names, numbers), or an integer tensor (B,).
