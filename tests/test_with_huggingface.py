@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from transformers import BatchFeature, Trainer, TrainingArguments
+from transformers import BatchFeature, Trainer, TrainingArguments, default_data_collator
 
 from sgdmix_albu import SGDMix
 
@@ -52,7 +52,7 @@ def found(images: Tensor, labels: Tensor) -> tuple[int, bool]:
     return int(same.sum()), bool((~same | (labels[:, None] == LABELS[None])).all())
 
 
-@pytest.mark.parametrize("where", ["transform", "step"])
+@pytest.mark.parametrize("where", ["transform", "step", "collator"])
 def test_training_sees_mixed_images_and_evaluation_those_of_the_set(rows: Dataset, tmp_path: Path, where: str) -> None:
     mix = SGDMix()
 
@@ -60,7 +60,18 @@ def test_training_sees_mixed_images_and_evaluation_those_of_the_set(rows: Datase
         images, labels = mix(IMAGES[batch["row"]], torch.tensor(batch["label"]))
         return {"pixel_values": images, "labels": labels}
 
-    kind, train = (Trainer, mixed) if where == "transform" else (MixingTrainer, as_they_are)
+    def marked(batch: dict) -> dict:
+        return {**as_they_are(batch), "train": [True] * len(batch["row"])}
+
+    def collate(samples: list) -> dict:
+        batch = default_data_collator(samples)
+        return mix(batch) if batch.pop("train", None) is not None else batch
+
+    kind, train, collator = {
+        "transform": (Trainer, mixed, None),
+        "step": (MixingTrainer, as_they_are, None),
+        "collator": (Trainer, marked, collate),
+    }[where]
     settings = {"per_device_train_batch_size": 8, "per_device_eval_batch_size": 8, "max_steps": 2, "use_cpu": True}
     quiet = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "remove_unused_columns": False}
     model = Shown()
@@ -69,6 +80,7 @@ def test_training_sees_mixed_images_and_evaluation_those_of_the_set(rows: Datase
         args=TrainingArguments(str(tmp_path), **settings, **quiet),
         train_dataset=rows.with_transform(train),
         eval_dataset=rows.with_transform(as_they_are),
+        data_collator=collator,
     )
     trainer.train()
     trainer.evaluate()
