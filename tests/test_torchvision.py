@@ -238,7 +238,7 @@ def test_class_constraint_through_a_getter():
     partner = torch.arange(8).view(4, 2).flip(1).flatten()
     same_pixel = (mixed == images) | (mixed == images[partner])
     assert same_pixel.all()
-    with pytest.raises(InvalidInputError, match="needs labels"):
+    with pytest.raises(InvalidInputError, match="target_class='same' needs labels.*say labels_getter="):
         seeded(target_class="same")(images)
     with pytest.raises(InvalidInputError, match=r"batch_size 8, but got \(1,\)"):
         seeded(target_class="same", labels_getter=lambda sample: [1])(images)

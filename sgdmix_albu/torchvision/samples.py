@@ -248,6 +248,14 @@ def default_labels(sample: Any) -> Any:
     return sample if _may_be_labels(sample) else None
 
 
+def no_labels(what: str) -> InvalidInputError:
+    """The error where ``what`` needs labels: it says where they were looked for."""
+    return InvalidInputError(
+        f"{what} needs labels, and none were found: they are looked for in the second place of a tuple and under keys "
+        "with 'label' in them; for another place say labels_getter=lambda batch: batch['cls']"
+    )
+
+
 def _may_be_labels(value: Any) -> bool:
     if isinstance(value, Tensor | np.ndarray):
         return not isinstance(value, tv_tensors.TVTensor) and value.ndim in (1, 2)

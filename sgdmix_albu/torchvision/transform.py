@@ -35,7 +35,16 @@ from sgdmix_albu.torchvision.erased import without_erased_of
 from sgdmix_albu.torchvision.mappings import closed, opened
 from sgdmix_albu.torchvision.refining import open_refiner, refine_mixed
 from sgdmix_albu.torchvision.roles import Name, Role, check_roles
-from sgdmix_albu.torchvision.samples import Getter, Mixed, check_getters, keys_in, labels_in, maps_in, read_sample
+from sgdmix_albu.torchvision.samples import (
+    Getter,
+    Mixed,
+    check_getters,
+    keys_in,
+    labels_in,
+    maps_in,
+    no_labels,
+    read_sample,
+)
 from sgdmix_albu.torchvision.streams import own_stream, rank_of_process
 from sgdmix_albu.torchvision.tally import Tally
 from sgdmix_albu.types import BEST_FILL, BEST_MASK, BEST_SALIENCY, Fill, Place, Preserve, TargetClass
@@ -346,9 +355,9 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
 
     def _classes(self, labels: Any, count: int) -> Tensor | None:
         """The class of each image, read only where one is needed."""
-        if labels is None and self._refiner is not None:
-            raise InvalidInputError("a refiner needs labels for its prompts, and none were found in the batch")
         needed = self.target_class != "any" or self._refiner is not None
+        if labels is None and needed:
+            raise no_labels("a refiner" if self._refiner is not None else f"target_class={self.target_class!r}")
         if labels is not None and (needed or (self._backend is not None and self._backend.uses_labels)):
             return class_ids(labels, count)
         if isinstance(labels, Tensor) and labels.ndim == 1 and len(labels) != count:
