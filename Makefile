@@ -1,4 +1,4 @@
-# `make` alone lists the targets. Every target sets up .venv by itself the first time (about 6 GB, mostly
+# `make` alone lists the targets. Every target creates .venv on first use (about 6 GB, mostly
 # torch), and again only when pyproject.toml, constraints.txt or this file changes.
 
 PYTHON ?= python3
@@ -23,7 +23,7 @@ help: ## list the targets
 demo: $(READY) ## the whole method on the embedded birds; prints where to look (about 5 minutes)
 	@$(BIN)/sgdmix demo
 
-test: $(READY) ## run every test, and every example of the docs
+test: $(READY) ## run every test and every example of the docs
 	@$(BIN)/pytest $(SIDE_BY_SIDE)
 
 check: $(READY) ## lint, formatting, types and import rules
@@ -32,7 +32,7 @@ check: $(READY) ## lint, formatting, types and import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-format: $(READY) ## put the code into shape (ruff)
+format: $(READY) ## format the code (ruff)
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
@@ -42,10 +42,10 @@ docs: site/index.html ## build the documentation into site/
 serve: $(READY) ## show the documentation at http://127.0.0.1:8000, as it is written
 	@$(BIN)/mkdocs serve --quiet
 
-base: $(READY) ## train the embedded base model anew (about 45 minutes on two cores)
+base: $(READY) ## train the embedded base model (about 45 minutes on two cores)
 	@$(BIN)/python -m make.base
 
-saliency: $(READY) ## train the embedded saliency network anew: PHOTOGRAPHS="DIR..." ENCODER=FILE (over an hour)
+saliency: $(READY) ## train the built-in saliency network: PHOTOGRAPHS="DIR..." ENCODER=FILE (over an hour)
 	@$(BIN)/python -m make.saliency $(PHOTOGRAPHS) --encoder $(ENCODER)
 
 clean: ## remove what the targets made, the environment too

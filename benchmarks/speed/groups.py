@@ -120,7 +120,7 @@ def looking(images: Tensor) -> Group:
 
 def albumentations(images: Tensor) -> Group:
     """The other face: one image a call, with donors."""
-    title = f"The Albumentations face, uint8, an image a call: {' x '.join(map(str, images.shape[-2:]))}"
+    title = f"The Albumentations transform, uint8, one image per call: {' x '.join(map(str, images.shape[-2:]))}"
     rows = others.albumentations_rows(images)
     return Group("albumentations", title, 1, None, ("A.Mosaic", "A.OverlayElements"), rows)
 

@@ -68,7 +68,7 @@ class Outlines:
 
 
 class SampleBySample(Dataset[Any]):
-    """The Albumentations face: each image is mixed by itself, with donors that are given before."""
+    """The Albumentations transform: each image is mixed by itself, with donors that are given before."""
 
     def __init__(self, photos: ImageFolder, size: int) -> None:
         self.photos = photos
@@ -112,7 +112,7 @@ def ways(photos: Path, work: Path, size: int) -> Iterator[Way]:
     given, cheapest = SGDMix("given", mask="otsu"), SGDMix("given", mask="otsu", fill="source")
     yield Way("no mixing", cropped)
     yield Way("CutMix in `collate_fn`", cropped, Mixed(v2.CutMix(num_classes=CLASSES)))
-    yield Way("the Albumentations face in `__getitem__`, 50 donors", SampleBySample(plain, size))
+    yield Way("the Albumentations transform in `__getitem__`, 50 donors", SampleBySample(plain, size))
     yield Way("`SGDMix()` in `collate_fn`", cropped, Mixed(SGDMix()))
     yield Way("`SGDMix()` after the loader", cropped, after=SGDMix())
     banked = WithMaps(plain, maps, moves)
