@@ -1,4 +1,4 @@
-"""Face two: ``SGDMix``, an Albumentations transform. This package alone imports albumentations."""
+"""``SGDMix`` for Albumentations. Only this package imports albumentations."""
 
 from sgdmix_albu.albumentations.transform import SGDMix
 

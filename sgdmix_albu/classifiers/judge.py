@@ -1,4 +1,4 @@
-"""A classifier and all that is needed to ask it about images of a data set, in one object."""
+"""A classifier, and everything needed to use it on the images of a data set."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _SHOWN = 64  # images at once
 
 @dataclass(frozen=True)
 class Judge:
-    """A classifier's opinion on images.
+    """A classifier for the images of a data set.
 
-    The model is used without a trace: in evaluation mode, without gradients, each submodule's own mode and every
-    buffer as before. Images go to its device, a few at a time, and the answers come back to theirs.
+    Using it leaves no trace on the model: it runs in evaluation mode, without gradients, and each submodule's mode and
+    every buffer are restored. Images go to its device, a few at a time; results come back to theirs.
 
     Attributes:
         model: (B, 3, H, W) to logits (B, N).
-        outputs: For each class of the data the output that stands for it; None where they are not known, or are the
+        outputs: The model's output for each class of the data; None if unknown, or if they are the
             model's own in order.
-        normalize: What the model expects of pixels in [0, 1]: "imagenet", its mean and deviation, or "none"; or a mean
-            and a deviation, each one number for each channel.
+        normalize: How to normalise pixels in [0, 1]: "imagenet" or "none"; or a mean
+            and a deviation, one number per channel each.
         name: What errors call it.
         sha256: Of its weights file, or None.
         side: Images are brought to side x side for it; None where it takes any size.
@@ -165,7 +165,7 @@ def open_judge(
     must_know: bool = False,
     device: torch.device | str | None = None,
 ) -> Judge:
-    """Load a classifier, and find which output stands for which class of the data.
+    """Load a classifier, and find its output for each class of the data.
 
     Args:
         model: A weights file; see :func:`sgdmix_albu.classifiers.open_classifier`. Or a module, whose outputs are the

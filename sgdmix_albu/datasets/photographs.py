@@ -40,7 +40,7 @@ class Listing(NamedTuple):
 
 
 class Photographs(Dataset[tuple[Any, Any]], ABC):
-    """A data set read from a local folder in the layout in which it is published. Nothing is downloaded.
+    """A data set in a local folder, in its published layout. Nothing is downloaded.
 
     Args:
         root: The folder that the official archives unpack to, or the folder around it.

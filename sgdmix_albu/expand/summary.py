@@ -1,4 +1,4 @@
-"""What is expected of an expansion, and what it did."""
+"""What an expansion will do (a dry run), and what it did."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ WHY = {  # an output is left out, or its image stays unmixed
 
 @dataclass(frozen=True)
 class Expansion:
-    """What a run did; ``str()`` of it is what the command prints.
+    """What a run did; the command prints ``str()`` of it.
 
     Attributes:
         out: The folder written.
         sources: Number of images in the set.
         planned: Outputs in the plan.
         written: Outputs made by this run.
-        lost: Outputs that could not be made: an image became unreadable meanwhile, is too long to refine, or the
+        lost: Outputs that could not be made: an image became unreadable during the run, is too long to refine, or the
             refiner's numbers broke; the same call tries again.
         left_out: Reason to number of outputs that were not planned.
-        unmixed: Reason to number of images in the folder that are as they were, where those are kept.
+        unmixed: Reason to number of images that were copied unmixed, if those are kept.
         skipped: Images that could not be used, and why.
-        came: Images that are there since the run began, and so not in its plan.
+        came: Images added after the run started, and so not in its plan.
         ignored: Other files found in the input: what they are, and how many.
         seconds: Duration of each step.
         described: Sources whose saliency and masks were made by this run.
         describing: The workers' seconds for that.
-        describers: How many did so at once: not always those who make the outputs.
+        describers: How many workers did that.
         stages: The workers' seconds for each stage of the outputs.
         size: Bytes of the images that were written.
         classes: Names of the classes that have images.
-        keeps_unmixed: Whether images that stay unmixed are written as they are.
+        keeps_unmixed: Whether images that could not be mixed are copied.
     """
 
     out: str
@@ -140,7 +140,7 @@ class Expansion:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a dry run expects, from a few outputs that it made and threw away.
+    """What a dry run expects, measured on a few trial outputs.
 
     Attributes:
         sources: Number of images in the set.

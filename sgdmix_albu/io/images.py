@@ -1,4 +1,4 @@
-"""Image files: listing a class-per-folder tree and reading whatever photograph lies in it.
+"""Image files: list a class-per-folder tree, and read its photographs.
 
 Torch-free (Pillow and numpy), so that the command line and the offline stages can use it cheaply.
 """
@@ -121,11 +121,11 @@ def class_folders(folder: str | os.PathLike[str]) -> list[str]:
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read an image file as upright 8-bit RGB, or say why it cannot be read.
 
-    Only files are opened, and only as the formats of :data:`IMAGE_SUFFIXES`, whatever the name says of the content.
-    Beside what Pillow's decoder takes, memory is taken for the result alone.
+    Only files are opened, and only the formats of :data:`IMAGE_SUFFIXES` are decoded, whatever the file's name.
+    Besides Pillow's decoder, only the result takes memory.
 
     The EXIF orientation is applied. Grey, palette and CMYK become RGB; 16-bit grey is scaled to 8 bits;
-    transparency is laid over white; of an animation the first frame is taken.
+    transparency is laid over white; an animation gives its first frame.
 
     Args:
         path: The file.

@@ -1,4 +1,4 @@
-"""One reading of labels, for both faces and the refiner: which class does each image show?"""
+"""The class of each image, read the same way by both transforms and the refiner."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROUNDING = 0.02
 
 
 def class_ids(labels: Any, count: int | None, *, name: str = "labels") -> Tensor:
-    """The class of each image, whatever the form in which a pipeline holds it.
+    """The class of each image, from labels in any usual form.
 
     Args:
         labels: A tensor, a list or tuple, or a numpy array. Class numbers from 0 on, (B,): integers, or floats that

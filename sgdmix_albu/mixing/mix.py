@@ -1,6 +1,6 @@
 """Stages 2 to 4 as one pure function, ``mix_batch``: every random draw is passed in or handed back.
 
-The faces go the same way in their own steps: :func:`sgdmix_albu.mixing.describe` (masks), :func:`plan_batch` or
+The transforms use the same steps: :func:`sgdmix_albu.mixing.describe` (masks), :func:`plan_batch` or
 :func:`choose` (targets, and where the source is kept), and :func:`sgdmix_albu.mixing.compose` for each picture.
 """
 

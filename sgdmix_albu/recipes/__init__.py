@@ -2,13 +2,13 @@
 
 ``python -m sgdmix_albu.recipes.fine_grained --help``, and ``long_tail``, ``few_shot``, ``background`` alike:
 
-* ``fine_grained``, ``long_tail``, ``few_shot`` and ``background``: what is particular to a task.
-* ``parts``: which images train, which choose the epoch, which judge.
-* ``settings``: hyper-parameters, and whose they are.
+* ``fine_grained``, ``long_tail``, ``few_shot`` and ``background``: the code of one task.
+* ``parts``: the images for training, for selecting the epoch, and for the test.
+* ``settings``: hyper-parameters, and where they come from.
 * ``training``: the loop.
 * ``measures``: accuracies.
-* ``arguments``: what every recipe asks for.
-* ``command``: the course of an experiment.
-* ``checks``: what is looked at before it begins.
-* ``record``: what is written of it.
+* ``arguments``: the arguments of all recipes.
+* ``command``: the steps of an experiment.
+* ``checks``: what is checked before it starts.
+* ``record``: what it writes.
 """

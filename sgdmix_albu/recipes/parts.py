@@ -1,4 +1,4 @@
-"""Which images train, which choose the epoch, which judge: parts of a data set that never overlap."""
+"""Parts of a data set that never overlap: for training, for selecting the epoch, for the test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HELD_OUT = 0.1  # assumed: share of the training images that choose the epoch wh
 
 
 class Part(Dataset[tuple[Any, int]]):
-    """Some images of a data set, with a transform of their own.
+    """Some images of a data set, with their own transform.
 
     Args:
         dataset: PIL images and labels, with ``classes``, ``targets`` and ``source_keys``.

@@ -1,4 +1,4 @@
-"""Hyper-parameters, and whose they are.
+"""Hyper-parameters, and where they come from.
 
 The specification gives label smoothing and the two architectures. All else is *assumed*: taken from the code that the
 authors of Diff-Mix released (Wang et al., CVPR 2024; ``downstream_tasks/`` and ``scripts/`` of Zhicaiwww/Diff-Mix),

@@ -27,16 +27,16 @@ _SEED = 0
 
 
 class GradCam(LayerBackend):
-    """Grad-CAM: where the last feature map speaks for the class (Selvaraju et al., ICCV 2017, equations 1 and 2).
+    """Grad-CAM: where the last feature map supports the class (Selvaraju et al., ICCV 2017, equations 1 and 2).
 
     The map is ``relu(sum_k a_k A_k)`` with ``a_k`` the mean over positions of the class score's gradient with
     respect to channel k, computed by Captum's ``LayerGradCam`` at the layer's resolution. The model is frozen
-    meanwhile, so no graph is kept for the layers before, and the price is little above a forward pass.
+    during the computation, so no graph is kept for earlier layers, and the cost is little above a forward pass.
 
     Args:
         model: A classifier; see :class:`ModelBackend` for what it is given and how it is treated.
-        layer: Where to look: a module, its dotted name, or None for the last feature map that tells where
-            things are, in any torchvision or timm CNN, ViT, DeiT or Swin; see :func:`find_layer`.
+        layer: The layer: a module, its dotted name, or None for the last feature map with positions, in any torchvision
+            or timm CNN, ViT, DeiT or Swin; see :func:`find_layer`.
         target: "label" (each image's), "predicted", or a class index.
         preprocess: Applied to the float images before the model.
         microbatch: The most images worked on at once; None for all.
@@ -256,8 +256,8 @@ class AttributionBackend(_Explainer):
     """A ready ``captum.attr`` object as a backend, used as it is.
 
     Args:
-        attribution: Made by the user with the model (and layer). Its model is left as it was, as always;
-            where it was given a mere function, there is no model that could be looked after.
+        attribution: Made by the user with the model (and layer). Its model is left unchanged;
+            if it was made with a plain function, there is no model to protect.
         target: "label" (each image's), "predicted", or a class index; without meaning for methods that take none.
         preprocess: Applied to the float images before the model.
         microbatch: The most images worked on at once; None for all.

@@ -1,4 +1,4 @@
-"""The saliency backends by name. Torch-free: a row is imported when it is first asked for."""
+"""The saliency backends by name. Torch-free: a row is imported on first use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sgdmix_albu.saliency.attributions import METHODS
 if TYPE_CHECKING:
     from sgdmix_albu.saliency.base import Saliency
 
-GIVEN = "given"  # not a backend: the faces take the maps that come with the samples
+GIVEN = "given"  # not a backend: the transforms use the maps that come with the samples
 
 _HOME = "sgdmix_albu.saliency"
 
@@ -37,13 +37,13 @@ def list_backends() -> list[str]:
 
 
 def register_backend(name: str, target: Saliency, *, extra: str | None = None) -> None:
-    """Make a backend of your own known by name.
+    """Give a backend a name.
 
     A package can do the same without being imported, through the entry-point group ``sgdmix_albu.saliency``.
 
     Args:
         name: The name that users type.
-        target: A :class:`SaliencyBackend` subclass, made anew with the user's options each time; or a ready
+        target: A :class:`SaliencyBackend` subclass, created with the user's options each time; or a ready
             backend; or a function (B, C, H, W) -> (B, h, w). Or ``"module:Object"``, which leads to one of
             these and is imported on first use.
         extra: The pip extra of this package that ``module`` needs, if any; its name goes into the error.

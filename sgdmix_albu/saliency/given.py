@@ -112,7 +112,7 @@ def collate(batch: list[Any]) -> Any:
         batch: The samples, as a ``DataLoader`` hands them to its ``collate_fn``.
 
     Raises:
-        InvalidInputError: There are no samples, or they cannot be stacked; with what torch says.
+        InvalidInputError: There are no samples, or they cannot be stacked; with torch's message.
 
     Returns:
         The samples stacked: for (image, SaliencyMap, label) samples, (images, SaliencyMap, labels).

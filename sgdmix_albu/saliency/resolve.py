@@ -60,7 +60,7 @@ def get_backend(spec: Saliency, **options: Any) -> SaliencyBackend:
 def backend_unless_given(
     spec: Saliency, *, model: Any, layer: Any, options: Mapping[str, Any]
 ) -> SaliencyBackend | None:
-    """What a face looks with; None for "given", where maps come with the samples.
+    """The backend of a transform; None for "given", where maps come with the samples.
 
     Args:
         spec: As for :func:`get_backend`.

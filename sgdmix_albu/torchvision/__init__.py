@@ -1,4 +1,4 @@
-"""Face one: ``SGDMix``, a torchvision v2 transform over batches."""
+"""``SGDMix`` for torchvision: a v2 transform over batches."""
 
 from sgdmix_albu.torchvision.transform import SGDMix
 

@@ -57,17 +57,17 @@ class Aviary(Dataset[tuple[Any, Any]]):
     Species come in families of four: a family shares its colours, and siblings differ from the eldest in one or two
     of crown, wing bars, bill, tail, breast and eye. Every image follows from ``seed``, ``split``, its species and its
     number within the species alone, so a larger dataset begins with the same images, and no global random state is
-    used. Nothing is stored: images are drawn when asked for.
+    used. Nothing is stored: images are drawn on demand.
 
     Args:
         split: ``"train"``, ``"val"`` or ``"test"``: different images of the same species.
         species: How many species (the first ones, up to 216), or the indices of the species wanted, for held-out sets.
         per_species: Images of each class; of the commonest one where ``layout`` is ``"long_tailed"``.
         size: Height and width in pixels, 32 to 512; the same scenes at any size.
-        correlation: Chance that a bird is in its species' own habitat rather than in any of the eight: 0 makes
-            habitat and species independent, 1 makes the habitat give the species away (up to species that share one).
-        habitat_shift: In the test split, give every species another home, so that what held between habitat and
-            species in training misleads; train and val are not affected.
+        correlation: Probability that a bird is in its species' own habitat rather than in any of the eight: with 0,
+            habitat and species are independent; with 1, the habitat tells the species (up to species that share one).
+        habitat_shift: In the test split, give every species another habitat, so that the habitats learned in training
+            mislead; train and val are not affected.
         layout: ``"balanced"``, ``"long_tailed"`` or ``"few_shot"``; val and test are always balanced.
         imbalance: Rarest class against commonest, in (0, 1], for ``"long_tailed"`` (see `splits.tail_counts`).
         shots: Training images of each class for ``"few_shot"``.
