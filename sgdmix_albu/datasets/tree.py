@@ -31,6 +31,7 @@ def write_tree(dataset: Any, folder: str | os.PathLike[str]) -> None:
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> from sgdmix_albu.datasets import get_dataset
         >>> folder = tempfile.mkdtemp()
         >>> write_tree(get_dataset("aviary", species=2, per_species=1, size=32), folder)
