@@ -114,7 +114,8 @@ def test_a_backend_that_is_right_is_trusted(discs: Path) -> None:
 def test_masks_that_cut_their_objects_are_not_trusted(discs: Path) -> None:
     result = audit(discs, mask=[upper_half])
     assert result.level == "untrusted"
-    assert re.search(r"100% of the masks are incomplete \(they hold less than 75%", result.verdict)
+    assert result.verdict.startswith("100% (95% interval 76% to 100%) of the masks hold less than 75% of their object")
+    assert result.answer == "Do not trust these masks: 100% miss part of their object."
     assert result.variants[0].incomplete == 1
     assert result.variants[0].advice
 
@@ -202,7 +203,7 @@ def test_no_sign_is_no_proof(discs: Path) -> None:
     """Discs of one kind under right masks: nothing to warn of, and still not called trusted."""
     result = audit(discs, truth=False)
     assert result.level == "unproven"
-    assert "Without true masks that is no proof" in result.verdict
+    assert "Without true masks this proves nothing" in result.verdict
 
 
 def test_a_watermark_is_a_saliency_failure(discs: Path) -> None:
@@ -285,8 +286,8 @@ def test_masks_that_agree_raise_no_doubt(discs: Path) -> None:
 def test_frequent_doubts_are_said_first(discs: Path) -> None:
     result = audit(discs, truth=False, mask=[upper_half], saliency=[whiteness], agreement_with=redness)
     assert result.level == "doubtful"
-    assert "doubtful mask (100% of the samples)" in result.verdict
-    assert "target shows (100% of the samples)" in result.verdict
+    assert "doubtful mask on 100% (95% interval" in result.verdict
+    assert "target shows on 100% (95% interval" in result.verdict
 
 
 def test_nobody_judges_a_backend_that_may_be_better(discs: Path) -> None:
@@ -324,7 +325,7 @@ def test_a_classifier_that_looks_elsewhere_is_a_witness(discs: Path) -> None:
 def test_nothing_mixed_is_not_trusted(discs: Path) -> None:
     result = audit(discs, mask=[nothing])
     assert result.level == "untrusted"
-    assert "left unmixed" in result.verdict
+    assert result.answer == "Do not use this: 100% of the sources stayed unmixed."
     assert result.variants[0].guards["empty_mask"] == 12
 
 

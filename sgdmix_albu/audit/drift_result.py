@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sgdmix_albu.audit.shares import interval
 from sgdmix_albu.printable import skipped_rows
 
 ASKED = 0.7  # the specification asks whether the class changes above this strength
 _WEAK = 0.7  # a teacher below this accuracy is doubted
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """95% interval of a share (Wilson, 1927), which stays in [0, 1] and is not empty at 0 of n.
-
-    Example:
-        >>> [round(end, 3) for end in wilson(0, 50)]
-        [0.0, 0.071]
-    """
-    if not count:
-        return 0.0, 1.0
-    z, share = 1.959964, hits / count
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 @dataclass(frozen=True)
@@ -56,7 +41,7 @@ class Cell:
     @property
     def interval(self) -> tuple[float, float]:
         """Its 95% interval."""
-        return wilson(self.drifted, self.count)
+        return interval(self.drifted, self.count)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -114,24 +99,37 @@ class DriftResult:
         return list(dict.fromkeys(cell.strength for cell in self.cells[1:]))
 
     @property
-    def sentence(self) -> str:
-        """Does the class change for any S > 0.7?"""
-        high = [strength for strength in self.strengths if strength > ASKED]
-        if not high:
-            return f"No strength above {ASKED} was measured, so whether the class changes there is not known."
-        # Judged by what refinement added: what had drifted in the mix is no doing of any strength.
-        worst = [
-            max((self.cell(mode, strength) for strength in high), key=lambda cell: cell.added) for mode in self.modes
-        ]
+    def answer(self) -> str:
+        """Does the class change above S = 0.7? In about ten words."""
+        worst = self._worst
+        if not worst:
+            return f"Not known: no strength above {ASKED} was measured."
+        if not self.changed:
+            return f"No change of class was seen above S = {ASKED}."
+        return f"Yes, above S = {ASKED}: {', '.join(f'{cell.preserve} {cell.share:.0%}' for cell in worst)}."
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """The figures behind the answer: one for each mode at its worst strength, and what drifted before."""
         left = self.before.count - self.before.drifted
         parts = [
-            f"with preserve={cell.preserve!r} {cell} at S = {cell.strength:g}, {cell.added} of them by refinement"
+            f"{cell.preserve}: {cell} at S = {cell.strength:g}, {cell.added} added by refinement"
             if cell.added
-            else f"with preserve={cell.preserve!r} not seen in {left} (at most {wilson(0, left)[1]:.0%})"
-            for cell in worst
+            else f"{cell.preserve}: not seen in {left} images (at most {interval(0, left)[1]:.0%})"
+            for cell in self._worst
         ]
-        lead = "The class does change for S > 0.7: " if self.changed else "A change of class was not seen for S > 0.7: "
-        return f"{lead}{'; '.join(parts)}. Before refinement: {self.before}."
+        return (*parts, f"before refinement: {self.before}")
+
+    @property
+    def sentence(self) -> str:
+        """Both together."""
+        return f"{self.answer} {'; '.join(self.details)}."
+
+    @property
+    def _worst(self) -> list[Cell]:
+        """For each mode the strength above 0.7 that added most: what drifted in the mix is no strength's doing."""
+        high = [strength for strength in self.strengths if strength > ASKED]
+        return [max((self.cell(mode, one) for one in high), key=lambda cell: cell.added) for mode in self.modes if high]
 
     @property
     def changed(self) -> bool:
@@ -164,7 +162,7 @@ class DriftResult:
     def summary(self) -> dict[str, Any]:
         """What ``sgdmix drift --json`` prints."""
         whole = self.to_json()
-        names = ("sentence", "caveat", "cells", "sources", "unmixed", "misnamed", "teacher_accuracy")
+        names = ("answer", "caveat", "cells", "sources", "unmixed", "misnamed", "teacher_accuracy")
         found = {name: whole[name] for name in names}
         return {**found, "changed": self.changed, "report": str(self.report), "skipped": skipped_rows(self.skipped)}
 
@@ -174,6 +172,7 @@ class DriftResult:
             **asdict(self),
             "folder": str(self.folder),
             "cells": [{**asdict(cell), "share": cell.share, "interval": list(cell.interval)} for cell in self.cells],
+            "answer": self.answer,
             "sentence": self.sentence,
             "caveat": self.caveat,
         }

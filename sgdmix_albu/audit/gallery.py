@@ -104,12 +104,15 @@ def compared(variants: Sequence[Variant]) -> list[str]:
     return ["source", *(title for variant in variants for title in (variant.name, "result"))]
 
 
+def side_by_side(sample: Sample, variants: Sequence[Variant], row: int) -> list[Pixels]:
+    """One source, and its mask and result under every variant."""
+    pairs = ((mask(sample, one, row), panels.photograph(one.mixed[row])) for one in variants)
+    return [panels.photograph(sample.images[row]), *(picture for pair in pairs for picture in pair)]
+
+
 def comparison(sample: Sample, variants: Sequence[Variant], rows: list[int]) -> Image.Image:
     """A panel with the same sources side by side: mask and result of every variant."""
-    cells = [[panels.photograph(sample.images[row])] for row in rows]
-    for row, pictures in zip(rows, cells, strict=True):
-        for variant in variants:
-            pictures += [mask(sample, variant, row), panels.photograph(variant.mixed[row])]
+    cells = [side_by_side(sample, variants, row) for row in rows]
     return panels.panel(cells, compared(variants), [sample.keys[row] for row in rows])
 
 

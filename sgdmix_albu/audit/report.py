@@ -67,6 +67,7 @@ def render(
         class_rows=class_rows,
         badges=_BADGES,
         gallery=gallery,
+        compared=lambda sample, _, row: gallery.side_by_side(sample, variants, row),
         photograph=panels.photograph,
         charts=lambda variant: _charts(variant, result.measured),
         mean_map=lambda variant: _mean_map(variant, result.measured),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from sgdmix_albu.audit.gallery import WORST
+from sgdmix_albu.audit.shares import interval
 from sgdmix_albu.audit.signs import Flag
 from sgdmix_albu.audit.variant import Variant
-from sgdmix_albu.audit.verdict import Level, incomplete_share, judge, leaking_share, mean
+from sgdmix_albu.audit.verdict import Level, incomplete, judge, leaking, mean
 from sgdmix_albu.datasets.sample import Sample
 from sgdmix_albu.printable import skipped_rows
 
@@ -22,12 +23,14 @@ class SignCount:
         name: The failure's name.
         count: Images that show it.
         share: The same as a share of the measured images.
+        interval: Its 95% interval.
         worst: Keys of up to twenty of them, the worst first.
     """
 
     name: str
     count: int
     share: float
+    interval: tuple[float, float]
     worst: tuple[str, ...]
 
 
@@ -40,11 +43,13 @@ class VariantResult:
         saliency: The backend's name.
         mask: The preset's name.
         level: "trusted", "unproven", "doubtful" or "untrusted".
+        answer: What to do, in about ten words.
         verdict: The reason in one sentence.
         advice: What to try next.
         means: Mean of each measure, None where it has no value; "coverage", "spill" and "leak" only with true masks.
         incomplete: Share of the masks that hold less than three quarters of their object; None without true masks.
         leaking: Share of the pairs that show more than a quarter of the target's object; None without true masks.
+        intervals: The 95% intervals of ``incomplete`` and ``leaking``, where they are known.
         unmixed: Share of the sources that were left unmixed.
         guards: How many sources each guard touched.
         signs: The warning signs, those for which something was measured.
@@ -57,11 +62,13 @@ class VariantResult:
     saliency: str
     mask: str
     level: Level
+    answer: str
     verdict: str
     advice: tuple[str, ...]
     means: dict[str, float | None]
     incomplete: float | None
     leaking: float | None
+    intervals: dict[str, tuple[float, float]]
     unmixed: float
     guards: dict[str, int]
     signs: tuple[SignCount, ...]
@@ -88,7 +95,9 @@ class AuditResult:
         folder: Where the report and the panels are.
         report: The HTML report.
         best: Name of the variant that did best.
+        tied: Names of all that did as well as far as so many images can tell, ``best`` among them.
         level: Its level.
+        answer: What to do, in about ten words.
         verdict: One sentence on it.
         variants: All of them, in the order asked for.
         measured: Number of sources that the figures are about.
@@ -101,7 +110,9 @@ class AuditResult:
     folder: Path
     report: Path
     best: str
+    tied: tuple[str, ...]
     level: Level
+    answer: str
     verdict: str
     variants: tuple[VariantResult, ...]
     measured: int
@@ -112,14 +123,18 @@ class AuditResult:
 
     def lines(self) -> list[str]:
         """What ``sgdmix audit`` prints."""
-        return [f"verdict  {self.best}: {self.verdict}", f"report   {self.report}"]
+        lines = [f"answer   {self.answer}", f"verdict  {self.best}: {self.verdict}"]
+        if len(self.tied) > 1:
+            others = ", ".join(name for name in self.tied if name != self.best)
+            lines.append(f"tie      {others}: as good on these {self.measured} images")
+        return [*lines, f"report   {self.report}"]
 
     def summary(self) -> dict[str, Any]:
         """What ``sgdmix audit --json`` prints: everything but the figures of each sample."""
         whole = self.to_json()
         for variant in whole["variants"]:
             del variant["samples"]
-        names = ("best", "level", "verdict", "measured", "variants")
+        names = ("best", "tied", "level", "answer", "verdict", "measured", "variants")
         found = {name: whole[name] for name in names}
         return {**found, "report": str(self.report), "skipped": skipped_rows(self.skipped)}
 
@@ -136,20 +151,30 @@ def found_of(sample: Sample, variant: Variant, flags: dict[str, list[Flag]]) -> 
     measures = {name: values[:measured] for name, values in variant.measures.items()}
     applied = variant.plan.applied[:measured]
     verdict = judge(measures, flags, applied, (variant.saliency, variant.mask))
+    counts = {"incomplete": incomplete(measures), "leaking": leaking(measures)}
+    shares = {name: hits / count if count else None for name, (hits, count) in counts.items()}
     return VariantResult(
         name=variant.name,
         saliency=variant.saliency,
         mask=variant.mask,
         level=verdict.level,
+        answer=verdict.answer,
         verdict=verdict.sentence,
         advice=verdict.advice,
         means={name: mean(values) for name, values in measures.items()},
-        incomplete=incomplete_share(measures),
-        leaking=leaking_share(measures),
+        incomplete=shares["incomplete"],
+        leaking=shares["leaking"],
+        intervals={name: interval(*counts[name]) for name, share in shares.items() if share is not None},
         unmixed=float((~applied).double().mean()),
         guards={name: int(hits[:measured].count_nonzero()) for name, hits in vars(variant.plan.guards).items()},
         signs=tuple(
-            SignCount(name, len(raised), len(raised) / measured, tuple(keys[flag.row] for flag in raised[:WORST]))
+            SignCount(
+                name,
+                len(raised),
+                len(raised) / measured,
+                interval(len(raised), measured),
+                tuple(keys[flag.row] for flag in raised[:WORST]),
+            )
             for name, raised in flags.items()
         ),
         better=variant.witnesses.name,
@@ -165,10 +190,3 @@ def _row(sample: Sample, variant: Variant, row: int) -> dict[str, Any]:
         "target": sample.keys[int(variant.plan.target[row])] if variant.plan.applied[row] else None,
         **{name: None if value != value else round(value, 4) for name, value in values.items()},
     }
-
-
-def rank(found: VariantResult) -> tuple[float, ...]:
-    """Best first: by level, then with true masks by coverage - spill (Youden's J), without by rarity of signs."""
-    coverage, spill = found.means.get("coverage"), found.means.get("spill")
-    gain = 0.0 if coverage is None or spill is None else coverage - spill
-    return (get_args(Level).index(found.level), -gain, sum(sign.share for sign in found.signs))

@@ -14,8 +14,9 @@ from torch import nn
 from sgdmix_albu.arguments import check_count
 from sgdmix_albu.audit import gallery
 from sgdmix_albu.audit.output import called, check_folder, noted, write_together
+from sgdmix_albu.audit.ranking import rank, scores
 from sgdmix_albu.audit.report import render
-from sgdmix_albu.audit.result import AuditResult, found_of, rank
+from sgdmix_albu.audit.result import AuditResult, found_of
 from sgdmix_albu.audit.signs import find_flags
 from sgdmix_albu.audit.variant import draw_pairs, run_variant
 from sgdmix_albu.audit.witnesses import Reference, hear
@@ -169,7 +170,9 @@ def run_audit(
     ]
     flags = [find_flags(variant, sample.measured) for variant in variants]
     found = tuple(found_of(sample, variant, flagged) for variant, flagged in zip(variants, flags, strict=True))
-    best = min(found, key=rank)
+    names = [(variant.saliency, variant.mask) for variant in variants]
+    ranked = rank([one.level for one in found], scores(variants, flags, sample.measured), names)
+    best = found[ranked.best]
     shown = list(range(min(samples, sample.measured)))
     class_rows = gallery.class_rows(sample, _SHOWN_CLASSES)
     panels = gallery.files(sample, variants, flags, shown, class_rows)
@@ -177,7 +180,9 @@ def run_audit(
         folder=folder,
         report=folder / "report.html",
         best=best.name,
+        tied=tuple(found[place].name for place in ranked.tied),
         level=best.level,
+        answer=best.answer,
         verdict=best.verdict,
         variants=found,
         measured=sample.measured,

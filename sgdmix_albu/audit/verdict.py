@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from sgdmix_albu.audit.shares import counted, interval, spoken
 from sgdmix_albu.audit.signs import GREEDY, SIGNS, Flag, Sign
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
@@ -33,11 +34,13 @@ class Verdict:
     Attributes:
         level: "trusted" (true masks say so), "unproven" (no true masks, no frequent sign), "doubtful" (frequent
             warning signs), "untrusted" (true masks show failure, or much is left unmixed).
-        sentence: The reason, one sentence.
+        answer: What to do, in about ten words.
+        sentence: Why, with the figures.
         advice: What to try next, the most promising first.
     """
 
     level: Level
+    answer: str
     sentence: str
     advice: tuple[str, ...]
 
@@ -54,27 +57,14 @@ def mean(values: Tensor) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def share(values: Tensor, chosen: Tensor) -> float | None:
-    """Share of ``chosen`` among the values that are not NaN, None where all are NaN.
-
-    Example:
-        >>> import torch
-        >>> coverage = torch.tensor([0.5, 0.9, torch.nan])
-        >>> share(coverage, coverage < 0.75)
-        0.5
-    """
-    known = ~values.isnan()
-    return float(chosen[known].double().mean()) if bool(known.any()) else None  # in single, 2 of 10 is over 0.2
+def incomplete(measures: dict[str, Tensor], complete: float = COMPLETE) -> tuple[int, int]:
+    """How many masks hold less than ``complete`` of their object, and of how many that is known."""
+    return counted(measures["coverage"], measures["coverage"] < complete) if "coverage" in measures else (0, 0)
 
 
-def incomplete_share(measures: dict[str, Tensor], complete: float = COMPLETE) -> float | None:
-    """Share of the masks that hold less than ``complete`` of their object; None without true masks."""
-    return share(measures["coverage"], measures["coverage"] < complete) if "coverage" in measures else None
-
-
-def leaking_share(measures: dict[str, Tensor]) -> float | None:
-    """Share of the pairs that show more than a quarter of the target's object; None without true masks."""
-    return share(measures["leak"], measures["leak"] > 1 - COMPLETE) if "leak" in measures else None
+def leaking(measures: dict[str, Tensor]) -> tuple[int, int]:
+    """How many pairs show more than a quarter of the target's object, and of how many that is known."""
+    return counted(measures["leak"], measures["leak"] > 1 - COMPLETE) if "leak" in measures else (0, 0)
 
 
 def judge(
@@ -88,47 +78,50 @@ def judge(
         applied: (n,) bool, True where the source was mixed.
         tried: Names of backend and preset, so that they are not advised again.
     """
-    count = len(applied)
-    unmixed = float((~applied).double().mean())
+    count, unmixed = len(applied), int((~applied).sum())
     frequent = _frequent(flags, count)
-    incomplete = incomplete_share(measures)
-    if unmixed > TOLERATED:
+    if unmixed > TOLERATED * count:
         return Verdict(
             "untrusted",
-            f"{unmixed:.0%} of the sources were left unmixed: nothing usable was found in them.",
+            f"Do not use this: {unmixed / count:.0%} of the sources stayed unmixed.",
+            f"{spoken(unmixed, count)} of the sources have no usable object or target; {_limit(unmixed, count)}.",
             (_other_backend(tried), *(sign.advice for sign in frequent)),
         )
-    if incomplete is None:
+    bad, known = incomplete(measures)
+    if not known:
         return _by_signs(flags, count, tried)
-    leaking = leaking_share(measures) or 0.0
-    if incomplete > TOLERATED:
+    leaks, pairs = leaking(measures)
+    if bad > TOLERATED * known:
         return Verdict(
             "untrusted",
-            f"Not to be trusted on this data: {incomplete:.0%} of the masks are incomplete (they hold less than "
-            f"{COMPLETE:.0%} of their object; {TOLERATED:.0%} is tolerated).",
+            f"Do not trust these masks: {bad / known:.0%} miss part of their object.",
+            f"{spoken(bad, known)} of the masks hold less than {COMPLETE:.0%} of their object; {_limit(bad, known)}.",
             _against_incomplete(measures, tried),
         )
-    if leaking > TOLERATED:
+    if leaks > TOLERATED * pairs:
         return Verdict(
             "untrusted",
-            f"Not to be trusted on this data: in {leaking:.0%} of the pairs more than {1 - COMPLETE:.0%} of the "
-            f"target's object shows in the mix ({TOLERATED:.0%} is tolerated).",
+            f"Do not trust these mixes: {leaks / pairs:.0%} show the target's object.",
+            f"In {spoken(leaks, pairs)} of the pairs more than {1 - COMPLETE:.0%} of the target's object shows in the "
+            f"mix; {_limit(leaks, pairs)}.",
             (_other_backend(tried), "more candidates, so that the two objects lie closer together"),
         )
-    greedy = len(flags[GREEDY]) / count
-    whole = f"{1 - incomplete:.0%} of the masks hold at least {COMPLETE:.0%} of their object"
-    if greedy > TOLERATED:
+    greedy = len(flags[GREEDY])
+    whole = f"{spoken(known - bad, known)} of the masks hold at least {COMPLETE:.0%} of their object"
+    if greedy > TOLERATED * count:
         return Verdict(
             "doubtful",
-            f"Objects are kept ({whole}), but in {greedy:.0%} of the mixes what is kept fills the canvas: hardly any "
-            "new background is left.",
+            f"Look first: {greedy / count:.0%} of the mixes have little new background.",
+            f"Objects are kept: {whole}. But in {spoken(greedy, count)} of the mixes the kept part fills the image.",
             tuple(sign.advice for sign in frequent if sign.name == GREEDY),
         )
     spilled = mean(measures["spill"]) or 0.0
+    close = [_limit(hits, total) for hits, total in ((bad, known), (leaks, pairs)) if _is_close(hits, total)][:1]
     return Verdict(
         "trusted",
-        f"Can be trusted on this data: {whole}, and {1 - leaking:.0%} of the mixes show at most {1 - COMPLETE:.0%} of "
-        f"the target's. Of its old background a source brings {spilled:.0%} along.",
+        f"You can trust these masks: {1 - bad / known:.0%} hold their object.",
+        f"{whole}; {1 - leaks / max(pairs, 1):.0%} of the mixes show at most {1 - COMPLETE:.0%} of the target's; "
+        f"{spilled:.0%} of a source's old background comes along{''.join(f'; {text}' for text in close)}.",
         ("a tighter mask preset: what is kept round the objects shows as a halo",) if spilled > _WIDE_SPILL else (),
     )
 
@@ -138,18 +131,33 @@ def _by_signs(flags: dict[str, list[Flag]], count: int, tried: tuple[str, str]) 
     if not frequent:
         return Verdict(
             "unproven",
-            f"No warning sign on more than {TOLERATED:.0%} of the samples. Without true masks that is no proof: "
-            "look at the samples below.",
+            "No frequent warning signs. Look at the samples.",
+            f"No warning sign is on more than {TOLERATED:.0%} of the images. Without true masks this proves nothing.",
             (),
         )
-    named = ", ".join(f"{sign.name} ({len(flags[sign.name]) / count:.0%} of the samples)" for sign in frequent)
+    worst = max(frequent, key=lambda sign: len(flags[sign.name]))
+    named = "; ".join(f"{sign.name} on {spoken(len(flags[sign.name]), count)} of the images" for sign in frequent)
     return Verdict(
-        "doubtful", f"Look before you trust it: {named}.", (_other_backend(tried), *(sign.advice for sign in frequent))
+        "doubtful",
+        f"Look first: {worst.name} on {len(flags[worst.name]) / count:.0%} of the images.",
+        f"Warning signs: {named}.",
+        (_other_backend(tried), *(sign.advice for sign in frequent)),
     )
 
 
 def _frequent(flags: dict[str, list[Flag]], count: int) -> list[Sign]:
     return [sign for sign in SIGNS if len(flags.get(sign.name, ())) > TOLERATED * count]
+
+
+def _is_close(hits: int, count: int) -> bool:
+    low, high = interval(hits, count)
+    return low <= TOLERATED <= high
+
+
+def _limit(hits: int, count: int) -> str:
+    """The limit, and whether so many images can tell on which side of it a share lies."""
+    limit = f"the limit is {TOLERATED:.0%}"
+    return f"{limit}, which the interval includes: measure more pairs" if _is_close(hits, count) else limit
 
 
 def _against_incomplete(measures: dict[str, Tensor], tried: tuple[str, str]) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def add_drift(commands: Commands) -> None:
 
         teacher = {name: arguments.pop(f"teacher_{name}") for name in ("arch", "class_names", "normalize")}
         result = run_drift(saliency_options=options_of(options), **teacher, **arguments)
-        return Said([result.table(), f"answer   {result.sentence}", f"report   {result.report}"], result.summary())
+        return Said([result.table(), f"answer   {result.answer}", f"report   {result.report}"], result.summary())
 
     drift = command(commands, "drift", run, "measure how often a refiner changes the class, for each strength")
     add_data(drift, "folder of the report")
