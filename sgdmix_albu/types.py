@@ -108,6 +108,10 @@ class Guards:
     no_target: Tensor
     duplicate: Tensor
 
+    def __repr__(self) -> str:
+        hits = [f"{name} {count}" for name, count in self.counts().items() if count]
+        return f"guards: {', '.join(hits) or 'none'}"
+
     def counts(self) -> dict[str, int]:
         """How many images each guard rejected."""
         return {name: int(value.count_nonzero()) for name, value in vars(self).items()}
@@ -143,6 +147,10 @@ class MixPlan:
     placement: Tensor | None = None
     cutouts: Tensor | None = None
 
+    def __repr__(self) -> str:
+        shape, mixed = tuple(self.masks.shape), int(self.applied.count_nonzero())
+        return f"MixPlan({mixed} of {shape[0]} images mixed, masks {shape[1]} x {shape[2]}, {self.guards})"
+
     @property
     def painted(self) -> Tensor | None:
         """(B, H, W) bool, where paint shows: in the holes that the source does not cover. None without holes."""
@@ -169,3 +177,7 @@ class MixedBatch:
     plan: MixPlan
     foreground: Tensor
     draws: Draws
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.images.shape))
+        return f"MixedBatch({shape} {str(self.images.dtype).removeprefix('torch.')}, {self.plan!r})"

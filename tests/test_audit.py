@@ -6,7 +6,9 @@ import html
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -197,6 +199,29 @@ def test_signs_without_true_masks(discs: Path, preset: object, sign: str) -> Non
     assert {row.name: row.share for row in found.signs if row.count} == {sign: 1.0}
     assert found.incomplete is None
     assert "coverage" not in found.means
+
+
+def test_a_notebook_shows_the_answer_and_a_few_samples(discs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the twenty thousand characters of all figures; and the whole report where it is asked for."""
+    result = audit(discs)
+    assert len(repr(result)) < 300
+    assert result.answer in repr(result)
+    page = result._repr_html_()
+    assert (page.count("<tr>"), page.count("<img ")) == (1 + len(result.variants), 1)
+    assert len(page) < 60_000
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    result.show()
+    assert opened == [result.report.resolve().as_uri()]
+    shown: list[str] = []
+    kernel = SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: kernel))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(HTML=str, display=shown.append))
+    result.show()
+    assert html.unescape(re.findall('srcdoc="([^"]*)"', shown[0])[0]) == result.report.read_text()
+    for file in result.files:
+        (result.folder / file).unlink()
+    assert "<img " not in result._repr_html_()
 
 
 def test_no_sign_is_no_proof(discs: Path) -> None:

@@ -369,7 +369,7 @@ def test_drift_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch: p
 
     def fake(**arguments: Any) -> Any:
         given.update(arguments)
-        return SimpleNamespace(table=lambda: "table", sentence="no", report="r.html", summary=dict)
+        return SimpleNamespace(table=lambda: "table", answer="no", report="r.html", summary=dict)
 
     monkeypatch.setattr(audit, "run_drift", fake, raising=False)
     line = "drift photos here --refiner cub --strengths 0.5 0.9 --preserve none --sources 7 --teacher-normalize none"

@@ -120,6 +120,14 @@ def test_the_answer_in_a_sentence(swept):
     assert "intervals are wide" in result.caveat
 
 
+def test_what_a_notebook_shows(swept):
+    result, _ = swept
+    assert len(repr(result)) < 300
+    page = result._repr_html_()
+    assert result.answer in page
+    assert page.count("<tr>") == 2 + len(result.strengths)
+
+
 def test_the_files(swept):
     result, _ = swept
     names = {path.name for path in result.folder.iterdir()}

@@ -487,3 +487,12 @@ def test_mixes_do_not_depend_on_default_dtype_or_device(saliency, mask):
         torch.set_default_dtype(torch.float32)
     assert torch.equal(found.images, expected.images)
     assert found.plan.distance.dtype == torch.float32
+
+
+def test_what_a_mix_is_shown_as() -> None:
+    """In a line, not as its tensors."""
+    images, maps = torch.rand(4, 3, 8, 8), torch.rand(4, 8, 8)
+    mixed = mix_batch(images, maps, mask="otsu", p=1.0, max_coverage=1.0, generator=torch.Generator().manual_seed(0))
+    done = int(mixed.plan.applied.sum())
+    assert repr(mixed).startswith(f"MixedBatch(4 x 3 x 8 x 8 float32, MixPlan({done} of 4 images mixed, masks 8 x 8, ")
+    assert "tensor" not in repr(mixed)

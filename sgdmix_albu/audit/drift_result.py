@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sgdmix_albu.audit.notebook import in_notebook, show, table
 from sgdmix_albu.audit.shares import interval
 from sgdmix_albu.printable import skipped_rows
 
@@ -73,6 +74,22 @@ class DriftResult:
     settings: dict[str, Any]
     files: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        size = f"{self.before.count} images, {len(self.cells) - 1} cells"
+        return f"DriftResult({self.answer} {size}; report in {self.report})"
+
+    def _repr_html_(self) -> str:
+        columns = ("S", *self.modes)
+        rows = [("0, mixed", *(_rate(self.before) for _ in self.modes))] + [
+            (f"{strength:g}", *(_rate(self.cell(mode, strength)) for mode in self.modes)) for strength in self.strengths
+        ]
+        notes = (*self.details, *([self.caveat] if self.caveat else []), f"Report: {self.report}")
+        return in_notebook(self.answer, notes, table(columns, rows))
+
+    def show(self) -> None:
+        """Show the whole report: below the cell in a notebook, elsewhere in the browser."""
+        show(self.report)
 
     @property
     def report(self) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sgdmix_albu.audit.gallery import WORST
+from sgdmix_albu.audit.notebook import in_notebook, show, table, top_of
 from sgdmix_albu.audit.shares import interval
 from sgdmix_albu.audit.signs import Flag
 from sgdmix_albu.audit.variant import Variant
@@ -76,6 +77,9 @@ class VariantResult:
     milliseconds: float
     samples: tuple[dict[str, Any], ...]
 
+    def __repr__(self) -> str:
+        return f"VariantResult({self.name}: {self.level}, {len(self.samples)} images)"
+
     @property
     def new_background(self) -> float | None:
         """Mean share of a mix that comes from its target; None where nothing was mixed."""
@@ -120,6 +124,28 @@ class AuditResult:
     settings: dict[str, Any]
     versions: dict[str, str]
     files: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        shown = f"{len(self.variants)} variants, " if len(self.variants) > 1 else ""
+        return f"AuditResult({self.best}: {self.answer} {shown}{self.measured} images; report in {self.report})"
+
+    def _repr_html_(self) -> str:
+        columns = ("variant", "verdict", "incomplete", "new background", "ms")
+        rows = [
+            (one.name, one.level, one.incomplete, one.new_background, f"{one.milliseconds:.0f}")
+            for one in self.variants
+        ]
+        pictures = sorted(name for name in self.files if name.startswith("samples-"))
+        return in_notebook(
+            self.answer,
+            (f"{self.best}: {self.verdict}", f"Report: {self.report}"),
+            table(columns, rows),
+            top_of(self.folder / pictures[0]) if pictures else "",
+        )
+
+    def show(self) -> None:
+        """Show the whole report: below the cell in a notebook, elsewhere in the browser."""
+        show(self.report)
 
     def lines(self) -> list[str]:
         """What ``sgdmix audit`` prints."""

@@ -110,7 +110,7 @@ def run_audit(
 
     Example:
         >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp()) / "audit"
+        >>> folder = f"{tempfile.mkdtemp()}/audit"
         >>> result = run_audit(dataset="aviary", out=folder, saliency=["spectral_residual"], mask=["otsu"],
         ...                    pairs=6, samples=2, candidates=6, size=64)
         >>> result.report.name, result.measured, result.variants[0].name

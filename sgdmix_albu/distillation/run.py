@@ -75,6 +75,9 @@ class Distilled:
         """The same as JSON has it."""
         return {**asdict(self), "out": str(self.out), "skipped": skipped_rows(self.skipped)}
 
+    def __repr__(self) -> str:  # a notebook shows it as the command does
+        return str(self)
+
     def __str__(self) -> str:
         agrees = f"agrees   IoU {self.agreement:.3f} with the teacher's masks of {self.held_out} other photographs"
         teacher = "" if self.teacher_ms is None else f", the teacher {self.teacher_ms:.1f} ms"

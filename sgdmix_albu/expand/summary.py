@@ -104,6 +104,9 @@ class Expansion:
         tried = "sgdmix audit shows the maps and masks"
         return f"{said}; {'mixing takes at least two images' if self.sources == 1 else tried}"
 
+    def __repr__(self) -> str:  # a notebook shows it as the command does
+        return str(self)
+
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
@@ -165,6 +168,9 @@ class Forecast:
         """The same as JSON has it."""
         names = ("sources", "classes", "outputs", "seconds", "tried")
         return {name: getattr(self, name) for name in names} | {"bytes": round(self.size)}
+
+    def __repr__(self) -> str:  # a notebook shows it as the command does
+        return str(self)
 
     def __str__(self) -> str:
         steps = ", ".join(f"{name} {duration(seconds)}" for name, seconds in self.seconds.items())

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
+from sgdmix_albu.io.notebooks import in_a_notebook
 from sgdmix_albu.printable import duration
 
 LOGGER = logging.getLogger("sgdmix_albu")
@@ -133,7 +134,7 @@ def silent() -> Iterator[None]:
 
 def _bar_class() -> Any:
     """Tqdm's bar for a terminal or a notebook; None where nobody watches one."""
-    if _in_notebook():
+    if in_a_notebook():
         from tqdm.auto import tqdm as auto
 
         return auto
@@ -142,12 +143,6 @@ def _bar_class() -> Any:
 
         return tqdm
     return None
-
-
-def _in_notebook() -> bool:
-    interactive = sys.modules.get("IPython")
-    shell = None if interactive is None else interactive.get_ipython()
-    return shell is not None and "IPKernelApp" in shell.config
 
 
 def time_line(seconds: Mapping[str, float], images: int) -> str:

@@ -89,6 +89,10 @@ class RefinerCard:
     files: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = _SCHEMA
 
+    def __repr__(self) -> str:
+        what = f"{len(self.classes)} classes of {self.metaclass}, {self.resolution} x {self.resolution} pixels"
+        return f"RefinerCard({self.key!r}, {what}, base {self.base})"
+
     @property
     def spec(self) -> RefinerSpec:
         """The row that the refiner was made by, as far as its card tells."""

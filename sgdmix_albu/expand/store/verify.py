@@ -48,6 +48,9 @@ class Verified:
         """The same as JSON has it."""
         return {**asdict(self), "good": self.good}
 
+    def __repr__(self) -> str:  # a notebook shows it as the command does
+        return str(self)
+
     def __str__(self) -> str:
         lines = [f"wrong    {one}" for one in self.wrong]
         lines += [f"unlisted {one}: not in {METADATA}" for one in self.strangers]
