@@ -6,13 +6,17 @@ What only CUDA can tell, such as how much memory a batch took, is asked of CUDA 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
+
+T = TypeVar("T")
 
 CPU = torch.device("cpu")
 _FAST_IN_HALF = ("cuda", "xpu")  # float16 on mps was never measured: single precision, unless a user says otherwise
@@ -91,6 +95,13 @@ def exact_device(device: torch.device) -> torch.device:
     return device if has_float64(device) else CPU
 
 
+def exact(value: T) -> T:
+    """A tensor as it is where it lies, or on the CPU where its device has no float64; anything else as it is."""
+    if isinstance(value, Tensor) and not has_float64(value.device):
+        return value.cpu()  # type: ignore[return-value]
+    return value
+
+
 def best_dtype(device: torch.device) -> torch.dtype:
     """Half precision of the weights where it is known to be faster, single elsewhere."""
     return torch.float16 if device.type in _FAST_IN_HALF else torch.float32
@@ -101,6 +112,20 @@ def release_memory(device: torch.device) -> None:
     module: Any = getattr(torch, device.type, None)
     if device.type != "cpu" and hasattr(module, "empty_cache"):
         module.empty_cache()
+
+
+@contextlib.contextmanager
+def random_kept(device: torch.device) -> Iterator[None]:
+    """Random numbers of the CPU, and of a device that is there, go on afterwards as if none had been drawn."""
+    kind = device.type if device.type == accelerator() else "cpu"
+    several = kind in ("cuda", "xpu")
+    with torch.random.fork_rng(devices=[device] if several else [], device_type=kind if several else "cuda"):
+        state = torch.mps.get_rng_state() if kind == "mps" else None
+        try:
+            yield
+        finally:
+            if state is not None:
+                torch.mps.set_rng_state(state)
 
 
 def current(device: torch.device) -> contextlib.AbstractContextManager[Any]:

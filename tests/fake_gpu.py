@@ -44,18 +44,20 @@ _COPIES = {_aten._to_copy, _aten.copy_}
 class FakeGPU(TorchDispatchMode):
     """While it is entered, ``device="cuda"`` works; ``waits`` tells where a host would have waited."""
 
-    def __init__(self) -> None:
+    def __init__(self, float64: bool = True) -> None:
         super().__init__()
         self.waits: list[str] = []
+        self.float64 = float64
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if torch.is_inference_mode_enabled():  # there autograd has not taken apart what consists of other calls
+        placed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, _OnGPU)]
+        # There, and of tensors from there, autograd has not taken apart what consists of other calls.
+        if torch.is_inference_mode_enabled() or any(leaf.is_inference() for leaf in placed):
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        placed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, _OnGPU)]
         there, asked = bool(placed), kwargs.get("device")
         to_gpu = asked is not None and torch.device(asked).type == "cuda"
         home = _numbered(asked) if to_gpu else placed[0].device if there else None
@@ -70,6 +72,10 @@ class FakeGPU(TorchDispatchMode):
             return done
         if not there and not to_gpu:
             return done
+        if not self.float64 and any(
+            isinstance(leaf, Tensor) and leaf.dtype == torch.float64 for leaf in tree_leaves(done)
+        ):
+            raise TypeError(f"this device has no float64, and {_where(func)} asks for it")
         changed = {id(_taken_off(leaf)): leaf for leaf in (*args, *kwargs.values()) if isinstance(leaf, _OnGPU)}
         return tree_map(lambda leaf: changed[id(leaf)] if id(leaf) in changed else _put_on(leaf, home), done)
 
@@ -125,7 +131,7 @@ class _OnGPU(Tensor):
         self.inner = value.inner
 
     def as_subclass(self, kind: Any) -> Any:
-        return self if kind is Tensor else super().as_subclass(kind)
+        return self if kind in (Tensor, _OnGPU) else super().as_subclass(kind)
 
     def tolist(self) -> Any:
         return self.cpu().tolist()
@@ -135,8 +141,8 @@ class _OnGPU(Tensor):
 
 
 @contextmanager
-def fake_gpu() -> Iterator[FakeGPU]:
-    """Pretend that there is a GPU.
+def fake_gpu(*, float64: bool = True) -> Iterator[FakeGPU]:
+    """Pretend that there is a GPU; one that does not compute in float64, as Apple's, without ``float64``.
 
     Example:
         >>> with fake_gpu() as gpu:
@@ -155,7 +161,7 @@ def fake_gpu() -> Iterator[FakeGPU]:
     torch._C._set_only_lift_cpu_tensors(True)
     future.set_overwrite_module_params_on_conversion(True)  # module.to() makes parameters of our kind
     try:
-        with FakeGPU() as gpu:
+        with FakeGPU(float64) as gpu:
             yield gpu
     finally:
         torch.cuda._lazy_init, lifted, overwrite = before

@@ -121,3 +121,32 @@ def test_a_call_waits_three_times(refiners, preserve, there):
         assert found.images.device == images.device
         assert (back(found.images).int() - expected.images.int()).abs().max() <= 1
     assert found.timesteps == expected.timesteps
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """A GPU that refuses float64, as Apple's do."""
+    for module in ("devices", "refine.denoise"):
+        monkeypatch.setattr(f"sgdmix_albu.{module}.has_float64", lambda device: device.type == "cpu")
+    with fake_gpu(float64=False):
+        yield
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["images on the CPU", "images on the GPU"])
+def test_the_same_on_a_device_without_float64(refiners, there, narrow):
+    on_cpu, on_fake = refiners
+    options = {"classes": [0, 1] * 3, "strength": torch.tensor(STRENGTHS), "seeds": SEEDS, "preserve": "strict"}
+    expected = on_cpu.refine(BYTES, masks=MASKS, holes=HOLES, **options)
+    images, masks, holes = (on_gpu(value) if there else value for value in (BYTES, MASKS, HOLES))
+    found = on_fake.refine(images, masks=masks, holes=holes, **options)
+    assert found.images.device == images.device
+    assert (back(found.images).int() - expected.images.int()).abs().max() <= 1
+    assert found.timesteps == expected.timesteps
+
+
+def test_a_scheduler_whose_times_are_float64(sd, narrow):
+    """The only one of them; all were tried once."""
+    scheduler = diffusers.CMStochasticIterativeScheduler
+    expected = sd.run(sd.cpu, scheduler, IMAGES, steps=2, guidance=1.0)
+    found = sd.run(sd.gpu, scheduler, IMAGES, steps=2, guidance=1.0)
+    torch.testing.assert_close(back(found.images), expected.images, atol=2e-5, rtol=0)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sgdmix_albu.classifiers.loading import open_classifier
 from sgdmix_albu.classifiers.untouched import untouched
-from sgdmix_albu.devices import working_device
+from sgdmix_albu.devices import exact_device, working_device
 from sgdmix_albu.errors import DataError, InvalidInputError, SGDMixError
 from sgdmix_albu.mixing.colour import IMAGENET, Normalization, to_float
 from sgdmix_albu.tensors import check_images, sent
@@ -75,14 +75,15 @@ class Judge:
             except Exception as error:  # there is no driver, or no room; torch has many kinds
                 raise SGDMixError(f"{self.name} cannot be moved to {self.device}: {_told(error)}") from error
         parameter = self._parameter()
-        unit = to_float(images if parameter is None else sent(images, parameter.device))
+        home = None if parameter is None else parameter.device
+        unit = to_float(images if home is None else sent(images, exact_device(home)))
         if self.normalize != "none":
             statistics = IMAGENET if self.normalize == "imagenet" else self.normalize
             mean, std = sent(torch.tensor(statistics, dtype=unit.dtype), unit.device)[..., None, None]
             unit = (unit - mean) / std
-        if self.side is None or unit.shape[-2:] == (self.side, self.side):
-            return unit
-        return F.interpolate(unit, size=(self.side, self.side), mode="bilinear", antialias=True)
+        if self.side is not None and unit.shape[-2:] != (self.side, self.side):
+            unit = F.interpolate(unit, size=(self.side, self.side), mode="bilinear", antialias=True)
+        return unit if home is None else unit.to(home)
 
     def _parameter(self) -> Tensor | None:
         return next((one for one in self.model.parameters() if one.is_floating_point()), None)

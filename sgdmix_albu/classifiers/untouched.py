@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from sgdmix_albu.devices import CPU, random_kept
+
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
@@ -89,12 +91,10 @@ def untouched(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _random_states(model: nn.Module) -> Iterator[None]:
     parameter = next(model.parameters(), None)
-    on_gpu: list[torch.device] = []
-    if parameter is not None and parameter.device.type == "cuda" and torch.cuda.is_available():
-        on_gpu = [parameter.device]
+    device = CPU if parameter is None else parameter.device
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  Captum draws from the global one
     try:
-        with torch.random.fork_rng(devices=on_gpu):
+        with random_kept(device):
             yield
     finally:
         random.setstate(python)

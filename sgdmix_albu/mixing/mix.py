@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sgdmix_albu.arguments import check_switch
+from sgdmix_albu.devices import exact
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.mixing.bits import Joined
 from sgdmix_albu.mixing.composition import changed_only, compose
@@ -70,7 +71,8 @@ def mix_batch(
         draws: Draws of an earlier call, to repeat it; ``p``, ``candidates`` and ``generator`` are then not used.
 
     Returns:
-        Mixed images, the plan (target, distance, masks, thresholds, kept, guards), foregrounds and draws.
+        Mixed images, the plan (target, distance, masks, thresholds, kept, guards), foregrounds and draws. On a device
+        without float64 (Apple's) the images come back there, all else on the CPU, where it was computed.
 
     Raises:
         InvalidInputError: An invalid argument; it says what was expected and what it got.
@@ -94,6 +96,8 @@ def mix_batch(
     )
     check_switch(exclude_duplicates=exclude_duplicates)
     with read_together():
+        home = images.device if isinstance(images, Tensor) else None
+        images, maps, labels, ids = exact(images), exact(maps), exact(labels), exact(ids)
         check_batch(images, maps)
         check_range(maps)
         described = describe(maps, images, get_mask(mask), None if target_class == "any" else labels)
@@ -108,7 +112,8 @@ def mix_batch(
         plan, draws = plan_batch(
             images, described, settings, ids=ids, by_pixels=exclude_duplicates, generator=generator, draws=draws
         )
-        return MixedBatch(compose(plan, images, images, feather=feather), plan, described.masks, draws)
+        mixed = compose(plan, images, images, feather=feather).to(home)
+        return MixedBatch(mixed, plan, described.masks, draws)
 
 
 def plan_batch(

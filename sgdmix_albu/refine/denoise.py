@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sgdmix_albu.devices import has_float64
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.refine.components import Components
 from sgdmix_albu.refine.condition import Condition
@@ -127,14 +128,14 @@ def denoise(
     ordered = sent(torch.tensor(order), device)
     if strength_map is not None:
         turns = (steps - (steps * strength_map).floor().clamp(0, steps)).long() * scheduler.order
-        turns = turns[ordered, None]
+        turns = sent(turns, device)[ordered, None]
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
     clean = _encode(components, images, draws)
     noise = _normal(clean, draws)[ordered]
     clean = clean[ordered]
     said = [prompts[row] for row in order]
     unprompted = holes if unprompted is None else unprompted
-    unprompted = None if unprompted is None else unprompted[ordered]
+    unprompted = None if unprompted is None else sent(unprompted, device)[ordered]
     condition = Condition(components, texts, said, guidance, size=images.shape[-2:], unprompted=unprompted)
     latents = _loop(
         scheduler, condition, clean, noise, [draws[row] for row in order], [joins[row] for row in order], turns
@@ -161,7 +162,8 @@ def _loop(
     """The latents (B, C, h, w) denoised: images join at their steps, in order; latents at their turns (B, 1, h, w)."""
     groups: list[_Group] = []
     inside, on_gpu = 0, clean.device.type == "cuda"
-    times = sent(scheduler.timesteps, clean.device)
+    wide = scheduler.timesteps.dtype == torch.float64 and not has_float64(clean.device)
+    times = sent(scheduler.timesteps.float() if wide else scheduler.timesteps, clean.device)
     for step, time in enumerate(scheduler.timesteps):
         joining = slice(inside, bisect.bisect_right(joins, step))
         if joining.stop > inside:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sgdmix_albu.devices import exact_device
 from sgdmix_albu.mixing.colour import to_float
 from sgdmix_albu.refine.batching import in_batches
 from sgdmix_albu.refine.denoise import denoise, first_step
@@ -136,17 +137,17 @@ class Work:
         self, loaded: Loaded, rows: list[int], strengths: list[float]
     ) -> tuple[Tensor, list[int | None], list[bool]]:
         refiner, components = self.refiner, loaded.components
-        device = components.device
-        mixed = _rows(self.images, rows, device)
+        home = exact_device(components.device)  # of all but the model: sums of masks and strengths are exact
+        mixed = _rows(self.images, rows, home)
         size = _working_size(mixed.shape[-2:], refiner.spec.resolution, components.multiple)
         latents = (size[0] // components.factor, size[1] // components.factor)
-        masks = None if self.masks is None else _rows(self.masks, rows, device)
+        masks = None if self.masks is None else _rows(self.masks, rows, home)
         change = shares = others = None
         if masks is not None:
             others = off_object(masks, latents)
-            change = strength_map(masks, sent(torch.tensor(strengths), device), latents)
+            change = strength_map(masks, sent(torch.tensor(strengths), home), latents)
         if self.holes is not None:
-            shares = hole_shares(_rows(self.holes, rows, device), masks, latents)
+            shares = hole_shares(_rows(self.holes, rows, home), masks, latents)
         found = denoise(
             components,
             _resized(to_float(mixed), size),
@@ -161,7 +162,7 @@ class Work:
             hole_strength=refiner.hole_strength,
             unprompted=others,
         )
-        images = _like(_resized(found.images, mixed.shape[-2:]), mixed)
+        images = _like(_resized(found.images.to(home), mixed.shape[-2:]), mixed)
         if masks is not None and self.preserve == "strict":
             images = composite(images, mixed, masks, band=refiner.band)
         return images.to(self.images.device), list(found.timesteps), list(found.finite)

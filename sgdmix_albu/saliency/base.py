@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sgdmix_albu.arguments import check_count, said
 from sgdmix_albu.classifiers.untouched import untouched
+from sgdmix_albu.devices import exact
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.mixing.colour import Reading, check_colours, check_finite, extremes, reading_of, to_float
 from sgdmix_albu.mixing.masks import rounded
@@ -85,6 +86,8 @@ class SaliencyBackend(ABC):
             SGDMixError: The backend returned something that is not a finite (b, h, w) map.
         """
         _check(images, labels)
+        if exact(images) is not images:  # the model that it looks through stays where it is
+            return self.coarse(exact(images), exact(labels)).to(images.device)
         if self.wants_rgb:
             check_colours(images)
         if images.shape[0] == 0:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sgdmix_albu.devices import current
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.saliency.attributions import METHODS, Method
 from sgdmix_albu.saliency.modelled import LayerBackend, Target
@@ -328,9 +329,10 @@ def _seed(device: torch.device) -> None:
     """Seed the generators that Captum draws from; :func:`untouched` puts their states back."""
     np.random.seed(_SEED)  # noqa: NPY002  Captum draws from the global one
     torch.default_generator.manual_seed(_SEED)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(_SEED)
+    module: Any = getattr(torch, device.type, None)
+    if device.type != "cpu" and hasattr(module, "manual_seed"):
+        with current(device):
+            module.manual_seed(_SEED)
 
 
 @contextmanager

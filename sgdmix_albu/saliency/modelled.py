@@ -113,7 +113,7 @@ class ModelBackend(SaliencyBackend):
         parameter = next((p for p in self.model.parameters() if p.is_floating_point()), None)
         if parameter is None:
             return images.device, images.dtype
-        if parameter.device.type == "cuda" and get_worker_info() is not None:
+        if parameter.device.type != "cpu" and get_worker_info() is not None:
             raise InvalidInputError(
                 "the saliency model is on a GPU and this is a DataLoader worker, which cannot use it: mix after the "
                 "loader, or use num_workers=0, or saliency='spectral_residual'"

@@ -32,6 +32,7 @@ from sgdmix_albu.saliency.resolve import backend_unless_given
 from sgdmix_albu.settings import MixSettings
 from sgdmix_albu.tensors import PIXELS, check_generator, check_tensor
 from sgdmix_albu.torchvision.erased import without_erased_of
+from sgdmix_albu.torchvision.exactly import exactly
 from sgdmix_albu.torchvision.mappings import closed, opened
 from sgdmix_albu.torchvision.refining import open_refiner, refine_mixed
 from sgdmix_albu.torchvision.roles import Name, Role, check_roles
@@ -214,7 +215,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
     def forward(self, *inputs: Any) -> Any:
         """Mix the batch found in ``inputs``, which come back in the same structure."""
         with read_together():
-            return self._mixed(inputs)
+            return exactly(self._mixed, inputs)
 
     def _mixed(self, inputs: tuple[Any, ...]) -> Any:
         sample = inputs[0] if len(inputs) == 1 else inputs

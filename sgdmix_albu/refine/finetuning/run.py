@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sgdmix_albu.arguments import check_counts
+from sgdmix_albu.devices import accelerator as found_accelerator
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.lock import locked
 from sgdmix_albu.io.outputs import local_output
@@ -93,8 +93,8 @@ def finetune(
         saliency_weight: By how much: a salient pixel weighs 1 + this.
         gradient_accumulation: Parts that a step is cut into, for little memory.
         gradient_checkpointing: Forget activations and compute them again: less memory, more time.
-        mixed_precision: "no", "fp16" or "bf16"; None for bf16 on a GPU or CPU that has it, and fp16 on other GPUs.
-            What learns stays in single precision.
+        mixed_precision: "no", "fp16" or "bf16"; None for bf16 on CUDA or a CPU that has it, fp16 on CUDA without,
+            "no" on other GPUs. What learns stays in single precision.
         seed: The same seed, the same refiner.
         checkpoint_every: Steps between checkpoints; None for a tenth of the steps.
         samples_every: Steps between sample grids; None for one at the end.
@@ -160,9 +160,10 @@ def _check_side(spec: RefinerSpec, resolution: int) -> None:
 @contextlib.contextmanager
 def _accelerator(settings: Settings) -> Iterator[Any]:
     accelerate = import_optional("accelerate", extra="diffusion")
-    if settings.mixed_precision == "fp16" and not torch.cuda.is_available():
-        raise InvalidInputError("mixed_precision='fp16' needs a GPU; pass 'bf16' or 'no'")
-    accelerator = accelerate.Accelerator(mixed_precision=settings.mixed_precision, cpu=not torch.cuda.is_available())
+    kind = found_accelerator()
+    if settings.mixed_precision == "fp16" and kind not in ("cuda", "xpu"):
+        raise InvalidInputError("mixed_precision='fp16' needs a GPU of NVIDIA, AMD or Intel; pass 'bf16' or 'no'")
+    accelerator = accelerate.Accelerator(mixed_precision=settings.mixed_precision, cpu=kind is None)
     parts = accelerator.num_processes * settings.gradient_accumulation
     if settings.batch_size % parts:
         raise InvalidInputError(

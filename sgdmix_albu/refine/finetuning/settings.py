@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from sgdmix_albu.arguments import check_choice, check_count, check_number
+from sgdmix_albu.devices import accelerator
 from sgdmix_albu.errors import InvalidInputError
 from sgdmix_albu.refine.catalogue import Recipe, RefinerSpec
 
@@ -59,9 +60,10 @@ def best_precision() -> str:
 
     With float16 losses are scaled, and each step waits for the GPU to say whether the scale was too large.
     """
-    if torch.cuda.is_available():
+    kind = accelerator()
+    if kind == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if bf16_pays() else "no"
+    return "bf16" if kind is None and bf16_pays() else "no"  # of other GPUs nobody has measured what is sound
 
 
 def bf16_pays() -> bool:

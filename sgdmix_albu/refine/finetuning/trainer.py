@@ -50,7 +50,7 @@ class Trainer:
     ) -> None:
         self.spec, self.settings, self.folder, self.accelerator = spec, settings, folder, accelerator
         self.progress = progress and accelerator.is_main_process
-        half = {"fp16": torch.float16, "bf16": torch.bfloat16} if accelerator.device.type == "cuda" else {}
+        half = {"fp16": torch.float16, "bf16": torch.bfloat16} if accelerator.device.type in ("cuda", "xpu") else {}
         dtype = half.get(settings.mixed_precision, torch.float32)
         self.components = load_base(spec.base, revision=spec.revision, dtype=dtype, device=accelerator.device)
         _check_prediction(self.components)
