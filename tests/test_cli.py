@@ -29,6 +29,14 @@ HEAVY = {"torch", "torchvision", "numpy", "PIL", "captum", "albumentations", "cv
 Run = Callable[..., tuple[int, str, str]]
 
 
+COMPLETED = """
+source /dev/stdin
+try() { COMP_WORDS=(sgdmix "$@"); COMP_CWORD=$#; COMPREPLY=(); _shtab_sgdmix; echo "${COMPREPLY[*]}"; }
+try dist; try mix --sal; try mix a b --saliency spec; try audit a b --mask g
+try mix data/tra; try mix a b --model data/m
+"""
+
+
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Call the command; its exit code, stdout and stderr."""
@@ -85,6 +93,19 @@ def test_python_dash_m_is_the_command() -> None:
         [sys.executable, "-m", "sgdmix_albu", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"sgdmix {__version__}\n"
+
+
+def test_bash_completes_commands_options_names_and_files(run: Run, tmp_path: Path) -> None:
+    code, script, error = run("--print-completion", "bash")
+    assert (code, error) == (0, "")
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    (tmp_path / "data" / "model.pt").touch()
+    done = subprocess.run(
+        ["bash", "-c", COMPLETED], cwd=tmp_path, input=script, capture_output=True, text=True, check=True
+    )
+    expected = ["distil", "--saliency --saliency-option", "spectral_residual", "grabcut guided"]
+    assert done.stdout.splitlines() == [*expected, "data/train", "data/model.pt"]
+    assert all(run("--print-completion", shell)[0] == 0 for shell in ("zsh", "tcsh"))
 
 
 @pytest.mark.parametrize(

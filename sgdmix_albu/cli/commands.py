@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from argparse import SUPPRESS
+
 from sgdmix_albu import __version__
+from sgdmix_albu.cli.completion import SHELLS, PrintCompletion
 from sgdmix_albu.cli.expanding import add_generate, add_mix, add_verify
 from sgdmix_albu.cli.exploring import add_explore
 from sgdmix_albu.cli.learning import add_bank, add_distil
@@ -18,6 +21,14 @@ def parser() -> Parser:
         description="Put objects of labelled photographs on each other's backgrounds (SGD-Mix, arXiv 2505.11813).",
     )
     whole.add_argument("--version", action="version", version=f"sgdmix {__version__}")
+    whole.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=SHELLS,
+        default=SUPPRESS,
+        metavar="SHELL",
+        help=f"print what makes a shell complete commands and options: {', '.join(SHELLS)}",
+    )
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for add in (
         *(add_demo, add_explore, add_mix, add_generate, add_verify, add_audit),
