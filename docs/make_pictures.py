@@ -42,6 +42,7 @@ PACKAGES = {
     "cli": "the command sgdmix",
     "demo": "the whole method at once",
     "explore": "one image, every setting",
+    "hub": "refiners and sets, shared",
     "recipes": "the four tasks, to train on",
     "synthetic": "training on the result",
     "distillation": "a small network of your own",

@@ -26,6 +26,7 @@ EXTRAS = {
     "ray": "sgdmix generate grown --dataset aviary --limit 4 --refiner none --engine ray",
     "rembg": "python -c 'import onnxruntime, rembg'",
     "text": "python -c 'from transformers import CLIPSegForImageSegmentation'",
+    "hub": "python -c 'import huggingface_hub' && sgdmix push --help",
     "docs": "mkdocs --version",
     "explore": "python -c 'import gradio' && sgdmix explore --help",
 }

@@ -20,6 +20,7 @@ HOMES = {
     "captum": ["saliency"],
     "diffusers": ["refine"],
     "gradio": ["explore"],
+    "huggingface_hub": ["pretrained"],
     "onnxruntime": ["saliency"],
     "peft": ["refine"],
     "ray": ["expand"],
@@ -47,6 +48,7 @@ PLANTED = {
     "rembg and ONNX Runtime are imported by their adapter only": ("saliency/base.py", "import onnxruntime"),
     "Diffusion packages are imported by stage 5 only": ("io/images.py", "def load():\n    import diffusers"),
     "Ray is imported by its engine only": ("registry.py", "import ray"),
+    "The hub's client is imported by its adapter only": ("demo.py", "import huggingface_hub"),
     "gradio is imported by its page only": ("demo.py", "import gradio"),
     "OpenCV is imported where forks are made safe only": ("mixing/blending.py", "import cv2"),
 }

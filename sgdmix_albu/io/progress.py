@@ -86,7 +86,7 @@ class Progress:
             unit: What is counted.
             begun: Units that an earlier run did.
         """
-        if self.quiet or _SILENT.get():
+        if self.quiet or silenced():
             yield lambda done=1, **figures: None
         elif (bar := _bar_class()) is not None:
             with bar(desc=label, total=total, initial=begun, unit=unit, leave=False, dynamic_ncols=True) as shown:
@@ -156,3 +156,14 @@ def time_line(seconds: Mapping[str, float], images: int) -> str:
     steps = ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items())
     each = f", {1000 * total / images:.1f} ms an image" if images else ""
     return f"time     {total:.1f} s ({steps}){each}"
+
+
+def silenced() -> bool:
+    """Whether no progress is to be shown: a command's ``--quiet``.
+
+    Example:
+        >>> with silent():
+        ...     silenced()
+        True
+    """
+    return _SILENT.get()

@@ -1,17 +1,26 @@
-"""Fetching a pinned commit from the Hugging Face hub: safetensors and JSON, nothing that is unpickled or run."""
+"""The Hugging Face hub: what is fetched is a pinned commit, and nothing of it is run; what is pushed is one commit."""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sgdmix_albu.errors import DataError, InvalidInputError
+from sgdmix_albu.io.progress import silenced
 from sgdmix_albu.registry import import_optional
 
 _BASE = "base=FOLDER (--base FOLDER)"
+COMMIT = re.compile("[0-9a-f]{40}")
+HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*", re.ASCII)
+
+Kind: TypeAlias = Literal["model", "dataset"]
+"""What a repository holds."""
 
 
 def folder_of(
@@ -53,41 +62,120 @@ def folder_of(
     return fetch(text, revision, patterns=patterns, local=local)
 
 
-def fetch(repository: str, revision: str | None, *, patterns: Sequence[str], local: str = _BASE) -> Path:
+def fetch(
+    repository: str,
+    revision: str | None,
+    *,
+    patterns: Sequence[str] | None = None,
+    local: str = _BASE,
+    kind: Kind = "model",
+    into: Path | None = None,
+) -> Path:
     """The local folder of a repository at a commit; from the hub's cache where it is there already.
 
     Args:
         repository: Hub id, ``"organisation/name"``.
         revision: The commit, 40 hexadecimal digits: a branch or tag may mean other weights tomorrow.
-        patterns: Files wanted.
+        patterns: Files wanted; None for all.
         local: The setting that takes a local folder in the repository's place, for the message.
+        kind: What the repository holds.
+        into: A folder to write the files into; None for the hub's cache.
 
     Raises:
         InvalidInputError: The revision is no commit.
         DataError: The hub cannot be reached, or has no such repository or commit.
     """
-    if revision is None or not re.fullmatch("[0-9a-f]{40}", revision):
+    if revision is None or not COMMIT.fullmatch(revision):
         raise InvalidInputError(
             f"a hub id needs revision=, the commit's 40 hexadecimal digits; got {revision!r} for {repository!r}"
         )
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    hub = import_optional("huggingface_hub", extra="diffusion")
-    told = import_optional("huggingface_hub.utils.logging", extra="diffusion")
-    level = told.get_verbosity()
-    told.set_verbosity(logging.CRITICAL)  # it tells of every retry; the error below says all that there is to say
-    try:
-        found = hub.snapshot_download(repository, revision=revision, allow_patterns=list(patterns))
-    # The hub's client raises errors of several packages: no network, no such repository, no permission.
-    except Exception as error:
-        raise DataError(
-            f"cannot fetch {repository!r} at {revision[:12]}: {first_line(error)} Where there is a network, run: "
-            f"hf download {repository} --revision {revision} --local-dir FOLDER; here pass {local}"
-        ) from error
-    finally:
-        told.set_verbosity(level)
+    wanted = None if patterns is None else list(patterns)
+    with _client() as hub:
+        try:
+            found = hub.snapshot_download(
+                repository, repo_type=kind, revision=revision, allow_patterns=wanted, local_dir=into
+            )
+        # The hub's client raises errors of several packages: no network, no such repository, no permission.
+        except Exception as error:
+            command = f"hf download {repository} --revision {revision} --local-dir FOLDER"
+            command += "" if kind == "model" else f" --repo-type {kind}"
+            raise DataError(
+                f"cannot fetch {repository!r} at {revision[:12]}: {first_line(error)} Where there is a network, run: "
+                f"{command}; here pass {local}"
+            ) from error
     return Path(found)
 
 
-def first_line(error: Exception) -> str:
+class Pushed(NamedTuple):
+    """What the hub made of a push: the page of the repository, and the commit."""
+
+    url: str
+    commit: str
+
+
+def push(
+    repository: str, files: Mapping[str, Path | bytes], *, kind: Kind, message: str, private: bool, overwrite: bool
+) -> Pushed:
+    """Put files into a repository as one commit: it has all of them or none.
+
+    Args:
+        repository: Hub id; made if it is not there.
+        files: Name in the repository to the file, or to its content.
+        kind: What the repository holds.
+        message: Of the commit.
+        private: Make a new repository private; one that is there stays as it is.
+        overwrite: Remove other files that are there.
+
+    Raises:
+        InvalidInputError: It is no hub id.
+        DataError: The hub cannot be reached or refuses; or the repository has other files.
+    """
+    if not HUB_ID.fullmatch(repository):
+        raise InvalidInputError(f"expected a hub id (organisation/name) to push to, got {repository!r}")
+    with _client() as hub:
+        try:
+            client = hub.HfApi()
+            url = str(client.create_repo(repository, repo_type=kind, private=private or None, exist_ok=True))
+            others = sorted({*client.list_repo_files(repository, repo_type=kind)} - {*files, ".gitattributes"})
+            if others and not overwrite:
+                raise DataError(f"{repository!r} has other files, such as {others[0]}; pass overwrite to remove them")
+            added = [hub.CommitOperationAdd(name, content) for name, content in files.items()]
+            removed = [hub.CommitOperationDelete(name) for name in others]
+            done = client.create_commit(repository, [*added, *removed], commit_message=message, repo_type=kind)
+        except DataError:
+            raise
+        except Exception as error:
+            why = first_line(_root(error))
+            raise DataError(
+                f"cannot push to {repository!r}: {why} If you are not logged in, run: hf auth login"
+            ) from error
+    return Pushed(url, done.oid)
+
+
+@contextmanager
+def _client() -> Iterator[Any]:
+    """The hub's client, without telemetry, and silent: it tells of every retry, and errors say all there is to say."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    hub = import_optional("huggingface_hub", extra="hub")
+    told = import_optional("huggingface_hub.utils.logging", extra="hub")
+    bars = import_optional("huggingface_hub.utils", extra="hub")
+    level, hidden = told.get_verbosity(), bars.are_progress_bars_disabled()
+    told.set_verbosity(logging.CRITICAL)
+    if silenced() or not sys.stderr.isatty():
+        bars.disable_progress_bars()
+    try:
+        yield hub
+    finally:
+        told.set_verbosity(level)
+        if not hidden:
+            bars.enable_progress_bars()
+
+
+def _root(error: BaseException) -> BaseException:
+    """What an error follows from: the client says "error while uploading", and hides why."""
+    return error if error.__cause__ is None else _root(error.__cause__)
+
+
+def first_line(error: BaseException) -> str:
     """The first line of what a library says; the error's name where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

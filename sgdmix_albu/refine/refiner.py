@@ -15,8 +15,9 @@ from torch import Tensor
 from sgdmix_albu.arguments import accepts
 from sgdmix_albu.devices import release_memory
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
+from sgdmix_albu.pretrained.hub import HUB_ID, fetch
 from sgdmix_albu.refine.catalogue import cache_folder, get_spec, list_refiners
-from sgdmix_albu.refine.folder import CARD, find_weights, read_refiner
+from sgdmix_albu.refine.folder import CARD, LORA, TOKENS, find_weights, read_refiner
 from sgdmix_albu.refine.loading import Loaded, load
 from sgdmix_albu.refine.preserve import check_preserve
 from sgdmix_albu.refine.setup import RefinerSetup
@@ -43,9 +44,10 @@ def get_refiner(
     """The refiner of a data set. Nothing heavy is imported or loaded before the first image is refined.
 
     Args:
-        refiner: A key (see :func:`list_refiners`), or a folder that :func:`finetune` wrote.
+        refiner: A key (see :func:`list_refiners`), a folder that :func:`finetune` wrote, or a hub id at a commit:
+            ``"owner/name@COMMIT"``.
         base: Another base model than the refiner names: a folder in diffusers' layout or a hub id.
-        revision: Commit of a hub id.
+        revision: Commit of a hub id: of ``base``, or without one of ``refiner``.
         weights: The refiner folder; None to look in the cache, then the hub.
         finetuned: False for the base alone, with class names in the prompts.
         options: As in :class:`Refiner`.
@@ -68,6 +70,9 @@ def get_refiner(
             weights = find_weights(spec, weights)  # better to learn now than at the first image that there is none
     else:
         weights = Path(name).expanduser()
+        repository, _, commit = name.partition("@")
+        if HUB_ID.fullmatch(repository) and not weights.exists() and (commit or (revision and base is None)):
+            weights = fetch(repository, commit or revision, patterns=(CARD, LORA, TOKENS), local="a refiner's folder")
         if weights.name == name and not weights.exists():
             known = list_refiners()
             raise UnknownNameError(
@@ -77,7 +82,7 @@ def get_refiner(
         if not weights.exists():
             raise DataError(
                 f"there is no refiner folder {name}; to make one: sgdmix finetune DATA {shlex.quote(name)} --metaclass "
-                "WORD --base BASE"
+                "WORD --base BASE; a hub id needs its commit: OWNER/NAME@COMMIT"
             )
         if not (weights / CARD).is_file():
             raise InvalidInputError(f"expected a refiner's key or a folder with {CARD}, {name} has none")

@@ -1,0 +1,27 @@
+"""``sgdmix push``, to the Hugging Face hub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sgdmix_albu.cli.grammar import Commands, command
+from sgdmix_albu.cli.said import Said
+
+
+def add_push(commands: Commands) -> None:
+    """``sgdmix push``."""
+
+    def run(**arguments: Any) -> Said:
+        from sgdmix_albu.hub import push_to_hub
+
+        done = push_to_hub(**arguments)
+        return Said([f"pushed   {done.url}", f"commit   {done.commit}"], done._asdict())
+
+    push = command(commands, "push", run, "push a refiner or an expanded set to the Hugging Face hub, with a card")
+    push.add_argument("folder", metavar="DIR", help="folder that finetune, generate or mix wrote")
+    push.add_argument("repository", metavar="OWNER/NAME", help="hub id; made if it is not there")
+    push.add_argument("--license", required=True, metavar="ID", help="of what is pushed: apache-2.0, cc-by-4.0, other")
+    push.add_argument("--data", metavar="TEXT", help="what the photographs are and where they come from, for the card")
+    push.add_argument("--drift", metavar="DIR", help="report of sgdmix drift, for a refiner's card")
+    push.add_argument("--private", action="store_true", help="make a new repository private")
+    push.add_argument("--overwrite", action="store_true", help="remove other files that the repository has")
