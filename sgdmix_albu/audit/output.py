@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from sgdmix_albu.errors import DataError
-from sgdmix_albu.io.files import LARGEST, beside, read_regular
+from sgdmix_albu.io.files import LARGEST, beside, move_folder, read_regular
 from sgdmix_albu.io.lock import locked
 from sgdmix_albu.io.records import UnsoundError, items, parse, record, text
 
@@ -97,7 +97,7 @@ def write_together(folder: Path, index: str, contents: Mapping[str, Any], *, ove
                     (fresh / name).replace(folder / name)
             return
         try:
-            fresh.replace(folder)
+            move_folder(fresh, folder)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from sgdmix_albu.io.files import beside, check_new, make_folder, read_regular
+from sgdmix_albu.io.files import beside, check_new, make_folder, move_folder, read_regular
 from sgdmix_albu.io.images import MAX_BYTES
 from sgdmix_albu.io.outputs import local_output
 from sgdmix_albu.io.places import check_apart
@@ -46,7 +46,7 @@ def write_tree(dataset: Any, folder: str | os.PathLike[str]) -> None:
         for index, key in enumerate(Progress().over(keys, "writing", len(keys))):
             make_folder((unfinished / key).parent)
             (unfinished / key).write_bytes(content_of(dataset, index))
-        unfinished.replace(root)
+        move_folder(unfinished, root)
 
 
 def content_of(dataset: Any, index: int) -> bytes:

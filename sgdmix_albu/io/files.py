@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
@@ -86,6 +86,17 @@ def beside(folder: Path) -> Iterator[Path]:
             yield unfinished
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def move_folder(filled: Path, folder: Path) -> None:
+    """Give a filled folder its name, which an empty folder may have: Windows replaces none, so that one goes first.
+
+    Raises:
+        OSError: The folder is not empty, or the operating system refused.
+    """
+    with suppress(FileNotFoundError):
+        folder.rmdir()
+    filled.replace(folder)
 
 
 def make_folder(folder: Path) -> None:

@@ -6,7 +6,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 from sgdmix_albu.errors import DataError
 
@@ -35,7 +34,9 @@ def local_path(path: str | os.PathLike[str]) -> Path | None:
     text = os.fspath(path)
     scheme = next(filter(text.startswith, _FILE), None)
     if scheme is not None:
-        return Path(unquote(text.removeprefix(scheme).removeprefix("localhost")))
+        from urllib.request import url2pathname
+
+        return Path(url2pathname(text.removeprefix(scheme).removeprefix("localhost")))
     return None if is_url(text) else Path(text).expanduser()
 
 

@@ -100,12 +100,12 @@ class Storage:
             write_whole(self._own(name), lambda file: file.writelines(lines))
             return
         # An upload that is given up halfway would be closed, which makes an object of it: upload when all is here.
-        with tempfile.NamedTemporaryFile(prefix=TEMPORARY) as file:
-            with refusals_named(Path(file.name)):
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY) as folder:
+            path = Path(folder) / "lines"
+            with refusals_named(path), path.open("wb") as file:
                 file.writelines(lines)
-                file.flush()
-            with self._told("write", name):
-                patiently(lambda: self._remote.put_file(file.name, self._inside(name)))
+            with self._told("write", name):  # closed by now: Windows reads no file that is open elsewhere
+                patiently(lambda: self._remote.put_file(str(path), self._inside(name)))
 
     def lines(self, name: str) -> Iterator[bytes]:
         """A file's lines, one after the other, each with its end.
@@ -214,7 +214,7 @@ class Storage:
             with self._told("list", ""):
                 top = len(os.fspath(Path(self.root)))
                 folders = _scanned(Path(self.root))
-                found = [entry.path[top:].lstrip("/") for _, those in folders for entry in those if _ours(entry)]
+                found = [_slashed(entry.path[top:]) for _, those in folders for entry in those if _ours(entry)]
             for name in found:
                 self.remove(name)
 
@@ -262,13 +262,23 @@ def _ours(entry: os.DirEntry[str]) -> bool:
     return _unfinished(entry.name) and not entry.is_dir(follow_symlinks=False)
 
 
+def _slashed(below: str, separator: str = os.sep) -> str:
+    r"""A path below the folder as a name in it, with forward slashes.
+
+    Example:
+        >>> _slashed("/owl/1.png"), _slashed("\\owl\\1.png", "\\")
+        ('owl/1.png', 'owl/1.png')
+    """
+    return below.replace(separator, "/").lstrip("/")
+
+
 def _walk(root: Path) -> Iterator[tuple[str, int]]:
     """Names and sizes of all files."""
     top = os.fspath(root)
     for _, entries in _scanned(root):
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):
-                yield entry.path.removeprefix(top).lstrip("/"), entry.stat(follow_symlinks=False).st_size
+                yield _slashed(entry.path.removeprefix(top)), entry.stat(follow_symlinks=False).st_size
 
 
 def _scanned(root: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:

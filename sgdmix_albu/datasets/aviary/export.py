@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from sgdmix_albu.datasets.aviary.dataset import Aviary
-from sgdmix_albu.io.files import beside, check_new, make_folder
+from sgdmix_albu.io.files import beside, check_new, make_folder, move_folder
 
 
 def export(dataset: Aviary, folder: str | os.PathLike[str]) -> None:
@@ -41,4 +41,4 @@ def export(dataset: Aviary, folder: str | os.PathLike[str]) -> None:
             for kind, pixels in (("images", sample.image), ("masks", np.uint8(255) * sample.mask)):
                 make_folder((unfinished / kind / key).parent)
                 Image.fromarray(pixels).save(unfinished / kind / key)
-        unfinished.replace(root)
+        move_folder(unfinished, root)

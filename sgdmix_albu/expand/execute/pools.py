@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import traceback
 import warnings
@@ -20,13 +21,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from sgdmix_albu.errors import SGDMixError
 from sgdmix_albu.expand.execute.guard import with_guard
+
+if sys.platform == "win32":
+    from multiprocessing.connection import PipeConnection as Connection
+else:
+    from multiprocessing.connection import Connection
 
 _NOT_STARTED = 1  # Python's exit code after an error that nobody caught: here, before there was a worker
 _LEFT = 3
@@ -191,15 +197,15 @@ class Processes:
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
     """Processes that are started meanwhile do not hear Ctrl-C, from their first moment on; this one hears it after."""
-    if not hasattr(signal, "pthread_sigmask"):
+    if sys.platform == "win32":  # where it cannot be held back
         yield
-        return
-    resource_tracker.ensure_running()  # multiprocessing's own process, which unblocks signals when it is started
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    else:
+        resource_tracker.ensure_running()  # multiprocessing's own process, which unblocks signals when it is started
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_PROCESSES = Path("/proc")
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _MARK = "SGDMIX_CLUSTER"
 _IN_ORDER = b"in order"  # what is told to it; of one that was killed it hears nothing
 # Seconds: a process that was being forked when its parent was killed bears no mark yet.
@@ -27,11 +29,14 @@ _PATIENCE = 5.0
 class Reaper:
     """Kills what was started under :meth:`marking` once :meth:`end` is called, or this process is gone.
 
-    Where there is no ``/proc`` it does nothing.
+    Where there is no ``/proc`` (macOS, Windows) it does nothing.
     """
 
     def __init__(self) -> None:
         self._name = uuid.uuid4().hex
+        self._process: subprocess.Popen[bytes] | None = None
+        if not _PROCESSES.is_dir():
+            return
         # A session of its own: Ctrl-C, or a kill of the process group, is not meant for it.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, self._name],
@@ -52,7 +57,8 @@ class Reaper:
 
     def end(self) -> None:
         """Kill what is left."""
-        self._process.communicate(_IN_ORDER)
+        if self._process is not None:
+            self._process.communicate(_IN_ORDER)
 
 
 class _Marked:
@@ -64,7 +70,7 @@ class _Marked:
 
     def look(self) -> None:
         """Remember who bears it now."""
-        for folder in Path("/proc").glob("[0-9]*"):
+        for folder in _PROCESSES.glob("[0-9]*"):
             if self._mark in _content(folder / "environ").split(b"\0"):
                 self._seen[int(folder.name)] = _began(int(folder.name))
 
@@ -74,13 +80,13 @@ class _Marked:
         alive = [process for process, began in self._seen.items() if began and _began(process) == began]
         for process in alive:
             with suppress(ProcessLookupError, PermissionError):
-                os.kill(process, signal.SIGKILL)
+                os.kill(process, _KILL)
         return bool(alive)
 
 
 def _began(process: int) -> bytes:
     """When a process began, which tells it from a later one of its number; nothing where it has ended."""
-    _, _, fields = _content(Path(f"/proc/{process}/stat")).rpartition(b")")
+    _, _, fields = _content(_PROCESSES / str(process) / "stat").rpartition(b")")
     state, *others = fields.split() or [b"X"]
     return b"" if state in b"XZ" else others[18]
 

@@ -22,7 +22,7 @@ from sgdmix_albu.refine.finetuning.labelled import Labelled, labelled
 from sgdmix_albu.tensors import check_tensor
 
 # The folders of an absolute path: the refiner's card, which others may get, must not tell where its data were.
-_FOLDERS = re.compile(r"(?<![\w.])/(?:[^/'\":\n]+/)+")
+_FOLDERS = re.compile(r"(?<![\w.])/(?:[^/'\":\n]+/)+|\b[A-Za-z]:\\+(?:[^\\'\":\n]+\\+)+")
 
 
 class MapsOfFiles(Protocol):
