@@ -10,8 +10,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
@@ -98,6 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._json({"error": "no room left"}, 403)
             oid = hub.commit(found[1], found[2], [json.loads(line) for line in body.splitlines()])
             return self._json({"commitUrl": f"{hub.url}/{found[2]}/commit/{oid}", "commitOid": oid})
+        if found := re.fullmatch(r"/api/(model|dataset)s/(.+?/.+?)/paths-info/(\w+)", path):
+            tree, wanted = hub.tree(*found.groups()), parse_qs(body.decode()).get("paths") or json.loads(body)["paths"]
+            return self._json([_entry(name, tree[name]) for name in wanted if name in tree])
         return self._json({"error": f"unknown: {path}"}, 404)
 
     def do_PUT(self) -> None:
@@ -112,8 +116,17 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
         try:
-            if found := re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)/tree/(\w+)", path):
-                return self._json([_entry(*one) for one in self.hub.tree(*found.groups()).items()])
+            if found := re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)/tree/(\w+)(?:/(.+))?", path):
+                deep = "recursive=true" in self.path.lower()
+                return self._json(_listed(self.hub.tree(*found.groups()[:3]), found[4] or "", deep))
+            if found := re.fullmatch(r"/api/(model|dataset)s/([^/]+/[^/]+)/revision/(\w+)", path):
+                return self._json(
+                    {
+                        "id": found[2],
+                        "sha": found[3],
+                        "siblings": [{"rfilename": name} for name in self.hub.tree(*found.groups())],
+                    }
+                )
             if found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/(\w+)/(.+)", path):
                 kind = "dataset" if found[1] else "model"
                 return self._file(found[3], self.hub.tree(kind, found[2], found[3])[found[4]])
@@ -147,6 +160,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def _listed(tree: Tree, folder: str, deep: bool) -> list[dict[str, Any]]:
+    """The files below a folder, or in it, and the folders there."""
+    start = f"{folder}/" if folder else ""
+    inside = [name.removeprefix(start) for name in tree if name.startswith(start)]
+    if not inside:
+        raise KeyError(folder)
+    folders = {parent.as_posix() for name in inside for parent in PurePosixPath(name).parents} - {"."}
+    shown = [name for name in (*inside, *sorted(folders)) if deep or "/" not in name]
+    return [
+        {"type": "directory", "path": start + name, "size": 0, "oid": "0" * 40}
+        if name in folders
+        else _entry(start + name, tree[start + name])
+        for name in shown
+    ]
 
 
 def _entry(path: str, content: bytes) -> dict[str, Any]:

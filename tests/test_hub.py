@@ -110,9 +110,12 @@ def test_a_refiner_there_and_back(hub: Hub, refiner: Path, tmp_path: Path, capsy
 
 
 @pytest.mark.parametrize("layout", ["folders", "shards"])
-def test_an_expanded_set_there_and_back(hub: Hub, expanded: dict[str, Path], tmp_path: Path, layout: str) -> None:
+def test_an_expanded_set_there_and_back(
+    hub: Hub, expanded: dict[str, Path], tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pushed = push_to_hub(expanded[layout], "me/set", license="other")
-    pulled = pull_expanded("me/set", tmp_path / "pulled", revision=pushed.commit)
+    pulled = tmp_path / "pulled"
+    assert main(["pull", f"me/set@{pushed.commit}", str(pulled)]) == 0
     tree = contents(pulled)
     readme = tree.pop("README.md").decode()
     kept = {name: content for name, content in contents(expanded[layout]).items() if not name.startswith(".sgdmix")}
@@ -121,9 +124,12 @@ def test_an_expanded_set_there_and_back(hub: Hub, expanded: dict[str, Path], tmp
     assert "12 images of 2 classes, made from 6 photographs" in readme
     assert "| class 0 | 6 |" in readme
 
+    # As others read it, from the hub: the card's configs say which files are images.
     import datasets
 
-    rows = datasets.load_dataset(str(pulled), split="train", cache_dir=str(tmp_path / "datasets"))
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    rows = datasets.load_dataset("me/set", revision=pushed.commit, split="train", cache_dir=str(tmp_path / "datasets"))
     assert len(rows) == 12
     image = rows[0]["image"] if layout == "folders" else rows[0]["png"]
     assert image.size in {(40, 48), (48, 40), (96, 72)}

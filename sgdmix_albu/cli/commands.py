@@ -11,7 +11,7 @@ from sgdmix_albu.cli.exploring import add_explore
 from sgdmix_albu.cli.learning import add_bank, add_distil
 from sgdmix_albu.cli.looking import add_audit, add_demo, add_drift
 from sgdmix_albu.cli.refiners import add_finetune, add_refiners
-from sgdmix_albu.cli.sharing import add_push
+from sgdmix_albu.cli.sharing import add_pull, add_push
 from sgdmix_albu.parsing import Parser
 
 
@@ -33,7 +33,7 @@ def parser() -> Parser:
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for add in (
         *(add_demo, add_explore, add_mix, add_generate, add_verify, add_audit),
-        *(add_refiners, add_bank, add_distil, add_finetune, add_drift, add_push),
+        *(add_refiners, add_bank, add_distil, add_finetune, add_drift, add_push, add_pull),
     ):
         add(commands)
     return whole

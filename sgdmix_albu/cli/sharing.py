@@ -1,4 +1,4 @@
-"""``sgdmix push``, to the Hugging Face hub."""
+"""``sgdmix push`` and ``pull``: the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -25,3 +25,18 @@ def add_push(commands: Commands) -> None:
     push.add_argument("--drift", metavar="DIR", help="report of sgdmix drift, for a refiner's card")
     push.add_argument("--private", action="store_true", help="make a new repository private")
     push.add_argument("--overwrite", action="store_true", help="remove other files that the repository has")
+
+
+def add_pull(commands: Commands) -> None:
+    """``sgdmix pull``."""
+
+    def run(*, source: str, out: str) -> Said:
+        from sgdmix_albu.hub import pull_expanded
+
+        repository, _, commit = source.partition("@")
+        folder = pull_expanded(repository, out, revision=commit)
+        return Said([f"out      {folder}"], {"out": str(folder)})
+
+    pull = command(commands, "pull", run, "fetch an expanded set from the Hugging Face hub, and check every file")
+    pull.add_argument("source", metavar="OWNER/NAME@COMMIT", help="hub id, and the commit's 40 hexadecimal digits")
+    pull.add_argument("out", metavar="OUT", help="folder to write; new or empty")

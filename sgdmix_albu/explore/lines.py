@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from sgdmix_albu.explore.wishes import Choices, Given, saliency_settings
+from sgdmix_albu.saliency.catalogue import GIVEN
+from sgdmix_albu.types import SERVED
 
 _MIXING = ("mask", "fill", "place", "candidates")
 _DEFAULTS = {field.name: field.default for field in fields(Choices)}
@@ -22,9 +24,13 @@ def python_lines(given: Given, choices: Choices) -> str:
         from sgdmix_albu import SGDMix
         <BLANKLINE>
         mix = SGDMix(mask="otsu", candidates=20)
+        >>> print(python_lines(Given(data="photos"), Choices(saliency="bank:maps")).splitlines()[-1])
+        mix = SGDMix("given")  # of WithMaps(data, "maps")
     """
     asked = saliency_settings(given, choices.saliency)
-    arguments = [] if choices.saliency == _DEFAULTS["saliency"] else [_quoted(choices.saliency)]
+    served = choices.saliency.startswith(SERVED)  # its maps come with the samples
+    name = GIVEN if served else choices.saliency
+    arguments = [] if name == _DEFAULTS["saliency"] else [_quoted(name)]
     if asked.model is not None:
         arguments.append("model=model")
     arguments += [f"{name}={_quoted(getattr(choices, name))}" for name in _changed(choices, _MIXING)]
@@ -32,7 +38,8 @@ def python_lines(given: Given, choices: Choices) -> str:
         arguments += [f"refiner={_quoted(given.refiner.name)}", f"strength={choices.strength!r}"]
         arguments += [f"preserve={_quoted(choices.preserve)}"] if _changed(choices, ["preserve"]) else []
     arguments += [f"{name}={_quoted(value)}" for name, value in asked.options.items()]
-    return f"from sgdmix_albu import SGDMix\n\nmix = SGDMix({', '.join(arguments)})"
+    maps = f"  # of WithMaps(data, {_quoted(choices.saliency.removeprefix(SERVED))})" if served else ""
+    return f"from sgdmix_albu import SGDMix\n\nmix = SGDMix({', '.join(arguments)}){maps}"
 
 
 def command_line(given: Given, choices: Choices) -> str:
