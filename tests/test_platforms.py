@@ -1,6 +1,6 @@
 """Windows and macOS: no call and no path that only Linux has, but for those named here, each with its guard.
 
-Nothing was run there. ``make check-platforms`` has mypy read the package as it is on either, and mypy knows what is there.
+Nothing was run there. ``make check-platforms`` has mypy read the package as on either: it knows what each one has.
 """
 
 from __future__ import annotations
