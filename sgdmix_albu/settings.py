@@ -191,7 +191,7 @@ class RefinerSettings:
         scheduler: One of diffusers' schedulers, if not the base's.
         dtype: Dtype of the weights: float32, float16 or bfloat16. By default float16 on a GPU, float32 elsewhere.
         loras: More LoRA files, for all images.
-        device: Device: "cpu", "cuda". By default a GPU if there is one.
+        device: Device: "cpu", "cuda", "mps", ... By default a GPU if there is one.
         compile: Compile the network; saves time in long runs.
     """
 

@@ -122,7 +122,7 @@ def test_bash_completes_commands_options_names_and_files(run: Run, tmp_path: Pat
         (["mix", "data", "out", "--dataset", "aviary"], "got both: data and aviary"),
         (["mix", "data", "out", "more"], "unrecognized arguments: more"),
         (["audit", "data", "--out", "x"], "the output folder is given without an option: sgdmix audit DATA OUT"),
-        (["audit", "a", "--mask", "otsu", "b"], "got only a; folders stand before --mask, which takes several words"),
+        (["audit", "a", "--mask", "otsu", "b"], "got only a; put folders before --mask, which takes several words"),
         (["mix", "data", "out", "--agreement", "rembg"], "--agreement rembg does nothing without --min-agreement F"),
         (["mix", "data", "out", "--jobs=2"], "unrecognized arguments: --jobs=2; use --workers"),
         (["drift", "data", "out", "--refiner", "r", "--arch", "x"], "did you mean '--teacher-arch'"),

@@ -681,7 +681,7 @@ def test_numbers_that_mean_nothing(option: str, value: str, message: str, capsys
     ("arguments", "message"),
     [
         (["--layout", "cub"], "expected DATA or --dataset NAME"),
-        (["out", "more", "--dataset", "aviary"], "--dataset aviary stands for DATA and --layout: leave both out"),
+        (["out", "more", "--dataset", "aviary"], "--dataset aviary replaces DATA and --layout: leave both out"),
         (["out", "--dataset", "aviary", "--layout", "cub"], "leave both out"),
         (["out", "--dataset", "aviary", "--write-train", "tree"], "only writes images into tree: leave OUT out"),
         (["cub", "out", "--data-set", "cub"], "did you mean '--dataset'?"),

@@ -5,7 +5,7 @@
 The rows are those of the grids ``04-*.toml``, whose comments are the plan. The birds are those of the ``background``
 recipe: in training 95% are in their species' own habitat, in the test none more than by chance. Tree, refiner and
 expansions are made once, in DIR, by the commands that a user would type, and shared by all seeds; a seed decides
-initial values, order, crops and which synthetic image stands for a real one. The last epoch is the one that counts.
+initial values, order, crops and which synthetic image replaces a real one. The last epoch is the one that counts.
 Each run is appended to the results; runs that are there are not made again.
 """
 

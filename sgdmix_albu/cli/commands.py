@@ -28,7 +28,7 @@ def parser() -> Parser:
         choices=SHELLS,
         default=SUPPRESS,
         metavar="SHELL",
-        help=f"print what makes a shell complete commands and options: {', '.join(SHELLS)}",
+        help=f"print a script that completes commands and options in a shell: {', '.join(SHELLS)}",
     )
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for add in (

@@ -22,11 +22,11 @@ def add_mix(commands: Commands) -> None:
 
         return _expanded(mix_folder(saliency_options=options_of(options), **arguments))
 
-    mix = command(commands, "mix", run, "write a mixed copy of a folder of labelled images, and what was done to each")
+    mix = command(commands, "mix", run, "write a mixed copy of a folder of labelled images, and a record of each mix")
     add_data(mix, _OUT)
-    _add_mixing(mix, "how to mix")
+    _add_mixing(mix, "mixing")
     add_classifier(mix)
-    _add_run(mix, "at once (default: one a core)")
+    _add_run(mix, "number of workers (default: one per core)")
 
 
 def add_generate(commands: Commands) -> None:
@@ -45,21 +45,25 @@ def add_generate(commands: Commands) -> None:
         commands, "generate", run, "expand a folder of labelled images; if interrupted, run the same command to resume"
     )
     add_data(generate, _OUT)
-    _add_mixing(generate, "how much, and how to mix", "multiplier")
-    refine = generate.add_argument_group("how to refine")
+    _add_mixing(generate, "mixing", "multiplier")
+    refine = generate.add_argument_group("refining")
     refine.add_argument(
-        "--refiner", dest="name", required=True, metavar="KEY_OR_DIR", help="see: sgdmix refiners; or none"
+        "--refiner",
+        dest="name",
+        required=True,
+        metavar="KEY_OR_DIR",
+        help="a key (see: sgdmix refiners), a folder, or none",
     )
     add_settings(refine, RefinerSettings, without="name")
     teacher = generate.add_argument_group(
-        "teacher, a classifier that judges each output, and decides adaptive strengths"
+        "teacher: a classifier that judges each output and decides adaptive strengths"
     )
     teacher.add_argument("--teacher", metavar="FILE", help="its weights")
     add_settings(teacher, ClassifierSettings, prefix="teacher_", without="model")
     add_classifier(generate)
-    files, who = _add_run(generate, "at once (default: one a core, or GPU share)")
-    files.add_argument("--dry-run", action="store_true", help="write nothing; say what to expect")
-    who.add_argument("--gpus-per-worker", type=real(0), metavar="F", help="with ray: share of a GPU of each worker")
+    files, who = _add_run(generate, "number of workers (default: one per core, or per GPU share)")
+    files.add_argument("--dry-run", action="store_true", help="write nothing; estimate time and size")
+    who.add_argument("--gpus-per-worker", type=real(0), metavar="F", help="with ray: share of a GPU for each worker")
 
 
 def add_verify(commands: Commands) -> None:
@@ -71,7 +75,7 @@ def add_verify(commands: Commands) -> None:
         found = verify(out)
         return Said([str(found)], found.to_json(), 0 if found.good else 1)
 
-    verify = command(commands, "verify", run, "compare what generate or mix wrote with its manifest")
+    verify = command(commands, "verify", run, "check every file that generate or mix wrote against its checksum")
     verify.add_argument("out", metavar="OUT", help="folder that generate or mix wrote")
 
 
@@ -84,7 +88,7 @@ def _add_mixing(parser: Parser, title: str, more: str = "") -> None:
     def somebody_is_asked(found: argparse.Namespace) -> str | None:
         if found.min_agreement or found.agreement_with == Settings.agreement_with:
             return None
-        return f"--agreement {found.agreement_with} does nothing without --min-agreement F, the least share to hold"
+        return f"--agreement {found.agreement_with} does nothing without --min-agreement F"
 
     parser.checks.append(somebody_is_asked)
 
@@ -93,11 +97,11 @@ def _add_run(parser: Parser, workers: str) -> tuple[argparse._ArgumentGroup, arg
     """What is read and written, and by whom."""
     files, who = parser.add_argument_group("files"), parser.add_argument_group("execution")
     add_settings(files, FileSettings)
-    files.add_argument("--limit", type=count, metavar="N", help="take N images only, spread over the classes")
-    files.add_argument("--overwrite", action="store_true", help="start over, and remove what an earlier run left")
+    files.add_argument("--limit", type=count, metavar="N", help="use N images only, spread over the classes")
+    files.add_argument("--overwrite", action="store_true", help="start over; remove the files of an earlier run")
     who.add_argument("--workers", type=count, metavar="N", help=workers)
-    who.add_argument("--engine", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster")
-    who.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster: auto, ray://host:10001")
+    who.add_argument("--engine", choices=("local", "ray"), default="local", help="this machine or a Ray cluster")
+    who.add_argument("--address", metavar="ADDRESS", help="address of a running Ray cluster: auto, ray://host:10001")
     return files, who
 
 
@@ -110,7 +114,7 @@ def _strengths(texts: list[str] | None) -> tuple[float, ...] | str | None:
         return tuple(map(float, texts))
     except ValueError:
         said = " ".join(texts)
-        raise InvalidInputError(f"--strengths takes numbers in (0, 1], or adaptive alone, got {said!r}") from None
+        raise InvalidInputError(f"--strengths takes numbers in (0, 1], or only adaptive, got {said!r}") from None
 
 
 def _expanded(result: Any) -> Said:

@@ -15,13 +15,15 @@ def add_explore(commands: Commands) -> None:
     text = "look at your images in a local page: saliency, mask, target and mix under each setting"
     explore = command(commands, "explore", _run, text)
     add_data(explore)
-    explore.add_argument("--size", type=count, default=224, metavar="N", help="bring all images to N x N pixels")
-    explore.add_argument("--saliency", nargs="+", default=[], metavar="NAME", help="further backends to offer")
+    explore.add_argument("--size", type=count, default=224, metavar="N", help="resize all images to N x N pixels")
+    explore.add_argument("--saliency", nargs="+", default=[], metavar="NAME", help="more backends to offer")
     add_settings(explore, SaliencySettings, only="options")
     page = explore.add_argument_group("page")
-    page.add_argument("--port", type=count, metavar="N", help="on 127.0.0.1 (default: the first free one from 7860)")
+    page.add_argument(
+        "--port", type=count, metavar="N", help="port on 127.0.0.1 (default: the first free one from 7860)"
+    )
     page.add_argument("--no-browser", dest="browser", action="store_false", help="open no browser; print the address")
-    refine = explore.add_argument_group("how to refine (default: not)")
+    refine = explore.add_argument_group("refining (default: none)")
     refine.add_argument("--refiner", dest="name", default="none", metavar="KEY_OR_DIR", help="see: sgdmix refiners")
     add_settings(refine, RefinerSettings, only="base steps guidance device")
     add_classifier(explore)

@@ -38,7 +38,7 @@ def command(commands: Commands, name: str, run: Callable[..., Said], text: str) 
     added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     added.set_defaults(command=run, in_its_words=added.in_its_words)
     added.add_argument("--json", action="store_true", help="print the summary as one JSON object")
-    added.add_argument("--quiet", action="store_true", help="print nothing but errors (with --json, and the object)")
+    added.add_argument("--quiet", action="store_true", help="print only errors (with --json, also the object)")
     return added
 
 
@@ -60,7 +60,7 @@ def add_data(parser: Parser, out: str | None = None, metavar: str = "OUT") -> No
             return f"expected DATA or --dataset NAME, got both: {found.data} and {found.dataset}"
         if found.data is None and found.dataset is None:
             greedy = [one for one in parser.several if getattr(found, one.dest) != one.default]
-            hint = f"; folders stand before {greedy[0].option_strings[0]}, which takes several words" if greedy else ""
+            hint = f"; put folders before {greedy[0].option_strings[0]}, which takes several words" if greedy else ""
             came = "" if out is None else f", and {metavar}; got only {found.out}"
             return f"expected DATA or --dataset NAME{came}{hint}"
         return None
@@ -95,7 +95,7 @@ def add_seed(group: argparse._ActionsContainer, text: str) -> None:
 
 def add_classifier(parser: Parser) -> None:
     """The classifier of saliency that looks through one."""
-    group = parser.add_argument_group("classifier, for saliency that looks through one (gradcam, ...)")
+    group = parser.add_argument_group("classifier, for saliency that uses one (gradcam, ...)")
     add_settings(group, ClassifierSettings)
 
 

@@ -38,8 +38,10 @@ def add_bank(commands: Commands) -> None:
     bank.add_argument("out", metavar="OUT", help="the bank's folder; use it as --saliency bank:OUT")
     add_settings(bank, SaliencySettings, only="saliency options")
     bank.add_argument("--size", type=count, default=224, metavar="N", help="the backend sees N x N pixels")
-    bank.add_argument("--batch", type=count, default=16, metavar="N", help="images to a call of the backend")
-    bank.add_argument("--workers", type=count, default=0, metavar="N", help="threads that read (default: one a core)")
+    bank.add_argument("--batch", type=count, default=16, metavar="N", help="images per call of the backend")
+    bank.add_argument(
+        "--workers", type=count, default=0, metavar="N", help="threads that read images (default: one per core)"
+    )
     bank.add_argument("--overwrite", action="store_true", help="replace a bank that was made with other settings")
     add_classifier(bank)
 
@@ -54,18 +56,18 @@ def add_distil(commands: Commands) -> None:
         return Said([str(result)], result.to_json(), 1 if result.skipped else 0)
 
     distil = command(
-        commands, "distil", run, "train a small saliency network on what a better one sees in your photographs"
+        commands, "distil", run, "train a small saliency network on the maps of a better one on your photographs"
     )
     add_data(distil, "the .safetensors file to write; use it as --saliency FILE", "FILE")
-    who = distil.add_argument_group("who teaches it")
+    who = distil.add_argument_group("teacher")
     who.add_argument("--teacher", metavar="NAME", help="a saliency backend")
     add_settings(who, SaliencySettings, only="options")
-    who.add_argument("--masks", metavar="DIR", help="a folder of masks in its place, object light")
-    how = distil.add_argument_group("how to train")
+    who.add_argument("--masks", metavar="DIR", help="a folder of masks instead, object light")
+    how = distil.add_argument_group("training")
     how.add_argument("--steps", type=count, default=600, metavar="N", help="gradient steps")
     how.add_argument("--batch", type=count, default=32, metavar="N", help="views in each")
     how.add_argument("--limit", type=count, default=5000, metavar="N", help="the most photographs")
-    add_seed(how, "of views and order")
+    add_seed(how, "seed of views and order")
     how.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one)")
     how.add_argument("--overwrite", action="store_true", help="replace FILE")
     add_classifier(distil)

@@ -21,8 +21,8 @@ def add_demo(commands: Commands) -> None:
         pages = [str(page) for page in run_demo(**arguments).pages]
         return Said(["Look at:", *(f"  {page}" for page in pages)], {"pages": pages})
 
-    demo = command(commands, "demo", run, "run the whole method on the embedded birds, and say where to look")
-    demo.add_argument("out", nargs="?", default="demo-output", metavar="OUT", help="where the results go")
+    demo = command(commands, "demo", run, "run the whole method on the embedded birds, and print where to look")
+    demo.add_argument("out", nargs="?", default="demo-output", metavar="OUT", help="folder for the results")
 
 
 def add_audit(commands: Commands) -> None:
@@ -36,7 +36,7 @@ def add_audit(commands: Commands) -> None:
         return Said(lines, result.summary(), 1 if result.skipped else 0)
 
     audit = command(
-        commands, "audit", run, "show what saliency and masks do on a folder of images, and whether to trust them"
+        commands, "audit", run, "report what saliency and masks do on your images, and whether to trust them"
     )
     add_data(audit, "folder of the report")
     audit.add_argument(
@@ -51,7 +51,7 @@ def add_audit(commands: Commands) -> None:
         "--mask", nargs="+", default=[BEST_MASK], metavar="NAME", help=f"mask presets to compare (default: {BEST_MASK})"
     )
     add_settings(audit, MixSettings, only="fill place candidates target_class max_coverage feather")
-    audit.add_argument("--size", type=count, default=224, metavar="N", help="all images are squashed to N x N pixels")
+    audit.add_argument("--size", type=count, default=224, metavar="N", help="resize all images to N x N pixels")
     audit.add_argument("--masks", metavar="DIR", help="folder of true foreground masks, for coverage and leak")
     audit.add_argument(
         "--agreement",
@@ -59,9 +59,9 @@ def add_audit(commands: Commands) -> None:
         metavar="NAME",
         help=f"a better backend to compare masks with, or none (default: {BEST_SALIENCY}, for those worse than it)",
     )
-    audit.add_argument("--samples", type=count, default=10, metavar="N", help="samples that are shown")
-    audit.add_argument("--pairs", type=count, default=200, metavar="N", help="pairs that are measured")
-    audit.add_argument("--overwrite", action="store_true", help="replace what an earlier audit left in OUT")
+    audit.add_argument("--samples", type=count, default=10, metavar="N", help="samples to show")
+    audit.add_argument("--pairs", type=count, default=200, metavar="N", help="pairs to measure")
+    audit.add_argument("--overwrite", action="store_true", help="replace the earlier audit in OUT")
     add_seed(audit, "the same seed draws the same samples")
     add_classifier(audit)
 
@@ -78,7 +78,9 @@ def add_drift(commands: Commands) -> None:
 
     drift = command(commands, "drift", run, "measure how often a refiner changes the class, for each strength")
     add_data(drift, "folder of the report")
-    drift.add_argument("--refiner", required=True, metavar="KEY_OR_DIR", help="which refiner: sgdmix refiners")
+    drift.add_argument(
+        "--refiner", required=True, metavar="KEY_OR_DIR", help="a key (see: sgdmix refiners) or a folder"
+    )
     drift.add_argument(
         "--strengths",
         type=real(0, 1, open_low=True),
@@ -93,8 +95,10 @@ def add_drift(commands: Commands) -> None:
     drift.add_argument("--sources", type=count, default=96, metavar="N", help="images")
     add_settings(drift, SaliencySettings, only="saliency options")
     add_settings(drift, Settings, only="mask fill place")
-    add_seed(drift, "the same seed, the same sources, mixes and noise")
-    drift.add_argument("--overwrite", action="store_true", help="replace what an earlier sweep left in OUT")
-    teacher = drift.add_argument_group("teacher, the classifier that says what it sees (default: one is trained)")
+    add_seed(drift, "the same seed gives the same sources, mixes and noise")
+    drift.add_argument("--overwrite", action="store_true", help="replace the earlier sweep in OUT")
+    teacher = drift.add_argument_group(
+        "teacher: the classifier that judges the outputs (default: a small one is trained)"
+    )
     teacher.add_argument("--teacher", metavar="FILE", help="its weights")
     add_settings(teacher, ClassifierSettings, prefix="teacher_", without="model")

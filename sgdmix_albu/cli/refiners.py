@@ -22,7 +22,7 @@ def add_refiners(commands: Commands) -> None:
 
         return Said([refiners_table()], {"refiners": refiner_rows()})
 
-    command(commands, "refiners", run, "list the refiners, and where their weights are or what makes them")
+    command(commands, "refiners", run, "list the refiners, with their weights or the command that makes them")
 
 
 def add_finetune(commands: Commands) -> None:
@@ -56,9 +56,7 @@ def add_finetune(commands: Commands) -> None:
 
     def what_it_shows(found: argparse.Namespace) -> str | None:
         if found.data is not None and found.dataset is not None:
-            return (
-                f"--dataset stands in DATA's place, and DATA is {found.data}; a refiner's key is --key {found.dataset}"
-            )
+            return f"--dataset replaces DATA, got DATA too: {found.data}; a refiner's key is --key {found.dataset}"
         if found.metaclass or found.key or found.dataset:
             return None
         return "expected --metaclass WORD, what all classes are (--metaclass insect), or --key KEY"
@@ -68,9 +66,9 @@ def add_finetune(commands: Commands) -> None:
     )
     finetune.checks.append(what_it_shows)
     add_data(finetune, "folder to write; use it as --refiner OUT")
-    what = finetune.add_argument_group("what the images show, and which model learns it")
+    what = finetune.add_argument_group("classes and base model")
     what.add_argument("--metaclass", metavar="WORD", help="what all classes are, such as insect")
-    what.add_argument("--key", metavar="KEY", help="take the defaults of a known data set; see: sgdmix refiners")
+    what.add_argument("--key", metavar="KEY", help="use the defaults of a known data set; see: sgdmix refiners")
     what.add_argument(
         "--prompt",
         metavar="TEXT",
@@ -82,28 +80,32 @@ def add_finetune(commands: Commands) -> None:
         help="base model: a folder in diffusers' layout or a hub id (default: the key's, or Stable Diffusion 1.5)",
     )
     what.add_argument("--revision", metavar="COMMIT", help="commit of a hub id, 40 hexadecimal digits")
-    how = finetune.add_argument_group("how to train (printed before it begins; default: as the key or the base needs)")
+    how = finetune.add_argument_group("training (printed at the start; defaults from the key or the base)")
     how.add_argument("--steps", type=count, metavar="N", help="optimiser steps")
-    how.add_argument("--batch-size", type=count, metavar="N", help="images of one step, over all processes")
-    how.add_argument("--learning-rate", type=real(), metavar="F", help="of the LoRA matrices")
-    how.add_argument("--token-learning-rate", type=real(), metavar="F", help="of the new token embeddings")
-    how.add_argument("--rank", type=count, metavar="N", help="of the LoRA matrices")
+    how.add_argument("--batch-size", type=count, metavar="N", help="images per step, over all processes")
+    how.add_argument("--learning-rate", type=real(), metavar="F", help="learning rate of the LoRA matrices")
+    how.add_argument(
+        "--token-learning-rate", type=real(), metavar="F", help="learning rate of the new token embeddings"
+    )
+    how.add_argument("--rank", type=count, metavar="N", help="rank of the LoRA matrices")
     how.add_argument(
         "--resolution", type=count, metavar="N", help="side in pixels (default: the key's, or the base's own)"
     )
-    how.add_argument("--unbalanced", dest="balanced", action="store_false", help="draw images, not classes, evenly")
-    how.add_argument("--saliency", metavar="NAME", help="weigh the loss by the maps of a backend, or of a bank")
+    how.add_argument(
+        "--unbalanced", dest="balanced", action="store_false", help="draw images equally often; by default classes are"
+    )
+    how.add_argument("--saliency", metavar="NAME", help="weight the loss by the maps of a backend or a bank")
     add_settings(how, SaliencySettings, only="options")
-    how.add_argument("--saliency-weight", type=real(), default=1.0, metavar="F", help="how much")
-    how.add_argument("--gradient-accumulation", type=count, default=1, metavar="N", help="parts of a step")
-    how.add_argument("--gradient-checkpointing", action="store_true", help="less memory, more time")
+    how.add_argument("--saliency-weight", type=real(), default=1.0, metavar="F", help="how strongly")
+    how.add_argument("--gradient-accumulation", type=count, default=1, metavar="N", help="split each step into N parts")
+    how.add_argument("--gradient-checkpointing", action="store_true", help="use less memory and more time")
     how.add_argument(
         "--mixed-precision",
         choices=("no", "fp16", "bf16"),
-        help="default: bf16 where GPU or CPU have it, fp16 on other GPUs",
+        help="default: bf16 if the GPU or CPU has it, fp16 on other GPUs",
     )
-    add_seed(how, "of weights, order and noise")
-    course = finetune.add_argument_group("the run")
+    add_seed(how, "seed of weights, order and noise")
+    course = finetune.add_argument_group("checkpoints and samples")
     course.add_argument("--checkpoint-every", type=count, metavar="N", help="steps between checkpoints")
     course.add_argument("--samples-every", type=count, metavar="N", help="steps between sample grids")
     course.add_argument("--overwrite", action="store_true", help="replace the refiner in OUT, and do not resume")

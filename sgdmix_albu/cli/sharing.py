@@ -19,12 +19,14 @@ def add_push(commands: Commands) -> None:
 
     push = command(commands, "push", run, "push a refiner or an expanded set to the Hugging Face hub, with a card")
     push.add_argument("folder", metavar="DIR", help="folder that finetune, generate or mix wrote")
-    push.add_argument("repository", metavar="OWNER/NAME", help="hub id; made if it is not there")
-    push.add_argument("--license", required=True, metavar="ID", help="of what is pushed: apache-2.0, cc-by-4.0, other")
+    push.add_argument("repository", metavar="OWNER/NAME", help="hub id; created if needed")
+    push.add_argument(
+        "--license", required=True, metavar="ID", help="licence of what is pushed: apache-2.0, cc-by-4.0, other"
+    )
     push.add_argument("--data", metavar="TEXT", help="what the photographs are and where they come from, for the card")
     push.add_argument("--drift", metavar="DIR", help="report of sgdmix drift, for a refiner's card")
     push.add_argument("--private", action="store_true", help="make a new repository private")
-    push.add_argument("--overwrite", action="store_true", help="remove other files that the repository has")
+    push.add_argument("--overwrite", action="store_true", help="remove other files from the repository")
 
 
 def add_pull(commands: Commands) -> None:

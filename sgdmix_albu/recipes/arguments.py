@@ -39,22 +39,38 @@ def arguments(recipe: str, description: str, data_sets: Sequence[str]) -> Parser
     )
     add("--dataset", choices=EMBEDDED, help="an embedded data set; leave DATA out")
     add("--write-train", metavar="TREE", help="only write the training images, for sgdmix finetune and generate")
-    add("--synthetic", metavar="EXPANDED", help="what sgdmix generate made of TREE; without it, train on real images")
+    add(
+        "--synthetic",
+        metavar="EXPANDED",
+        help="the output of sgdmix generate for TREE; without it, train on real images only",
+    )
     add("--p", type=float, help="probability of a synthetic image")
-    add("--mode", choices=get_args(Mode), help="which synthetic image stands for a real one")
+    add("--mode", choices=get_args(Mode), help="which synthetic image replaces a real one")
     add("--arch", default="resnet50", help="a model of torchvision or timm: resnet50, vit_b_16, ...")
     add("--weights", metavar="FILE", help="its pretrained weights; without them it is trained from scratch")
     add("--epochs", type=whole(1))
-    add("--batch-size", type=whole(2), help="images of one step, 2 or more: one has no variance to normalise by")
-    add("--mean", type=float, nargs=3, metavar=("R", "G", "B"), help="of the pixels in [0, 1] that --weights expect")
-    add("--std", type=float, nargs=3, metavar=("R", "G", "B"), help="their deviation (default of both: see the guide)")
-    add("--learning-rate", type=real(0, open_low=True), help="needed for what is neither a resnet* nor a vit*")
+    add("--batch-size", type=whole(2), help="images per step, 2 or more: batch norm needs two")
+    add(
+        "--mean",
+        type=float,
+        nargs=3,
+        metavar=("R", "G", "B"),
+        help="mean of the pixels in [0, 1] that --weights expect",
+    )
+    add(
+        "--std",
+        type=float,
+        nargs=3,
+        metavar=("R", "G", "B"),
+        help="their standard deviation (default of both: see the guide)",
+    )
+    add("--learning-rate", type=real(0, open_low=True), help="required unless --arch is a resnet* or a vit*")
     add("--size", type=whole(1), default=224, help="side in pixels that the model sees")
-    add("--split-seed", type=whole(0), default=0, help="of held-out images, shots and tail: of TREE")
-    add("--seed", type=whole(0), default=0, help="of initial values, order, crops and synthetic images")
+    add("--split-seed", type=whole(0), default=0, help="seed of the held-out images, shots and tail (of TREE)")
+    add("--seed", type=whole(0), default=0, help="seed of initial values, order, crops and synthetic images")
     add("--device", help="cpu, cuda, mps, ... (default: a GPU if there is one)")
-    add("--workers", type=whole(0), default=0, help="processes that load images (default: none beside this one)")
-    add("--amp", action="store_true", help="compute in bfloat16 where that is sound")
+    add("--workers", type=whole(0), default=0, help="processes that load images (default: only this one)")
+    add("--amp", action="store_true", help="compute in bfloat16 where that is safe")
     return parser
 
 
@@ -65,7 +81,7 @@ def _one_data_set(layout: str, found: argparse.Namespace) -> str | None:
         if found.data is None:
             return "expected DATA or --dataset NAME"
     elif found.data_set is not None or found.out is not None:
-        return f"--dataset {found.dataset} stands for DATA and --layout: leave both out"
+        return f"--dataset {found.dataset} replaces DATA and --layout: leave both out"
     else:
         found.data_set, found.data, found.out = found.dataset, None, found.data
     del found.dataset

@@ -1,4 +1,4 @@
-"""Who does the work: this process, several of this machine, or a Ray cluster. All give the same results.
+"""Who does the work: this process, several of this machine or a Ray cluster. All give the same results.
 
 An engine is given how to make a worker and what to give it. A worker is made once for each process, since it may
 load a model; results come as they are ready, in any order.
