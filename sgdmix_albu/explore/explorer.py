@@ -98,7 +98,7 @@ class Explorer:
             return text
         found = next((key for key in self.keys if text.lower() in key.lower()), None) if text else None
         if found is None:
-            raise UnknownNameError(f"no image is called {text!r}{nearest_names(text, self.keys[:10_000])}")
+            raise UnknownNameError(f"no image is called {text!r}{nearest_names(text, self.keys[:1000])}")
         return found
 
     def beside(self, key: str, step: int) -> str:
