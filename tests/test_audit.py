@@ -328,7 +328,7 @@ def test_nobody_judges_a_backend_that_may_be_better(discs: Path) -> None:
     assert judges(agreement_with=redness) == [None, "redness"]
     best = audit(discs, saliency=[BEST_SALIENCY], pairs=3, out="best").variants[0]
     assert best.better is None
-    assert "Compared with no better backend" in (discs / "best" / "report.html").read_text()
+    assert "No better backend was asked" in (discs / "best" / "report.html").read_text()
 
 
 def test_a_classifier_that_looks_elsewhere_is_a_witness(discs: Path) -> None:
@@ -426,7 +426,7 @@ def test_two_audits_at_once_do_not_mix_their_files(tmp_path: Path) -> None:
     """The folder was empty when the second began, or it waits for nobody and says whom it met."""
     out, files = tmp_path / "out", {"report.html": "mine", "audit.json": '{"files": ["report.html"]}'}
     write_together(out, "audit.json", files, overwrite=False)
-    with pytest.raises(DataError, match="out was filled by another process meanwhile"):
+    with pytest.raises(DataError, match="out was filled by another process during the run"):
         write_together(out, "audit.json", {"report.html": "theirs"}, overwrite=False)
     with locked(out, "sgdmix audit"), pytest.raises(DataError, match=r"another sgdmix process .* sgdmix audit"):
         write_together(out, "audit.json", {"report.html": "theirs"}, overwrite=True)

@@ -227,7 +227,7 @@ def test_images_without_classes(tmp_path):
 def test_a_weak_teacher_is_a_doubt():
     cells = (Cell("none", 0.0, None, 0, 100), Cell("none", 0.9, 900, 0, 100))
     result = DriftResult(Path(), cells, 100, 0, 0, 0.5, {}, ())
-    assert "names 50% of held-out" in result.caveat
+    assert "classifies 50% of held-out" in result.caveat
     assert result.answer == "No change of class was seen above S = 0.7."
 
 
@@ -254,7 +254,7 @@ def test_the_worst_strength_is_the_one_that_adds_most():
 def test_every_reason_to_doubt_is_given():
     result = result_of(Cell("none", 0.0, None, 0, 20), Cell("none", 0.9, 841, 0, 20), accuracy=0.3)
     assert "Only 20 images" in result.caveat
-    assert "names 30% of held-out" in result.caveat
+    assert "classifies 30% of held-out" in result.caveat
 
 
 def test_curves_are_where_the_numbers_say():

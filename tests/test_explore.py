@@ -82,7 +82,7 @@ def test_an_image_that_cannot_be_read_is_told_and_left_out_as_a_run_does(tmp_pat
     explorer = _explorer(data)
     look = explorer.look("class 0/000.png", LIGHT)  # of all candidates: so it is met
     assert list(explorer.unusable(LIGHT)) == ["class 1/000.jpg"]
-    assert "Left out, since they cannot be used: class 1/000.jpg" in shown(look, explorer.unusable(LIGHT))
+    assert "Left out, because they cannot be used: class 1/000.jpg" in shown(look, explorer.unusable(LIGHT))
     few = replace(LIGHT, candidates=3)
     look = explorer.look("class 2/001.png", few)
     assert np.array_equal(_written(look.command, look.key), look.result.permute(1, 2, 0).numpy())

@@ -110,7 +110,9 @@ def run_drift(
     check_count("sources", sources, "must be a positive integer")
     strengths, modes = _checked(strengths, preserve)
     if refiner == "none":
-        raise InvalidInputError("a drift sweep measures what a refiner changes, and 'none' refines nothing: name one")
+        raise InvalidInputError(
+            "a drift sweep measures what a refiner changes, and 'none' refines nothing: name a refiner"
+        )
     check_classifier(teacher, arch=arch, class_names=class_names)  # one that is trained here takes pixels as they are
     model = get_refiner(refiner) if isinstance(refiner, str | os.PathLike) else refiner
     side = size or int(getattr(getattr(model, "spec", None), "resolution", 224))
@@ -146,7 +148,7 @@ def run_drift(
     rows = (right & variant.plan.applied).nonzero()[:, 0]
     if not len(rows):
         raise DataError(
-            f"no source can be judged: of {sample.sources} the teacher names {int(right.sum())} rightly, and "
+            f"no source can be judged: of {sample.sources} the teacher classifies {int(right.sum())} correctly, and "
             f"{int(variant.plan.applied.sum())} were mixed"
         )
     cells, outputs = _swept(model, judge, sample, variant, rows, [*product(modes, strengths)], seed)
@@ -204,7 +206,7 @@ def _swept(
         if any(refined.broken):
             raise DataError(
                 f"the refiner gave NaN or infinite numbers for {sum(refined.broken)} of {len(rows)} images at strength "
-                f"{strength}: there is nothing to measure before its weights are whole"
+                f"{strength}: its weights may be damaged"
             )
         found = outputs[mode, strength] = Outputs(refined.images, ~judge.names(refined.images, labels))
         (timestep, _), *_ = Counter(refined.timesteps).most_common(1)

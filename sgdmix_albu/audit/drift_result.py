@@ -161,8 +161,8 @@ class DriftResult:
             reasons.append(f"Only {self.before.count} images were judged; the intervals are wide.")
         if self.teacher_accuracy is not None and self.teacher_accuracy < _WEAK:
             reasons.append(
-                f"The teacher that was trained for this is weak: it names {self.teacher_accuracy:.0%} of held-out "
-                "images rightly. Pass a classifier of your own: --teacher FILE."
+                f"The teacher trained for this sweep is weak: it classifies {self.teacher_accuracy:.0%} of held-out "
+                "images correctly. Pass your own classifier: --teacher FILE."
             )
         return " ".join(reasons) or None
 

@@ -101,7 +101,7 @@ def write_together(folder: Path, index: str, contents: Mapping[str, Any], *, ove
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            raise DataError(f"{folder} was filled by another process meanwhile; choose another folder") from error
+            raise DataError(f"{folder} was filled by another process during the run; choose another folder") from error
 
 
 def _earlier_files(folder: Path, index: str) -> list[str]:

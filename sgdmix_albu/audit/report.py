@@ -99,7 +99,7 @@ def _compared_with(variant: Variant) -> str:
         with_whom.append("where the classifier looks")
     if with_whom:
         return f"Compared with {' and with '.join(with_whom)}."
-    return "Compared with no better backend: --agreement names one."
+    return "No better backend was asked: name one with --agreement."
 
 
 def _repetition(settings: dict[str, Any]) -> str:

@@ -84,37 +84,37 @@ SIGNS = (
     ),
     Sign(
         GREEDY,
-        "What is kept fills the canvas, so that the mix brings almost no new background.",
+        "The kept part fills the image, so the mix has almost no new background.",
         "a tighter mask preset; more candidates, so that nearer targets are found; a lower max_coverage",
     ),
     Sign(
         GEOMETRY,
-        "The nearest candidate is still far: its object lies elsewhere or has another shape, as when a sitting "
-        "bird meets the background of a flying one.",
+        "The nearest candidate is still far: its object is elsewhere or has another shape, such as a flying "
+        "bird for a sitting one.",
         "more candidates, or a memory of earlier batches; targets of the same class",
     ),
     Sign(
         VOID,
-        "A large part of what is kept is kept for the target's object only: a hole in the new background that "
-        "shows the source's old one, seen as a halo.",
+        "A large part of the mask covers only the target's object. There the mix shows the source's old "
+        "background, as a halo.",
         "more candidates; a tighter mask preset; refinement by diffusion, which closes such holes",
     ),
     Sign(
         PAINT,
-        "A large part of what shows of the new background is paint, smooth and without detail, where a large object of "
-        "the target was.",
-        "a tighter mask preset; more candidates, of which the nearest hide their holes; refinement by diffusion",
+        "A large part of the visible new background is paint: smooth, without detail, where the target had a large "
+        "object.",
+        "a tighter mask preset; more candidates, so that the source hides more of the paint; refinement by diffusion",
     ),
     Sign(
         DOUBT,
-        "A better backend sees more of an object than the mask holds, or the classifier looks beside it: what the mask "
-        "lacks is lost where the image is a source, and shows where it is a target.",
+        "A better backend sees more of the object than the mask contains, or the classifier looks outside the mask. "
+        "The missing part is lost in a source, and shows in a target.",
         "the better backend itself; --min-agreement in mix and generate, which leaves such images out",
     ),
     Sign(
         LEAK,
         "A solid part of the target's object, as a better backend sees it, shows in the mix: a face, a crown or a wing "
-        "beside the source's own.",
+        "next to the source's.",
         "the better backend itself; --min-agreement in mix and generate, which leaves such targets out",
     ),
 )
@@ -122,7 +122,7 @@ SIGNS = (
 _TESTS = (
     _Test(SALIENCY, "mask area", 0.02, False, "mask holds only {} of the image"),
     _Test(SALIENCY, "largest piece", 0.5, False, "scattered: the largest piece is {} of the mask"),
-    _Test(SALIENCY, "border share", 0.45, True, "{} of the mask lies along the border"),
+    _Test(SALIENCY, "border share", 0.45, True, "{} of the mask is along the border"),
     _Test(SALIENCY, "corner share", 0.25, True, "{} of the saliency sits in one corner"),
     _Test(SALIENCY, "shared spot", 2 / 64, True, "{} of the saliency sits on a small spot that many images share"),
     _Test(GREEDY, "kept", 0.8, True, "{} of the source is kept"),
@@ -131,7 +131,7 @@ _TESTS = (
     _Test(VOID, "void", 0.4, True, "{} of the union is the target's object only"),
     _Test(PAINT, "painted", 0.4, True, "{} of the new background is paint"),
     _Test(DOUBT, "agreement", AGREEING, False, "mask holds only {} of the object that {better} sees"),
-    _Test(DOUBT, "evidence outside", OUTSIDE, True, "{} of what the classifier looks at lies outside the mask"),
+    _Test(DOUBT, "evidence outside", OUTSIDE, True, "{} of what the classifier looks at is outside the mask"),
     _Test(
         LEAK, "seen of target", SEEN, True, "{} of the target's object, as {better} sees it, shows in one piece or more"
     ),

@@ -104,7 +104,7 @@ def judge(
             f"Do not trust these mixes: {leaks / pairs:.0%} show the target's object.",
             f"In {spoken(leaks, pairs)} of the pairs more than {1 - COMPLETE:.0%} of the target's object shows in the "
             f"mix; {_limit(leaks, pairs)}.",
-            (_other_backend(tried), "more candidates, so that the two objects lie closer together"),
+            (_other_backend(tried), "more candidates, so that the two objects are closer together"),
         )
     greedy = len(flags[GREEDY])
     whole = f"{spoken(known - bad, known)} of the masks hold at least {COMPLETE:.0%} of their object"
@@ -121,8 +121,10 @@ def judge(
         "trusted",
         f"You can trust these masks: {1 - bad / known:.0%} hold their object.",
         f"{whole}; {1 - leaks / max(pairs, 1):.0%} of the mixes show at most {1 - COMPLETE:.0%} of the target's; "
-        f"{spilled:.0%} of a source's old background comes along{''.join(f'; {text}' for text in close)}.",
-        ("a tighter mask preset: what is kept round the objects shows as a halo",) if spilled > _WIDE_SPILL else (),
+        f"{spilled:.0%} of a source's old background stays{''.join(f'; {text}' for text in close)}.",
+        ("a tighter mask preset: the background kept around the objects shows as a halo",)
+        if spilled > _WIDE_SPILL
+        else (),
     )
 
 
@@ -161,9 +163,9 @@ def _limit(hits: int, count: int) -> str:
 
 
 def _against_incomplete(measures: dict[str, Tensor], tried: tuple[str, str]) -> tuple[str, ...]:
-    second = "a preset that grows or refines masks: these lie on their objects but are too small"
+    second = "a preset that grows or refines masks: these are on their objects but too small"
     if (mean(measures["spill"]) or 0.0) > _WIDE_SPILL:
-        second = "a larger mask would not help: these lie on the background, the saliency looks at the wrong thing"
+        second = "a larger mask would not help: these are on the background; the saliency sees the wrong thing"
     return _other_backend(tried), second
 
 

@@ -57,7 +57,7 @@ def _unusable(unusable: Mapping[str, str]) -> str:
         return ""
     some = [f"{key}: {reason}" for key, reason in list(unusable.items())[:_TOLD]]
     more = f"; and {len(unusable) - _TOLD} more" if len(unusable) > _TOLD else ""
-    return told(f"Left out, since they cannot be used: {'; '.join(some)}{more}.")
+    return told(f"Left out, because they cannot be used: {'; '.join(some)}{more}.")
 
 
 def _figure(title: str, pixels: Pixels, name: str) -> Markup:

@@ -128,4 +128,4 @@ def _cells(drift: DriftResult | str | os.PathLike[str] | None) -> tuple[Cell, ..
         names = ("preserve", "strength", "timestep", "drifted", "count", "added")
         return tuple(Cell(**{name: cell[name] for name in names}) for cell in islice(found, 1000))
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no report of sgdmix drift") from error
+        raise DataError(f"{path} is not a report of sgdmix drift") from error
