@@ -82,7 +82,7 @@ def _drift(folder: Path) -> Path:
 
 def test_a_refiner_there_and_back(hub: Hub, refiner: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     drift = _drift(tmp_path / "drift")
-    options = ["--license", "cc-by-4.0", "--data", "Ants from my garden", "--drift", str(drift), "--private"]
+    options = ["--license", "cc-by-4.0", "--about", "Ants from my garden", "--drift", str(drift), "--private"]
     assert main(["push", str(refiner), "me/ants", *options, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == {"url": f"{hub.url}/me/ants", "commit": hub.repositories["model", "me/ants"][-1][0]}
@@ -144,7 +144,7 @@ def test_a_push_that_breaks_off_leaves_nothing(hub: Hub, refiner: Path, where: s
         push_to_hub(refiner, "me/ants", license="other")
     assert set(hub.tree("model", "me/ants")) == {".gitattributes"}
     hub.breaks_at = None
-    pushed = push_to_hub(refiner, "me/ants", license="other")  # the same call goes on
+    pushed = push_to_hub(get_refiner(refiner), "me/ants", license="other")  # the same goes on
     assert set(hub.tree("model", "me/ants", pushed.commit)) >= {*FILES, "README.md"}
 
 

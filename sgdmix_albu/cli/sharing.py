@@ -23,7 +23,7 @@ def add_push(commands: Commands) -> None:
     push.add_argument(
         "--license", required=True, metavar="ID", help="licence of what is pushed: apache-2.0, cc-by-4.0, other"
     )
-    push.add_argument("--data", metavar="TEXT", help="what the photographs are and where they come from, for the card")
+    push.add_argument("--about", metavar="TEXT", help="what the photographs are and where they come from, for the card")
     push.add_argument("--drift", metavar="DIR", help="report of sgdmix drift, for a refiner's card")
     push.add_argument("--private", action="store_true", help="make a new repository private")
     push.add_argument("--overwrite", action="store_true", help="remove other files from the repository")

@@ -27,7 +27,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 
 def model_card(
-    card: RefinerCard, *, repository: str, licence: str, data: str | None = None, cells: Sequence[Cell] = ()
+    card: RefinerCard, *, repository: str, licence: str, about: str | None = None, cells: Sequence[Cell] = ()
 ) -> str:
     """README.md of a refiner.
 
@@ -35,7 +35,7 @@ def model_card(
         card: What ``refiner.json`` says.
         repository: Where it is pushed to.
         licence: As the hub names it.
-        data: The photographs, in words.
+        about: The photographs, in words.
         cells: What a drift report found; none where there is no report.
     """
     on_hub = HUB_ID.fullmatch(card.base) is not None
@@ -46,7 +46,7 @@ def model_card(
         card=card,
         repository=repository,
         licence=licence,
-        data=data,
+        about=about,
         cells=cells,
         base=base,
         on_hub=on_hub,
@@ -60,7 +60,7 @@ def dataset_card(
     *,
     repository: str,
     licence: str,
-    data: str | None = None,
+    about: str | None = None,
 ) -> str:
     """README.md of an expanded set, from which ``load_dataset`` learns which files are images.
 
@@ -69,14 +69,14 @@ def dataset_card(
         settings: What its run was asked for.
         repository: Where it is pushed to.
         licence: As the hub names it.
-        data: The photographs, in words.
+        about: The photographs, in words.
     """
     shards = any("shard" in row for row in rows)
     return _written(
         "dataset.md",
         repository=repository,
         licence=licence,
-        data=data,
+        about=about,
         settings=settings,
         names=_SETTINGS,
         paths=["*.tar"] if shards else ["*/**", "metadata.jsonl"],

@@ -22,6 +22,7 @@ from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.storage import Storage
 from sgdmix_albu.pretrained.hub import HUB_ID, Kind, Pushed, push
 from sgdmix_albu.refine.folder import CARD, LORA, TOKENS, read_refiner
+from sgdmix_albu.refine.refiner import Refiner
 
 README = "README.md"
 _MOST_FILES = 20_000  # of a commit: the hub advises 100,000 in a repository, and takes fewer at once
@@ -30,11 +31,11 @@ _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{1,60}")
 
 
 def push_to_hub(
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | Refiner,
     repository: str,
     *,
     license: str,  # noqa: A002  what the hub calls it
-    data: str | None = None,
+    about: str | None = None,
     drift: DriftResult | str | os.PathLike[str] | None = None,
     private: bool = False,
     overwrite: bool = False,
@@ -46,11 +47,11 @@ def push_to_hub(
     All is checked against its SHA-256 first. One commit holds everything, so a push that breaks off leaves nothing.
 
     Args:
-        folder: A folder that ``sgdmix finetune``, ``generate`` or ``mix`` wrote.
+        folder: A folder that ``sgdmix finetune``, ``generate`` or ``mix`` wrote; or a refiner.
         repository: Hub id, ``"owner/name"``; made if it is not there.
         license: Of what is pushed, as the hub names it: "apache-2.0", "cc-by-4.0", "other". There is no default: it
             follows from the licences of the photographs and of the base model.
-        data: What the photographs are and where they come from, in words.
+        about: What the photographs are and where they come from, in words.
         drift: Of a refiner: what :func:`sgdmix_albu.audit.run_drift` found, or its folder.
         private: Make a new repository private.
         overwrite: Remove other files that the repository has.
@@ -63,7 +64,7 @@ def push_to_hub(
         InvalidInputError: The licence or the hub id is none, or a drift report of an expanded set.
         DataError: The folder is neither, is not finished, or was changed; the hub cannot be reached or refuses.
     """
-    root = Path(folder).expanduser()
+    root = folder.folder if isinstance(folder, Refiner) else Path(folder).expanduser()
     if not isinstance(license, str) or not _LICENSE.fullmatch(license):
         raise InvalidInputError(
             f"expected a licence as the hub names it, such as apache-2.0, cc-by-4.0 or other; got {license!r}"
@@ -72,14 +73,14 @@ def push_to_hub(
         raise InvalidInputError(f"expected a hub id (owner/name), got {repository!r}")
     kind: Kind
     if (root / CARD).is_file():
-        kind, files = "model", _refiner_files(root, repository, license, data, drift)
+        kind, files = "model", _refiner_files(root, repository, license, about, drift)
     elif (root / METADATA).is_file() or (root / RUN).is_file():
         if drift is not None:
-            raise InvalidInputError(f"a drift report is about a refiner, and {folder} is an expanded set")
-        kind, files = "dataset", _expanded_files(root, repository, license, data, progress or Progress())
+            raise InvalidInputError(f"a drift report is about a refiner, and {root} is an expanded set")
+        kind, files = "dataset", _expanded_files(root, repository, license, about, progress or Progress())
     else:
         raise DataError(
-            f"expected a folder that sgdmix finetune, generate or mix wrote: {folder} has neither {CARD} nor {METADATA}"
+            f"expected a folder that sgdmix finetune, generate or mix wrote: {root} has neither {CARD} nor {METADATA}"
         )
     return push(repository, files, kind=kind, message=_message(kind), private=private, overwrite=overwrite)
 
@@ -89,15 +90,15 @@ def _message(kind: Kind) -> str:
 
 
 def _refiner_files(
-    root: Path, repository: str, licence: str, data: str | None, drift: DriftResult | str | os.PathLike[str] | None
+    root: Path, repository: str, licence: str, about: str | None, drift: DriftResult | str | os.PathLike[str] | None
 ) -> dict[str, Path | bytes]:
     card = read_refiner(root)
-    readme = model_card(card, repository=repository, licence=licence, data=data, cells=_cells(drift))
+    readme = model_card(card, repository=repository, licence=licence, about=about, cells=_cells(drift))
     return {README: readme.encode(), **{name: root / name for name in (CARD, LORA, TOKENS)}}
 
 
 def _expanded_files(
-    root: Path, repository: str, licence: str, data: str | None, progress: Progress
+    root: Path, repository: str, licence: str, about: str | None, progress: Progress
 ) -> dict[str, Path | bytes]:
     found = verify(root, progress=progress)
     if not found.good:
@@ -108,7 +109,7 @@ def _expanded_files(
     names = _named(rows)
     if len(names) > _MOST_FILES:
         raise DataError(f"{root} has {len(names)} files, and the hub takes {_MOST_FILES}: write it with --shards")
-    readme = dataset_card(rows, read_run(storage).settings, repository=repository, licence=licence, data=data)
+    readme = dataset_card(rows, read_run(storage).settings, repository=repository, licence=licence, about=about)
     return {README: readme.encode(), **{name: root / name for name in (METADATA, RUN, *names)}}
 
 
