@@ -25,7 +25,7 @@ from sgdmix_albu.io.lock import locked
 from sgdmix_albu.refine import Recipe, RefinerSpec, finetune, get_refiner, get_spec, read_refiner
 from sgdmix_albu.refine.components import base_folder, load_base
 from sgdmix_albu.refine.finetuning.draws import draw
-from sgdmix_albu.refine.finetuning.row import row_for
+from sgdmix_albu.refine.finetuning.row import described, row_for
 from sgdmix_albu.refine.finetuning.settings import settings_for
 from sgdmix_albu.refine.finetuning.trained import Trained, initial_vectors
 from sgdmix_albu.refine.sides import sides_of
@@ -128,6 +128,10 @@ def test_what_a_row_says_and_what_the_caller_says(base, tmp_path):
     assert (cub.key, cub.metaclass, cub.prompt, cub.base, cub.revision) == ("cub", "owl", "{token}", str(base), None)
     assert cub.resolution == get_spec("cub").resolution
     assert asked("cub") == get_spec("cub")
+    settings = settings_for(cub, {"seed": 0, **FIXED})
+    for trained, told in ((1024, " (the base was trained at 1024; --resolution 1024 fits it)"), (512, ""), (None, "")):
+        line = f"base {base}, 512 x 512 pixels{told}"
+        assert described(cub, settings, "r", trained)[1] == line
     embedded = asked(metaclass="insect", base=base_folder("embedded:aviary"))
     assert (embedded.base, embedded.recipe) == ("embedded:aviary", get_spec("aviary").recipe)
     assert embedded.resolution == 64

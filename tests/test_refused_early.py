@@ -29,6 +29,7 @@ WRITES = {
     "distil": "distil nowhere {out}/file.safetensors --teacher manifold_ranking",
     "finetune": "finetune nowhere {out} --metaclass bird --base embedded:aviary",
     "demo": "demo {out}",
+    "pull": f"pull owner/name@{40 * 'a'} {{out}}",
     "recipe": "recipe {out} --dataset aviary --size 32",
     "recipe --write-train": "recipe --dataset aviary --size 32 --write-train {out}",
 }
@@ -60,7 +61,11 @@ def test_outputs(command: str, refused: Callable[..., str], tmp_path: Path) -> N
     # An operating system that refuses, whoever asks: nobody makes a folder there.
     assert "cannot write /proc/sgdmix" in refused(WRITES[command].format(out="/proc/sgdmix"))
     assert "pathlib takes one of its slashes" in refused(WRITES[command].format(out="s3:/bucket/out"))
-    if command not in TAKE_URLS:
+    if command in TAKE_URLS:
+        assert "cannot open nosuch://bucket/out: Protocol not known" in refused(
+            WRITES[command].format(out="nosuch://bucket/out")
+        )
+    else:
         message = refused(WRITES[command].format(out="s3://bucket/out"))
         assert "cannot write s3://bucket/out" in message
         assert "expected a path on this machine, not a URL" in message

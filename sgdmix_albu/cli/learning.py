@@ -68,6 +68,6 @@ def add_distil(commands: Commands) -> None:
     how.add_argument("--batch", type=count, default=32, metavar="N", help="views in each")
     how.add_argument("--limit", type=count, default=5000, metavar="N", help="the most photographs")
     add_seed(how, "seed of views and order")
-    how.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one)")
+    how.add_argument("--device", metavar="NAME", help="cpu, cuda, mps, ... (default: a GPU if there is one)")
     how.add_argument("--overwrite", action="store_true", help="replace FILE")
     add_classifier(distil)

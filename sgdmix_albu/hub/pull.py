@@ -8,6 +8,7 @@ from pathlib import Path
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.expand.store.verify import verify
 from sgdmix_albu.io.files import check_new
+from sgdmix_albu.io.outputs import local_output
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.pretrained.hub import fetch
 
@@ -30,7 +31,7 @@ def pull_expanded(
         InvalidInputError: The revision is no commit.
         DataError: The folder holds anything; the hub cannot be reached; a file is not what the manifest says.
     """
-    folder = Path(out).expanduser()
+    folder = local_output(out)
     check_new(folder)
     fetch(repository, revision, kind="dataset", into=folder, local="a folder that was fetched")
     found = verify(folder, progress=progress)

@@ -12,10 +12,13 @@ import fsspec
 from sgdmix_albu.errors import DataError
 from sgdmix_albu.io.files import TEMPORARY, refusals_named
 from sgdmix_albu.io.places import local_path
+from sgdmix_albu.io.storage import Storage
 
 
 def check_output(out: str | os.PathLike[str]) -> None:
-    """Refuse a folder, or a URL, that cannot be written. A URL's store is asked when the first file is written.
+    """Refuse a folder that cannot be written, or a URL that fsspec has no driver for.
+
+    The store behind a URL is asked when the first file is written.
 
     Args:
         out: A folder that need not be there, or a URL that fsspec understands.
@@ -32,6 +35,7 @@ def check_output(out: str | os.PathLike[str]) -> None:
     """
     folder = local_path(out)
     if folder is None:
+        Storage(out)
         return
     _check_no_url(os.fspath(out))
     above = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))

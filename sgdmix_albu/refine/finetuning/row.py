@@ -72,12 +72,21 @@ def key_of(metaclass: str) -> str:
     return re.sub(r"[^\w-]+", "-", metaclass.lower()).strip("-")[:100] or "own"
 
 
-def described(spec: RefinerSpec, settings: Settings, out: str | os.PathLike[str]) -> list[str]:
-    """What a fine-tuning is about to do, a line for each group of settings, defaults included."""
+def described(spec: RefinerSpec, settings: Settings, out: str | os.PathLike[str], trained: int | None) -> list[str]:
+    """What a fine-tuning is about to do, a line for each group of settings, defaults included.
+
+    Args:
+        spec: The row.
+        settings: How it is trained.
+        out: The refiner's folder.
+        trained: The side that the base was trained at.
+    """
+    side = settings.resolution
+    other = "" if trained in (None, side) else f" (the base was trained at {trained}; --resolution {trained} fits it)"
     rates = f"{settings.learning_rate:g} (LoRA) and {settings.token_learning_rate:g} (tokens)"
     return [
         f"metaclass {spec.metaclass!r}, prompt {spec.prompt!r}",
-        f"base {spec.base}, {settings.resolution} x {settings.resolution} pixels",
+        f"base {spec.base}, {side} x {side} pixels{other}",
         f"{settings.steps} steps of {settings.batch_size} images, rank {settings.rank}, learning rates {rates}",
         f"mixed precision {settings.mixed_precision}, seed {settings.seed}, refiner to {os.fspath(out)}",
     ]

@@ -23,7 +23,7 @@ from sgdmix_albu.refine.finetuning.row import described, row_for
 from sgdmix_albu.refine.finetuning.settings import Settings, best_precision, settings_for
 from sgdmix_albu.refine.finetuning.trainer import Trainer
 from sgdmix_albu.refine.folder import CARD, RefinerCard
-from sgdmix_albu.refine.sides import sides_of
+from sgdmix_albu.refine.sides import Sides, sides_of
 from sgdmix_albu.registry import check_installed, import_optional
 
 _PACKAGES = ("accelerate", "diffusers", "peft", "safetensors", "tensorboard", "transformers")
@@ -134,14 +134,14 @@ def finetune(
     folder = local_output(out)
     if (folder / CARD).exists() and not overwrite:
         raise DataError(f"{folder} holds a refiner already; choose another folder, or pass --overwrite")
-    _check_side(spec, settings.resolution)
+    sides = _checked_sides(spec, settings.resolution)
     with (
         _accelerator(settings) as accelerator,
         # No other fine-tuning writes into the folder; the processes of this one share it.
         locked(folder, "sgdmix finetune") if accelerator.is_main_process else contextlib.nullcontext(),
     ):
         if accelerator.is_main_process:
-            for line in described(spec, settings, out):
+            for line in described(spec, settings, out, sides.trained):
                 Progress(quiet=not progress).tell(line)
         trainer = Trainer(data, spec, settings, folder, accelerator, saliency, progress=progress)
         if overwrite:
@@ -150,11 +150,14 @@ def finetune(
         return trainer.train(checkpoint_every=checkpoint_every, samples_every=samples_every)
 
 
-def _check_side(spec: RefinerSpec, resolution: int) -> None:
+def _checked_sides(spec: RefinerSpec, resolution: int) -> Sides:
     folder = base_folder(spec.base, spec.revision)
-    multiple = sides_of(folder).multiple
-    if resolution % multiple:
-        raise InvalidInputError(f"resolution must be a multiple of {multiple} for the base {folder}, got {resolution}")
+    sides = sides_of(folder)
+    if resolution % sides.multiple:
+        raise InvalidInputError(
+            f"resolution must be a multiple of {sides.multiple} for the base {folder}, got {resolution}"
+        )
+    return sides
 
 
 @contextlib.contextmanager
