@@ -133,9 +133,9 @@ def test_long_tails_of_flowers_are_cut_from_half_of_all_images(tmp_path: Path) -
 def test_folder_or_embedded() -> None:
     with pytest.raises(InvalidInputError, match="'cub' needs its folder: DATA"):
         official_parts("cub", None, size=32, seed=0)
-    with pytest.raises(InvalidInputError, match="'flowers' needs its folder: --data"):
+    with pytest.raises(InvalidInputError, match="'flowers' needs its folder: DATA"):
         halved_parts("flowers", None, seed=0)
-    with pytest.raises(InvalidInputError, match="'aviary' is embedded, leave DATA out"):
+    with pytest.raises(InvalidInputError, match="'aviary' is embedded: leave DATA out"):
         official_parts("aviary", "birds", size=32, seed=0)
 
 
