@@ -21,6 +21,7 @@ from sgdmix_albu.io.places import settled, settled_files
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.saliency import SaliencyBackend, SaliencyBank, get_backend, list_backends
 from sgdmix_albu.saliency.judged import JudgedBackend, looks_through_a_model
+from sgdmix_albu.saliency.options import takes
 from sgdmix_albu.settings import SaliencySettings
 from sgdmix_albu.types import DISTILLED, SERVED
 
@@ -130,7 +131,7 @@ def open_saliency(settings: SaliencySettings, classes: Sequence[str], device: st
         backend = open_map_source(name, **options).backend
     elif name.startswith(SERVED):
         raise InvalidInputError(f"{name!r} serves stored maps and uses no model")
-    elif name in list_backends() and not looks_through_a_model(name):
+    elif name in list_backends() and not looks_through_a_model(name) and not takes(name, "model"):
         raise InvalidInputError(f"{name!r} uses no classifier: drop --model, or add --saliency gradcam")
     else:
         judge = open_judge(classes=classes, device=device, **vars(classifier))
