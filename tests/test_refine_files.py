@@ -329,7 +329,7 @@ def test_folders_that_are_not_there_are_named(bases, tmp_path, kind):
     for part in ("unet", "vae", "scheduler", "tokenizer", "text_encoder", *["tokenizer_2"] * (kind == "sdxl")):
         copy = Path(shutil.copytree(bases[kind], tmp_path / part))
         shutil.rmtree(copy / part)
-        with pytest.raises(DataError, match=f"is not whole: its model_index.json names {part}, and there is no such"):
+        with pytest.raises(DataError, match=f"is incomplete: its model_index.json names {part}, but there is no such"):
             load_base(copy)
 
 

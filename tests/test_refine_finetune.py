@@ -286,7 +286,7 @@ def test_resume_refuses_other_settings_and_other_images(base, photos, tmp_path, 
     (tmp_path / "few").mkdir()
     for name in ("ant", "bee", "cow"):
         (tmp_path / "few" / name).symlink_to(photos / ("ant" if name == "bee" else "bee"))
-    with pytest.raises(DataError, match="was begun with other images and other classes"):
+    with pytest.raises(DataError, match="was started with other images and other classes"):
         tune(base, tmp_path / "few", tmp_path / "r")
     (tmp_path / "r" / "checkpoint.safetensors").write_bytes(b"half a file")
     with pytest.raises(DataError, match="cannot read"):

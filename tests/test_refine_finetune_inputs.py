@@ -252,7 +252,7 @@ def test_the_same_run_goes_on(begun):
 def test_another_base_is_refused(begun, part, file, name):
     own, photos, out = begun
     change_weight(own / part / file)
-    with pytest.raises(DataError, match=f"was begun with other {name}; take those again to go on, or pass --overwrite"):
+    with pytest.raises(DataError, match=f"was started with other {name}; use those to resume, or pass --overwrite"):
         tune(own, photos, out, saliency=left)
 
 
@@ -291,7 +291,7 @@ def rewrite(path, **changes):
 def test_a_checkpoint_that_is_none(begun, changes, message):
     own, photos, out = begun
     rewrite(out / "checkpoint.safetensors", **changes)
-    with pytest.raises(DataError, match=rf"checkpoint\.safetensors is damaged \({message}.*delete it to begin afresh"):
+    with pytest.raises(DataError, match=rf"checkpoint\.safetensors is damaged \({message}.*delete it to start over"):
         tune(own, photos, out, saliency=left)
 
 
@@ -306,7 +306,7 @@ def test_another_schedule_is_refused(begun):
     own, photos, out = begun
     path = own / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"prediction_type": "v_prediction"}))
-    with pytest.raises(DataError, match="was begun with other scheduler;"):
+    with pytest.raises(DataError, match="was started with other scheduler;"):
         tune(own, photos, out, saliency=left)
 
 
@@ -320,7 +320,7 @@ def test_another_schedule_is_refused(begun):
 )
 def test_another_saliency_or_prompt_is_refused(begun, options, name):
     own, photos, out = begun
-    with pytest.raises(DataError, match=f"was begun with other {name};"):
+    with pytest.raises(DataError, match=f"was started with other {name};"):
         tune(own, photos, out, **{"saliency": left} | options)
 
 
@@ -328,21 +328,23 @@ def test_an_image_in_another_class_is_refused(begun):
     """The pictures are the same, and in the same order."""
     own, photos, out = begun
     (photos / "ant" / "2.png").rename(photos / "bee" / "!2.png")
-    with pytest.raises(DataError, match="was begun with other classes;"):
+    with pytest.raises(DataError, match="was started with other classes;"):
         tune(own, photos, out, saliency=left)
 
 
 def test_another_class_name_is_refused(begun):
     own, photos, out = begun
     (photos / "bee").rename(photos / "cow")
-    with pytest.raises(DataError, match="was begun with other classes;"):
+    with pytest.raises(DataError, match="was started with other classes;"):
         tune(own, photos, out, saliency=left)
 
 
 def test_other_images_are_refused(begun):
     own, photos, out = begun
     Image.new("RGB", (24, 20)).save(photos / "ant" / "2.png")
-    with pytest.raises(DataError, match="was begun with other images and other saliency;|was begun with other images;"):
+    with pytest.raises(
+        DataError, match="was started with other images and other saliency;|was started with other images;"
+    ):
         tune(own, photos, out, saliency=left)
 
 

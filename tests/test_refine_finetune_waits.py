@@ -87,7 +87,7 @@ def test_losses_on_a_cpu_are_read_at_once():
     assert losses.last == ""
     losses.add(torch.tensor(0.25))
     assert losses.last == "0.250"
-    with pytest.raises(DataError, match="no number any more at step 1"):
+    with pytest.raises(DataError, match="not finite any more at step 1"):
         losses.add(torch.tensor(torch.nan))
 
 
@@ -96,7 +96,7 @@ def test_a_loss_that_is_none_is_told_with_its_step_also_late():
     with fake_gpu():
         for value in (1.0, 1.0, torch.inf, 1.0):
             losses.add(on_gpu(torch.tensor(value)))
-        with pytest.raises(DataError, match="no number any more at step 9"):
+        with pytest.raises(DataError, match="not finite any more at step 9"):
             losses.read()
 
 

@@ -83,7 +83,7 @@ def test_what_is_no_embedding_is_said_at_once(tmp_path, value):
 
 
 def test_embeddings_that_no_prompt_would_use_are_refused(folder, tmp_path):
-    """A fine-tuned refiner has tokens of its own for all of its classes."""
+    """A fine-tuned refiner has its own tokens for all of its classes."""
     spec = RefinerSpec("own", "x", prompt="{token} {metaclass}", resolution=32, base=str(tmp_path), revision=None)
     with pytest.raises(InvalidInputError, match=r"embeddings= needs finetuned=False"):
         Refiner(spec, embeddings={"moth": folder / "several.safetensors"})

@@ -68,37 +68,37 @@ def run_drift(
 ) -> DriftResult:
     """Refine the same mixed images at every strength under every protection, and ask a teacher for their classes.
 
-    Drift is counted over sources whose own class the teacher gets right, so that it is refinement's doing and not the
-    teacher's. Seeds are the same in all cells. Writes ``report.html``, ``drift.json``, ``drift.svg`` and a grid of
+    Drift is counted over sources that the teacher classifies correctly, so that it measures refinement and not the
+    teacher. All cells use the same seeds. Writes ``report.html``, ``drift.json``, ``drift.svg`` and a grid of
     pictures for each mode into ``out``; they appear there together, or not at all.
 
     Args:
         data: Class-per-folder tree.
         refiner: A refiner, its key or its folder.
         out: Folder to write.
-        dataset: "aviary", the embedded data set, in the place of ``data``.
+        dataset: "aviary", the embedded data set, instead of ``data``.
         strengths: Translation strengths in (0, 1].
         preserve: Modes: "none", "soft", "strict".
         sources: Images drawn at random.
         teacher: Classifier: a weights file or a module; None to train a small one on images that are not judged.
-        arch: Architecture of the weights file, unless it names it itself.
-        class_names: File with the names of its outputs, one a line.
-        normalize: What it expects of pixels in [0, 1]: "imagenet" or "none". A teacher trained here takes "none".
+        arch: Architecture of the weights file, if the file does not name it.
+        class_names: File with the names of its outputs, one per line.
+        normalize: How to normalise pixels in [0, 1] for it: "imagenet" or "none". A teacher trained here uses "none".
         saliency: Backend to mix with; ``"bank:FOLDER"`` for maps that were computed before.
-        saliency_options: The backend's own. A prompt that is not given is the refiner's metaclass.
+        saliency_options: The backend's own. The default prompt is the refiner's metaclass.
         mask: Mask preset to mix with.
-        fill: What stands where the target's object was: "source", the source's pixels, or "inpaint", paint.
-        place: Where the source's object stands: "source", where it stood, or "random", scaled and moved.
+        fill: What replaces the target's object: "source", the source's pixels, or "inpaint", paint.
+        place: Where the source's object goes: "source", where it was, or "random", scaled and moved.
         candidates: Candidates of each source.
         size: Side in pixels of all images; None for the refiner's resolution.
-        seed: The same seed, the same sources, mixes and noise.
+        seed: The same seed gives the same sources, mixes and noise.
         overwrite: Replace the files of an earlier sweep in ``out``.
 
     Returns:
         What is also in ``drift.json``.
 
     Raises:
-        InvalidInputError: A setting means nothing.
+        InvalidInputError: Invalid settings.
         DataError: Data cannot be read, ``out`` is not empty, or no source can be judged.
         UnknownNameError: No such refiner, backend, preset, or a class that the refiner does not know.
     """

@@ -52,7 +52,7 @@ class VariantResult:
         leaking: Share of the pairs that show more than a quarter of the target's object; None without true masks.
         intervals: The 95% intervals of ``incomplete`` and ``leaking``, where they are known.
         unmixed: Share of the sources that were left unmixed.
-        guards: How many sources each guard touched.
+        guards: How many sources each guard rejected.
         signs: The warning signs, those for which something was measured.
         better: The backend that the masks were compared with; None where they were not.
         milliseconds: Saliency and mask per image, on this machine at that time.

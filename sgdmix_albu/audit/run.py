@@ -73,18 +73,18 @@ def run_audit(
     Args:
         data: Class-per-folder tree, or a flat folder of images.
         out: Folder to write.
-        dataset: "aviary", the embedded data set, in the place of ``data``; brings its own true masks.
+        dataset: "aviary", the embedded data set, instead of ``data``; it has true masks.
         saliency: Backends, by name or as objects; ``"bank:FOLDER"`` for maps that were computed before.
-        saliency_options: Options of the backends by name: each gets those that it has. A prompt that is not given is
-            what all classes of ``dataset`` are.
+        saliency_options: Options of the backends by name: each gets those that it has. The default prompt is the
+            metaclass of ``dataset``.
         mask: Mask presets, by name or as callables.
         model: Classifier for backends that look through one: a weights file or a module.
-        arch: Architecture of the weights file, unless it names it itself.
-        class_names: File with the names of the classifier's outputs, one a line; None: as the weights file
+        arch: Architecture of the weights file, if the file does not name it.
+        class_names: File with the names of the classifier's outputs, one per line; None: as the weights file
             says, or the sorted class folders.
-        normalize: What the classifier expects of pixels in [0, 1]: "imagenet" or "none".
-        samples: Sources that are shown.
-        pairs: Sources, drawn at random, that are measured. Of 200, a share of 20%, the limit of a verdict, is known to
+        normalize: How to normalise pixels in [0, 1] for the classifier: "imagenet" or "none".
+        samples: Sources to show.
+        pairs: Sources to measure, drawn at random. Of 200, a share of 20%, the limit of a verdict, is known to
             within 6 points, one of 50% to within 7 (95% intervals).
         masks: Folder of true masks, PNG files of the images' relative names, object light on dark.
         agreement_with: A backend that is better than those audited, to compare their masks with; "none" for none.
@@ -93,8 +93,8 @@ def run_audit(
         seed: The same seed draws the same sources and candidates.
         size: All images are resized to size x size.
         candidates: Candidates of each source.
-        fill: What stands where the target's object was: "source", the source's pixels, or "inpaint", paint.
-        place: Where the source's object stands: "source", where it stood, or "random", scaled and moved.
+        fill: What replaces the target's object: "source", the source's pixels, or "inpaint", paint.
+        place: Where the source's object goes: "source", where it was, or "random", scaled and moved.
         target_class: "any", or only targets of the "same" or a "different" class.
         max_coverage: The largest share of an image that may be kept, or painted over.
         feather: Width in pixels of the fade outside the mask, in the pictures.

@@ -172,7 +172,7 @@ def open_judge(
         model: A weights file; see :func:`sgdmix_albu.classifiers.open_classifier`. Or a module, whose outputs are the
             data's classes in their order.
         classes: The data's classes in the order of their labels; empty where it has none.
-        arch: Architecture of the weights file, unless it names it itself.
+        arch: Architecture of the weights file, if the file does not name it.
         class_names: File with the names of the outputs, one per line, unless the weights file holds them.
         normalize: "imagenet", unless the weights file says what it expects itself, or "none".
         must_know: Refuse a classifier that does not know the classes.

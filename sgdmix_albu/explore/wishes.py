@@ -23,7 +23,7 @@ class Given:
 
     Attributes:
         data: A class-per-folder image tree or its URL; None with ``dataset``.
-        dataset: Name of an embedded data set in the place of ``data``.
+        dataset: Name of an embedded data set instead of ``data``.
         size: Side in pixels that all images are brought to.
         saliency: Further backends to offer.
         options: Options of the saliency backends; each gets those that it has.

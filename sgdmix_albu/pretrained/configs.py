@@ -49,7 +49,7 @@ def _plain(value: Any, word: Kind | None = None, depth: int = 0) -> Any:
     if isinstance(value, list) and depth < 3:
         return items(lambda each: _plain(each, word, depth + 1), most=_LARGEST // 1000)(value)
     if isinstance(value, str | dict | list):
-        raise UnsoundError(f"is not read here, got {'text' if isinstance(value, str) else 'a nested value'}")
+        raise UnsoundError(f"is not supported, got {'text' if isinstance(value, str) else 'a nested value'}")
     return number(-_LARGEST, _LARGEST)(value)
 
 

@@ -85,7 +85,7 @@ def _variant(kind: Any, folder: Path) -> str | None:
     if (folder.parent / "model_index.json").exists():
         whole, package, reads = folder.parent, "diffusers", "DiffusionPipeline"
     raise DataError(
-        f"{folder / pickles[0]} is a pickle, which can run any code when it is read, and is not read here. "
+        f"{folder / pickles[0]} is a pickle, which can run any code when it is read, so it is not opened. "
         f'If you trust it, convert it once: python -c "from {package} import {reads} as P; '
         f"P.from_pretrained('{whole}').save_pretrained('{whole}-safe', safe_serialization=True)\""
     )

@@ -61,7 +61,7 @@ _FIXED = {"peft_type": one_of("LORA", None), "bias": one_of("none"), "megatron_c
 def _unset(value: Any) -> Any:
     """What is not known here may be there, but must not be in use: it could change what the layers mean."""
     if value not in (None, False) and value != {} and value != []:
-        raise UnsoundError("is set, and is not read here")
+        raise UnsoundError("is set, which is not supported")
     return value
 
 

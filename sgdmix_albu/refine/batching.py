@@ -61,7 +61,7 @@ def in_batches(
         result, reason = _tried(run, part)
         if reason is not None:
             if len(part) == 1:
-                raise DataError(f"{device} has not the memory for one image; pass a smaller base or dtype ({reason})")
+                raise DataError(f"{device} has no memory for one image; pass a smaller base or dtype ({reason})")
             count = len(part) // 2
             release_memory(device)
             continue

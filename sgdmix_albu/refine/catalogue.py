@@ -157,7 +157,7 @@ REFINERS = Registry("refiner", group="sgdmix_albu.refiners")
 
 
 def register_refiner(key: str, spec: RefinerSpec | str) -> None:
-    """Make a refiner of your own known by key.
+    """Give a refiner a key.
 
     A package can do the same without being imported, through the entry-point group ``sgdmix_albu.refiners``.
 

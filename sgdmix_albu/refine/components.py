@@ -269,7 +269,7 @@ def read_index(folder: Path) -> tuple[dict[str, Any], str]:
     whole = (*parts, "text_encoder_2", "tokenizer_2") if two else parts
     absent = [part for part in whole if not (folder / part).is_dir()]
     if absent:
-        raise DataError(f"{folder} is not whole: its model_index.json names {absent[0]}, and there is no such folder")
+        raise DataError(f"{folder} is incomplete: its model_index.json names {absent[0]}, but there is no such folder")
     return index, "sdxl" if two else "sd"
 
 
@@ -279,5 +279,5 @@ def _check_channels(folder: Path, taken: int, made: int) -> None:
         kind = {9: " (an inpainting model has 9)", 8: " (InstructPix2Pix has 8)"}.get(taken, "")
         raise DataError(
             f"the UNet of {folder} takes {taken} channels{kind}, its autoencoder makes {made}: expected a base for "
-            "text-to-image or image-to-image, whose UNet takes the latents alone"
+            "text-to-image or image-to-image, with a UNet that takes only latents"
         )

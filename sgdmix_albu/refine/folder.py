@@ -148,7 +148,7 @@ def write_refiner(
     *,
     lora_metadata: Mapping[str, str] | None = None,
 ) -> RefinerCard:
-    """Write a refiner folder; the card comes last, so a folder with a card is whole.
+    """Write a refiner folder; the card is written last: if it exists, the folder is complete.
 
     Args:
         folder: Where to write; other files there are left alone.
@@ -195,7 +195,7 @@ def read_refiner(folder: str | os.PathLike[str]) -> RefinerCard:
         with open_regular(folder / file) as opened:
             size = opened.seek(0, os.SEEK_END)
         if size > _MOST_BYTES_OF_TENSORS:
-            raise DataError(f"cannot read {folder / file}: it has {size} bytes, which no refiner's has")
+            raise DataError(f"cannot read {folder / file}: it has {size} bytes, too many for a refiner")
         found = sha256_of(folder / file)
         if found != wanted:
             raise DataError(
@@ -272,6 +272,6 @@ def _check_each_has_its_own(classes: Sequence[str], tokens: Sequence[str]) -> No
     seen = {unicodedata.normalize("NFC", token).lower() for token in tokens}
     if len(tokens) != len(classes) or len(seen) != len(tokens) or len(set(classes)) != len(classes):
         raise UnsoundError(
-            f"expected one token of its own for each class, got {len(classes)} classes, {len(set(classes))} names and "
+            f"expected a different token for each class, got {len(classes)} classes, {len(set(classes))} names and "
             f"{len(seen)} tokens"
         )

@@ -47,7 +47,7 @@ def apply_lora(components: Components, path: str | os.PathLike[str], *, scale: f
     parameters = sum(value.numel() for _, model in _targets(components) for value in model.parameters())
     state, header = read_safetensors(path, most=8 * parameters)
     if any(name.endswith(_DORA) or ".lora_magnitude_vector." in name for name in state):
-        raise DataError(f"{path} is a DoRA file, which is not read here; let its trainer export it merged, as a base")
+        raise DataError(f"{path} is a DoRA file, which is not supported; export it merged into a base")
     state = _scaled(state, adapter_scales(header, path), path)
     loaders = import_optional("diffusers.loaders", extra="diffusion")
     xl = "XL" if components.architecture == "sdxl" else ""
@@ -68,7 +68,7 @@ def apply_lora(components: Components, path: str | os.PathLike[str], *, scale: f
         example = next(iter(state), "nothing at all")
         raise DataError(
             f"no layer of {path} fits the base {components.folder}: none of its {len(state)} tensors "
-            f"(such as {example!r}) names an attention layer that is there"
+            f"(such as {example!r}) names one of its attention layers"
         )
     return applied
 
@@ -95,7 +95,7 @@ def _scaled(state: Mapping[str, Tensor], scales: Scales, path: str | os.PathLike
         rank = inside[0]
         scale = alphas[layer].item() / rank if layer in alphas else scales(layer, rank)
         if scale == 0:
-            raise DataError(f"{path} gives {layer!r} an alpha of 0, by which it would do nothing")
+            raise DataError(f"{path} gives {layer!r} an alpha of 0, with which it would do nothing")
         if scale != 1:
             folded[up] = folded[up].float() * scale
     return folded
@@ -135,7 +135,7 @@ def _merge(part: str, model: Any, layers: Mapping[str, Tensor], scale: float, pa
     pairs = _pairs(layers)
     more = set(layers).difference(*pairs.values())
     if more:
-        raise DataError(f"{path} holds {min(more)!r}: more than the two matrices of a LoRA's layer is not read here")
+        raise DataError(f"{path} holds {min(more)!r}: more than the two matrices of a LoRA's layer are not supported")
     merged = 0
     for name, (down, up) in pairs.items():
         # transformers 5 flattened the text model, and files of before have its name in theirs.

@@ -1,4 +1,4 @@
-"""Refiners: loaded when the first image comes, once, and let go of when asked."""
+"""Refiners: loaded with the first image, and released on demand."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def get_refiner(
     Args:
         refiner: A key (see :func:`list_refiners`), a folder that :func:`finetune` wrote, or a hub id at a commit:
             ``"owner/name@COMMIT"``.
-        base: Another base model than the refiner names: a folder in diffusers' layout or a hub id.
+        base: Base model, if not the refiner's: a folder in diffusers' layout or a hub id.
         revision: Commit of a hub id: of ``base``, or without one of ``refiner``.
         weights: The refiner folder; None to look in the cache, then the hub.
         finetuned: False for the base alone, with class names in the prompts.
@@ -141,30 +141,29 @@ class Refiner(RefinerSetup):
         holes: Tensor | None = None,
         preserve: Preserve = "none",
     ) -> Refined:
-        """Harmonise mixed images (SGD-Mix, section 5.3).
+        """Refine mixed images (SGD-Mix, section 5.3).
 
-        Under "soft" and "strict" the prompt, which names the object, is followed on the object and next to it; what is
-        off it follows the empty prompt, and so keeps its place. Where ``fill="inpaint"`` painted the target's object
-        out and that paint shows, the empty prompt is followed in every mode: the image's own would put a second object
-        there.
+        With "soft" and "strict", the prompt, which names the object, is used on the object and next to it; everything
+        else uses the empty prompt, and so keeps the target's scene. Where paint of ``fill="inpaint"`` shows, every mode
+        uses the empty prompt: the image's own would put a second object there.
 
         Args:
-            images: (B, 3, H, W) uint8, or float in [0, 1]. Worked on at the refiner's resolution, returned at theirs.
+            images: (B, 3, H, W) uint8, or float in [0, 1]. Refined at the refiner's resolution, returned at theirs.
             classes: B class names or labels, the sources'.
             prompts: B prompts instead of classes.
             strength: Translation strength: a number in (0, 1]; a tuple to draw from, by each image's seed; a tensor
-                (B,); or "adaptive", the largest of the refiner's strengths at which its teacher still sees the
+                (B,); or "adaptive", the largest of the refiner's strengths at which its teacher still predicts the
                 source's class. None for the refiner's own set.
-            seeds: B seeds. An image's result depends on its own seed alone, up to rounding.
+            seeds: B seeds. An image's result depends only on its own seed, up to rounding.
             masks: (B, H, W) bool, where the source is kept, for "soft" and "strict".
-            holes: (B, H, W) bool, where the image shows paint in the place of the target's object: pixels of its
+            holes: (B, H, W) bool, where the image shows paint instead of the target's object: pixels of its
                 (grown) mask that the source's does not cover. None where nothing was painted.
             preserve: "none", the paper's; "soft", a third of the strength on the mask; "strict", the same, and inside
                 the mask's core the source's pixels bit by bit.
 
         Returns:
-            The images, and what was done to each. Where the model gave numbers that are not finite, in single
-            precision too, the image comes back as it was, ``broken``, with a warning.
+            The images, and what was done to each. If the model's numbers are not finite, in single
+            precision too, the image comes back unrefined, ``broken``, with a warning.
 
         Raises:
             InvalidInputError: Arguments that do not fit; images more than four times as long as wide.

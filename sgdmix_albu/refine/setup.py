@@ -30,7 +30,7 @@ class RefinerSetup:
 
     Args:
         spec: The row of the registry.
-        base: Another base model than the spec's.
+        base: Base model, if not the spec's.
         revision: Commit of a hub id.
         weights: The refiner folder; None for the cache or the hub.
         finetuned: False for the base alone.
@@ -39,22 +39,22 @@ class RefinerSetup:
         guidance: Scale of classifier-free guidance; None for the spec's.
         scheduler: A diffusers scheduler's class name ("LCMScheduler"), one of
             :data:`sgdmix_albu.refine.schedulers.SCHEDULERS`; None for the base's.
-        loras: Further LoRA files, such as an LCM-LoRA's, in diffusers' or kohya's format.
+        loras: More LoRA files, such as an LCM-LoRA's, in diffusers' or kohya's format.
         embeddings: Class name to Textual Inversion file, for classes without fine-tuned tokens. Where a file holds
             several tokens, (file, token); for the rows of a pivotal tuning (file, "<s0><s1>").
-        device: Where to work; None for a GPU if there is one.
+        device: Device; None for a GPU if there is one.
         dtype: Of the weights; None for half precision on GPUs of NVIDIA, AMD and Intel, single elsewhere.
-        batch_size: Images at once; None to go by the free memory.
-        compile: Compile the UNet (``torch.compile``): worth its minutes from some thousand images on.
+        batch_size: Images at once; None to measure the free memory.
+        compile: Compile the UNet (``torch.compile``): pays from some thousand images on.
         tiny_vae: Folder of a TAESD autoencoder, faster and softer.
         teacher: For ``strength="adaptive"``: a classifier, (B, 3, H, W) float in [0, 1] to logits.
         tau: The confidence that the teacher must have.
         band: Width in pixels of the fade of ``preserve="strict"``; None for a fiftieth of the shorter side.
-        hole_strength: Strength, in (0, 1], that holes are raised to, 1 to invent what stands there from noise alone;
-            None for each image's own.
+        hole_strength: Strength in holes, in (0, 1]; 1 fills them from noise alone; None for each
+            image's own.
 
     Raises:
-        InvalidInputError: A setting means nothing.
+        InvalidInputError: Invalid settings.
         MissingExtraError: The packages of ``sgdmix-albu[diffusion]`` are not installed.
     """
 
@@ -102,7 +102,7 @@ class RefinerSetup:
         self.scheduler, self.loras = scheduler, tuple(loras)
         if embeddings and finetuned:
             raise InvalidInputError(
-                "embeddings= needs finetuned=False: a fine-tuned refiner has tokens of its own for all of its classes"
+                "embeddings= needs finetuned=False: a fine-tuned refiner has its own tokens for all of its classes"
             )
         self.embeddings = {name: embedding_file(value, name) for name, value in (embeddings or {}).items()}
         self._tokens = _tokens(spec.key, self.embeddings)

@@ -180,7 +180,7 @@ class Work:
             which = [place for place, bad in enumerate(broken) if bad]
             warnings.warn(
                 f"the refiner gave NaN or infinite numbers for image(s) {which[:8]} of {len(images)}, which stay as "
-                "they were mixed: are the weights whole, and made for this base?",
+                "they were mixed: are the weights undamaged, and made for this base?",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -62,7 +62,7 @@ class Checkpoint:
             self._check_same(header)
             _check_tensors(tensors, self.parameters, self.settings.steps)
         except UnsoundError as error:
-            raise DataError(f"{self.path} is damaged ({error}); delete it to begin afresh") from error
+            raise DataError(f"{self.path} is damaged ({error}); delete it to start over") from error
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"parameter:{name}"])
@@ -81,14 +81,14 @@ class Checkpoint:
         changed = [f"{name} was {earlier.get(name)!r}, now {one!r}" for name, one in now if earlier.get(name) != one]
         if changed:
             raise DataError(
-                f"{self.path} holds an unfinished run with other settings: {'; '.join(changed)}. Pass those again to "
-                "go on, or --overwrite to begin afresh"
+                f"{self.path} holds an unfinished run with other settings: {'; '.join(changed)}. Use those to "
+                "resume, or pass --overwrite to start over"
             )
         other = [name for name in self.basis if before.get(name) != self.basis[name]]
         if other:
             raise DataError(
-                f"{self.path} was begun with {' and '.join(f'other {name}' for name in other)}; take those again to go "
-                "on, or pass --overwrite to begin afresh"
+                f"{self.path} was started with {' and '.join(f'other {name}' for name in other)}; use those to resume, "
+                "or pass --overwrite to start over"
             )
 
 

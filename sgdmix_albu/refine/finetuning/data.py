@@ -118,7 +118,7 @@ class TrainingImages:
         """
         path = self._items[self._rows[row]].file if self._items else None
         if path is None:
-            raise InvalidInputError("a saliency bank knows images by their files: expected a folder to fine-tune on")
+            raise InvalidInputError("a saliency bank finds images by their files: expected a folder to fine-tune on")
         found = Image.fromarray(bank.of_file(path, int(self.labels[row])).numpy())
         whole = found.resize(self._source.image(self._rows[row]).size, Image.Resampling.BILINEAR)
         square = ImageOps.fit(whole, (self.resolution, self.resolution), Image.Resampling.BILINEAR)

@@ -55,7 +55,7 @@ class Losses:
         for loss in found:
             step = len(self._known)
             if not loss < math.inf:
-                raise DataError(f"the loss is no number any more at step {step}; pass a smaller --learning-rate")
+                raise DataError(f"the loss is not finite any more at step {step}; pass a smaller --learning-rate")
             self._known.append(loss)
             if self._log is not None:
                 self._log.add(loss, step)
