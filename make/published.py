@@ -13,10 +13,14 @@ from pathlib import Path
 
 
 def main(repository: str, tag: str) -> int:
-    """Refuse a tag that is not the version; else write both files."""
+    """Refuse a second time, and a tag that is not the version; else write both files."""
     pyproject, readme = Path("pyproject.toml"), Path("README.md")
     settings = pyproject.read_text(encoding="utf-8")
-    version = tomllib.loads(settings)["project"]["version"]
+    project = tomllib.loads(settings)["project"]
+    if "Source" in project["urls"]:
+        print("this checkout is ready already: [project.urls] names its Source", file=sys.stderr)
+        return 2
+    version = project["version"]
     if tag != f"v{version}":
         print(f"the tag must be v{version}, the version in pyproject.toml, got {tag}", file=sys.stderr)
         return 2

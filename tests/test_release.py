@@ -45,32 +45,50 @@ def test_the_source_distribution_holds_what_git_holds(repository: Path, dist: Pa
     assert {"CONTRIBUTING.md", "conftest.py", "Makefile", "constraints.txt", "make/step.py", "docs/index.md"} <= packed
 
 
-def _published(repository: Path, folder: Path, tag: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def checkout(repository: Path, tmp_path: Path) -> Path:
     for name in ("README.md", "pyproject.toml"):
-        shutil.copy(repository / name, folder)
+        shutil.copy(repository / name, tmp_path)
+    return tmp_path
+
+
+def _published(repository: Path, folder: Path, tag: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, repository / "make" / "published.py", "https://host.invalid/owner/name", tag]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-def test_a_published_readme_leans_on_nothing_beside_it(repository: Path, tmp_path: Path) -> None:
+def test_a_published_readme_leans_on_nothing_beside_it(repository: Path, checkout: Path) -> None:
     import sgdmix_albu
 
-    assert _published(repository, tmp_path, f"v{sgdmix_albu.__version__}").returncode == 0
-    readme = (tmp_path / "README.md").read_text()
+    tag = f"v{sgdmix_albu.__version__}"
+    assert _published(repository, checkout, tag).returncode == 0
+    readme = (checkout / "README.md").read_text()
     links = re.findall(r"\]\(([^)]*)\)", readme)
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
-    assert f"(https://host.invalid/owner/name/raw/v{sgdmix_albu.__version__}/docs/assets/" in readme
+    assert f"(https://host.invalid/owner/name/raw/{tag}/docs/assets/" in readme
     kept = (repository / "README.md").read_text()
     assert re.findall(r"\]\((https://[^)]*)\)", kept) == [link for link in links if "host.invalid" not in link]
-    with (tmp_path / "pyproject.toml").open("rb") as file:
+    with (checkout / "pyproject.toml").open("rb") as file:
         urls = tomllib.load(file)["project"]["urls"]
     assert urls["Source"] == "https://host.invalid/owner/name"
     assert urls["Paper"] == "https://arxiv.org/abs/2505.11813"
 
+    again = _published(repository, checkout, tag)
+    assert (again.returncode, "ready already" in again.stderr) == (2, True)
+    assert (checkout / "README.md").read_text() == readme
 
-def test_a_tag_that_is_not_the_version_publishes_nothing(repository: Path, tmp_path: Path) -> None:
-    result = _published(repository, tmp_path, "v99.0")
+
+def test_a_tag_that_is_not_the_version_publishes_nothing(repository: Path, checkout: Path) -> None:
+    result = _published(repository, checkout, "v99.0")
     assert result.returncode == 2
     assert "the tag must be v" in result.stderr
     assert "got v99.0" in result.stderr
-    assert (tmp_path / "README.md").read_bytes() == (repository / "README.md").read_bytes()
+    assert (checkout / "README.md").read_bytes() == (repository / "README.md").read_bytes()
+
+
+def test_every_extra_is_tried_before_a_release(repository: Path) -> None:
+    with (repository / "pyproject.toml").open("rb") as file:
+        extras = set(tomllib.load(file)["project"]["optional-dependencies"])
+    text = (repository / "make" / "release.py").read_text()
+    tried = set(re.findall(r'^    "(\w+)": "', text, re.MULTILINE))
+    assert tried == extras - {"all", "dev"}
