@@ -14,6 +14,8 @@ from sgdmix_albu.audit.variant import Variant
 from sgdmix_albu.audit.verdict import Level
 from sgdmix_albu.types import BEST_MASK, BEST_SALIENCY
 
+_SMALL = 0.01  # a difference that decides nothing, however sure it is: a hundredth of the object, a sign in 100 images
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -49,7 +51,8 @@ def scores(variants: Sequence[Variant], flags: Sequence[dict[str, list[Flag]]], 
 def rank(levels: Sequence[Level], scores: Sequence[Tensor], names: Sequence[tuple[str, str]]) -> Ranked:
     """The best level wins, then the best mean score; where the sample cannot tell some apart, the default does.
 
-    Two variants are tied where the 95% interval of the mean difference of their scores, image by image, holds 0.
+    Two variants are tied where the mean difference of their scores, image by image, is at most 0.01, or its 95%
+    interval holds 0.
 
     Args:
         levels: Each variant's.
@@ -76,7 +79,7 @@ def rank(levels: Sequence[Level], scores: Sequence[Tensor], names: Sequence[tupl
 
 
 def _alike(differences: Tensor) -> bool:
-    """Whether the interval of their mean, by the central limit theorem, holds 0."""
+    """Whether their mean is small, or its interval (by the central limit theorem) holds 0."""
     mean, count = float(differences.mean()), len(differences)
     error = float(differences.std()) / count**0.5 if count > 1 else float("inf")
-    return abs(mean) <= 1.96 * error
+    return abs(mean) <= max(_SMALL, 1.96 * error)
