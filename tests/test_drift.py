@@ -260,6 +260,6 @@ def test_every_reason_to_doubt_is_given():
 def test_curves_are_where_the_numbers_say():
     chart = curves([Curve("a", [(0.0, 0.0, 0.0, 0.1), (1.0, 0.5, 0.25, 1.0)])], "t", across="x", up="y", limit=0.5)
     points = re.search(r'points="([^"]+)"', chart).group(1).split()
-    assert points[0] == "57.0,266.0"  # the origin, three to the left to stand beside other curves
+    assert points[0] == "67.0,266.0"  # the origin, three to the left to stand beside other curves
     assert points[1] == "427.0,153.0"  # the right end, half way up
     assert "stroke-dasharray" in chart

@@ -98,8 +98,8 @@ def curves(lines: Sequence[Curve], title: str, *, across: str, up: str, limit: f
     ticks = "".join(
         f'<text x="{_across(x):.0f}" y="286" text-anchor="middle">{x:g}</text>' for x in (0, 0.25, 0.5, 0.75, 1)
     ) + "".join(
-        f'<line x1="60" x2="430" y1="{_up(y, 1):.1f}" y2="{_up(y, 1):.1f}" stroke="#888" stroke-opacity=".25"/>'
-        f'<text x="52" y="{_up(y, 1) + 4:.1f}" text-anchor="end">{y * highest:.0%}</text>'
+        f'<line x1="70" x2="430" y1="{_up(y, 1):.1f}" y2="{_up(y, 1):.1f}" stroke="#888" stroke-opacity=".25"/>'
+        f'<text x="62" y="{_up(y, 1) + 4:.1f}" text-anchor="end">{y * highest:.0%}</text>'
         for y in (0, 0.25, 0.5, 0.75, 1)
     )
     dashed = ""
@@ -110,8 +110,8 @@ def curves(lines: Sequence[Curve], title: str, *, across: str, up: str, limit: f
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 440 320" role="img" aria-label="{escape(title)}" '
         'font-family="system-ui, sans-serif" font-size="14" fill="#7a828a" style="max-width:560px">'
-        f'{ticks}{dashed}<text x="245" y="312" text-anchor="middle">{escape(across)}</text>'
-        f'<text x="12" y="153" text-anchor="middle" transform="rotate(-90 12 153)">{escape(up)}</text>{drawn}</svg>'
+        f'{ticks}{dashed}<text x="250" y="312" text-anchor="middle">{escape(across)}</text>'
+        f'<text x="14" y="153" text-anchor="middle" transform="rotate(-90 14 153)">{escape(up)}</text>{drawn}</svg>'
     )
 
 
@@ -133,7 +133,7 @@ def _line(line: Curve, colour: str, highest: float, place: int) -> str:
 
 
 def _across(x: float) -> float:
-    return 60 + 370 * x
+    return 70 + 360 * x
 
 
 def _up(y: float, highest: float) -> float:
