@@ -434,7 +434,7 @@ def test_data_that_cannot_be_used(base, tmp_path, tuned, photos):
         tune(base, tmp_path / "nothing", tmp_path / "r")
     with pytest.raises(InvalidInputError, match="classes and targets"):
         tune(base, [1, 2], tmp_path / "r")
-    with pytest.raises(DataError, match="holds a refiner already"):
+    with pytest.raises(DataError, match="already holds a refiner"):
         tune(base, photos, tuned)
     (tmp_path / "bad" / "a").mkdir(parents=True)
     (tmp_path / "bad" / "a" / "1.png").write_bytes(b"no picture")

@@ -1,4 +1,4 @@
-"""The refiners by key: what each data set's is made from. Torch-free; nothing is loaded here."""
+"""The refiners by key, with their settings. Torch-free; nothing is loaded here."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ SHARED = (*SETTINGS, "base", "revision", "prompt")
 class Recipe:
     """How a refiner is fine-tuned.
 
-    The specification is silent here. The defaults are *assumed*: joint Textual Inversion and LoRA, rank 10,
+    The specification gives no numbers. The defaults are *assumed*: joint Textual Inversion and LoRA, rank 10,
     learning rate 5e-5, batches of 8 and 35,000 steps follow Diff-Mix (Wang et al., CVPR 2024).
 
     Attributes:
         steps: Optimiser steps.
-        batch_size: Images of one step, over all processes.
-        learning_rate: Of the LoRA matrices.
-        token_learning_rate: Of the new token embeddings.
-        rank: Of the LoRA matrices.
-        token_noise: Deviation of the noise that parts the new embeddings, as a share of the metaclass embedding's.
+        batch_size: Images per step, over all processes.
+        learning_rate: Learning rate of the LoRA matrices.
+        token_learning_rate: Learning rate of the new token embeddings.
+        rank: Rank of the LoRA matrices.
+        token_noise: Deviation of the noise between the new embeddings, as a share of the metaclass embedding's.
         drop_prompt: Share of images trained with an empty prompt, which guidance needs.
     """
 
@@ -88,12 +88,12 @@ class RefinerSpec:
     """A row of the registry.
 
     Attributes:
-        key: The name that users type; also in the tokens, ``<key-017>``.
+        key: The name that users type, also part of the tokens, ``<key-017>``.
         metaclass: What all classes are: "bird".
         prompt: Template with ``{token}`` and ``{metaclass}``.
         resolution: Side in pixels that the refiner works at.
         base: A hub id, a folder in diffusers' layout, or ``"embedded:NAME"``.
-        revision: Commit of a hub id, 40 hexadecimal digits; nothing else is ever fetched.
+        revision: Commit of a hub id, 40 hexadecimal digits; nothing else is fetched.
         strengths: Translation strengths to draw from.
         steps: Denoising steps of strength 1.
         guidance: Scale of classifier-free guidance; 1 or less for none.

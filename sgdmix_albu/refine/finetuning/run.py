@@ -59,21 +59,21 @@ def finetune(
 ) -> RefinerCard:
     """Fine-tune a refiner: a token for each class and LoRA on the UNet's attention, learned together.
 
-    The specification asks for Textual Inversion and a DreamBooth-style LoRA and is silent about the rest; what is
-    *assumed* follows Diff-Mix (CVPR 2024), see :class:`sgdmix_albu.refine.Recipe`. The rate rises over the first
-    fiftieth of the steps and falls to nothing over the last quarter. Interrupted, the same call goes on from the last
-    checkpoint, bit by bit on a CPU. Under ``accelerate launch`` several processes share each batch.
+    The specification asks for Textual Inversion and a DreamBooth-style LoRA and gives no numbers; the *assumed* ones
+    follow Diff-Mix (CVPR 2024), see :class:`sgdmix_albu.refine.Recipe`. The rate rises over the first
+    fiftieth of the steps and falls to zero over the last quarter. If interrupted, make the same call to resume from the
+    last checkpoint, on a CPU with the same bits. Under ``accelerate launch``, several processes share each batch.
 
     Args:
         data: A folder with one folder of images per class; or a data set of (PIL image, label): this package's,
             torchvision's, a Hugging Face ``Dataset`` with an ``Image`` and a ``ClassLabel`` column, a ``Subset`` or
-            ``ConcatDataset`` of such. Images that cannot be read are left out; ``training["skipped"]`` of the card
+            ``ConcatDataset`` of these. Unreadable images are left out; ``training["skipped"]`` of the card
             names them.
         out: The refiner's folder. Checkpoint, sample grids (``samples/``), TensorBoard logs (``logs/``) and the
             latents' cache go there too.
-        metaclass: A word for what all classes are: "insect". All that data of your own need besides a base.
+        metaclass: A word for what all classes are: "insect". Your own data needs only this and a base.
         key: A refiner of the registry ("cub"), or a row: its metaclass, prompt, resolution, base and recipe are the
-            defaults. Not needed where ``metaclass`` is given; what is given here too takes the row's place.
+            defaults. Not needed with ``metaclass``; other arguments override the row.
         prompt: Template with ``{token}`` and ``{metaclass}``; None for the row's, or
             "a photo of a {token} {metaclass}".
         base: The base model: a folder in diffusers' layout, a hub id or "embedded:aviary"; None for the row's, or
@@ -81,33 +81,33 @@ def finetune(
         revision: Commit of a hub id.
         steps: Optimiser steps; None, here and below, for the row's recipe, or the defaults of
             :class:`sgdmix_albu.refine.Recipe`.
-        batch_size: Images of one step, over all processes.
-        learning_rate: Of the LoRA matrices.
-        token_learning_rate: Of the new tokens.
-        rank: Of the LoRA matrices.
+        batch_size: Images per step, over all processes.
+        learning_rate: Learning rate of the LoRA matrices.
+        token_learning_rate: Learning rate of the new tokens.
+        rank: Rank of the LoRA matrices.
         resolution: Side in pixels. None for the row's; without a key, for the side that the base was trained at.
         balanced: Draw classes evenly, then an image of the class; False to draw images evenly.
         flip: Train on mirror images as well.
-        saliency: (B, 3, R, R) uint8 to maps (B, h, w) in [0, 1], or a saliency bank that knows the files of the folder
-            ``data``: where they are high the loss weighs more.
-        saliency_weight: By how much: a salient pixel weighs 1 + this.
-        gradient_accumulation: Parts that a step is cut into, for little memory.
-        gradient_checkpointing: Forget activations and compute them again: less memory, more time.
+        saliency: (B, 3, R, R) uint8 to maps (B, h, w) in [0, 1], or a saliency bank of the folder
+            ``data``: the loss is weighted by these maps.
+        saliency_weight: How strongly: a salient pixel weighs 1 + this.
+        gradient_accumulation: Split each step into so many parts, to save memory.
+        gradient_checkpointing: Recompute activations: less memory, more time.
         mixed_precision: "no", "fp16" or "bf16"; None for bf16 on CUDA or a CPU that has it, fp16 on CUDA without,
-            "no" on other GPUs. What learns stays in single precision.
-        seed: The same seed, the same refiner.
+            "no" on other GPUs. The trained weights stay in single precision.
+        seed: The same seed gives the same refiner.
         checkpoint_every: Steps between checkpoints; None for a tenth of the steps.
         samples_every: Steps between sample grids; None for one at the end.
-        overwrite: Replace a refiner that is there, and begin afresh.
-        progress: Say what is about to be done, defaults included, and show bars.
+        overwrite: Replace an existing refiner, and start over.
+        progress: Print the settings, defaults included, and show bars.
 
     Returns:
         The card of the refiner written.
 
     Raises:
-        DataError: No data, a class of which no image can be read, no base, a refiner in the way, a checkpoint of
-            another run (it says in what they differ).
-        InvalidInputError: A setting means nothing.
+        DataError: No data, a class without a readable image, no base, an existing refiner, a checkpoint of
+            another run (with the differences).
+        InvalidInputError: Invalid settings.
         MissingExtraError: The packages of ``sgdmix-albu[diffusion]`` are not installed.
     """
     check_installed(*_PACKAGES, extra="diffusion")
@@ -133,7 +133,7 @@ def finetune(
         check_apart(out, root)
     folder = local_output(out)
     if (folder / CARD).exists() and not overwrite:
-        raise DataError(f"{folder} holds a refiner already; choose another folder, or pass --overwrite")
+        raise DataError(f"{folder} already holds a refiner; choose another folder, or pass --overwrite")
     sides = _checked_sides(spec, settings.resolution)
     with (
         _accelerator(settings) as accelerator,
