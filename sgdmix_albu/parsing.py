@@ -24,7 +24,17 @@ _OTHER_WORDS = {
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Adds the defaults of numbers and names, where the text does not speak of one."""
+    """Adds defaults where the text does not speak of one; the usage names what is needed only."""
+
+    def add_usage(self, usage: str | None, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        """The usage without the forty options, which are listed below it."""
+        if usage is None:
+            options = [one for one in actions if one.option_strings]
+            folders = [one for one in actions if not one.option_strings]
+            words = [f"[{one.metavar}]" if one.nargs == "?" else str(one.metavar) for one in folders]
+            words += [f"{one.option_strings[-1]} {one.metavar}" for one in options if one.required]
+            usage = " ".join(["%(prog)s", *words, *(["[options]"] if options else [])])
+        super().add_usage(usage, actions, groups, prefix)
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default

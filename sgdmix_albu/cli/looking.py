@@ -87,12 +87,16 @@ def add_drift(commands: Commands) -> None:
         nargs="+",
         default=[0.1, 0.3, 0.5, 0.7, 0.9, 1.0],
         metavar="S",
-        help="to sweep over",
+        help="translation strengths to measure (default: 0.1 0.3 0.5 0.7 0.9 1.0)",
     )
     drift.add_argument(
-        "--preserve", nargs="+", choices=("none", "soft", "strict"), default=["none", "soft", "strict"], help="modes"
+        "--preserve",
+        nargs="+",
+        choices=("none", "soft", "strict"),
+        default=["none", "soft", "strict"],
+        help="protections to compare (default: all)",
     )
-    drift.add_argument("--sources", type=count, default=96, metavar="N", help="images")
+    drift.add_argument("--sources", type=count, default=96, metavar="N", help="images to measure")
     add_settings(drift, SaliencySettings, only="saliency options")
     add_settings(drift, Settings, only="mask fill place")
     add_seed(drift, "the same seed gives the same sources, mixes and noise")
