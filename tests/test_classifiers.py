@@ -207,7 +207,7 @@ def test_a_classifier_from_a_file_works_on_the_gpu_where_there_is_one(tmp_path, 
         monkeypatch.undo()
         torch.testing.assert_close(judge(images), expected)
         assert next(judge.model.parameters()).device.type == "cuda"
-    with pytest.raises(InvalidInputError, match="expected a device such as 'cpu' or 'cuda', got 'gpu'"):
+    with pytest.raises(InvalidInputError, match="expected a device such as 'cpu', 'cuda' or 'mps', got 'gpu'"):
         open_judge(path, ["b", "a"], device="gpu")
 
 
