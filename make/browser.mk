@@ -5,8 +5,8 @@
 
 BROWSER_VENV := .venv-browser
 
-test-site: $(BROWSER_VENV)/.ready ## open the built documentation in headless Chromium
-	@$(BROWSER_VENV)/bin/python -m pytest tests/test_site.py
+test-site: $(BROWSER_VENV)/.ready ## open the built documentation and the reports in headless Chromium
+	@$(BROWSER_VENV)/bin/python -m pytest tests/test_site.py tests/test_report_pages.py
 
 test-explore: $(BROWSER_VENV)/.ready ## use the page of `sgdmix explore` in headless Chromium
 	@$(BROWSER_VENV)/bin/python -m pytest tests/test_explore.py tests/test_explore_page.py
