@@ -99,7 +99,7 @@ def experiment(
         history = fit(model, mixed, val, settings, judged, choose, machine=machine, seed=options.seed, keep=keep)
         found = judge(predict(model, test, settings.batch_size, machine), test)
     chosen = max(history, key=lambda epoch: epoch[choose])
-    print(f"chosen: epoch {chosen['epoch']}, by validation {choose} {chosen[choose]:.1%}")
+    print(f"selected: epoch {chosen['epoch']}, by validation {choose} {chosen[choose]:.1%}")
     print(*(f"test {name:<20} {share:6.1%}" for name, share in found.items()), sep="\n")
     record.finish(
         {
