@@ -81,7 +81,8 @@ def test_every_command_that_writes_is_in_the_table() -> None:
 
 def test_a_file_url_is_a_folder_here(tmp_path: Path) -> None:
     assert local_output(f"file://{tmp_path}/a/b") == tmp_path / "a" / "b"
-    check_output("memory://somewhere")
+    for out in ("memory://somewhere", f"file://{tmp_path}/a", f"local://{tmp_path}/a"):
+        check_output(out)
     check_output(tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "locked").mkdir()

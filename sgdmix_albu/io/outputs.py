@@ -75,6 +75,6 @@ def local_output(out: str | os.PathLike[str], *, file: bool = False) -> Path:
 
 
 def _check_no_url(text: str) -> None:
-    scheme = re.match(r"([a-z][a-z0-9+.-]+):/", text)
+    scheme = re.match(r"([a-z][a-z0-9+.-]+):/(?!/)", text)
     if scheme and scheme[1] in fsspec.available_protocols():
         raise DataError(f"expected a folder or a URL, got {text}: pass a URL as text, pathlib takes one of its slashes")
