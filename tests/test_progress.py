@@ -77,9 +77,14 @@ def test_quiet(quiet: bool, clock: None, caplog: pytest.LogCaptureFixture) -> No
     assert caplog.messages == ([] if quiet else ["prompt  a photo of a bird", "waiting for workers"])
 
 
-def test_the_log_belongs_to_whoever_uses_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_log_belongs_to_whoever_uses_the_package(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is shown unasked; a command shows plain lines, without anything that a terminal would act on."""
     Progress().tell("unseen")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    Progress().warn("heard all the same")
+    assert capsys.readouterr() == ("", "heard all the same\n")
     handlers, level = list(LOGGER.handlers), LOGGER.level
     with warnings.catch_warnings(action="always"), told():
         LOGGER.info("seen\nowl\x1b[2J")

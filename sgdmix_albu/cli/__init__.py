@@ -1,6 +1,6 @@
 """The command ``sgdmix``: arguments in, a call, an exit code out. No logic lives here.
 
-Exit codes: 0 done; 1 done, but files were skipped; 2 not done, one line on stderr says why; 130 interrupted;
+Exit codes: 0 done; 1 done, but read the summary; 2 not done, one line on stderr says why; 130 interrupted;
 141 nobody read the output to its end.
 """
 

@@ -135,7 +135,7 @@ def distil(
         seed: The same seed gives the same draws.
         device: Where to train: "cpu", "cuda", "mps", ...; None for a GPU if there is one.
         overwrite: Replace the file.
-        progress: Where to report progress; None for stderr.
+        progress: Where to report progress; None for a bar on a terminal, and the log elsewhere.
 
     Raises:
         InvalidInputError: Both or none of ``teacher`` and ``masks``, or invalid settings.

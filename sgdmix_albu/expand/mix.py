@@ -57,7 +57,7 @@ def mix_folder(
         workers: Number of workers; None for one per core. The result does not depend on it.
         engine: "local" for this machine, "ray" for a Ray cluster.
         address: Address of a running Ray cluster; None starts one on this machine.
-        progress: Where to report progress; None for stderr.
+        progress: Where to report progress; None for a bar on a terminal, and the log elsewhere.
         **settings: Those of :class:`sgdmix_albu.expand.Settings`: ``mask``, ``p``, ``candidates``, ``target_class``,
             ``fill``, ``place``, ``max_coverage``, ``feather``, ``seed``, ``size``, ``image_format``, ...
 

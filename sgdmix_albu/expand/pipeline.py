@@ -92,7 +92,7 @@ def generate(
         limit: Use at most so many images, spread evenly over the set.
         overwrite: Start over in a folder that holds another run.
         dry_run: Write nothing; make a few outputs elsewhere and estimate time and size.
-        progress: Where to report progress; None for stderr.
+        progress: Where to report progress; None for a bar on a terminal, and the log elsewhere.
 
     Returns:
         What was done; with ``dry_run``, what to expect.

@@ -45,9 +45,12 @@ class Progress:
             LOGGER.info("%s", text)
 
     def warn(self, text: str) -> None:
-        """The same for what must not be missed: commands show it in spite of --quiet."""
-        if not self.quiet:
-            LOGGER.warning("%s", text)
+        """The same for what must not be missed: shown in spite of --quiet, and on stderr where no log is kept."""
+        if self.quiet:
+            return
+        LOGGER.warning("%s", text)
+        if all(isinstance(one, logging.NullHandler) for one in (*LOGGER.handlers, *logging.getLogger().handlers)):
+            print(text, file=sys.stderr)
 
     def over(
         self,

@@ -59,7 +59,7 @@ class LocalEngine:
         workers: How many at once.
         kind: "threads" share one worker and this process; "processes" have one each, which a model on the CPU needs
             to use several cores and still give the same bits.
-        progress: Is told what is waited for after Ctrl-C; None for stderr.
+        progress: Is told what is waited for after Ctrl-C; None for the log.
         gpus: GPUs of this machine, of which each process sees one and works with several threads; 0 for as many
             processes as workers, which see what this one sees.
     """

@@ -36,7 +36,7 @@ class RayEngine:
         gpus: Share of a GPU that each actor gets: 1, 0.5, ...; 0 for none, None for 1 where the cluster has any.
         address: Of a running cluster ("auto", "ray://host:10001"); None starts one on this machine, unless this
             process has joined one already.
-        progress: Is told what is waited for after Ctrl-C; None for stderr.
+        progress: Is told what is waited for after Ctrl-C; None for the log.
     """
 
     def __init__(

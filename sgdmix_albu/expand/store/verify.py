@@ -63,7 +63,7 @@ def verify(out: str | os.PathLike[str], *, progress: Progress | None = None) -> 
 
     Args:
         out: The folder or its URL.
-        progress: Where to report progress; None for stderr.
+        progress: Where to report progress; None for a bar on a terminal, and the log elsewhere.
 
     Raises:
         DataError: No such folder, not finished, or a damaged manifest.
