@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from sgdmix_albu.cli import main
 from sgdmix_albu.devices import present_device
@@ -124,3 +125,30 @@ def test_packages(package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     with pytest.raises(MissingExtraError, match=message):
         finetune("nowhere", metaclass="bird", base="embedded:aviary", out=tmp_path / "r")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("finetune nowhere out --metaclass bird --base owner/name --revision {commit}", "nowhere"),
+        (
+            "finetune photos out --metaclass bird --base embedded:aviary",
+            "images in each class folder of photos",
+        ),
+        ("finetune flat out --metaclass bird --base embedded:aviary", "flat"),
+        (
+            "finetune photos photos2 --metaclass bird --base owner/name --revision {commit}",
+            "found 'theirs' in it",
+        ),
+        ("finetune photos file/out --metaclass bird --base owner/name --revision {commit}", "cannot write file/out"),
+    ],
+)
+def test_finetune_looks_at_output_and_data_before_the_base(
+    line: str, message: str, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    """A base of the hub takes minutes to come; and nothing is said to begin."""
+    for name in ("photos/owl", "photos/tit", "flat", "photos2/theirs"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "file").touch()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "owl" / "1.png")
+    assert message in refused(line.format(commit=40 * "a"))

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -37,12 +38,54 @@ Saliency: TypeAlias = Callable[[Tensor], Tensor] | MapsOfFiles
 """Images (B, 3, R, R) uint8 to maps (B, h, w) in [0, 1]; or a bank of maps."""
 
 
-class TrainingImages:
-    """Square uint8 images with labels; those that cannot be read are left out.
+@dataclass(frozen=True)
+class Listed:
+    """The images to train on, before one is read.
+
+    Attributes:
+        source: Classes, labels and images.
+        items: The files of a folder; none where the images are a data set's.
+        skipped: Files of the folder that are no images of a class, and why.
+    """
+
+    source: Labelled
+    items: list[Item]
+    skipped: list[Skipped]
+
+
+def listed(data: str | os.PathLike[str] | Any) -> Listed:
+    """Find images, labels and classes.
 
     Args:
         data: A folder with one folder of images per class; or a data set of (PIL image or uint8 tensor (3, H, W),
             label), see :func:`sgdmix_albu.refine.finetuning.labelled.labelled`.
+
+    Raises:
+        DataError: No such folder, no images, or a class folder without one.
+        InvalidInputError: Neither a folder nor such a data set.
+    """
+    if isinstance(data, str | os.PathLike):
+        found = open_source(data)
+        items = found.items
+        labels = [item.label for item in items]
+        empty = sorted(set(range(len(found.class_names))) - set(labels))
+        if items and empty:
+            name = found.class_names[empty[0]]
+            raise DataError(f"expected images in each class folder of {os.fspath(data)}, found none in {name}")
+        source = Labelled(tuple(found.class_names), labels, lambda row: load_image(items[row])[0])
+        listing = Listed(source, items, found.skipped)
+    else:
+        listing = Listed(labelled(data), [], [])
+    if not listing.source.labels:
+        raise DataError("the data set to fine-tune on is empty")
+    return listing
+
+
+class TrainingImages:
+    """Square uint8 images with labels; those that cannot be read are left out.
+
+    Args:
+        data: What :func:`listed` found, or takes.
         resolution: Side in pixels: the shorter side is brought to it, the middle is taken.
         progress: Report how far it is.
 
@@ -59,19 +102,8 @@ class TrainingImages:
 
     def __init__(self, data: str | os.PathLike[str] | Any, resolution: int, *, progress: bool = False) -> None:
         self.resolution = resolution
-        self._items: list[Item] = []
-        loose: list[Skipped] = []
-        if isinstance(data, str | os.PathLike):
-            listed = open_source(data)
-            self._items = items = listed.items
-            loose = listed.skipped
-            source = Labelled(
-                tuple(listed.class_names), [item.label for item in items], lambda row: load_image(items[row])[0]
-            )
-        else:
-            source = labelled(data)
-        if not source.labels:
-            raise DataError("the data set to fine-tune on is empty")
+        found = data if isinstance(data, Listed) else listed(data)
+        self._items, source = found.items, found.source
         self._source, self.classes = source, source.classes
         self.skipped: list[tuple[str, str]] = []
         self._rows: list[int] = []
@@ -96,7 +128,7 @@ class TrainingImages:
                 f"the first is {key}: {reason}"
             )
 
-        self.skipped += loose
+        self.skipped += found.skipped
 
     def __len__(self) -> int:
         return len(self.labels)

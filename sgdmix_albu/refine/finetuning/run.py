@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -18,10 +19,10 @@ from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.refine.catalogue import RefinerSpec
 from sgdmix_albu.refine.components import base_folder
-from sgdmix_albu.refine.finetuning.data import MapsOfFiles
+from sgdmix_albu.refine.finetuning.data import MapsOfFiles, listed
 from sgdmix_albu.refine.finetuning.row import described, row_for
 from sgdmix_albu.refine.finetuning.settings import Settings, best_precision, settings_for
-from sgdmix_albu.refine.finetuning.trainer import Trainer
+from sgdmix_albu.refine.finetuning.trainer import CACHE, CHECKPOINT, Trainer
 from sgdmix_albu.refine.folder import CARD, RefinerCard
 from sgdmix_albu.refine.sides import Sides, sides_of
 from sgdmix_albu.registry import check_installed, import_optional
@@ -111,6 +112,14 @@ def finetune(
         MissingExtraError: The packages of ``sgdmix-albu[diffusion]`` are not installed.
     """
     check_installed(*_PACKAGES, extra="diffusion")
+    # What costs nothing to look at comes first: a base may have to come from the hub.
+    check_counts(checkpoint_every=checkpoint_every, samples_every=samples_every)
+    root = data if isinstance(data, str | os.PathLike) else getattr(data, "root", None)
+    if isinstance(root, str | os.PathLike):
+        check_apart(out, root)
+    folder = local_output(out)
+    _check_free(folder, overwrite)
+    images = listed(data)
     spec = row_for(key, metaclass=metaclass, prompt=prompt, base=base, revision=revision, resolution=resolution)
     given = {
         "steps": steps,
@@ -127,13 +136,6 @@ def finetune(
         "seed": seed,
     }
     settings = settings_for(spec, given, precision=best_precision())
-    check_counts(checkpoint_every=checkpoint_every, samples_every=samples_every)
-    root = data if isinstance(data, str | os.PathLike) else getattr(data, "root", None)
-    if isinstance(root, str | os.PathLike):
-        check_apart(out, root)
-    folder = local_output(out)
-    if (folder / CARD).exists() and not overwrite:
-        raise DataError(f"{folder} already holds a refiner; choose another folder, or pass --overwrite")
     sides = _checked_sides(spec, settings.resolution)
     with (
         _accelerator(settings) as accelerator,
@@ -143,11 +145,23 @@ def finetune(
         if accelerator.is_main_process:
             for line in described(spec, settings, out, sides.trained):
                 Progress(quiet=not progress).tell(line)
-        trainer = Trainer(data, spec, settings, folder, accelerator, saliency, progress=progress)
+        trainer = Trainer(images, spec, settings, folder, accelerator, saliency, progress=progress)
         if overwrite:
             trainer.forget()
         checkpoint_every = checkpoint_every or max(1, settings.steps // 10)
         return trainer.train(checkpoint_every=checkpoint_every, samples_every=samples_every)
+
+
+def _check_free(folder: Path, overwrite: bool) -> None:
+    """A refiner's folder may hold an earlier run, and nothing that is somebody else's."""
+    if (folder / CARD).exists() and not overwrite:
+        raise DataError(f"{folder} already holds a refiner; choose another folder, or pass --overwrite")
+    known = any((folder / name).exists() for name in (CARD, CHECKPOINT, CACHE))
+    foreign = sorted(path.name for path in folder.glob("[!.]*"))
+    if foreign and not known:
+        raise DataError(
+            f"expected {folder} to be empty or to hold a fine-tuning, found {foreign[0]!r} in it; choose another folder"
+        )
 
 
 def _checked_sides(spec: RefinerSpec, resolution: int) -> Sides:

@@ -19,7 +19,7 @@ from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.refine.catalogue import SHARED, RefinerSpec
 from sgdmix_albu.refine.components import Components, fingerprint_of, load_base
 from sgdmix_albu.refine.finetuning.checkpoint import Checkpoint
-from sgdmix_albu.refine.finetuning.data import Saliency, TrainingImages
+from sgdmix_albu.refine.finetuning.data import Listed, Saliency, TrainingImages
 from sgdmix_albu.refine.finetuning.draws import Draws, draw
 from sgdmix_albu.refine.finetuning.latents import Latents, cached_latents
 from sgdmix_albu.refine.finetuning.logs import Losses, LossLog
@@ -31,6 +31,7 @@ from sgdmix_albu.refine.prompts import token_ids
 from sgdmix_albu.registry import import_optional
 from sgdmix_albu.tensors import sent
 
+CACHE, CHECKPOINT = ".cache", "checkpoint.safetensors"
 _WARM_UP, _COOL_DOWN = 0.02, 0.25  # shares of the steps
 
 
@@ -39,7 +40,7 @@ class Trainer:
 
     def __init__(
         self,
-        data: Any,
+        data: Listed,
         spec: RefinerSpec,
         settings: Settings,
         folder: Path,
@@ -61,7 +62,7 @@ class Trainer:
             self.components.vae = self.components.vae.float()
         with accelerator.main_process_first():
             cache = cached_latents(
-                self.images, self.components, folder / ".cache", saliency=saliency, progress=self.progress
+                self.images, self.components, folder / CACHE, saliency=saliency, progress=self.progress
             )
         self.latents = Latents(cache)
         basis = _basis(self.images, self.components, spec, self.latents)  # before training changes anything
@@ -81,7 +82,7 @@ class Trainer:
             ]
         )
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
-        path = folder / "checkpoint.safetensors"
+        path = folder / CHECKPOINT
         self.checkpoint = Checkpoint(path, self.learning, self.optimizer, settings, basis)
         schedulers = import_optional("diffusers", extra="diffusion")
         self.schedule = schedulers.DDPMScheduler.from_config(self.components.scheduler.config)
