@@ -309,7 +309,7 @@ def test_finetune_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch
     monkeypatch.setattr(refine, "finetune", fake, raising=False)
     line = "finetune photos runs --key cub --base sd15 --steps 5 --unbalanced --mixed-precision no --seed 3"
     code, printed, _ = run(*shlex.split(line))
-    assert code == 0
+    assert code == 1
     assert printed.startswith("skipped  a/0.png: not an image\n")
     assert printed.endswith("skipped  2 more, see refiner.json\nrefiner  cub: 2 classes\nfolder   runs\n")
     expected = {"data": "photos", "key": "cub", "base": "sd15", "out": "runs", "steps": 5, "balanced": False, "seed": 3}
@@ -390,11 +390,13 @@ def test_drift_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch: p
 
     def fake(**arguments: Any) -> Any:
         given.update(arguments)
-        return SimpleNamespace(table=lambda: "table", answer="no", report="r.html", summary=dict)
+        found = {"table": lambda: "table", "answer": "no", "report": "r.html", "summary": dict}
+        return SimpleNamespace(**found, caveat="Only 1 image was judged.", skipped=(("a/1.png", "it is empty"),))
 
     monkeypatch.setattr(audit, "run_drift", fake, raising=False)
     line = "drift photos here --refiner cub --strengths 0.5 0.9 --preserve none --sources 7 --teacher-normalize none"
-    assert run(*shlex.split(line)) == (0, "table\nanswer   no\nreport   r.html\n", "")
+    printed = "skipped  a/1.png: it is empty\ntable\nanswer   no\ndoubt    Only 1 image was judged.\nreport   r.html\n"
+    assert run(*shlex.split(line)) == (1, printed, "")
     said = {"data": "photos", "refiner": "cub", "out": "here", "strengths": [0.5, 0.9], "preserve": ["none"]}
     said |= {"sources": 7, "normalize": "none"}
     assert said.items() <= given.items()
@@ -518,3 +520,36 @@ def test_what_is_for_a_refiner_is_refused_without_one(run: Run, tmp_path: Path) 
         assert code == 2
         assert "needs a refiner, and the refiner is 'none'" in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mix DATA OUT --size 32",
+        "generate DATA OUT --size 32 --refiner none",
+        "bank DATA OUT --size 32",
+        "audit DATA OUT",
+        "drift DATA OUT --refiner R",
+        "finetune DATA OUT --metaclass bird",
+        "distil DATA OUT --teacher spectral_residual",
+    ],
+)
+def test_skipped_files_are_told_by_the_exit_code(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    from sgdmix_albu import distillation, refine
+
+    skipped = (("owl/1.png", "it is empty"),)
+    drift = {"table": str, "answer": "no", "caveat": None, "report": "r", "summary": dict, "skipped": skipped}
+    card = {"key": "bird", "classes": (), "training": {"skipped": skipped}}
+    report = SimpleNamespace(lines=list, summary=dict, skipped=skipped)
+    monkeypatch.setattr(audit, "run_audit", lambda **_: report)
+    monkeypatch.setattr(audit, "run_drift", lambda **_: SimpleNamespace(**drift), raising=False)
+    monkeypatch.setattr(refine, "finetune", lambda *_, **__: SimpleNamespace(**card), raising=False)
+    network = SimpleNamespace(to_json=dict, skipped=skipped)
+    monkeypatch.setattr(distillation, "distil", lambda **_: network, raising=False)
+    write_tree(tmp_path / "data", classes=2, images=2)
+    (tmp_path / "data/class 0/empty.png").touch()
+    words = line.replace("DATA", str(tmp_path / "data")).replace("OUT", str(tmp_path / "out")).split()
+    fast = ["--saliency", "spectral_residual"] if words[0] in ("mix", "generate", "bank", "audit") else []
+    assert run(*words, *fast)[0] == 1

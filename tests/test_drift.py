@@ -113,7 +113,7 @@ def test_all_cells_see_the_same_images_and_seeds(swept):
 def test_the_answer_in_a_sentence(swept):
     result, _ = swept
     n = result.before.count
-    assert result.answer == "Yes, above S = 0.7: none 100%, soft 100%, strict 0%."
+    assert result.answer == f"Yes, above S = 0.7: none {n} of {n}, soft {n} of {n}."  # strict added none
     assert result.details[0].startswith(f"none: {n} of {n} (100%")
     assert result.details[2].startswith(f"strict: not seen in {n} images (at most")
     assert result.sentence.startswith(f"{result.answer} {result.details[0]}; ")
@@ -244,6 +244,12 @@ def test_what_drifted_in_the_mix_is_not_refinements_doing():
     )
 
 
+def test_the_answer_blames_refinement_only_for_what_it_added():
+    before = Cell("none", 0.0, None, 53, 100)
+    result = result_of(before, Cell("none", 0.9, 841, 56, 100, added=4), Cell("strict", 0.9, 841, 53, 100, added=0))
+    assert result.answer == "Yes, above S = 0.7: none 4 of 100."
+
+
 def test_the_worst_strength_is_the_one_that_adds_most():
     result = result_of(
         Cell("none", 0.0, None, 5, 100), Cell("soft", 0.9, 841, 6, 100, 1), Cell("soft", 1.0, 961, 5, 100, 5)
@@ -253,7 +259,8 @@ def test_the_worst_strength_is_the_one_that_adds_most():
 
 def test_every_reason_to_doubt_is_given():
     result = result_of(Cell("none", 0.0, None, 0, 20), Cell("none", 0.9, 841, 0, 20), accuracy=0.3)
-    assert "Only 20 images" in result.caveat
+    assert "Only 20 images were" in result.caveat
+    assert "Only 1 image was judged" in result_of(Cell("none", 0.0, None, 0, 1)).caveat
     assert "classifies 30% of held-out" in result.caveat
 
 

@@ -117,13 +117,14 @@ class DriftResult:
 
     @property
     def answer(self) -> str:
-        """Does the class change above S = 0.7? In about ten words."""
+        """Does refinement change the class above S = 0.7? In about ten words: in which modes, and how often."""
         worst = self._worst
         if not worst:
             return f"Not known: no strength above {ASKED} was measured."
         if not self.changed:
             return f"No change of class was seen above S = {ASKED}."
-        return f"Yes, above S = {ASKED}: {', '.join(f'{cell.preserve} {cell.share:.0%}' for cell in worst)}."
+        guilty = [f"{cell.preserve} {cell.added} of {cell.count}" for cell in worst if cell.added]
+        return f"Yes, above S = {ASKED}: {', '.join(guilty)}."
 
     @property
     def details(self) -> tuple[str, ...]:
@@ -158,7 +159,8 @@ class DriftResult:
         """Why the answer may be doubted, or None."""
         reasons = []
         if self.before.count < 30:
-            reasons.append(f"Only {self.before.count} images were judged; the intervals are wide.")
+            images = "1 image was" if self.before.count == 1 else f"{self.before.count} images were"
+            reasons.append(f"Only {images} judged; the intervals are wide.")
         if self.teacher_accuracy is not None and self.teacher_accuracy < _WEAK:
             reasons.append(
                 f"The teacher trained for this sweep is weak: it classifies {self.teacher_accuracy:.0%} of held-out "

@@ -74,7 +74,9 @@ def add_drift(commands: Commands) -> None:
 
         teacher = {name: arguments.pop(f"teacher_{name}") for name in ("arch", "class_names", "normalize")}
         result = run_drift(saliency_options=options_of(options), **teacher, **arguments)
-        return Said([result.table(), f"answer   {result.answer}", f"report   {result.report}"], result.summary())
+        lines = [*skipped_lines(result.skipped, "drift.json"), result.table(), f"answer   {result.answer}"]
+        lines += [f"doubt    {result.caveat}"] if result.caveat else []
+        return Said([*lines, f"report   {result.report}"], result.summary(), 1 if result.skipped else 0)
 
     drift = command(commands, "drift", run, "measure how often a refiner changes the class, for each strength")
     add_data(drift, "folder of the report")

@@ -52,7 +52,7 @@ def add_finetune(commands: Commands) -> None:
             f"folder   {arguments['out']}",
         ]
         facts = {"out": arguments["out"], "key": card.key, "classes": list(card.classes)}
-        return Said(lines, {**facts, "skipped": skipped_rows(skipped)})
+        return Said(lines, {**facts, "skipped": skipped_rows(skipped)}, 1 if skipped else 0)
 
     def what_it_shows(found: argparse.Namespace) -> str | None:
         if found.data is not None and found.dataset is not None:
