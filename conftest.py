@@ -110,6 +110,7 @@ def _open_page(namespace: dict[str, Any]) -> None:
     """A page's examples may write files and register names; both are gone after it."""
     namespace["_home"], namespace["_folder"] = Path.cwd(), tempfile.TemporaryDirectory()
     namespace["_rows"] = _rows()
+    namespace["__name__"] = "__main__"  # a block's guard opens, as in a script
     os.chdir(namespace["_folder"].name)
 
 

@@ -48,7 +48,8 @@ def check_installed(*packages: str, extra: str) -> None:
         >>> check_installed("torch", "ryy", extra="ray")
         Traceback (most recent call last):
         ...
-        sgdmix_albu.errors.MissingExtraError: ryy is needed and is not installed; run: pip install 'sgdmix-albu[ray]'
+        sgdmix_albu.errors.MissingExtraError: ryy is needed and is not installed; run: pip install 'sgdmix-albu[ray]' \
+(from a checkout: pip install '.[ray]')
     """
     for package in packages:
         if importlib.util.find_spec(package) is None:
@@ -56,8 +57,18 @@ def check_installed(*packages: str, extra: str) -> None:
 
 
 def _missing(module: str, extra: str | None) -> str:
-    target = f"'sgdmix-albu[{extra}]'" if extra else module.partition(".")[0]
-    return f"{module} is needed and is not installed; run: pip install {target}"
+    command = install_command(extra) if extra else f"pip install {module.partition('.')[0]}"
+    return f"{module} is needed and is not installed; run: {command}"
+
+
+def install_command(extra: str) -> str:
+    """How to install an extra, for the end of a message: of the published package, or of a checkout.
+
+    Example:
+        >>> install_command("ray")
+        "pip install 'sgdmix-albu[ray]' (from a checkout: pip install '.[ray]')"
+    """
+    return f"pip install 'sgdmix-albu[{extra}]' (from a checkout: pip install '.[{extra}]')"
 
 
 def nearest_names(name: str, known: Iterable[str]) -> str:

@@ -6,12 +6,22 @@ The examples are collected by conftest.py in the root folder; here is what makes
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
+from itertools import pairwise
 from pathlib import Path
 
-LANGUAGES = {"python", "bash", "console", "text", "toml", "yaml", "json", "bibtex"}
+import pytest
+
+from sgdmix_albu.datasets import get_dataset
+from sgdmix_albu.datasets.tree import write_tree
+from sgdmix_albu.expand import Settings, generate
+from sgdmix_albu.refine.catalogue import download_command
+
+LANGUAGES = {"python", "py", "bash", "console", "text", "toml", "yaml", "json", "bibtex"}
 FENCE = re.compile(r"^( *)(```+)(.*)$", re.MULTILINE)
 
 
@@ -54,6 +64,14 @@ def test_no_python_in_the_pages_that_are_not_collected(repository: Path) -> None
     assert "```python" not in (repository / "CONTRIBUTING.md").read_text()
 
 
+UNWANTED = (  # other copies of the same weights, as the repositories of Stable Diffusion have them
+    "v1-5-pruned.ckpt",
+    "v1-5-pruned-emaonly.safetensors",
+    "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "safety_checker/model.safetensors",
+)
 WRONG = {
     "false": ("assert 1 == 2", "AssertionError"),
     "warns": ("import warnings; warnings.warn('old')", "UserWarning: old"),
@@ -132,3 +150,44 @@ def test_every_picture_has_a_licence(repository: Path) -> None:
     pictures = {path for path in assets.rglob("*") if path.suffix in {".png", ".jpg", ".webp", ".svg", ".gif"}}
     assert {path for name in listed for path in assets.glob(name)} == pictures
     assert all(list(assets.glob(name)) for name in listed)
+
+
+def _blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_scripts_from_photographs_to_a_classifier(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both run as the page has them, but on drawn birds, for one epoch, small, and without downloaded weights."""
+    page = repository / "docs/how-to/your-photographs.md"
+    monkeypatch.chdir(tmp_path)
+    write_tree(get_dataset("aviary", species=2, per_species=10, size=32), "photos")
+    (split,), (train,) = _blocks(page, "python"), _blocks(page, "py")
+    exec(compile(split, "split.py", "exec"), {"__name__": "__main__"})
+    for folder in Path("photos").iterdir():
+        of_class = {
+            part: {file.name for file in Path("data", part, folder.name).iterdir()} for part in ("train", "test")
+        }
+        assert {part: len(names) for part, names in of_class.items()} == {"train": 8, "test": 2}
+        assert of_class["train"] | of_class["test"] == {file.name for file in folder.iterdir()}
+
+    shutil.copytree("data/train", "tree")
+    generate("tree", "expanded", settings=Settings(size=32, multiplier=1, saliency="spectral_residual"))
+    for written, small in (("= 20, 32, 4", "= 1, 4, 0"), ('weights="DEFAULT"', "weights=None"), ("224", "32")):
+        assert written in train
+        train = train.replace(written, small)
+    exec(compile(train, "train.py", "exec"), {"__name__": "__main__"})
+    assert re.search(r"test accuracy \d+\.\d%", capsys.readouterr().out)
+    assert Path("model.pt").is_file()
+
+
+def test_the_pages_fetch_what_the_messages_fetch(repository: Path) -> None:
+    """The command for Stable Diffusion's files, without the repository's other copies of them."""
+    expected = shlex.split(download_command("sd15"))
+    for name in ("finetune", "refiners", "your-photographs"):
+        text = (repository / f"docs/how-to/{name}.md").read_text().replace("\\\n", " ")
+        (command,) = re.findall(r"^hf download stable.*$", text, re.MULTILINE)
+        assert shlex.split(command) == expected, name
+    patterns = [word for flag, word in pairwise(expected) if flag == "--include"]
+    assert not any(fnmatch(name, pattern) for pattern in patterns for name in UNWANTED)

@@ -20,7 +20,8 @@ def test_a_missing_package_names_the_extra() -> None:
     with pytest.raises(MissingExtraError) as caught:
         import_optional("no_such_package_anywhere.part", extra="ray")
     assert str(caught.value) == (
-        "no_such_package_anywhere.part is needed and is not installed; run: pip install 'sgdmix-albu[ray]'"
+        "no_such_package_anywhere.part is needed and is not installed; run: "
+        "pip install 'sgdmix-albu[ray]' (from a checkout: pip install '.[ray]')"
     )
     assert isinstance(caught.value, SGDMixError)
     assert isinstance(caught.value, ImportError)

@@ -17,7 +17,7 @@ from sgdmix_albu.io.records import flag, items, number, one_of, optional, record
 from sgdmix_albu.pretrained.configs import check_segmenter, read_json
 from sgdmix_albu.pretrained.hub import folder_of
 from sgdmix_albu.pretrained.parts import load_model, load_tokenizer
-from sgdmix_albu.registry import import_optional
+from sgdmix_albu.registry import import_optional, install_command
 
 _KINDS = {"clipseg": "CLIPSegForImageSegmentation", "sam3": "Sam3Model"}
 _FILES = (
@@ -110,7 +110,7 @@ class Segmenter:
         name = _KINDS[config["model_type"]]
         kind = getattr(import_optional("transformers", extra="text"), name, None)
         if kind is None:
-            raise MissingExtraError(f"transformers has no {name}; run: pip install 'sgdmix-albu[text]'")
+            raise MissingExtraError(f"transformers has no {name}; run: {install_command('text')}")
         self._pixels = _read_pixels(folder)
         self._words = _read_prompt(folder, prompt, config)
         self._model = load_model(kind, folder, config, torch.float32)

@@ -20,6 +20,8 @@ __all__ = ["Recipe", "RefinerSpec", "get_spec", "list_refiners", "refiners_table
 # The commit is the one this package was written against; no other is fetched unless a user names it.
 _SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 _SD15_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+# Of its repository: no .ckpt, no .bin, no half precision, no safety checker.
+_SD15_FILES = ("*.json", "*.txt", "text_encoder/model.safetensors", "*/diffusion_pytorch_model.safetensors")
 
 
 def plain_name(value: Any) -> str:
@@ -230,8 +232,15 @@ def finetune_command(spec: RefinerSpec, folder: str | os.PathLike[str] | None = 
 
 
 def download_command(folder: str) -> str:
-    """The command that fetches Stable Diffusion 1.5 into a folder, at the commit that the rows name."""
-    return f"hf download {_SD15} --revision {_SD15_REVISION} --local-dir {shlex.quote(folder)}"
+    """The command that fetches what is needed of Stable Diffusion 1.5 into a folder, at the commit that the rows name.
+
+    Example:
+        >>> import shlex
+        >>> shlex.split(download_command("sd15"))[-4:]
+        ['--include', '*/diffusion_pytorch_model.safetensors', '--local-dir', 'sd15']
+    """
+    include = " ".join(f"--include {shlex.quote(pattern)}" for pattern in _SD15_FILES)
+    return f"hf download {_SD15} --revision {_SD15_REVISION} {include} --local-dir {shlex.quote(folder)}"
 
 
 def refiner_rows() -> list[dict[str, Any]]:

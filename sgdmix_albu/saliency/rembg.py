@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 from sgdmix_albu.arguments import check_text
 from sgdmix_albu.errors import DataError, InvalidInputError, MissingExtraError, SGDMixError, UnknownNameError
 from sgdmix_albu.io.files import sha256_of
-from sgdmix_albu.registry import import_optional, nearest_names
+from sgdmix_albu.registry import import_optional, install_command, nearest_names
 from sgdmix_albu.saliency.base import SaliencyBackend
 
 
@@ -150,7 +150,7 @@ def _offline(name: str) -> Any:
         )
     kind = sessions[name]
     if not hasattr(kind, "resolve_existing"):
-        raise MissingExtraError("rembg 2.0.86 or later is needed; run: pip install 'sgdmix-albu[rembg]'")
+        raise MissingExtraError(f"rembg 2.0.86 or later is needed; run: {install_command('rembg')}")
     if not kind.is_local():
         raise InvalidInputError(f"rembg's session {name!r} sends every image to a company's computers; choose another")
 
