@@ -182,7 +182,7 @@ def test_summaries_for_programs(run: Run, tmp_path: Path) -> None:
     dry = told(0, "generate", data, tmp_path / "more", "--refiner", "none", "--multiplier", "2", "--dry-run", *FAST)
     assert (dry["outputs"], dry["classes"]) == (26, 3)  # the empty file too: nobody has read it yet
     assert {row["key"]: row["metaclass"] for row in told(0, "refiners")["refiners"]}["pets"] == "pet"
-    audited = told(1, "audit", data, tmp_path / "report", "--size", "32", *FAST)
+    audited = told(1, "audit", data, tmp_path / "report", "--size", "32", "--agreement", "none", *FAST)
     assert (audited["best"], audited["measured"]) == ("spectral_residual + otsu", 12)
     assert "samples" not in audited["variants"][0]
     assert told(1, "bank", data, tmp_path / "bank", "--size", "32", "--saliency", "spectral_residual")["maps"] == 12
