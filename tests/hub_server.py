@@ -28,6 +28,8 @@ class Hub:
         repositories: Kind and id to the commits, oldest first: id of the commit, and its files.
         created: What was asked for when repositories were made.
         breaks_at: A part of the way that it refuses: "lfs" or "commit".
+        lost: A file that it does not give.
+        sent: Files that it gave.
     """
 
     def __init__(self) -> None:
@@ -36,6 +38,8 @@ class Hub:
         self.created: list[dict[str, Any]] = []
         self.large: dict[str, bytes] = {}
         self.breaks_at: str | None = None
+        self.lost: str | None = None
+        self.sent: list[str] = []
 
     def tree(self, kind: str, name: str, revision: str = "main") -> Tree:
         """The files of a commit."""
@@ -129,6 +133,10 @@ class _Handler(BaseHTTPRequestHandler):
                 )
             if found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/(\w+)/(.+)", path):
                 kind = "dataset" if found[1] else "model"
+                if self.command == "GET":
+                    if found[4] == self.hub.lost:
+                        return self._json({"error": "no such file"}, 404)
+                    self.hub.sent.append(found[4])
                 return self._file(found[3], self.hub.tree(kind, found[2], found[3])[found[4]])
         except KeyError:
             pass

@@ -124,7 +124,12 @@ def test_an_expanded_set_there_and_back(
     tree = contents(pulled)
     readme = tree.pop("README.md").decode()
     kept = {name: content for name, content in contents(expanded[layout]).items() if not name.startswith(".sgdmix")}
-    assert {name: content for name, content in tree.items() if name[0] != "."} == kept
+    assert {name: content for name, content in tree.items() if name != ".sgdmix-run.json"} == kept
+    if layout == "folders":
+        from torchvision.datasets import ImageFolder
+
+        assert ImageFolder(str(pulled)).classes == ["class 0", "class 1"]  # not the client's own folder .cache
+    assert [path.name for path in tmp_path.glob(".*")] == []
     assert (pulled / ".sgdmix-run.json").read_bytes() == (expanded[layout] / ".sgdmix-run.json").read_bytes()
     assert "12 images of 2 classes, made from 6 photographs" in readme
     assert "| class 0 | 6 |" in readme
@@ -171,6 +176,41 @@ def test_what_was_changed_on_the_hub_is_refused(hub: Hub, expanded: dict[str, Pa
     tree[name] = tree[name][:-1] + b"?"
     with pytest.raises(DataError, match=f"is not what was pushed: {name}"):
         pull_expanded("me/set", tmp_path / "pulled", revision=commit)
+    commit = hub.commit("dataset", "me/set", [{"key": "deletedFile", "value": {"path": "metadata.jsonl"}}])
+    with pytest.raises(DataError, match="is not what was pushed: it is not finished"):
+        pull_expanded("me/set", tmp_path / "pulled", revision=commit)
+    assert [*tmp_path.glob(".*"), *tmp_path.glob("pulled")] == []
+
+
+def test_a_pull_that_breaks_off_is_resumed(
+    hub: Hub, expanded: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit = push_to_hub(expanded["folders"], "me/set", license="other").commit
+    tree = hub.tree("dataset", "me/set", commit)
+    name = max(name for name in tree if name.endswith(".png"))
+    held, command = tree[name], ["pull", f"me/set@{commit}", str(tmp_path / "pulled")]
+    hub.lost = name
+    assert main(command) == 2
+    assert "cannot fetch 'me/set'" in capsys.readouterr().err
+    assert not (tmp_path / "pulled").exists()
+    (part,) = tmp_path.glob(".sgdmix-pull-*")
+    assert [*part.glob("class 0/*.png")]
+    hub.lost, hub.sent = None, []
+    assert main(command) == 0
+    assert hub.sent == [name]  # only what was missing
+    assert (tmp_path / "pulled" / name).read_bytes() == held
+
+
+def test_a_card_of_ones_own_stays_unless_it_is_to_go(hub: Hub, refiner: Path) -> None:
+    push_to_hub(refiner, "me/ants", license="other")
+    push_to_hub(refiner, "me/ants", license="mit")  # a card of ours gives way
+    for own in (b"# My ants", hub.tree("model", "me/ants")["README.md"].replace(b"## Use", b"Mine.\n\n## Use")):
+        hub.tree("model", "me/ants")["README.md"] = own
+        with pytest.raises(DataError, match=r"'me/ants' has its own README.md: .*; pass overwrite to replace it"):
+            push_to_hub(refiner, "me/ants", license="apache-2.0")
+        assert hub.tree("model", "me/ants")["README.md"] == own
+    push_to_hub(refiner, "me/ants", license="apache-2.0", overwrite=True)
+    assert b"license: apache-2.0" in hub.tree("model", "me/ants")["README.md"]
 
 
 def test_other_files_of_a_repository_stay_unless_they_are_to_go(hub: Hub, refiner: Path) -> None:

@@ -26,7 +26,11 @@ def add_push(commands: Commands) -> None:
     push.add_argument("--about", metavar="TEXT", help="what the photographs are and where they come from, for the card")
     push.add_argument("--drift", metavar="DIR", help="report of sgdmix drift, for a refiner's card")
     push.add_argument("--private", action="store_true", help="make a new repository private")
-    push.add_argument("--overwrite", action="store_true", help="remove other files from the repository")
+    push.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace your own README.md there, remove other files",
+    )
 
 
 def add_pull(commands: Commands) -> None:

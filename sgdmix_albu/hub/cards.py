@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sgdmix_albu.pretrained.hub import HUB_ID
 from sgdmix_albu.printable import printable
 from sgdmix_albu.refine.folder import RefinerCard
 
+README = "README.md"
 _SHOWN = 50  # classes that are listed
 _TRAINING = ("steps", "batch_size", "learning_rate", "token_learning_rate", "rank", "images", "sgdmix_albu")
 _SETTINGS = (
@@ -24,6 +26,7 @@ _SETTINGS = (
     *("seed", "size", "min_agreement", "refiner", "refiner_sha256", "base", "preserve", "strengths"),
 )
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_SEAL = re.compile(rb"\n<!-- Written by sgdmix push; SHA-256 of the text above: ([0-9a-f]{64}) -->\n*")
 
 
 def model_card(
@@ -88,8 +91,25 @@ def dataset_card(
     )
 
 
+def files_named(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The images of a manifest, or the shards that hold them."""
+    return list(dict.fromkeys(row.get("shard", row["file_name"]) for row in rows))
+
+
+def is_ours(readme: bytes) -> bool:
+    """Whether a ``README.md`` is a card as it was written here: nobody wrote another or edited it since."""
+    seal = _SEAL.search(readme)
+    return (
+        seal is not None
+        and seal.end() == len(readme)
+        and seal[1].decode() == hashlib.sha256(readme[: seal.start()]).hexdigest()
+    )
+
+
 def _written(template: str, **content: Any) -> str:
-    return _templates().get_template(template).render(shown=_SHOWN, **content)
+    text = _templates().get_template(template).render(shown=_SHOWN, **content)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{text}\n<!-- Written by sgdmix push; SHA-256 of the text above: {digest} -->\n"
 
 
 @cache

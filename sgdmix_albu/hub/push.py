@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from sgdmix_albu.audit.drift_result import Cell, DriftResult
 from sgdmix_albu.errors import DataError, InvalidInputError
@@ -16,7 +14,7 @@ from sgdmix_albu.expand.names import METADATA, RUN
 from sgdmix_albu.expand.store.manifest import manifest_rows
 from sgdmix_albu.expand.store.run_file import read_run
 from sgdmix_albu.expand.store.verify import verify
-from sgdmix_albu.hub.cards import dataset_card, model_card
+from sgdmix_albu.hub.cards import README, dataset_card, files_named, is_ours, model_card
 from sgdmix_albu.io.files import read_regular
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.io.storage import Storage
@@ -24,7 +22,6 @@ from sgdmix_albu.pretrained.hub import HUB_ID, Kind, Pushed, push
 from sgdmix_albu.refine.folder import CARD, LORA, TOKENS, read_refiner
 from sgdmix_albu.refine.refiner import Refiner
 
-README = "README.md"
 _MOST_FILES = 20_000  # of a commit: the hub advises 100,000 in a repository, and takes fewer at once
 _MOST_BYTES = 2**26  # of a drift.json
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{1,60}")
@@ -54,7 +51,7 @@ def push_to_hub(
         about: What the photographs are and where they come from, in words.
         drift: Of a refiner: what :func:`sgdmix_albu.audit.run_drift` found, or its folder.
         private: Make a new repository private.
-        overwrite: Remove other files that the repository has.
+        overwrite: Remove other files that the repository has, and replace a ``README.md`` that you wrote or edited.
         progress: Where to report.
 
     Returns:
@@ -82,7 +79,10 @@ def push_to_hub(
         raise DataError(
             f"expected a folder that sgdmix finetune, generate or mix wrote: {root} has neither {CARD} nor {METADATA}"
         )
-    return push(repository, files, kind=kind, message=_message(kind), private=private, overwrite=overwrite)
+    said = _message(kind)
+    return push(
+        repository, files, kind=kind, message=said, private=private, overwrite=overwrite, replaced={README: is_ours}
+    )
 
 
 def _message(kind: Kind) -> str:
@@ -106,16 +106,11 @@ def _expanded_files(
         raise DataError(f"{root} is not as it was written: {wrong[0]}")
     storage = Storage(root)
     rows = list(manifest_rows(storage.lines(METADATA)))
-    names = _named(rows)
+    names = files_named(rows)
     if len(names) > _MOST_FILES:
         raise DataError(f"{root} has {len(names)} files, and the hub takes {_MOST_FILES}: write it with --shards")
     readme = dataset_card(rows, read_run(storage).settings, repository=repository, licence=licence, about=about)
     return {README: readme.encode(), **{name: root / name for name in (METADATA, RUN, *names)}}
-
-
-def _named(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The images of a manifest, or the shards that hold them."""
-    return list(dict.fromkeys(row.get("shard", row["file_name"]) for row in rows))
 
 
 def _cells(drift: DriftResult | str | os.PathLike[str] | None) -> tuple[Cell, ...]:

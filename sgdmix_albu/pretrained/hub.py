@@ -6,7 +6,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -114,7 +115,14 @@ class Pushed(NamedTuple):
 
 
 def push(
-    repository: str, files: Mapping[str, Path | bytes], *, kind: Kind, message: str, private: bool, overwrite: bool
+    repository: str,
+    files: Mapping[str, Path | bytes],
+    *,
+    kind: Kind,
+    message: str,
+    private: bool,
+    overwrite: bool,
+    replaced: Mapping[str, Callable[[bytes], bool]],
 ) -> Pushed:
     """Put files into a repository as one commit: it has all of them or none.
 
@@ -124,11 +132,12 @@ def push(
         kind: What the repository holds.
         message: Of the commit.
         private: Make a new repository private; one that is there stays as it is.
-        overwrite: Remove other files that are there.
+        overwrite: Remove other files that are there, and replace all that have the same names.
+        replaced: Names of files to what says, of their content on the hub, whether it may be replaced.
 
     Raises:
         InvalidInputError: It is no hub id.
-        DataError: The hub cannot be reached or refuses; or the repository has other files.
+        DataError: The hub cannot be reached or refuses; or the repository has other files, or its own of these names.
     """
     if not HUB_ID.fullmatch(repository):
         raise InvalidInputError(f"expected a hub id (organisation/name) to push to, got {repository!r}")
@@ -136,9 +145,16 @@ def push(
         try:
             client = hub.HfApi()
             url = str(client.create_repo(repository, repo_type=kind, private=private or None, exist_ok=True))
-            others = sorted({*client.list_repo_files(repository, repo_type=kind)} - {*files, ".gitattributes"})
+            there = set(client.list_repo_files(repository, repo_type=kind))
+            others = sorted(there - {*files, ".gitattributes"})
             if others and not overwrite:
                 raise DataError(f"{repository!r} has other files, such as {others[0]}; pass overwrite to remove them")
+            for name in sorted(there & {*replaced}) if not overwrite else ():
+                if not replaced[name](_content(hub, repository, name, kind)):
+                    raise DataError(
+                        f"{repository!r} has its own {name}: sgdmix push did not write it, or it was edited since; "
+                        "pass overwrite to replace it"
+                    )
             added = [hub.CommitOperationAdd(name, content) for name, content in files.items()]
             removed = [hub.CommitOperationDelete(name) for name in others]
             done = client.create_commit(repository, [*added, *removed], commit_message=message, repo_type=kind)
@@ -169,6 +185,12 @@ def _client() -> Iterator[Any]:
         told.set_verbosity(level)
         if not hidden:
             bars.enable_progress_bars()
+
+
+def _content(hub: Any, repository: str, name: str, kind: Kind) -> bytes:
+    """A small file of a repository as it is now; nothing stays in the hub's cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(hub.hf_hub_download(repository, name, repo_type=kind, local_dir=folder)).read_bytes()
 
 
 def _root(error: BaseException) -> BaseException:
