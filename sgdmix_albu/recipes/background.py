@@ -1,8 +1,8 @@
-"""Background robustness: does the classifier look at the bird, or at the water behind it?
+r"""Background robustness: does the classifier look at the bird, or at the water behind it?
 
   waterbirds   trained where 95% of the birds are on their own background, judged by group (Sagawa et al., ICLR 2020)
-  cub          trained on CUB, judged on Waterbirds' test images, whose birds are CUB's test birds on other
-               backgrounds, by the same groups (as in Diff-Mix): --shifted is Waterbirds' folder
+  cub          trained on CUB, judged on Waterbirds' test images, which are CUB's test birds on other
+               backgrounds, by the same groups (as in Diff-Mix); --shifted is Waterbirds' folder
   aviary       the embedded birds: trained where 95% are in their own habitat, judged in and out of it
 
 Four steps: write the training images, fine-tune a refiner on them, expand them, train on both.
@@ -13,8 +13,8 @@ Four steps: write the training images, fine-tune a refiner on them, expand them,
   python -m sgdmix_albu.recipes.background DIR runs/robust --layout waterbirds --weights resnet50.pth \
       --synthetic expanded
 
-The epoch is chosen by the worst group of the validation split, which needs the groups of those images, as is usual;
-for cub, which has none, by accuracy. Training never sees a group, and the refiner no other images than the tree's.
+The epoch is selected by the worst group of the validation split, which needs the groups of those images, as is usual;
+for cub, which has no groups, by accuracy. Training never sees a group, and the refiner sees only the tree.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Few shots: a handful of training images of each class.
+r"""Few shots: a handful of training images per class.
 
-Four steps: write the training images, fine-tune a refiner on them, expand them, train on both; with the same --shots
-and --split-seed throughout.
+Four steps: write the training images, fine-tune a refiner on them, expand them, train on both. Use the same --shots
+and --split-seed in all of them.
 
   python -m sgdmix_albu.recipes.few_shot CUB_200_2011 --layout cub --shots 5 --write-train tree
   sgdmix finetune tree runs/refiner --key cub --base sd15/
@@ -9,9 +9,9 @@ and --split-seed throughout.
   python -m sgdmix_albu.recipes.few_shot CUB_200_2011 runs/few --layout cub --shots 5 --weights resnet50.pth \
       --synthetic expanded
 
-The epoch is chosen on as many other images of each class, of the official validation split or of the training images
-that are left: labels beyond the shots, which choose and never train. The refiner sees the tree alone: one that knew
-more images of a class would make more than a few shots of it.
+The epoch is selected on as many other images per class, from the official validation split or the remaining training
+images. Their labels go beyond the shots, but never train. The refiner sees only the tree: one that has seen more images
+of a class would turn a few shots into more.
 """
 
 from __future__ import annotations

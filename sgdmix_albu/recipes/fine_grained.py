@@ -1,4 +1,4 @@
-"""Fine-grained classification: many classes that differ in details.
+r"""Fine-grained classification: many classes that differ in details.
 
 Four steps: write the training images, fine-tune a refiner on them, expand them, train on both.
 
@@ -8,9 +8,9 @@ Four steps: write the training images, fine-tune a refiner on them, expand them,
   python -m sgdmix_albu.recipes.fine_grained CUB_200_2011 runs/cub --layout cub --weights resnet50.pth \
       --synthetic expanded
 
-The epoch is chosen on the official validation split, or where there is none, on a tenth of the training images,
-which are not in the tree either: a refiner that has seen them would bring them back. The test images are judged once.
-(Published figures are often the best epoch on the test images; these are not.)
+The epoch is selected on the official validation split, or if there is none, on a tenth of the training images. Those
+are not in the tree: a refiner that has seen them would bring them back. The test images are used once. (Published
+figures are often of the best epoch on the test images; these are not.)
 """
 
 from __future__ import annotations

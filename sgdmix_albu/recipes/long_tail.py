@@ -1,7 +1,7 @@
-"""Long tails: a few classes have many training images, many have a few; in the test all classes weigh the same.
+r"""Long tails: a few classes have many training images, many have a few; in the test all classes weigh the same.
 
-Four steps: write the training images, fine-tune a refiner on them, expand them, train on both; with the same
---imbalance and --split-seed throughout.
+Four steps: write the training images, fine-tune a refiner on them, expand them, train on both. Use the same
+--imbalance and --split-seed in all of them.
 
   python -m sgdmix_albu.recipes.long_tail CUB_200_2011 --layout cub --imbalance 0.01 --write-train tree
   sgdmix finetune tree runs/refiner --key cub-lt --base sd15/
@@ -9,12 +9,12 @@ Four steps: write the training images, fine-tune a refiner on them, expand them,
   python -m sgdmix_albu.recipes.long_tail CUB_200_2011 runs/lt --layout cub --imbalance 0.01 \
       --weights resnet50.pth --synthetic expanded
 
-The epoch is chosen by the mean of the classes' accuracies on the official validation split, or on a tenth of each
-class that is held out before the tail is cut; a refiner that has seen the images cut away would bring them back. Of
-Flowers, whose official training split has 10 images of each class, half of all images are parted so, and the other half
-is the test: as in Diff-Mix.
+The epoch is selected by the mean accuracy over the classes, on the official validation split, or on a tenth of each
+class that is held out before the tail is cut. A refiner that has seen the images cut away would bring them back. The
+official training split of Flowers has 10 images per class, so there half of all images are split like this, and the
+other half is the test, as in Diff-Mix.
 
-That tenth makes every class smaller: the mean class of CUB has 27 images to cut from, in Diff-Mix 30, and fewer classes
+That tenth makes every class smaller: the mean class of CUB has 27 images to cut from, in Diff-Mix 30, so fewer classes
 count as "many".
 """
 
