@@ -16,11 +16,16 @@ from expand_helpers import pixels, write_tree
 from PIL import Image
 
 from sgdmix_albu.cli import main
-from sgdmix_albu.errors import DataError, InvalidInputError, MissingExtraError, UnknownNameError
+from sgdmix_albu.errors import DataError, MissingExtraError, SGDMixError, UnknownNameError
 from sgdmix_albu.explore import Choices, Explorer, Given, explore
+from sgdmix_albu.explore.lines import command_line, python_lines
+from sgdmix_albu.explore.page import open_page
 from sgdmix_albu.explore.shown import shown, told
 from sgdmix_albu.explore.wishes import saliency_settings
-from sgdmix_albu.settings import ClassifierSettings
+from sgdmix_albu.refine import RefinerCard
+from sgdmix_albu.refine.folder import write_refiner
+from sgdmix_albu.settings import ClassifierSettings, RefinerSettings
+from sgdmix_albu.torchvision import SGDMix
 
 LIGHT = Choices(saliency="spectral_residual", mask="otsu")
 CHOICES = [
@@ -134,11 +139,72 @@ def test_images_are_found_by_a_part_of_their_name(photographs: Path) -> None:
         (lambda data: Choices(candidates=501), "candidates must be a positive integer .500 at the most., got 501"),
         (lambda data: _explorer(data).look("class 0/000.png", replace(LIGHT, fill="source", place="random")), "place"),
         (lambda data: Explorer(Given()), "expected either data or dataset"),
+        (lambda data: _explorer(data, saliency=("nope",)), "unknown saliency backend 'nope'"),
+        (lambda data: _explorer(data, saliency=("bank:nowhere",)), "nowhere"),
+        (lambda data: _explorer(data, options={"session": "u2net"}), "none of salient_object, .* has an option 'sess"),
+        (lambda data: _explorer(data, refiner=RefinerSettings(base="sd15")), "base needs a refiner"),
+        (lambda data: _explorer(data, refiner=RefinerSettings("nobody")), "unknown refiner 'nobody'"),
+        (lambda data: open_page(Given(data=str(data)), port=99999), "port must be a port, 1 to 65535"),
     ],
 )
 def test_what_means_nothing_is_refused(photographs: Path, call: Callable[[Path], Any], message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
+    with pytest.raises(SGDMixError, match=message):
         call(photographs)
+
+
+def test_the_command_refuses_a_port_that_is_none(photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["explore", str(photographs), "--port", "99999"])
+    assert left.value.code == 2
+    assert "--port: expected a whole number, 1 to 65535, got '99999'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def refiner(tmp_path: Path) -> str:
+    """A folder of a refiner for birds."""
+    card = RefinerCard(
+        key="birds",
+        base="embedded:aviary",
+        revision=None,
+        architecture="sd",
+        metaclass="bird",
+        prompt="{token} {metaclass}",
+        resolution=64,
+        classes=("owl",),
+        tokens=("<birds-000>",),
+        strengths=(0.3,),
+        steps=25,
+        guidance=7.5,
+    )
+    write_refiner(tmp_path, card, {"unet.lora_A.weight": torch.ones(2, 2)}, {"text_encoder": torch.zeros(1, 4)})
+    return str(tmp_path)
+
+
+def test_the_code_says_how_the_refiner_works(refiner: str) -> None:
+    """What the transform would do with it, by what get_refiner makes of the line; the command by its own parser."""
+    how = {"base": "sd15/", "steps": 7, "guidance": 2.5, "device": "cpu", "dtype": "float32"}
+    given = Given(dataset="aviary", size=48, refiner=RefinerSettings(refiner, **how))
+    namespace: dict[str, Any] = {}
+    exec(python_lines(given, replace(LIGHT, strength=0.35)), namespace)
+    mix = namespace["mix"]
+    assert (mix.refiner.steps, mix.refiner.guidance, mix.refiner.base, mix.strength) == (7, 2.5, how["base"], 0.35)
+    assert (mix.refiner.device, mix.refiner.dtype) == (torch.device("cpu"), torch.float32)
+    words = shlex.split(command_line(given, LIGHT))
+    assert {name: words[words.index(f"--{name}") + 1] for name in how} == {name: str(how[name]) for name in how}
+
+
+def test_the_defaults_are_those_of_the_transform() -> None:
+    mix = SGDMix()
+    for name in ("saliency", "mask", "fill", "place", "candidates", "strength", "preserve"):
+        assert getattr(Choices(), name) == getattr(mix, name)
+
+
+def test_a_prompt_is_what_the_refiner_says_that_all_are(refiner: str) -> None:
+    """Of a folder nobody else knows what its classes are."""
+    given = Given(data="photographs", options={"model": "clipseg"}, saliency=("text",))
+    assert "prompt" not in saliency_settings(given, "text").options
+    with_refiner = replace(given, refiner=RefinerSettings(refiner))
+    assert saliency_settings(with_refiner, "text").options == {"prompt": "bird", "model": "clipseg"}
 
 
 def test_the_backends_offered_need_nothing_that_is_not_there() -> None:

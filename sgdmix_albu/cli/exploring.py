@@ -6,7 +6,7 @@ from typing import Any
 
 from sgdmix_albu.cli.grammar import Commands, add_classifier, add_data, add_settings, command, made, options_of
 from sgdmix_albu.cli.said import Said
-from sgdmix_albu.parsing import count
+from sgdmix_albu.parsing import count, whole
 from sgdmix_albu.settings import ClassifierSettings, RefinerSettings, SaliencySettings
 
 
@@ -20,7 +20,7 @@ def add_explore(commands: Commands) -> None:
     add_settings(explore, SaliencySettings, only="options")
     page = explore.add_argument_group("page")
     page.add_argument(
-        "--port", type=count, metavar="N", help="port on 127.0.0.1 (default: the first free one from 7860)"
+        "--port", type=whole(1, 65535), metavar="N", help="port on 127.0.0.1 (default: the first free one from 7860)"
     )
     page.add_argument("--no-browser", dest="browser", action="store_false", help="open no browser; print the address")
     refine = explore.add_argument_group("refining (default: none)")
@@ -37,7 +37,7 @@ def _run(*, options: list[str], saliency: list[str], port: int | None, browser: 
         saliency=tuple(saliency),
         options=options_of(options) or {},
         classifier=classifier,
-        refiner=None if refiner.name == "none" else refiner,
+        refiner=refiner,
         **arguments,
     )
     explore(given, port=port, browser=browser)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -12,7 +12,7 @@ from sgdmix_albu.bank.map_source import from_anywhere, name_from_anywhere, open_
 from sgdmix_albu.bank.reference import open_reference
 from sgdmix_albu.datasets.source import Reader, Source, open_reader
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.expand.models import open_refiner, open_teacher
+from sgdmix_albu.expand.models import open_refiner, open_teacher, wanted_refiner
 from sgdmix_albu.io.files import sha256_of
 from sgdmix_albu.io.places import settled, settled_files
 from sgdmix_albu.io.progress import Progress
@@ -92,12 +92,7 @@ class Asked:
             DataError: Weights or a bank cannot be used.
             UnknownNameError: No such backend, preset, refiner or class.
         """
-        if refiner is not None and refiner.name == "none":
-            in_vain = [one.name for one in fields(refiner)[1:] if getattr(refiner, one.name) != one.default]
-            if in_vain:
-                value = getattr(refiner, in_vain[0])
-                raise InvalidInputError(f"{in_vain[0]} needs a refiner, and the refiner is 'none'; got {value!r}")
-            refiner = None
+        refiner = wanted_refiner(refiner)
         if refiner is not None and refiner.adaptive and teacher is None:
             raise InvalidInputError("an adaptive strength needs a teacher")
         teacher = teacher and settled_files(teacher, *_FILES)

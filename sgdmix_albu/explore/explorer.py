@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -24,13 +23,12 @@ from sgdmix_albu.expand.plan.targets import draw_candidate_rows, placed, seeds_a
 from sgdmix_albu.expand.summary import WHY
 from sgdmix_albu.explore.album import Album, descriptors_of
 from sgdmix_albu.explore.lines import command_line, python_lines
-from sgdmix_albu.explore.wishes import Choices, Given, run_settings
+from sgdmix_albu.explore.wishes import Choices, Given, run_settings, saliency_settings
 from sgdmix_albu.registry import nearest_names
 from sgdmix_albu.settings import Settings
 
 if TYPE_CHECKING:
     from sgdmix_albu.bank.parts import Entry
-    from sgdmix_albu.refine.refiner import Refiner
 
 T = TypeVar("T")
 
@@ -72,8 +70,10 @@ class Explorer:
         given: The data, and what does not change.
 
     Raises:
-        InvalidInputError: No data, or two.
-        DataError: There is no such folder, or no image in it.
+        InvalidInputError: No data, or two; or what was given does not go together.
+        UnknownNameError: No such backend or refiner.
+        MissingExtraError: The package of a backend that was asked for is not installed.
+        DataError: There is no such folder, or no image in it; or a bank, a classifier or a refiner cannot be used.
 
     Example:
         >>> explorer = Explorer(Given(dataset="aviary", size=64))
@@ -87,6 +87,11 @@ class Explorer:
         self.album = Album(open_source(given.data, given.dataset, size=given.size), given.size)
         self.keys = [item.key for item in self.album.source.items]
         self._lock = threading.Lock()
+        # Better to learn now than on the page what cannot be used.
+        for name in given.asked_for:
+            self.album.maps(saliency_settings(given, name))
+        if given.refiner is not None:
+            self._refiner = open_refiner(given.refiner)
 
     def find(self, text: str) -> str:
         """The image that a text means: its key, or the first of which it is a part.
@@ -191,11 +196,6 @@ class Explorer:
     def _map(self, item: Item, settings: Settings) -> Tensor:
         loaded = self.album.pixels(item)
         return self.album.maps(settings.backend)(loaded.pixels[None], torch.tensor([item.label]), [loaded.sha256])[0]
-
-    @cached_property
-    def _refiner(self) -> Refiner:
-        assert self.given.refiner is not None  # asked for by those who have one
-        return open_refiner(self.given.refiner)
 
     def _refined(self, pair: Pair, item: Item, row: int, choices: Choices) -> Tensor:
         seeds, _ = seeds_and_chances(np.array([row]), choices.seed)

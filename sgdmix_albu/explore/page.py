@@ -11,6 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, get_args
 
+from sgdmix_albu.arguments import check_count
 from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.explore.explorer import Explorer
 from sgdmix_albu.explore.shown import STYLE, shown, told
@@ -21,6 +22,8 @@ from sgdmix_albu.registry import import_optional
 from sgdmix_albu.types import Fill, Place, Preserve
 
 HOST = "127.0.0.1"
+# A web site may have its name mean this machine, and then ask in a visitor's browser: such questions name the site.
+_HOSTS = (HOST, "localhost", "::1")
 _OFFERED = 200  # images in the list at once: a browser cannot hold a million
 _NAMES = ("saliency", "mask", "fill", "place", "candidates", "seed", "strength", "preserve")
 
@@ -36,7 +39,7 @@ def explore(given: Given, *, port: int | None = None, browser: bool = True, prog
 
     Raises:
         MissingExtraError: gradio is not installed.
-        InvalidInputError: The port is taken.
+        InvalidInputError: The port is taken or is no port; or what was given does not go together.
         DataError: There is no such folder, or no image in it.
     """
     page = open_page(given, port=port, browser=browser)
@@ -59,9 +62,13 @@ class Page:
 
 def open_page(given: Given, *, port: int | None = None, browser: bool = False) -> Page:
     """Begin to serve the page; arguments and errors as of :func:`explore`."""
+    if port is not None:
+        check_count("port", port, "must be a port, 1 to 65535", most=65535)
     # Before gradio is imported, which reads it once.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     gradio = import_optional("gradio", extra="explore")
+    hosts = import_optional("starlette.middleware.trustedhost", extra="explore").TrustedHostMiddleware
+    middleware = import_optional("starlette.middleware", extra="explore").Middleware
     explorer = Explorer(given)
     blocks = _blocks(gradio, explorer)
     fonts = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
@@ -78,6 +85,7 @@ def open_page(given: Given, *, port: int | None = None, browser: bool = False) -
                 ssr_mode=False,
                 theme=gradio.themes.Base(font=fonts[0], font_mono=fonts[1]),
                 css=STYLE,
+                app_kwargs={"middleware": [middleware(hosts, allowed_hosts=list(_HOSTS), www_redirect=False)]},
             )
         except OSError as error:
             raise InvalidInputError(f"cannot listen on port {port} of {HOST}: {error}; pass another port") from error

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from sgdmix_albu.arguments import check_count, check_number
+from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.expand.models import open_refiner, wanted_refiner
 from sgdmix_albu.refine.catalogue import metaclass_of
 from sgdmix_albu.saliency.judged import looks_through_a_model
 from sgdmix_albu.saliency.options import prompted, takes
@@ -28,7 +31,10 @@ class Given:
         saliency: Further backends to offer.
         options: Options of the saliency backends; each gets those that it has.
         classifier: What backends such as "gradcam" look through; they are offered where it has a ``model``.
-        refiner: A refiner for the mixed images; None for none.
+        refiner: A refiner for the mixed images; None for none. Its strength and what it protects are set on the page.
+
+    Raises:
+        InvalidInputError: An option that no backend offered has; or settings of a refiner, and no refiner.
     """
 
     data: str | None = None
@@ -41,17 +47,31 @@ class Given:
 
     def __post_init__(self) -> None:
         check_count("size", self.size, "must be a side in pixels, 1 or more")
+        object.__setattr__(self, "refiner", wanted_refiner(self.refiner))
+        for option in self.options:
+            if not any(takes(name, option) for name in self.backends):
+                raise InvalidInputError(f"none of {', '.join(self.backends)} has an option {option!r}")
+
+    @cached_property
+    def metaclass(self) -> str | None:
+        """What all classes are, in a word: as the refiner says, or the embedded data set; None where nobody does."""
+        return metaclass_of(self.dataset) if self.refiner is None else open_refiner(self.refiner).spec.metaclass
+
+    @property
+    def asked_for(self) -> tuple[str, ...]:
+        """Names of the backends that come with what was given."""
+        return (*self.saliency, *(("gradcam",) if self.classifier.model is not None else ()))
 
     @property
     def backends(self) -> tuple[str, ...]:
         """Names of the backends to offer; those that were asked for first."""
-        through = ("gradcam",) if self.classifier.model is not None else ()
+        through = self.asked_for[len(self.saliency) :]
         return tuple(dict.fromkeys((*self.saliency, *_AT_HAND, *through)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What is set on the page; the defaults are those of the commands.
+    """What is set on the page; the defaults are those of the transform and the commands.
 
     Attributes:
         saliency: A backend's name.
@@ -60,7 +80,8 @@ class Choices:
         place: Where the source's object stands, "source" or "random".
         candidates: N, candidates drawn for the image; at most 500 on the page.
         seed: Of the draw.
-        strength: Translation strength in (0, 1]; only read where there is a refiner.
+        strength: Translation strength in (0, 1]; only read where there is a refiner. The default is
+            the transform's; ``sgdmix generate`` draws from several.
         preserve: How the refiner protects the object.
     """
 
@@ -70,7 +91,7 @@ class Choices:
     place: Place = "source"
     candidates: int = 50
     seed: int = 0
-    strength: float = 0.5
+    strength: float = 0.7
     preserve: Preserve = "strict"
 
     def __post_init__(self) -> None:
@@ -82,7 +103,7 @@ def saliency_settings(given: Given, name: str) -> SaliencySettings:
     """A backend with the options that it has, and the classifier where it looks through one."""
     served = name.startswith(SERVED)
     own = {} if served else {option: value for option, value in given.options.items() if takes(name, option)}
-    options = prompted(name, own, metaclass_of(given.dataset))
+    options = prompted(name, own, given.metaclass if takes(name, "prompt") else None)
     through = not served and given.classifier.model is not None and looks_through_a_model(name)
     classifier = vars(given.classifier) if through else {}
     return SaliencySettings(name, options=options, **classifier)
