@@ -10,6 +10,7 @@ import importlib.util
 import os
 import random
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,8 @@ def _close_page(namespace: dict[str, Any]) -> None:
     os.chdir(namespace["_home"])
     namespace["_folder"].cleanup()
     _restore(namespace["_rows"])
+    if "accelerate" in sys.modules:  # the next page's Accelerator may want another precision
+        sys.modules["accelerate"].state.AcceleratorState._reset_state()
 
 
 pytest_collect_file = Sybil(
