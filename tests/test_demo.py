@@ -14,14 +14,13 @@ from PIL import Image
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.classifiers.small import small_cnn, train
 from sgdmix_albu.demo import run_demo
-from sgdmix_albu.errors import InvalidInputError
+from sgdmix_albu.errors import DataError, InvalidInputError
 
 
 def test_the_demo_runs_twice_and_says_where_to_look(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second time without the diffusion packages, which takes half as long."""
-    (tmp_path / "mine.txt").write_text("mine")
     few = {"per_species": 8, "epochs": 2, "sources": 24}
     caplog.set_level(logging.INFO, "sgdmix_albu")
     first = run_demo(tmp_path, **few, steps=1)
@@ -44,6 +43,7 @@ def test_the_demo_runs_twice_and_says_where_to_look(
     assert all(found.incomplete is not None for found in first.audit.variants)
 
     content = {path: path.read_bytes() for path in pictures}
+    (tmp_path / "mine.txt").write_text("mine")
     monkeypatch.setitem(sys.modules, "diffusers", None)
     again = run_demo(tmp_path, **few)
     assert again.drift is None
@@ -75,3 +75,6 @@ def test_nonsense_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="must be positive, got 0 and 12"):
         run_demo(tmp_path / "out", per_species=0)
     assert not (tmp_path / "out").exists()
+    (tmp_path / "owl").mkdir()
+    with pytest.raises(DataError, match="to be empty or to hold an earlier demo, found 'owl' in it"):
+        run_demo(tmp_path)

@@ -563,6 +563,7 @@ def test_what_a_refiner_is_asked_for_is_done_and_noted(
         ({"scheduler": "Eulr"}, "scheduler must be one of .*, got 'Eulr'"),
         ({"dtype": "float8"}, "dtype must be one of float32, float16, bfloat16, got 'float8'"),
         ({"loras": ["nowhere.safetensors"]}, "nowhere.safetensors"),
+        ({"base": str(Path(__file__).parent)}, "with model_index.json, found none in"),
         ({"strengths": "high"}, "strengths must be one of adaptive, got 'high'"),
         ({"strengths": (0.5, 2)}, r"strengths must lie in \(0, 1\], got 2"),
     ],

@@ -136,6 +136,7 @@ def test_packages(package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
             "images in each class folder of photos",
         ),
         ("finetune flat out --metaclass bird --base embedded:aviary", "flat"),
+        ("finetune whole out --metaclass bird --base flat", "with model_index.json, found none in"),
         (
             "finetune photos photos2 --metaclass bird --base owner/name --revision {commit}",
             "found 'theirs' in it",
@@ -146,9 +147,10 @@ def test_packages(package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_finetune_looks_at_output_and_data_before_the_base(
     line: str, message: str, refused: Callable[..., str], tmp_path: Path
 ) -> None:
-    """A base of the hub takes minutes to come; and nothing is said to begin."""
-    for name in ("photos/owl", "photos/tit", "flat", "photos2/theirs"):
+    """A base of the hub takes minutes to come. Nothing is said to begin."""
+    for name in ("photos/owl", "photos/tit", "flat", "photos2/theirs", "whole/owl"):
         (tmp_path / name).mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "whole" / "owl" / "1.png")
     (tmp_path / "file").touch()
     Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "owl" / "1.png")
     assert message in refused(line.format(commit=40 * "a"))

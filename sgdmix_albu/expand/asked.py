@@ -178,6 +178,7 @@ def _looked_into(
     from sgdmix_albu.refine.components import base_fingerprint, base_folder
 
     opened = open_refiner(refiner, teacher)
+    opened.check()  # workers load it when the run has begun: a folder that is no base would leave a run of no use
     how = {name: value for name in _HOW if (value := getattr(refiner, name)) is not None}
     if refiner.loras:
         how["loras"] = [f"{Path(file).name} {sha256_of(Path(file))}" for file in refiner.loras]
