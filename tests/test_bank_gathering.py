@@ -134,7 +134,9 @@ def test_networks_that_have_looked_leave_a_gpus_memory_to_others(
         networks.append(weakref.ref(self))
 
     monkeypatch.setattr(SalientObject, "__init__", note)
-    monkeypatch.setattr("torch.cuda.empty_cache", lambda: there.append([ref() for ref in networks]))
+    monkeypatch.setattr(
+        "sgdmix_albu.expand.pipeline.release_memory", lambda _: there.append([ref() for ref in networks])
+    )
     expand(photographs, tmp_path / "out", Settings(multiplier=1), workers=2)
     assert there == [[None] * len(networks)]
     assert networks

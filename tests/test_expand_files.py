@@ -96,7 +96,7 @@ def test_files_of_others_are_not_joined(photographs: Path, tmp_path: Path, overw
 
 def test_not_a_folder(photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="expected a folder to write, .*file is a file"):
+    with pytest.raises(DataError, match="cannot write .*file is a file"):
         mixed_into(photographs, tmp_path / "file")
     with pytest.raises(DataError, match="cannot write"):
         mixed_into(photographs, tmp_path / "file" / "out")
