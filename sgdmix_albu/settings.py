@@ -189,7 +189,7 @@ class RefinerSettings:
         steps: Denoising steps at strength 1, if not the refiner's.
         guidance: Classifier-free guidance scale, if not the refiner's.
         scheduler: One of diffusers' schedulers, if not the base's.
-        dtype: Dtype of the weights: float32, float16 or bfloat16. By default float16 on a GPU, float32 elsewhere.
+        dtype: Dtype of the weights: float32, float16 or bfloat16. By default float16 on CUDA and XPU, else float32.
         loras: More LoRA files, for all images.
         device: Device: "cpu", "cuda", "mps", ... By default a GPU if there is one.
         compile: Compile the network; saves time in long runs.

@@ -115,10 +115,14 @@ def _tables(table: Table, columns: Sequence[Column]) -> Iterable[str]:
 
 
 def _markdown(table: Table, columns: Mapping[str, Column]) -> str:
-    """A cell is the mean and, on a line of its own, the difference to the baseline."""
+    """A cell is the mean and, on a line of its own, the difference to the baseline. Rows without runs come last."""
     head = [f"{head}<br>{_seeds(table, column)}" for head, column in columns.items()]
     lines = [["trained on", *head], ["---"] * (1 + len(columns))]
+    absent = []
     for row in table.grid.rows:
+        if not any(table.has_runs(column.task, row.name) for column in columns.values()):
+            absent.append(row.name)
+            continue
         few = [_few(table, column, row.name) for column in columns.values()]
         alike = len(set(few) - {None}) == 1  # said once
         cells = [
@@ -127,7 +131,10 @@ def _markdown(table: Table, columns: Mapping[str, Column]) -> str:
         name = row.name.replace("|", "\\|")
         lines.append([f"{name}<br>{max(n or '' for n in few)}" if alike and any(few) else name, *cells])
     drawn = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f'<div class="figures" markdown>\n\n{drawn}\n</div>\n'
+    missing = f"\nNot run: {'; '.join(absent)}.\n" if absent else ""
+    if len(absent) == len(table.grid.rows):
+        return "Not run.\n"
+    return f'<div class="figures" markdown>\n\n{drawn}{missing}\n</div>\n'
 
 
 def _few(table: Table, column: Column, row: str) -> str | None:

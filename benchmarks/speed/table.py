@@ -42,7 +42,7 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def page_of(results: dict[str, Any]) -> str:
     """All tables of one run, and where it was made."""
     return "\n\n".join(
-        [machine(results), *_in_short(results["groups"]), *(_group(group) for group in results["groups"])]
+        [*_in_short(results["groups"]), machine(results), *(_group(group) for group in results["groups"])]
     )
 
 

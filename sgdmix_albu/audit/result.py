@@ -99,7 +99,7 @@ class AuditResult:
         folder: Where the report and the panels are.
         report: The HTML report.
         best: Name of the variant that did best.
-        tied: Names of all that did as well as far as so many images can tell, ``best`` among them.
+        tied: Names of all that are not distinguishable from the best on this many images, ``best`` among them.
         level: Its level.
         answer: What to do, in about ten words.
         verdict: One sentence on it.

@@ -102,7 +102,7 @@ def add_finetune(commands: Commands) -> None:
     how.add_argument(
         "--mixed-precision",
         choices=("no", "fp16", "bf16"),
-        help="default: bf16 if the GPU or CPU has it, fp16 on other GPUs",
+        help="default: bf16 if CUDA or the CPU has it, fp16 on older CUDA GPUs, else no",
     )
     add_seed(how, "seed of weights, order and noise")
     course = finetune.add_argument_group("checkpoints and samples")

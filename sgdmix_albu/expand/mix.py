@@ -1,4 +1,4 @@
-"""``sgdmix mix``: a mixed copy of a folder. An expansion with one output of each image, those that stay unmixed too."""
+"""``sgdmix mix``: a mixed copy of a folder. One output per image; unmixed images are copied."""
 
 from __future__ import annotations
 
