@@ -12,6 +12,7 @@ from sgdmix_albu.errors import InvalidInputError
 
 _LONGEST = 200  # signs of a value in a message
 _MOST = 2**63 - 1  # what torch and numpy count with
+MOST_SIDE = 8192  # pixels: one image of this side is 200 MB, and a run holds many
 
 
 def accepts(function: Callable[..., Any], name: str, *, passed_on: bool = True) -> bool:
@@ -91,7 +92,7 @@ def check_count(name: str, value: Any, expected: str, *, least: int = 1, most: i
     """
     whole = not isinstance(value, bool) and isinstance(value, Integral)
     if not whole or not least <= int(value) <= most:
-        limit = f" ({most} at the most)" if whole and int(value) > most else ""
+        limit = f" ({most} at the most)" if whole and int(value) > most and str(most) not in expected else ""
         raise InvalidInputError(f"{name} {expected}{limit}, got {said(value)}")
 
 
@@ -100,6 +101,14 @@ def check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
         if count is not None:
             check_count(name, count, "must be 1 or more")
+
+
+def check_side(**sides: int | None) -> None:
+    """Refuse what is no side of an image in pixels, and sides that no memory holds; None stands for a default."""
+    for name, side in sides.items():
+        if side is not None:
+            expected = f"must be a side in pixels, 1 to {MOST_SIDE}"
+            check_count(name, side, expected, most=MOST_SIDE)
 
 
 def check_seed(seed: int) -> None:

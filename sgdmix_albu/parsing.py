@@ -79,10 +79,19 @@ class Parser(argparse.ArgumentParser):
         return [action for action in self._get_optional_actions() if action.nargs == "+"]
 
     def in_its_words(self, message: str) -> str:
-        """An error of the library that begins with the name of an argument, with the command's option in its place."""
+        """An error of the library with the command's options in the place of arguments: ``--fill source``."""
         name, _, rest = message.partition(" ")
         flags = {one.dest: one.option_strings[-1] for one in self._get_optional_actions()}
-        return f"{flags[name]} {rest}" if name in flags and rest.startswith(("must", "expected")) else message
+        if name in flags and rest.startswith(("must", "expected", "needs")):
+            message = f"{flags[name]} {rest}".replace(", or None", "")
+
+        def as_option(found: re.Match[str]) -> str:
+            name, value = found.groups()
+            return f"{flags[name]} {value.strip(chr(39))}" if name in flags else found[0]
+
+        # Not what is said of Python alone, SGDMix(saliency='given'), nor the value of another option.
+        message = re.sub(r"(?<![(\w.-])(?<!-option )(\w+)=('[^']*'|\w[\w.]*)", as_option, message)
+        return re.sub(r"(--\S+ \S+) \(\1\)", r"\1", message)  # where the message named both
 
     def error(self, message: str) -> NoReturn:
         """Leave with one line: what is wrong, and where the options are listed. The usage would bury it."""

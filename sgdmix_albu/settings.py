@@ -21,6 +21,7 @@ from sgdmix_albu.arguments import (
     check_plain,
     check_seed,
     check_sequence,
+    check_side,
     check_switch,
     check_text,
 )
@@ -248,7 +249,7 @@ class FileSettings:
     shards: bool = False
 
     def __post_init__(self) -> None:
-        check_counts(size=self.size)
+        check_side(size=self.size)
         check_choice("image_format", self.image_format, get_args(ImageFormat))
         check_switch(shards=self.shards)
 

@@ -527,6 +527,14 @@ def test_what_cannot_work_is_refused_before_any_work(discs: Path, tmp_path: Path
         run_audit(images, out=tmp_path / "x", pairs=0)
     with pytest.raises(UnknownNameError, match="spectral_residual"):
         run_audit(images, out=tmp_path / "x", saliency=["spectral_residul"])
+    with pytest.raises(InvalidInputError, match="must be another backend than the one audited, got 'spectral_residual"):
+        run_audit(
+            images, out=tmp_path / "x", saliency=["spectral_residual"], agreement_with="spectral_residual", pairs=1
+        )
+    (tmp_path / "one/owl").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "one/owl/1.png")
+    with pytest.raises(InvalidInputError, match="target_class='different' needs two classes, and .*one has one"):
+        run_audit(tmp_path / "one", out=tmp_path / "x", target_class="different")
     (tmp_path / "alone" / "class").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "alone" / "class" / "1.png")
     with pytest.raises(DataError, match="at least two readable images, found 1"):

@@ -225,8 +225,15 @@ def test_what_was_not_done_is_no_success(run: Run, tmp_path: Path) -> None:
             ["data", "out", "--model", "net.pt", "--arch", "resnet18"],
             "uses no classifier: drop --model, or add --saliency gradcam",
         ),
-        (["data", "out", "--arch", "resnet18"], "arch='resnet18' is about a classifier, and none is given"),
+        (["data", "out", "--arch", "resnet18"], "--arch resnet18 is about a classifier, and none is given"),
         (["data", "out", "--max-coverage", "0"], "error: --max-coverage must lie in (0, 1], got 0.0"),
+        (["data", "out", "--feather", "-1"], "error: --feather must be a width in pixels, 0 or more, got -1.0"),
+        (["data", "out", "--place", "random", "--fill", "source"], "--place random needs a background without an"),
+        (["data", "out", "--address", "auto"], "error: --address needs --engine ray"),
+        (["data", "out", "--size", "9999999"], "error: --size must be a side in pixels, 1 to 8192, got 9999999"),
+        (["data", ""], "expected a path, got ''"),
+        (["", "out"], "expected a path, got ''"),
+        (["splits", "out"], "the folders of splits are splits, not classes: test, train; give one of them"),
     ],
 )
 def test_errors_are_one_line(
@@ -234,6 +241,8 @@ def test_errors_are_one_line(
 ) -> None:
     write_tree(tmp_path / "data", classes=1, images=2)
     write_tree(tmp_path / "full", classes=1, images=1)
+    for split in ("train", "test"):
+        write_tree(tmp_path / "splits" / split, classes=1, images=1)
     monkeypatch.chdir(tmp_path)
     code, out, err = run("mix", *arguments)
     assert (code, out) == (2, "")
@@ -518,7 +527,7 @@ def test_what_is_for_a_refiner_is_refused_without_one(run: Run, tmp_path: Path) 
     for option in (["--steps", 3], ["--lora", "nowhere.safetensors"], ["--device", "cpu"]):
         code, _, error = run("generate", tmp_path / "data", tmp_path / "out", "--refiner", "none", *option)
         assert code == 2
-        assert "needs a refiner, and the refiner is 'none'" in error
+        assert f"error: {option[0]} needs a refiner, and the refiner is 'none'" in error
     assert not (tmp_path / "out").exists()
 
 

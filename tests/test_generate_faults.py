@@ -192,7 +192,7 @@ def test_a_worker_that_is_killed(photographs: Path, tmp_path: Path, monkeypatch:
         ({"seed": -1}, "seed must be a number from 0"),
         ({"image_format": "gif"}, "image_format must be one of png, jpg"),
         ({"candidates": 0}, "candidates must be a positive integer"),
-        ({"size": True}, "size must be 1 or more, got True"),
+        ({"size": True}, "size must be a side in pixels, 1 to 8192, got True"),
     ],
 )
 def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
@@ -204,7 +204,7 @@ def test_wrong_arguments_are_told_before_anything_is_written(photographs: Path, 
     for options, error, message in [
         ({"engine": "spark"}, InvalidInputError, "engine must be one of local, ray, got 'spark'"),
         ({"workers": 0}, InvalidInputError, "workers must be 1 or more"),
-        ({"address": "auto"}, InvalidInputError, "go with engine='ray'"),
+        ({"address": "auto"}, InvalidInputError, "address needs engine='ray'"),
         ({"refiner": RefinerSettings("nope")}, UnknownNameError, "unknown refiner 'nope'"),
         ({"refiner": RefinerSettings("cub")}, DataError, "sgdmix finetune"),
         (

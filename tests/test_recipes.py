@@ -382,6 +382,7 @@ def test_smoke(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], lo
     assert trained.class_names is not None
     assert len(trained.class_names) == 4
     said = capsys.readouterr().out
+    assert "will not be stored" not in said  # OUT is given
     sources = len({row["source"] for row in rows})
     assert f"synthetic: {len(rows)} images, made from {sources} of the {images} training images\n" in said
     assert f"test accuracy {' ' * 12}{result['test']['accuracy']:6.1%}" in said
@@ -669,6 +670,8 @@ def test_errors_before_any_work(
         ("--learning-rate", "nan", "expected a positive number, got 'nan'"),
         ("--learning-rate", "inf", "expected a positive number, got 'inf'"),
         ("--learning-rate", "slow", "expected a positive number, got 'slow'"),
+        ("--p", "half", "expected a number from 0 to 1, got 'half'"),
+        ("--mean", "grey", "expected a number, got 'grey'"),
     ],
 )
 def test_numbers_that_mean_nothing(option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,7 +103,7 @@ def test_layer_beside_the_way() -> None:
 
 def test_no_layer_fits() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5))
-    with pytest.raises(InvalidInputError, match="found no feature map for layer=None in Sequential"):
+    with pytest.raises(InvalidInputError, match="Sequential has no feature map; use a convolutional network"):
         get_backend("gradcam", model=model, target=1)(images())
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from sgdmix_albu.arguments import check_count
+from sgdmix_albu.arguments import check_count, check_side
 from sgdmix_albu.audit.drift_report import BEFORE, Outputs, grid, plot, render
 from sgdmix_albu.audit.drift_result import Cell, DriftResult
 from sgdmix_albu.audit.output import check_folder, noted, write_together
@@ -108,6 +108,7 @@ def run_drift(
     check_folder(folder, overwrite)
     mixing = MixSettings(candidates=candidates, fill=fill, place=place)
     check_count("sources", sources, "must be a positive integer")
+    check_side(size=size)
     strengths, modes = _checked(strengths, preserve)
     if refiner == "none":
         raise InvalidInputError(

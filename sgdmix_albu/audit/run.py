@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from sgdmix_albu.arguments import check_count
+from sgdmix_albu.arguments import check_count, check_side
 from sgdmix_albu.audit import gallery
 from sgdmix_albu.audit.output import called, check_folder, noted, write_together
 from sgdmix_albu.audit.ranking import rank, scores
@@ -129,8 +129,9 @@ def run_audit(
     )
     check_classifier(model, arch=arch, class_names=class_names, normalize=normalize)
     _check_names(saliency=saliency, mask=mask)
-    for name, count in (("samples", samples), ("pairs", pairs), ("size", size)):
+    for name, count in (("samples", samples), ("pairs", pairs)):
         check_count(name, count, "must be a positive integer")
+    check_side(size=size)
     check_folder(folder, overwrite)
     presets = {called(spec): get_mask(spec) for spec in mask}
     source = open_source(data, dataset, size=size, flat=True, masks=masks)
@@ -138,6 +139,8 @@ def run_audit(
         raise InvalidInputError(
             f"target_class={target_class!r} needs classes: expected one folder per class in {source.name}"
         )
+    if target_class == "different" and len(source.class_names) < 2:
+        raise InvalidInputError(f"target_class='different' needs two classes, and {source.name} has one")
     judge = None
     if model is not None:
         judge = open_judge(model, source.class_names, arch=arch, class_names=class_names, normalize=normalize)

@@ -12,7 +12,7 @@ from torch import Tensor
 from sgdmix_albu.bank.map_source import MapSource, open_map_source
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.datasets.sample import Sample
-from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.errors import InvalidInputError, SGDMixError
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.mixing.described import describe
 from sgdmix_albu.mixing.masks import get_mask
@@ -54,7 +54,10 @@ class Reference:
         if spec == NONE:
             return None
         if spec is not None:
-            return cls(spec, name, frozenset(audited) - {name})
+            judged = frozenset(audited) - {name}
+            if not judged:
+                raise InvalidInputError(f"agreement_with must be another backend than the one audited, got {name!r}")
+            return cls(spec, name, judged)
         worse = {
             key
             for key, one in audited.items()

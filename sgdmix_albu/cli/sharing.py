@@ -6,6 +6,7 @@ from typing import Any
 
 from sgdmix_albu.cli.grammar import Commands, command
 from sgdmix_albu.cli.said import Said
+from sgdmix_albu.errors import InvalidInputError
 
 
 def add_push(commands: Commands) -> None:
@@ -40,6 +41,8 @@ def add_pull(commands: Commands) -> None:
         from sgdmix_albu.hub import pull_expanded
 
         repository, _, commit = source.partition("@")
+        if not commit:
+            raise InvalidInputError(f"expected OWNER/NAME@COMMIT, a hub id and a commit, got {source!r}")
         folder = pull_expanded(repository, out, revision=commit)
         return Said([f"out      {folder}"], {"out": str(folder)})
 

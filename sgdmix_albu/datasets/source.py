@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sgdmix_albu.datasets.aviary import Aviary
 
 _EMBEDDED_SIZE = 224
+_SPLITS = {"train", "test", "val", "valid", "validation", "dev"}
 
 
 class Reader(Protocol):
@@ -202,6 +203,11 @@ def _listed(root: str, names: Iterable[str], folders: Iterable[str] = (), *, fla
     if not keys:
         raise DataError(
             f"found no image in a class folder of {root}; known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    if len(classes) > 1 and classes <= _SPLITS and any(key.count("/") > 1 for key in keys):
+        raise DataError(
+            f"the folders of {root} are splits, not classes: {', '.join(sorted(classes))}; give one of them, such as "
+            f"{root.rstrip('/')}/{next(key for key in keys if key.count('/') > 1).partition('/')[0]}"
         )
     reader, class_names = open_reader(root), sorted(classes)
     label_of = {name: label for label, name in enumerate(class_names)}

@@ -27,11 +27,16 @@ def is_url(path: str | os.PathLike[str]) -> bool:
 def local_path(path: str | os.PathLike[str]) -> Path | None:
     """A path on this machine, with ``~`` and ``file://`` understood; None for the URL of another place.
 
+    Raises:
+        DataError: The path is empty: a shell writes that for a variable that is not set.
+
     Example:
         >>> local_path("file:///birds/train"), local_path("s3://bucket/birds")
         (PosixPath('/birds/train'), None)
     """
     text = os.fspath(path)
+    if not text.strip():
+        raise DataError(f"expected a path, got {text!r}: is a variable of your shell empty?")
     scheme = next(filter(text.startswith, _FILE), None)
     if scheme is not None:
         from urllib.request import url2pathname

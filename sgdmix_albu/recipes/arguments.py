@@ -44,7 +44,7 @@ def arguments(recipe: str, description: str, data_sets: Sequence[str]) -> Parser
         metavar="EXPANDED",
         help="the output of sgdmix generate for TREE; without it, train on real images only",
     )
-    add("--p", type=float, help="probability of a synthetic image")
+    add("--p", type=real(0, 1), help="probability of a synthetic image")
     add("--mode", choices=get_args(Mode), help="which synthetic image replaces a real one")
     add("--arch", default="resnet50", help="a model of torchvision or timm: resnet50, vit_b_16, ...")
     add("--weights", metavar="FILE", help="its pretrained weights; without them it is trained from scratch")
@@ -52,14 +52,14 @@ def arguments(recipe: str, description: str, data_sets: Sequence[str]) -> Parser
     add("--batch-size", type=whole(2), help="images per step, 2 or more: batch norm needs two")
     add(
         "--mean",
-        type=float,
+        type=real(),
         nargs=3,
         metavar=("R", "G", "B"),
         help="mean of the pixels in [0, 1] that --weights expect",
     )
     add(
         "--std",
-        type=float,
+        type=real(),
         nargs=3,
         metavar=("R", "G", "B"),
         help="their standard deviation (default of both: see the guide)",

@@ -85,6 +85,8 @@ def experiment(
     val, test = parts.val.seen_through(judging), parts.test.seen_through(judging)
     mixed = train if options.synthetic is None else _with_synthetic(parts.train, train, options, settings)
     print(f"{len(train)} images to train on, {len(val)} to select the epoch, {len(test)} to test")
+    if options.out is None:
+        print("no OUT: the result and the trained model will not be stored")
     if classifier.sha256 is None:
         print("no --weights: the model starts from random values, and will be far behind a pretrained one")
 

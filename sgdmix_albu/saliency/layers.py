@@ -120,6 +120,10 @@ def _last_map(events: list[_Event], model: str) -> str:
     else:
         tokens = [event for event in tokens if event.is_norm] or tokens
     if not tokens:
+        if not any(event.layout for event in events):
+            raise InvalidInputError(
+                f"{model} has no feature map; use a convolutional network or a ViT, or saliency that needs no layer"
+            )
         raise InvalidInputError(f"found no feature map for layer=None in {model}; pass layer=. {_candidates(events)}")
     return tokens[-1].name
 

@@ -25,7 +25,8 @@ def check_engine(kind: str, address: str | None, gpus: float | None, refiner: Re
     """
     check_choice("engine", kind, ("local", "ray"))
     if kind == "local" and (address is not None or gpus is not None):
-        raise InvalidInputError("address and gpus_per_worker go with engine='ray'")
+        name = "address" if address is not None else "gpus_per_worker"
+        raise InvalidInputError(f"{name} needs engine='ray'")
     if gpus is not None and not gpus >= 0:
         raise InvalidInputError(f"gpus_per_worker must be 0 or more, got {gpus!r}")
     if kind == "local" and refiner is not None:
