@@ -671,12 +671,12 @@ def test_errors_before_any_work(
         ("--learning-rate", "inf", "expected a positive number, got 'inf'"),
         ("--learning-rate", "slow", "expected a positive number, got 'slow'"),
         ("--p", "half", "expected a number from 0 to 1, got 'half'"),
-        ("--mean", "grey", "expected a number, got 'grey'"),
+        ("--mean", "grey 0 0", "expected a number, got 'grey'"),
     ],
 )
 def test_numbers_that_mean_nothing(option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        few_shot.main(["--dataset", "aviary", option, value])
+        few_shot.main(["--dataset", "aviary", option, *value.split()])
     assert f": error: argument {option}: {message} (options: " in capsys.readouterr().err
 
 
