@@ -9,6 +9,7 @@ import shlex
 import socket
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,9 @@ def test_it_listens_to_this_machine_alone(page: Page) -> None:
             assert tried.connect_ex((address, port)) != 0
     # A web site whose name means this machine for a while is not answered: its questions name the site.
     for host, status in {"evil.example": 400, f"evil.example:{port}": 400, f"localhost:{port}": 200}.items():
-        asked = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        asked.request("GET", "/config", headers={"Host": host})
-        assert asked.getresponse().status == status
-        asked.close()
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as asked:
+            asked.request("GET", "/config", headers={"Host": host})
+            assert asked.getresponse().status == status, host
     with pytest.raises(InvalidInputError, match=f"cannot listen on port {port} of 127.0.0.1"):
         open_page(Given(dataset="aviary"), port=port)
 
