@@ -11,9 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from sgdmix_albu.audit import run_audit, run_drift
+from sgdmix_albu.bank import make_bank
 from sgdmix_albu.cli import main
 from sgdmix_albu.devices import present_device
 from sgdmix_albu.errors import DataError, InvalidInputError, MissingExtraError
+from sgdmix_albu.expand import generate, verify
 from sgdmix_albu.io.outputs import check_output, local_output
 from sgdmix_albu.recipes import fine_grained
 from sgdmix_albu.recipes.command import guarded
@@ -154,3 +157,31 @@ def test_finetune_looks_at_output_and_data_before_the_base(
     (tmp_path / "file").touch()
     Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "owl" / "1.png")
     assert message in refused(line.format(commit=40 * "a"))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: generate(3, "out"), "expected a path or a URL, got 3"),
+        (lambda: generate("in", None), "expected a path or a URL, got None"),
+        (lambda: generate("in", "out", settings={}), r"expected settings=Settings\(...\) or None, got {}"),
+        (
+            lambda: generate("in", "out", refiner="r"),
+            r"expected refiner=RefinerSettings\(...\) or None, got 'r",
+        ),
+        (lambda: generate("in", "out", teacher=3), r"expected teacher=ClassifierSettings\(...\) or None, got 3"),
+        (lambda: verify(3), "expected a path or a URL, got 3"),
+        (lambda: run_audit(3, out="out"), "expected a path or a URL, got 3"),
+        (lambda: make_bank("in", None), "expected a path or a URL, got None"),
+        (lambda: finetune("in", metaclass="bird", out=None), "expected a path or a URL, got None"),
+        (lambda: get_refiner(None), "expected a refiner's key, its folder or owner/name of the Hub, got None"),
+        (lambda: run_drift("in", refiner=3, out="out"), "expected a refiner's key, its folder"),
+    ],
+)
+def test_what_is_no_path_and_no_settings(
+    call: Callable[[], Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError, match=message):
+        call()
+    assert list(tmp_path.iterdir()) == []

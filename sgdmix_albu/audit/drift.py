@@ -115,7 +115,7 @@ def run_drift(
             "a drift sweep measures what a refiner changes, and 'none' refines nothing: name a refiner"
         )
     check_classifier(teacher, arch=arch, class_names=class_names)  # one that is trained here takes pixels as they are
-    model = get_refiner(refiner) if isinstance(refiner, str | os.PathLike) else refiner
+    model = refiner if callable(getattr(refiner, "refine", None)) else get_refiner(refiner)
     side = size or int(getattr(getattr(model, "spec", None), "resolution", 224))
     source = open_source(data, dataset, size=side, flat=True)
     if not source.class_names:

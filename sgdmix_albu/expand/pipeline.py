@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from functools import partial
 from operator import attrgetter
-from typing import Literal, TypeAlias, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeAlias, TypeVar, Unpack, overload
 
-from sgdmix_albu.arguments import check_counts
+from sgdmix_albu.arguments import check_counts, said
 from sgdmix_albu.bank.builder import BankBuilder, Described, Describer, Gathering
 from sgdmix_albu.bank.descriptors import DescriptorBank, check_some_usable
 from sgdmix_albu.bank.parts import located, parts_of
 from sgdmix_albu.datasets.source import Source, open_source
 from sgdmix_albu.devices import release_memory, working_device
-from sgdmix_albu.errors import DataError
+from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.expand.asked import Asked, Wishes
 from sgdmix_albu.expand.execute.choice import check_engine, check_script, describing_engine, expanding_engine
 from sgdmix_albu.expand.execute.local import Engine, LocalEngine
@@ -103,6 +103,7 @@ def generate(
         DataError: The input, the weights or the output folder cannot be used; another process works on it; no room.
         UnknownNameError: No such backend, preset, refiner or class.
     """
+    _check_kinds(settings, refiner, teacher)
     settings, progress = settings or Settings(), progress or Progress()
     check_counts(workers=workers, limit=limit)
     check_engine(engine, address, gpus_per_worker, refiner)
@@ -137,6 +138,13 @@ def generate(
         return work.run(overwrite=overwrite)
     finally:
         chosen.close()
+
+
+def _check_kinds(settings: Any, refiner: Any, teacher: Any) -> None:
+    kinds = {"settings": Settings, "refiner": RefinerSettings, "teacher": ClassifierSettings}
+    for (name, kind), value in zip(kinds.items(), (settings, refiner, teacher), strict=True):
+        if not isinstance(value, kind | None):
+            raise InvalidInputError(f"expected {name}={kind.__name__}(...) or None, got {said(value)}")
 
 
 class _Expansion:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sgdmix_albu.errors import DataError
+from sgdmix_albu.arguments import said
+from sgdmix_albu.errors import DataError, InvalidInputError
 
 T = TypeVar("T")
 
@@ -21,7 +22,7 @@ def is_url(path: str | os.PathLike[str]) -> bool:
         >>> is_url("s3://bucket/birds"), is_url("birds")
         (True, False)
     """
-    return "://" in os.fspath(path)
+    return "://" in _text(path)
 
 
 def local_path(path: str | os.PathLike[str]) -> Path | None:
@@ -34,7 +35,7 @@ def local_path(path: str | os.PathLike[str]) -> Path | None:
         >>> local_path("file:///birds/train"), local_path("s3://bucket/birds")
         (PosixPath('/birds/train'), None)
     """
-    text = os.fspath(path)
+    text = _text(path)
     if not text.strip():
         raise DataError(f"expected a path, got {text!r}: is a variable of your shell empty?")
     scheme = next(filter(text.startswith, _FILE), None)
@@ -43,6 +44,12 @@ def local_path(path: str | os.PathLike[str]) -> Path | None:
 
         return Path(url2pathname(text.removeprefix(scheme).removeprefix("localhost")))
     return None if is_url(text) else Path(text).expanduser()
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    if not isinstance(path, str | os.PathLike):
+        raise InvalidInputError(f"expected a path or a URL, got {said(path)}")
+    return os.fspath(path)
 
 
 def settled(path: str | os.PathLike[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sgdmix_albu.arguments import accepts
+from sgdmix_albu.arguments import accepts, said
 from sgdmix_albu.devices import release_memory
 from sgdmix_albu.errors import DataError, InvalidInputError, UnknownNameError
 from sgdmix_albu.pretrained.hub import HUB_ID, fetch
@@ -63,6 +63,8 @@ def get_refiner(
         >>> done.images.shape, done.timesteps
         (torch.Size([2, 3, 64, 64]), (441, 441))
     """
+    if not isinstance(refiner, str | os.PathLike):
+        raise InvalidInputError(f"expected a refiner's key, its folder or owner/name of the Hub, got {said(refiner)}")
     name = os.fspath(refiner)
     if name in list_refiners():
         spec = get_spec(name)
