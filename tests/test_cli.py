@@ -195,7 +195,7 @@ def test_what_was_not_done_is_no_success(run: Run, tmp_path: Path) -> None:
     code, said, error = run("mix", tmp_path / "one", tmp_path / "alone", *FAST)
     assert (code, error.splitlines()[-1]) == (
         2,
-        "sgdmix: error: no image was mixed: 1: no further candidate; mixing takes at least two images",
+        "sgdmix: error: no image was mixed (1 image: no further candidate); mixing takes at least two images",
     )
     code, said, error = run("mix", write_tree(tmp_path / "class", classes=1), tmp_path / "same", *FAST)
     assert (code, error) == (1, "")
@@ -204,7 +204,10 @@ def test_what_was_not_done_is_no_success(run: Run, tmp_path: Path) -> None:
     for name in ("owl", "tit"):
         (flat / name).mkdir(parents=True)
         Image.new("RGB", (32, 32), "grey").save(flat / name / "1.png")
-    assert "2: the saliency map is flat; sgdmix audit shows the maps" in run("mix", flat, tmp_path / "f", *FAST)[2]
+    assert (
+        "(2 images: the saliency map is flat); sgdmix audit shows the maps"
+        in run("mix", flat, tmp_path / "f", *FAST)[2]
+    )
     assert run("mix", flat, tmp_path / "none", "--p", 0, *FAST)[0] == 0
 
 
@@ -389,7 +392,7 @@ def test_nothing_written_is_an_error(run: Run, tmp_path: Path) -> None:
     code, said, error = run("generate", str(tmp_path / "data"), made, *arguments)
     assert code == 2
     assert "left out" in said
-    assert error.splitlines()[-1].startswith(f"sgdmix: error: no image was written to {made}: 10: ")
+    assert error.splitlines()[-1].startswith(f"sgdmix: error: no image was written to {made} (10 images: ")
 
 
 def test_drift_passes_on_what_was_said_and_nothing_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

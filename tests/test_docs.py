@@ -6,6 +6,7 @@ The examples are collected by conftest.py in the root folder; here is what makes
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -191,3 +192,15 @@ def test_the_pages_fetch_what_the_messages_fetch(repository: Path) -> None:
         assert shlex.split(command) == expected, name
     patterns = [word for flag, word in pairwise(expected) if flag == "--include"]
     assert not any(fnmatch(name, pattern) for pattern in patterns for name in UNWANTED)
+
+
+def test_whole_files_become_pages_whose_links_lead_somewhere(repository: Path) -> None:
+    """CHANGELOG.md and CONTRIBUTING.md, by the hook that mkdocs calls for each page."""
+    hook = runpy.run_path(str(repository / "docs/links.py"))["on_page_markdown"]
+    assert hook("A page with [a link](docs/speed.md).") == "A page with [a link](docs/speed.md)."
+    for name in ("changelog", "contributing"):
+        page = hook((repository / f"docs/{name}.md").read_text())
+        assert page.startswith("# ")
+        links = re.findall(r"\]\((?!https?:)([^)#]+)", page)
+        assert links
+        assert [link for link in links if not (repository / "docs" / link).is_file()] == []

@@ -82,10 +82,10 @@ class Expansion:
     def failure(self) -> str | None:
         """Why the run did not do what it is for; None where it did."""
         if not self.there:
-            return f"no image was written to {self.out}: {self._reasons(self.left_out)}"
+            return f"no image was written to {self.out} {self._reasons(self.left_out)}"
         asked = self.planned - self.unmixed["not_drawn"]
         if self.keeps_unmixed and asked and not self.mixed:
-            return f"no image was mixed: {self._reasons(self.unmixed)}"
+            return f"no image was mixed {self._reasons(self.unmixed)}"
         return None
 
     @property
@@ -100,9 +100,10 @@ class Expansion:
         return {**found, "bytes": self.size, "skipped": skipped_rows(self.skipped)}
 
     def _reasons(self, counts: Counter[str]) -> str:
-        said = "; ".join(f"{count}: {WHY[reason]}" for reason, count in counts.most_common()) or "none could be read"
+        each = (f"{count} image{'s' if count > 1 else ''}: {WHY[reason]}" for reason, count in counts.most_common())
+        said = "; ".join(each) or "none could be read"
         tried = "sgdmix audit shows the maps and masks"
-        return f"{said}; {'mixing takes at least two images' if self.sources == 1 else tried}"
+        return f"({said}); {'mixing takes at least two images' if self.sources == 1 else tried}"
 
     def __repr__(self) -> str:  # a notebook shows it as the command does
         return str(self)
