@@ -144,6 +144,9 @@ def test_what_a_row_says_and_what_the_caller_says(base, tmp_path):
         asked(3)
     with pytest.raises(InvalidInputError, match="metaclass must be a string that is not empty, got 3"):
         asked(metaclass=3)
+    for local in (base, "embedded:aviary", None):
+        with pytest.raises(InvalidInputError, match="revision needs a hub id as base, got base"):
+            asked(metaclass="owl", base=local, revision="abc")
 
 
 @pytest.mark.parametrize(("sample", "blocks", "side"), [(64, 4, 512), (128, 4, 1024), (96, 4, 768), (None, 4, None)])

@@ -117,6 +117,11 @@ def test_a_device_that_is_there() -> None:
         present_device("meta")
 
 
+def test_a_weight_of_saliency_without_saliency(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"saliency_weight needs saliency \(--saliency\), got only 5.0"):
+        finetune("nowhere", metaclass="bird", out=tmp_path / "r", saliency_weight=5.0)
+
+
 @pytest.mark.parametrize("package", ["diffusers", "transformers", "safetensors"])
 def test_packages(package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Before weights, teachers or images are looked at."""

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from saliency_models import cnn, images
 from torch import Tensor, nn
 
+from sgdmix_albu import albumentations, torchvision
 from sgdmix_albu.errors import InvalidInputError, MissingExtraError, SGDMixError, UnknownNameError
 from sgdmix_albu.masks import get_mask
 from sgdmix_albu.registry import Registry
@@ -250,3 +251,11 @@ def test_captum_is_imported_only_when_it_is_needed() -> None:
         "get_backend('spectral_residual')(torch.rand(1, 3, 8, 8)); assert 'captum' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("transform", [torchvision.SGDMix, albumentations.SGDMix])
+def test_a_misspelt_argument_of_a_transform_is_told_in_its_words(transform: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"SGDMix has no argument 'candidate'; did you mean 'candidates'\?"):
+        transform(candidate=3)
+    with pytest.raises(InvalidInputError, match="To look through a classifier pass saliency='gradcam'"):
+        transform(model="x.pt")

@@ -165,7 +165,7 @@ class SGDMix(ForkHooks, albumentations.DualTransform):  # type: ignore[misc]
         check_keys(metadata_key=metadata_key, saliency_key=saliency_key, label_key=label_key, id_key=id_key)
         check_switch(exclude_duplicates=exclude_duplicates)
         check_normalization(mean, std)
-        backend = backend_unless_given(saliency, model=model, layer=layer, options=options)
+        backend = backend_unless_given(saliency, model=model, layer=layer, options=options, owner=type(self))
         preset = get_mask(mask)
         # What goes by name alone holds no network that the user could train.
         watched: list[Any] = [] if isinstance(saliency, str) and not isinstance(model, torch.nn.Module) else [backend]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -95,6 +96,10 @@ class Asked:
         refiner = wanted_refiner(refiner)
         if refiner is not None and refiner.adaptive and teacher is None:
             raise InvalidInputError("an adaptive strength needs a teacher")
+        if refiner is not None and refiner.hole_strength is not None and settings.fill != "inpaint":
+            raise InvalidInputError(
+                f"hole_strength needs fill='inpaint', which paints holes; got fill={settings.fill!r}"
+            )
         teacher = teacher and settled_files(teacher, *_FILES)
         if refiner is not None:
             files = ["base", "loras"] if refiner.name in list_refiners() else ["name", "base", "loras"]
@@ -193,4 +198,10 @@ def _looked_into(
         **how,
     }
     drawn = () if refiner.adaptive else tuple(sorted(map(float, refiner.strengths or opened.spec.strengths)))
+    most = max((*drawn, opened.hole_strength or 0), default=1)
+    if not refiner.adaptive and int(opened.steps * most) == 0:
+        raise InvalidInputError(
+            f"steps must leave a step to refine: {opened.steps} of strength 1 are none at strength {most:g}; pass at "
+            f"least {math.ceil(1 / most)}"
+        )
     return noted, drawn, {name: opened.prompt_for(name) for name in {item.class_name for item in source.items}}

@@ -26,7 +26,7 @@ from sgdmix_albu.registry import import_optional
 from sgdmix_albu.tensors import sent
 
 _DECIDING = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
-_EMBEDDED = "embedded:"
+EMBEDDED = "embedded:"
 # No "*fp16*": the plain file is what every repository has, and it is cast on loading.
 _WANTED = (
     "model_index.json",
@@ -137,9 +137,9 @@ def base_folder(base: str | os.PathLike[str], revision: str | None = None) -> Pa
         DataError: No such folder, a kind of file that is not read, or the hub cannot be reached.
     """
     name = os.fspath(base)
-    if name.startswith(_EMBEDDED):
-        folder = Path(str(resources.files("sgdmix_albu.refine"))) / "embedded" / name.removeprefix(_EMBEDDED)
-        if not re.fullmatch(r"[\w-]+", folder.name) or name != _EMBEDDED + folder.name or not folder.is_dir():
+    if name.startswith(EMBEDDED):
+        folder = Path(str(resources.files("sgdmix_albu.refine"))) / "embedded" / name.removeprefix(EMBEDDED)
+        if not re.fullmatch(r"[\w-]+", folder.name) or name != EMBEDDED + folder.name or not folder.is_dir():
             raise DataError(f"there is no embedded base {name!r}; there is 'embedded:aviary'")
         return folder
     path = Path(name).expanduser()

@@ -10,7 +10,7 @@ from typing import Any
 
 from sgdmix_albu.arguments import said
 from sgdmix_albu.errors import InvalidInputError
-from sgdmix_albu.registry import import_optional
+from sgdmix_albu.registry import import_optional, nearest_names
 from sgdmix_albu.saliency.base import FunctionBackend, Saliency, SaliencyBackend
 from sgdmix_albu.saliency.catalogue import BACKENDS, GIVEN, list_backends
 from sgdmix_albu.saliency.layers import check_layer
@@ -58,7 +58,7 @@ def get_backend(spec: Saliency, **options: Any) -> SaliencyBackend:
 
 
 def backend_unless_given(
-    spec: Saliency, *, model: Any, layer: Any, options: Mapping[str, Any]
+    spec: Saliency, *, model: Any, layer: Any, options: Mapping[str, Any], owner: Callable[..., Any]
 ) -> SaliencyBackend | None:
     """The backend of a transform; None for "given", where maps come with the samples.
 
@@ -67,18 +67,33 @@ def backend_unless_given(
         model: The option of that name, unless it is None.
         layer: Likewise.
         options: The backend's other options.
+        owner: The transform, which takes arguments of its own.
 
     Raises:
-        InvalidInputError: Options beside "given", and as :func:`get_backend`.
+        InvalidInputError: An argument that neither takes, options beside "given", and as :func:`get_backend`.
     """
     check_layer(layer)
     named = {name: value for name, value in (("model", model), ("layer", layer)) if value is not None}
     options = {**named, **options}
     if not isinstance(spec, str) or spec != GIVEN:
-        return get_backend(spec, **options)
+        try:
+            return get_backend(spec, **options)
+        except InvalidInputError as error:
+            unknown = next((name for name in options if f"has no option {name!r}" in str(error)), None)
+            if unknown is None:
+                raise
+            raise InvalidInputError(_of_transform(unknown, owner, error)) from None
     if options:
         raise InvalidInputError(f"saliency='given' takes no {' and no '.join(options)}")
     return None
+
+
+def _of_transform(unknown: str, owner: Callable[..., Any], error: InvalidInputError) -> str:
+    """What is wrong with an argument that a transform passed on to its backend, in the transform's words."""
+    if unknown == "model":
+        return f"{error}. To look through a classifier pass saliency='gradcam' with model="
+    known = [name for name in inspect.signature(owner).parameters if name != "options"]
+    return f"SGDMix has no argument {unknown!r}{nearest_names(unknown, known) or '.'} The saliency backend {error}"
 
 
 def _make(name: str, target: Any, options: dict[str, Any]) -> SaliencyBackend:

@@ -189,7 +189,7 @@ class SGDMix(v2.Transform):  # type: ignore[misc]  # torchvision ships no types
         check_getters(labels_getter, saliency_getter, key_getter)
         if saliency_getter is not None and not (isinstance(saliency, str) and saliency == "given"):
             raise InvalidInputError(f"saliency_getter goes with saliency='given', got saliency={said(saliency)}")
-        self._backend = backend_unless_given(saliency, model=model, layer=layer, options=options)
+        self._backend = backend_unless_given(saliency, model=model, layer=layer, options=options, owner=type(self))
         self._refiner = open_refiner(refiner, strength, preserve)
         self._preset = get_mask(mask)
         self._memory = Memory(int(memory))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 from sgdmix_albu.arguments import check_text, said
 from sgdmix_albu.errors import InvalidInputError, UnknownNameError
 from sgdmix_albu.refine.catalogue import RefinerSpec, get_spec
-from sgdmix_albu.refine.components import base_folder, settled_base
+from sgdmix_albu.refine.components import EMBEDDED, base_folder, settled_base
 from sgdmix_albu.refine.finetuning.settings import Settings
 from sgdmix_albu.refine.sides import sides_of
 
@@ -43,6 +44,8 @@ def row_for(
     """
     given = {"metaclass": metaclass, "prompt": prompt, "resolution": resolution}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if revision is not None and (base is None or str(base).startswith(EMBEDDED) or Path(base).expanduser().is_dir()):
+        raise InvalidInputError(f"revision needs a hub id as base, got base {None if base is None else str(base)!r}")
     if base is not None:
         changes |= {"base": settled_base(base), "revision": revision}
     if key is not None:

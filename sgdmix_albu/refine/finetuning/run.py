@@ -113,6 +113,8 @@ def finetune(
     """
     check_installed(*_PACKAGES, extra="diffusion")
     # What costs nothing to look at comes first: a base may have to come from the hub.
+    if saliency is None and saliency_weight != 1.0:
+        raise InvalidInputError(f"saliency_weight needs saliency (--saliency), got only {saliency_weight!r}")
     check_counts(checkpoint_every=checkpoint_every, samples_every=samples_every)
     root = data if isinstance(data, str | os.PathLike) else getattr(data, "root", None)
     if isinstance(root, str | os.PathLike):
