@@ -111,7 +111,7 @@ def distil(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Distilled:
-    """Train the small network on what a teacher sees in your photographs (the specification's open question 1).
+    """Train the small network on what a teacher sees in your photographs.
 
     Training starts from the built-in network (``salient_object``), so a few hundred photographs and minutes on a CPU
     are enough. The file is a backend: ``SGDMix("saliency.safetensors")``. Every tenth photograph is held out to

@@ -1,4 +1,4 @@
-"""Training scripts for the four tasks of the specification, each a file to read from top to bottom.
+"""Training scripts for the four tasks of the paper, each a file to read from top to bottom.
 
 ``python -m sgdmix_albu.recipes.fine_grained --help``, and ``long_tail``, ``few_shot``, ``background`` alike:
 

@@ -1,6 +1,6 @@
 """Hyper-parameters, and where they come from.
 
-The specification gives label smoothing and the two architectures. All else is *assumed*: taken from the code that the
+The paper gives label smoothing and the two architectures. All else is *assumed*: taken from the code that the
 authors of Diff-Mix released (Wang et al., CVPR 2024; ``downstream_tasks/`` and ``scripts/`` of Zhicaiwww/Diff-Mix),
 whose tasks, data sets and architectures SGD-Mix shares.
 """
@@ -101,7 +101,7 @@ def diff_mix_few_shot(data_set: str, arch: str, learning_rate: float | None = No
 def diff_mix_long_tail(arch: str, learning_rate: float | None = None) -> Settings:
     """The same for its long-tail run with synthetic images (scripts/classification_imb.sh, of CUB with ResNet-50).
 
-    With the cosine of its other runs in place of steps, and with the label smoothing that the specification asks for.
+    With the cosine of its other runs in place of steps, and with the label smoothing of the paper.
     """
     check_text(arch=arch)
     return Settings(

@@ -63,7 +63,7 @@ SHARED = (*SETTINGS, "base", "revision", "prompt")
 class Recipe:
     """How a refiner is fine-tuned.
 
-    The specification gives no numbers. The defaults are *assumed*: joint Textual Inversion and LoRA, rank 10,
+    The paper gives no numbers. The defaults are *assumed*: joint Textual Inversion and LoRA, rank 10,
     learning rate 5e-5, batches of 8 and 35,000 steps follow Diff-Mix (Wang et al., CVPR 2024).
 
     Attributes:

@@ -23,7 +23,7 @@ class SyntheticMix(Dataset[Any]):
     """A data set in which each image is replaced, with probability p, by a synthetic one.
 
     Replacing, not adding, keeps an epoch's length. Published methods differ in where the synthetic image comes from,
-    ``mode``; the specification of SGD-Mix does not say which it uses.
+    ``mode``; the paper does not say which it uses.
 
     * "source": one made from the same image, with its label. DA-Fusion's way (Trabucco et al., ICLR
       2024: probability 0.5).

@@ -60,7 +60,7 @@ def finetune(
 ) -> RefinerCard:
     """Fine-tune a refiner: a token for each class and LoRA on the UNet's attention, learned together.
 
-    The specification asks for Textual Inversion and a DreamBooth-style LoRA and gives no numbers; the *assumed* ones
+    The paper uses Textual Inversion and a DreamBooth-style LoRA and gives no numbers; the *assumed* ones
     follow Diff-Mix (CVPR 2024), see :class:`sgdmix_albu.refine.Recipe`. The rate rises over the first
     fiftieth of the steps and falls to zero over the last quarter. If interrupted, make the same call to resume from the
     last checkpoint, on a CPU with the same bits. Under ``accelerate launch``, several processes share each batch.
