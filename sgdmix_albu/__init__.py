@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sgdmix_albu.torchvision import SGDMix
 
 __all__ = ["SGDMix", "SyntheticMix", "__version__", "mix_batch"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # who uses a package decides what is shown
 
