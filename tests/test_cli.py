@@ -382,6 +382,16 @@ def test_nobody_reads_any_more(tmp_path: Path) -> None:
     assert len(list((tmp_path / "out").rglob("*.png"))) == 4
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's file that is always full")
+@pytest.mark.parametrize(("to", "code", "said"), [("> /dev/full", 2, "No space left on device"), (">&-", 0, "")])
+def test_a_summary_that_cannot_be_printed(to: str, code: int, said: str) -> None:
+    line = f"{shlex.quote(sys.executable)} -m sgdmix_albu refiners {to}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == (code == 2)
+
+
 def test_nothing_written_is_an_error(run: Run, tmp_path: Path) -> None:
     """Flat images have no object, so none of them has an output."""
     for name in ("owl", "tit"):

@@ -201,7 +201,7 @@ def test_list_images_refuses(tmp_path: Path) -> None:
     (tmp_path / "x.png").touch()
     with pytest.raises(DataError, match="a file"):
         list_images(tmp_path / "x.png")
-    with pytest.raises(DataError, match="no folder there"):
+    with pytest.raises(DataError, match="no folder and 1 image"):
         list_images(tmp_path)
     (tmp_path / "a").mkdir()
     with pytest.raises(DataError, match=r"no image in the 1 class"):

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from sgdmix_albu.cli.commands import parser
 from sgdmix_albu.cli.said import Said
-from sgdmix_albu.errors import SGDMixError
+from sgdmix_albu.errors import DataError, SGDMixError
 from sgdmix_albu.io.console import told
 from sgdmix_albu.io.interrupts import INTERRUPTED, Interrupts
 
@@ -33,14 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with Interrupts(raising=True), told(quiet=quiet):
             said = command(**arguments)
-            said.show(as_json=as_json, quiet=quiet)
-            sys.stdout.flush()  # here, where it can be told, and not when Python ends
+            _show(said, as_json=as_json, quiet=quiet)
             if said.error is not None:
                 raise SGDMixError(said.error)
             return said.code
     except BrokenPipeError:
         # Whoever read us, such as head, has read enough. Python would complain of it when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
         return _PIPE
     except SGDMixError as error:
         print("sgdmix: error:", in_its_words(str(error)), file=sys.stderr)
@@ -48,6 +47,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sgdmix: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _show(said: Said, *, as_json: bool, quiet: bool) -> None:
+    try:
+        said.show(as_json=as_json, quiet=quiet)
+        if sys.stdout is not None:  # which a shell closes by >&-
+            sys.stdout.flush()  # here, where it can be told, and not when Python ends
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _close_output()
+        raise DataError(f"the work is done, but its summary cannot be printed: {error.strerror}") from error
+
+
+def _close_output() -> None:
+    """Python would complain of what it cannot print any more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run() -> NoReturn:

@@ -135,10 +135,10 @@ class Expansion:
         if self.seconds:
             yield time_line(self.seconds, self.written)
         if self.described:
-            yield f"sources  {1000 * self.describing / self.described:.1f} ms of a worker each, for masks"
+            yield f"sources  {1000 * self.describing / self.described:.1f} ms each, for saliency and mask (one worker)"
         if self.written and self.stages:
             parts = ", ".join(f"{name} {1000 * taken / self.written:.1f}" for name, taken in self.stages.items())
-            yield f"images   {parts} ms of a worker each"
+            yield f"images   {parts} ms each (one worker)"
         yield printable(f"out      {self.out}, with {METADATA}")
 
 

@@ -112,9 +112,11 @@ def class_folders(folder: str | os.PathLike[str]) -> list[str]:
     if not root.is_dir():
         raise DataError(f"expected a folder of images, {root} {'is a file' if root.exists() else 'does not exist'}")
     with refusals_named(root, "read"), os.scandir(root) as entries:
-        classes = sorted(entry.name for entry in entries if not is_hidden(entry.name) and _is_folder(entry))
+        seen = [entry for entry in entries if not is_hidden(entry.name)]
+        classes = sorted(entry.name for entry in seen if _is_folder(entry))
     if not classes:
-        raise DataError(f"expected one folder per class in {root}, found no folder there")
+        images = sum(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in seen)
+        raise DataError(f"expected one folder per class in {root}, found no folder and {images} image(s)")
     return classes
 
 
