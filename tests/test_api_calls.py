@@ -19,7 +19,7 @@ ELSEWHERE = {
     *("sgdmix_albu.saliency.WithMaps", "sgdmix_albu.saliency.build_bank"),
     *("sgdmix_albu.saliency.rembg.Rembg", "sgdmix_albu.saliency.text.Text", "sgdmix_albu.expand.make_bank"),
     *("sgdmix_albu.audit", "sgdmix_albu.datasets", "sgdmix_albu.io.images", "sgdmix_albu.classifiers"),
-    "sgdmix_albu.distillation",
+    *("sgdmix_albu.distillation", "sgdmix_albu.explore"),
     *("sgdmix_albu.refine", "sgdmix_albu.expand.pipeline", "sgdmix_albu.expand.mix", "sgdmix_albu.expand.store.verify"),
     *("sgdmix_albu.expand.generate", "sgdmix_albu.expand.mix_folder", "sgdmix_albu.expand.verify"),
     *("sgdmix_albu.recipes.checks", "sgdmix_albu.recipes.parts", "sgdmix_albu.recipes.training"),

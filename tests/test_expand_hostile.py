@@ -85,7 +85,7 @@ NO_FILES = {
     "endless": lambda path: path.symlink_to("/dev/zero"),
     "folder": lambda path: path.mkdir(),
     "dangling": lambda path: path.symlink_to("nowhere"),
-    "huge": lambda path: sparse(path, 3 * 2**30),
+    "huge": lambda path: sparse(path, 2**30 + 1),
     "one long line": lambda path: path.write_bytes(b" " * 2**21),
     "deep": lambda path: path.write_bytes(b"[" * 100_000),
 }

@@ -141,7 +141,7 @@ def test_packages(package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         ("finetune nowhere out --metaclass bird --base owner/name --revision {commit}", "nowhere"),
         (
             "finetune photos out --metaclass bird --base embedded:aviary",
-            "images in each class folder of photos",
+            "expected images of each class, found none of 'tit'",
         ),
         ("finetune flat out --metaclass bird --base embedded:aviary", "flat"),
         ("finetune whole out --metaclass bird --base flat", "with model_index.json, found none in"),

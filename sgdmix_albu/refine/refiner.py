@@ -57,6 +57,7 @@ def get_refiner(
         DataError: No such folder, or no weights; the message is the command that makes them.
 
     Example:
+        >>> import torch
         >>> refiner = get_refiner("aviary", finetuned=False)
         >>> mixed = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
         >>> done = refiner.refine(mixed, prompts=["a photo of a red bird"] * 2, strength=0.5, seeds=[1, 2])

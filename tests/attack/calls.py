@@ -181,7 +181,12 @@ def _judged(made: _Call, given: str) -> tuple[str, str]:
 def _foreign(error: Exception) -> tuple[str, str]:
     """An error that is not ours: whether Python, a host or the user raised it before our code could refuse."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [number for number, frame in enumerate(frames) if frame.filename.startswith(_HOME)]
+    # The Albumentations transform hands a call on to its host, which has not refused it yet.
+    ours = [
+        number
+        for number, frame in enumerate(frames)
+        if frame.filename.startswith(_HOME) and frame.line != "return super().__call__(**sample)"
+    ]
     last = frames[-1]
     if (
         isinstance(error, UsersError)

@@ -61,17 +61,13 @@ def listed(data: str | os.PathLike[str] | Any) -> Listed:
             label), see :func:`sgdmix_albu.refine.finetuning.labelled.labelled`.
 
     Raises:
-        DataError: No such folder, no images, or a class folder without one.
+        DataError: No such folder, or no images.
         InvalidInputError: Neither a folder nor such a data set.
     """
     if isinstance(data, str | os.PathLike):
         found = open_source(data)
         items = found.items
         labels = [item.label for item in items]
-        empty = sorted(set(range(len(found.class_names))) - set(labels))
-        if items and empty:
-            name = found.class_names[empty[0]]
-            raise DataError(f"expected images in each class folder of {os.fspath(data)}, found none in {name}")
         source = Labelled(tuple(found.class_names), labels, lambda row: load_image(items[row])[0])
         listing = Listed(source, items, found.skipped)
     else:

@@ -20,6 +20,7 @@ from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.refine.catalogue import RefinerSpec
 from sgdmix_albu.refine.components import base_folder
 from sgdmix_albu.refine.finetuning.data import MapsOfFiles, listed
+from sgdmix_albu.refine.finetuning.labelled import Labelled
 from sgdmix_albu.refine.finetuning.row import described, row_for
 from sgdmix_albu.refine.finetuning.settings import Settings, best_precision, settings_for
 from sgdmix_albu.refine.finetuning.trainer import CACHE, CHECKPOINT, Trainer
@@ -122,6 +123,8 @@ def finetune(
     folder = local_output(out)
     _check_free(folder, overwrite)
     images = listed(data)
+    if images.items:  # a folder; a part of a data set may lack classes
+        _check_filled(images.source)
     spec = row_for(key, metaclass=metaclass, prompt=prompt, base=base, revision=revision, resolution=resolution)
     given = {
         "steps": steps,
@@ -163,6 +166,15 @@ def _check_free(folder: Path, overwrite: bool) -> None:
     if foreign and not known:
         raise DataError(
             f"expected {folder} to be empty or to hold a fine-tuning, found {foreign[0]!r} in it; choose another folder"
+        )
+
+
+def _check_filled(source: Labelled) -> None:
+    """A class without an image would get a word that means nothing."""
+    empty = sorted(set(range(len(source.classes))) - set(source.labels))
+    if empty:
+        raise DataError(
+            f"expected images of each class, found none of {source.classes[empty[0]]!r}; remove its folder, or add some"
         )
 
 
