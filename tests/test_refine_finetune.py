@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -384,7 +386,11 @@ def test_saliency_weighs_the_loss(base, photos, tmp_path):
         maps[:, :, :4] = 1
         return maps
 
+    AcceleratorState._reset_state()  # other tests of this process had one
+    theirs = Accelerator(mixed_precision="bf16", cpu=True)  # of another training in the same notebook
     plain = tune(base, photos, tmp_path / "plain").training["loss"]
+    assert (theirs.mixed_precision, theirs.device.type) == ("bf16", "cpu")
+    AcceleratorState._reset_state()
     assert tune(base, photos, tmp_path / "nowhere", saliency=nowhere).training["loss"] == pytest.approx(plain, rel=1e-5)
     assert tune(base, photos, tmp_path / "half", saliency=half).training["loss"] != pytest.approx(plain, rel=1e-5)
 

@@ -194,15 +194,27 @@ def _accelerator(settings: Settings) -> Iterator[Any]:
     kind = found_accelerator()
     if settings.mixed_precision == "fp16" and kind not in ("cuda", "xpu"):
         raise InvalidInputError("mixed_precision='fp16' needs a GPU of NVIDIA, AMD or Intel; pass 'bf16' or 'no'")
-    accelerator = accelerate.Accelerator(mixed_precision=settings.mixed_precision, cpu=kind is None)
-    parts = accelerator.num_processes * settings.gradient_accumulation
-    if settings.batch_size % parts:
-        raise InvalidInputError(
-            f"batch_size must be a multiple of processes x gradient_accumulation, {accelerator.num_processes} x "
-            f"{settings.gradient_accumulation}, got {settings.batch_size}"
-        )
+    with _precision_of_our_own(accelerate.state.AcceleratorState):
+        accelerator = accelerate.Accelerator(mixed_precision=settings.mixed_precision, cpu=kind is None)
+        parts = accelerator.num_processes * settings.gradient_accumulation
+        if settings.batch_size % parts:
+            raise InvalidInputError(
+                f"batch_size must be a multiple of processes x gradient_accumulation, {accelerator.num_processes} x "
+                f"{settings.gradient_accumulation}, got {settings.batch_size}"
+            )
+        try:
+            yield accelerator
+        finally:
+            accelerator.free_memory()
+
+
+@contextlib.contextmanager
+def _precision_of_our_own(state: Any) -> Iterator[None]:
+    """Accelerate knows one precision per process: a caller's, of a Trainer in the same notebook, waits meanwhile."""
+    theirs = dict(state._shared_state)
+    state._reset_state()
     try:
-        yield accelerator
+        yield
     finally:
-        accelerator.free_memory()
-        accelerate.state.AcceleratorState._reset_state()  # the next run may want another precision
+        state._reset_state()
+        state._shared_state.update(theirs)
