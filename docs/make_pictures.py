@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from contextlib import chdir
 from importlib.resources import files
 from pathlib import Path
@@ -101,19 +102,26 @@ def home() -> None:
 def steps() -> None:
     """Draw the steps of the method on the four photographs, a row each."""
     images, maps, mixed = four()
-    rows = [
-        strip(
-            images[row],
-            maps[row],
-            images[int(mixed.plan.target[row])],
-            mixed.plan.masks[row],
-            mixed.images[row],
-            side=SHOWN,
-            titles=row == len(images) - 1,
-        )
-        for row in range(len(images))
-    ]
-    save_photographs(stacked(rows), ASSETS / "steps.webp")
+    save_photographs(strips(images, maps, mixed, range(len(images))), ASSETS / "steps.webp")
+
+
+def strips(images: torch.Tensor, maps: torch.Tensor, mixed: MixedBatch, rows: Sequence[int]) -> Image.Image:
+    """The steps of some rows, one below the other; the last has the titles."""
+    plan = mixed.plan
+    return stacked(
+        [
+            strip(
+                images[row],
+                maps[row],
+                images[int(plan.target[row])],
+                plan.masks[row],
+                mixed.images[row],
+                side=SHOWN,
+                titles=row == rows[-1],
+            )
+            for row in rows
+        ]
+    )
 
 
 def four() -> tuple[torch.Tensor, torch.Tensor, MixedBatch]:
@@ -173,19 +181,7 @@ def birds() -> None:
         next(row for row in range(len(birds)) if mixed.plan.applied[row] and birds.targets[row] == label)
         for label in (0, 4, 7, 9)
     ]
-    pictures = [
-        strip(
-            images[row],
-            maps[row],
-            images[int(mixed.plan.target[row])],
-            mixed.plan.masks[row],
-            mixed.images[row],
-            side=SHOWN,
-            titles=row == rows[-1],
-        )
-        for row in rows
-    ]
-    save(stacked(pictures), ASSETS / "strip.png")
+    save(strips(images, maps, mixed, rows), ASSETS / "strip.png")
 
 
 def explore() -> None:
