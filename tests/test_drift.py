@@ -247,7 +247,7 @@ def test_what_drifted_in_the_mix_is_not_refinements_doing():
 def test_the_answer_blames_refinement_only_for_what_it_added():
     before = Cell("none", 0.0, None, 53, 100)
     result = result_of(before, Cell("none", 0.9, 841, 56, 100, added=4), Cell("strict", 0.9, 841, 53, 100, added=0))
-    assert result.answer == "Yes, above S = 0.7: none 4 of 100."
+    assert result.answer == "Yes, above S = 0.7: none 4/100."
 
 
 def test_the_worst_strength_is_the_one_that_adds_most():

@@ -123,7 +123,7 @@ class DriftResult:
             return f"Not known: no strength above {ASKED} was measured."
         if not self.changed:
             return f"No change of class was seen above S = {ASKED}."
-        guilty = [f"{cell.preserve} {cell.added} of {cell.count}" for cell in worst if cell.added]
+        guilty = [f"{cell.preserve} {cell.added}/{cell.count}" for cell in worst if cell.added]
         return f"Yes, above S = {ASKED}: {', '.join(guilty)}."
 
     @property
