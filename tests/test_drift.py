@@ -113,7 +113,7 @@ def test_all_cells_see_the_same_images_and_seeds(swept):
 def test_the_answer_in_a_sentence(swept):
     result, _ = swept
     n = result.before.count
-    assert result.answer == f"Yes, above S = 0.7: none {n} of {n}, soft {n} of {n}."  # strict added none
+    assert result.answer == f"Yes, above S = 0.7: none {n}/{n}, soft {n}/{n}."  # strict added none
     assert result.details[0].startswith(f"none: {n} of {n} (100%")
     assert result.details[2].startswith(f"strict: not seen in {n} images (at most")
     assert result.sentence.startswith(f"{result.answer} {result.details[0]}; ")
