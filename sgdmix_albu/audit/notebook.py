@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import importlib
-import io
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from sgdmix_albu.audit.page import escape
+from sgdmix_albu.audit.page import data_uri, escape
 from sgdmix_albu.io.notebooks import in_a_notebook
 
 _WIDTH, _HEIGHT = 640, 320  # of the pictures below a cell, and the most of them, in pixels
@@ -54,10 +52,8 @@ def top_of(picture: Path) -> str:
     with Image.open(picture) as opened:
         whole = opened.convert("RGB")
     small = whole.resize((_WIDTH, max(1, whole.height * _WIDTH // whole.width)), Image.Resampling.LANCZOS)
-    content = io.BytesIO()
-    small.crop((0, 0, _WIDTH, min(_HEIGHT, small.height))).save(content, "JPEG", quality=80)
-    encoded = base64.b64encode(content.getvalue()).decode()
-    return f'<img alt="the first samples" src="data:image/jpeg;base64,{encoded}">'
+    top = small.crop((0, 0, _WIDTH, min(_HEIGHT, small.height)))
+    return f'<img alt="the first samples" src="{data_uri(top, "JPEG", quality=80)}">'
 
 
 def show(report: Path) -> None:

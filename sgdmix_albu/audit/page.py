@@ -35,6 +35,19 @@ def escape(text: str) -> str:
     return html.escape(printable(text))
 
 
+def data_uri(picture: Image.Image, kind: str, **how: Any) -> str:
+    """A picture inside a page, as the address of an image.
+
+    Args:
+        picture: The picture.
+        kind: Pillow's name of a format, "JPEG" or "PNG".
+        **how: Pillow's options for it.
+    """
+    content = io.BytesIO()
+    picture.save(content, kind, **how)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
 @cache
 def _templates() -> Environment:
     found = Environment(
@@ -52,12 +65,8 @@ def _templates() -> Environment:
 
 def _picture(pixels: Pixels, words: str) -> Markup:
     """A picture inside the page, with words for those who cannot see it."""
-    data = io.BytesIO()
-    Image.fromarray(panels.scaled(pixels, SIDE)).save(data, "JPEG", quality=84)
-    encoded = base64.b64encode(data.getvalue()).decode()
-    return Markup('<img src="data:image/jpeg;base64,{}" alt="{}" width={} height={}>').format(
-        encoded, printable(words), SIDE, SIDE
-    )
+    address = data_uri(Image.fromarray(panels.scaled(pixels, SIDE)), "JPEG", quality=84)
+    return Markup('<img src="{}" alt="{}" width={} height={}>').format(address, printable(words), SIDE, SIDE)
 
 
 def _number(value: float | None) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 
 from markupsafe import Markup
 from PIL import Image
 
+from sgdmix_albu.audit.page import data_uri
 from sgdmix_albu.audit.panels import Pixels
 from sgdmix_albu.explore.explorer import Look
 from sgdmix_albu.printable import printable
@@ -61,9 +60,7 @@ def _unusable(unusable: Mapping[str, str]) -> str:
 
 
 def _figure(title: str, pixels: Pixels, name: str) -> Markup:
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "PNG", compress_level=1)
-    data = base64.b64encode(content.getvalue()).decode()
-    picture = Markup('<img alt="{}" src="data:image/png;base64,{}">').format(title, data)
+    address = data_uri(Image.fromarray(pixels), "PNG", compress_level=1)
+    picture = Markup('<img alt="{}" src="{}">').format(title, address)
     caption = Markup("<figcaption>{}<small>{}</small></figcaption>").format(title, printable(name))
     return Markup("<figure>{}{}</figure>").format(picture, caption)
