@@ -21,9 +21,9 @@ from sgdmix_albu.audit.run import run_audit
 from sgdmix_albu.classifiers import Judge
 from sgdmix_albu.classifiers.small import train
 from sgdmix_albu.datasets.aviary import Aviary
-from sgdmix_albu.errors import DataError, InvalidInputError, MissingExtraError
+from sgdmix_albu.errors import InvalidInputError, MissingExtraError
 from sgdmix_albu.io.files import write_whole
-from sgdmix_albu.io.outputs import local_output
+from sgdmix_albu.io.outputs import check_unclaimed, local_output
 from sgdmix_albu.io.progress import LOGGER, Progress
 from sgdmix_albu.mixing.mix import mix_batch
 from sgdmix_albu.refine import finetune, get_refiner
@@ -88,7 +88,9 @@ def run_demo(
     if per_species < 1 or epochs < 1:
         raise InvalidInputError(f"per_species and epochs must be positive, got {per_species} and {epochs}")
     folder = local_output(out)
-    _check_free(folder)
+    there = [path.name for path in folder.iterdir()] if folder.exists() else []
+    known = any(name.startswith("mixed-") for name in there)
+    check_unclaimed(folder, [] if known else there, "an earlier demo")
     folder.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     LOGGER.info("SGD-Mix on drawn birds, on this machine only\n")
@@ -148,15 +150,6 @@ def run_demo(
 
     LOGGER.info("%.0f s in all.", time.perf_counter() - began)
     return Demo(audit, drift, (audit.report, *([drift.report] if drift else []), *look_at))
-
-
-def _check_free(folder: Path) -> None:
-    """In a folder of photographs, ``refiner`` and ``audit`` would be two more classes."""
-    there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    if there and not any(name.startswith("mixed-") for name in there):
-        raise DataError(
-            f"expected {folder} to be empty or to hold an earlier demo, found {there[0]!r} in it; choose another folder"
-        )
 
 
 def _finetuned(folder: Path, per_species: int, steps: int | None, seed: int) -> Refiner | None:

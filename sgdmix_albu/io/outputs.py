@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import fsspec
@@ -72,6 +73,30 @@ def local_output(out: str | os.PathLike[str], *, file: bool = False) -> Path:
         )
     check_output(path.parent if file else path)
     return path
+
+
+def check_unclaimed(folder: Path, foreign: Iterable[str], ours: str) -> None:
+    """Refuse a folder that is somebody else's: in one of photographs, what is written would be one more class.
+
+    Args:
+        folder: Where the output goes.
+        foreign: Names in it, if nothing there is an earlier output.
+        ours: What it might hold: "an earlier demo".
+
+    Raises:
+        DataError: There is such a name.
+
+    Example:
+        >>> check_unclaimed(Path("photos"), ["owl"], "an earlier demo")
+        Traceback (most recent call last):
+        ...
+        sgdmix_albu.errors.DataError: expected photos to be empty or to hold an earlier demo, found 'owl' in it; ...
+    """
+    first = min(foreign, default=None)
+    if first is not None:
+        raise DataError(
+            f"expected {folder} to be empty or to hold {ours}, found {first!r} in it; choose another folder"
+        )
 
 
 def _check_no_url(text: str) -> None:

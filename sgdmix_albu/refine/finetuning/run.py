@@ -14,7 +14,7 @@ from sgdmix_albu.arguments import check_counts
 from sgdmix_albu.devices import accelerator as found_accelerator
 from sgdmix_albu.errors import DataError, InvalidInputError
 from sgdmix_albu.io.lock import locked
-from sgdmix_albu.io.outputs import local_output
+from sgdmix_albu.io.outputs import check_unclaimed, local_output
 from sgdmix_albu.io.places import check_apart
 from sgdmix_albu.io.progress import Progress
 from sgdmix_albu.refine.catalogue import RefinerSpec
@@ -162,11 +162,7 @@ def _check_free(folder: Path, overwrite: bool) -> None:
     if (folder / CARD).exists() and not overwrite:
         raise DataError(f"{folder} already holds a refiner; choose another folder, or pass --overwrite")
     known = any((folder / name).exists() for name in (CARD, CHECKPOINT, CACHE))
-    foreign = sorted(path.name for path in folder.glob("[!.]*"))
-    if foreign and not known:
-        raise DataError(
-            f"expected {folder} to be empty or to hold a fine-tuning, found {foreign[0]!r} in it; choose another folder"
-        )
+    check_unclaimed(folder, [] if known else [path.name for path in folder.glob("[!.]*")], "a fine-tuning")
 
 
 def _check_filled(source: Labelled) -> None:
